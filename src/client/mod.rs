@@ -1,0 +1,1 @@
+//! Clients as the server sees them: session, buffers, identity.

@@ -1,0 +1,1 @@
+//! Configuration: the directive table, the redis.conf grammar, and the typed values the server reads.

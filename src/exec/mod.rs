@@ -1,0 +1,1 @@
+//! What a command is: its row, arguments, context, errors and outcome.

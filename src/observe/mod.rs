@@ -1,0 +1,1 @@
+//! What the server tells about itself: the log, and later the slow log and latency monitor.

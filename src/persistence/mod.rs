@@ -1,0 +1,1 @@
+//! Dump files: the RDB encoder and decoder, and the child that writes one.

@@ -1,0 +1,1 @@
+//! RESP2 and RESP3: the request parser and the reply writer of the server, the reply parser of clients.

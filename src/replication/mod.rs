@@ -1,0 +1,1 @@
+//! Master and replica: history, handshake, transfer, stream.

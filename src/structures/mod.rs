@@ -1,0 +1,1 @@
+//! Data structures without a Redis word in them: hash table, timing wheel, and their kin.

@@ -1,0 +1,1 @@
+//! What a key can hold: the entry in one allocation, the values and their encodings.
