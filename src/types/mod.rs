@@ -1,1 +1,9 @@
 //! What a key can hold: the entry in one allocation, the values and their encodings.
+//!
+//! Nothing here knows of clients, replies or time: an [`Entry`] is told what to keep, a type is told what to do.
+
+mod entry;
+mod string;
+
+pub use entry::{Entry, Kind, NewValue, Object, Shared, Stored};
+pub use string::{INLINE_MAX, StrRef, int_encoding};

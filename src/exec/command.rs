@@ -1,0 +1,526 @@
+//! The row that declares a command: everything about it that is not its code.
+//!
+//! COMMAND, COMMAND DOCS, ACL categories, key extraction and the checks before a call all read this row, and nothing
+//! else says these things a second time. `S` is the server that server commands work on; the rows are made by
+//! `commands/` and handed down, so that this floor knows neither.
+
+use super::args::Args;
+use super::error::CmdError;
+use super::{CmdResult, Ctx};
+use crate::client::ClientId;
+
+/// How a command is run.
+pub enum Handler<S: 'static> {
+    /// Works on one database through a [`Ctx`]; sees no sockets, no configuration, no other clients.
+    Data(fn(&mut Ctx) -> CmdResult),
+    /// Works on the server. Writes its reply to the client it is given.
+    Server(fn(&mut S, ClientId, Args) -> CmdResult),
+    /// Does nothing itself: its subcommands do.
+    Container,
+}
+
+/// What a command is and does: the flags of COMMAND INFO.
+pub mod flags {
+    macro_rules! flags {
+        ($($name:ident = $bit:literal, $text:literal;)*) => {
+            $(pub const $name: u64 = 1 << $bit;)*
+            /// Flag and name, in the order in which COMMAND INFO lists them.
+            pub const NAMES: &[(u64, &str)] = &[$(($name, $text)),*];
+        };
+    }
+    flags! {
+        WRITE = 0, "write";
+        READONLY = 1, "readonly";
+        DENYOOM = 2, "denyoom";
+        MODULE = 3, "module";
+        ADMIN = 4, "admin";
+        PUBSUB = 5, "pubsub";
+        NOSCRIPT = 6, "noscript";
+        BLOCKING = 8, "blocking";
+        LOADING = 9, "loading";
+        STALE = 10, "stale";
+        SKIP_MONITOR = 11, "skip_monitor";
+        SKIP_SLOWLOG = 12, "skip_slowlog";
+        ASKING = 13, "asking";
+        FAST = 14, "fast";
+        NO_AUTH = 15, "no_auth";
+        MAY_REPLICATE = 16, "may_replicate";
+        NO_ASYNC_LOADING = 23, "no_async_loading";
+        NO_MULTI = 24, "no_multi";
+        MOVABLE_KEYS = 26, "movablekeys";
+        ALLOW_BUSY = 28, "allow_busy";
+    }
+    /// Only inside: touches keys without their being in its key specs' reach (not listed).
+    pub const PROTECTED: u64 = 1 << 40;
+}
+
+/// What a command does to a key it names.
+pub mod key_flags {
+    pub const RO: u16 = 1;
+    pub const RW: u16 = 1 << 1;
+    pub const OW: u16 = 1 << 2;
+    pub const RM: u16 = 1 << 3;
+    pub const ACCESS: u16 = 1 << 4;
+    pub const UPDATE: u16 = 1 << 5;
+    pub const INSERT: u16 = 1 << 6;
+    pub const DELETE: u16 = 1 << 7;
+    pub const NOT_KEY: u16 = 1 << 8;
+    pub const INCOMPLETE: u16 = 1 << 9;
+    pub const VARIABLE_FLAGS: u16 = 1 << 10;
+    /// Flag and name, in the order in which COMMAND INFO lists them.
+    pub const NAMES: &[(u16, &str)] = &[
+        (RO, "RO"),
+        (RW, "RW"),
+        (OW, "OW"),
+        (RM, "RM"),
+        (ACCESS, "access"),
+        (UPDATE, "update"),
+        (INSERT, "insert"),
+        (DELETE, "delete"),
+        (NOT_KEY, "not_key"),
+        (INCOMPLETE, "incomplete"),
+        (VARIABLE_FLAGS, "variable_flags"),
+    ];
+}
+
+/// Where a search for keys begins.
+#[derive(Clone, Copy, Debug)]
+pub enum BeginSearch {
+    Index(i32),
+    /// Behind this word, looked for from the given index (negative: from the end).
+    Keyword(&'static str, i32),
+    Unknown,
+}
+
+/// Which words from there on are keys.
+#[derive(Clone, Copy, Debug)]
+pub enum FindKeys {
+    /// Last (relative to the begin; negative: from the end), step, and limit (the n-th part of the words).
+    Range(i32, i32, i32),
+    /// Index of the number of keys, of the first key, and the step, all relative to the begin.
+    KeyNum(i32, i32, i32),
+    Unknown,
+}
+
+/// One key specification.
+#[derive(Clone, Copy, Debug)]
+pub struct KeySpec {
+    pub flags: u16,
+    pub begin: BeginSearch,
+    pub find: FindKeys,
+    pub notes: Option<&'static str>,
+}
+
+impl KeySpec {
+    /// `count`-less form of nearly every command: first key at `first`, last at `last`, every `step`.
+    pub const fn range(flags: u16, first: i32, last: i32, step: i32) -> KeySpec {
+        let last = if last >= 0 { last - first } else { last };
+        KeySpec { flags, begin: BeginSearch::Index(first), find: FindKeys::Range(last, step, 0), notes: None }
+    }
+
+    /// `numkeys key [key …]` with the number at `index`.
+    pub const fn counted(flags: u16, index: i32) -> KeySpec {
+        KeySpec { flags, begin: BeginSearch::Index(index), find: FindKeys::KeyNum(0, 1, 1), notes: None }
+    }
+}
+
+/// One argument of a command, for COMMAND DOCS and the hints of redis-cli.
+#[derive(Clone, Copy, Debug)]
+pub struct Arg {
+    pub name: &'static str,
+    pub kind: ArgKind,
+    pub token: Option<&'static str>,
+    /// Index of the key spec that covers it, for keys.
+    pub key_spec: Option<usize>,
+    pub optional: bool,
+    pub multiple: bool,
+    pub multiple_token: bool,
+    pub since: Option<&'static str>,
+    pub deprecated_since: Option<&'static str>,
+    /// For blocks and choices.
+    pub args: &'static [Arg],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArgKind {
+    String,
+    Integer,
+    Double,
+    Key,
+    Pattern,
+    UnixTime,
+    PureToken,
+    OneOf,
+    Block,
+}
+
+impl ArgKind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            ArgKind::String => "string",
+            ArgKind::Integer => "integer",
+            ArgKind::Double => "double",
+            ArgKind::Key => "key",
+            ArgKind::Pattern => "pattern",
+            ArgKind::UnixTime => "unix-time",
+            ArgKind::PureToken => "pure-token",
+            ArgKind::OneOf => "oneof",
+            ArgKind::Block => "block",
+        }
+    }
+}
+
+/// An argument of the given kind; the methods below add what is special about it.
+pub const fn arg(name: &'static str, kind: ArgKind) -> Arg {
+    Arg {
+        name,
+        kind,
+        token: None,
+        key_spec: None,
+        optional: false,
+        multiple: false,
+        multiple_token: false,
+        since: None,
+        deprecated_since: None,
+        args: &[],
+    }
+}
+
+/// The key (or keys) that key spec `spec` covers.
+pub const fn key(name: &'static str, spec: usize) -> Arg {
+    Arg { key_spec: Some(spec), ..arg(name, ArgKind::Key) }
+}
+
+/// A word that stands for itself.
+pub const fn token(name: &'static str, word: &'static str) -> Arg {
+    Arg { token: Some(word), ..arg(name, ArgKind::PureToken) }
+}
+
+/// A choice.
+pub const fn one_of(name: &'static str, args: &'static [Arg]) -> Arg {
+    Arg { args, ..arg(name, ArgKind::OneOf) }
+}
+
+/// Arguments that come together.
+pub const fn block(name: &'static str, args: &'static [Arg]) -> Arg {
+    Arg { args, ..arg(name, ArgKind::Block) }
+}
+
+impl Arg {
+    pub const fn optional(self) -> Arg {
+        Arg { optional: true, ..self }
+    }
+    pub const fn multiple(self) -> Arg {
+        Arg { multiple: true, ..self }
+    }
+    pub const fn multiple_token(self) -> Arg {
+        Arg { multiple: true, multiple_token: true, ..self }
+    }
+    pub const fn token(self, word: &'static str) -> Arg {
+        Arg { token: Some(word), ..self }
+    }
+    pub const fn since(self, version: &'static str) -> Arg {
+        Arg { since: Some(version), ..self }
+    }
+    pub const fn deprecated(self, since: &'static str) -> Arg {
+        Arg { deprecated_since: Some(since), ..self }
+    }
+}
+
+/// The family that a command belongs to, as COMMAND DOCS names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Generic,
+    String,
+    List,
+    Set,
+    SortedSet,
+    Hash,
+    PubSub,
+    Transactions,
+    Connection,
+    Server,
+    Scripting,
+    HyperLogLog,
+    Cluster,
+    Geo,
+    Stream,
+    Bitmap,
+}
+
+impl Group {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Group::Generic => "generic",
+            Group::String => "string",
+            Group::List => "list",
+            Group::Set => "set",
+            Group::SortedSet => "sorted-set",
+            Group::Hash => "hash",
+            Group::PubSub => "pubsub",
+            Group::Transactions => "transactions",
+            Group::Connection => "connection",
+            Group::Server => "server",
+            Group::Scripting => "scripting",
+            Group::HyperLogLog => "hyperloglog",
+            Group::Cluster => "cluster",
+            Group::Geo => "geo",
+            Group::Stream => "stream",
+            Group::Bitmap => "bitmap",
+        }
+    }
+}
+
+/// ACL categories.
+pub mod acl {
+    macro_rules! categories {
+        ($($name:ident = $bit:literal, $text:literal;)*) => {
+            $(pub const $name: u64 = 1 << $bit;)*
+            /// Category and name, in the order in which COMMAND INFO lists them.
+            pub const NAMES: &[(u64, &str)] = &[$(($name, $text)),*];
+        };
+    }
+    categories! {
+        KEYSPACE = 0, "keyspace";
+        READ = 1, "read";
+        WRITE = 2, "write";
+        SET = 3, "set";
+        SORTEDSET = 4, "sortedset";
+        LIST = 5, "list";
+        HASH = 6, "hash";
+        STRING = 7, "string";
+        BITMAP = 8, "bitmap";
+        HYPERLOGLOG = 9, "hyperloglog";
+        GEO = 10, "geo";
+        STREAM = 11, "stream";
+        PUBSUB = 12, "pubsub";
+        ADMIN = 13, "admin";
+        FAST = 14, "fast";
+        SLOW = 15, "slow";
+        BLOCKING = 16, "blocking";
+        DANGEROUS = 17, "dangerous";
+        CONNECTION = 18, "connection";
+        TRANSACTION = 19, "transaction";
+        SCRIPTING = 20, "scripting";
+    }
+}
+
+/// The declaration of a command (or of a subcommand).
+pub struct Command<S: 'static> {
+    pub name: &'static str,
+    /// Of a subcommand: name with its container, `config|get`.
+    pub full_name: &'static str,
+    pub handler: Handler<S>,
+    /// Number of words, the name included; negative: at least so many.
+    pub arity: i32,
+    pub flags: u64,
+    /// Categories named beside those that follow from flags and group.
+    pub acl: u64,
+    pub keys: &'static [KeySpec],
+    /// Finds the keys where the specs cannot (`SORT … STORE`, `MIGRATE`); gives the indexes of the words.
+    pub get_keys: Option<fn(Args) -> Result<Vec<usize>, CmdError>>,
+    pub subcommands: &'static [Command<S>],
+    pub group: Group,
+    pub since: &'static str,
+    pub summary: &'static str,
+    pub complexity: &'static str,
+    pub deprecated: Option<(&'static str, &'static str)>,
+    pub history: &'static [(&'static str, &'static str)],
+    pub tips: &'static [&'static str],
+    pub args: &'static [Arg],
+}
+
+/// A data command.
+pub const fn data<S>(name: &'static str, run: fn(&mut Ctx) -> CmdResult, arity: i32) -> Command<S> {
+    row(name, Handler::Data(run), arity)
+}
+
+/// A server command.
+pub const fn server<S>(
+    name: &'static str,
+    run: fn(&mut S, ClientId, Args) -> CmdResult,
+    arity: i32,
+) -> Command<S> {
+    row(name, Handler::Server(run), arity)
+}
+
+/// A command that only has subcommands.
+pub const fn container<S>(name: &'static str, subcommands: &'static [Command<S>]) -> Command<S> {
+    Command { subcommands, ..row(name, Handler::Container, -2) }
+}
+
+const fn row<S>(name: &'static str, handler: Handler<S>, arity: i32) -> Command<S> {
+    Command {
+        name,
+        full_name: name,
+        handler,
+        arity,
+        flags: 0,
+        acl: 0,
+        keys: &[],
+        get_keys: None,
+        subcommands: &[],
+        group: Group::Generic,
+        since: "1.0.0",
+        summary: "",
+        complexity: "",
+        deprecated: None,
+        history: &[],
+        tips: &[],
+        args: &[],
+    }
+}
+
+// Spelling the struct out again would need `Drop`-free destructuring, which const functions do not do for generic
+// types; assigning one field of an owned value they do.
+impl<S> Command<S> {
+    pub const fn flags(mut self, flags: u64) -> Self {
+        self.flags = flags;
+        self
+    }
+    pub const fn acl(mut self, categories: u64) -> Self {
+        self.acl = categories;
+        self
+    }
+    /// `container|name`, of a subcommand.
+    pub const fn of(mut self, full_name: &'static str) -> Self {
+        self.full_name = full_name;
+        self
+    }
+    pub const fn keys(mut self, keys: &'static [KeySpec]) -> Self {
+        self.keys = keys;
+        self
+    }
+    pub const fn get_keys(mut self, find: fn(Args) -> Result<Vec<usize>, CmdError>) -> Self {
+        self.get_keys = Some(find);
+        self
+    }
+    pub const fn subcommands(mut self, subcommands: &'static [Command<S>]) -> Self {
+        self.subcommands = subcommands;
+        self
+    }
+    pub const fn doc(
+        mut self,
+        group: Group,
+        since: &'static str,
+        complexity: &'static str,
+        summary: &'static str,
+    ) -> Self {
+        self.group = group;
+        self.since = since;
+        self.complexity = complexity;
+        self.summary = summary;
+        self
+    }
+    pub const fn deprecated(mut self, since: &'static str, instead: &'static str) -> Self {
+        self.deprecated = Some((since, instead));
+        self
+    }
+    pub const fn history(mut self, history: &'static [(&'static str, &'static str)]) -> Self {
+        self.history = history;
+        self
+    }
+    pub const fn tips(mut self, tips: &'static [&'static str]) -> Self {
+        self.tips = tips;
+        self
+    }
+    pub const fn args(mut self, args: &'static [Arg]) -> Self {
+        self.args = args;
+        self
+    }
+
+    /// Whether `count` words are a right number of them.
+    pub fn arity_fits(&self, count: usize) -> bool {
+        if self.arity >= 0 { count as i32 == self.arity } else { count as i32 >= -self.arity }
+    }
+
+    pub fn has(&self, flag: u64) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The subcommand of that name, in any case.
+    pub fn subcommand(&self, name: &[u8]) -> Option<&'static Command<S>> {
+        self.subcommands.iter().find(|sub| sub.name.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// All ACL categories: those named and those that follow from flags.
+    pub fn categories(&self) -> u64 {
+        let mut all = self.acl;
+        for (flag, category) in [
+            (flags::WRITE, acl::WRITE),
+            (flags::ADMIN, acl::ADMIN | acl::DANGEROUS),
+            (flags::PUBSUB, acl::PUBSUB),
+            (flags::FAST, acl::FAST),
+            (flags::BLOCKING, acl::BLOCKING),
+        ] {
+            if self.has(flag) {
+                all |= category;
+            }
+        }
+        if self.has(flags::READONLY) && all & acl::SCRIPTING == 0 {
+            all |= acl::READ;
+        }
+        if all & acl::FAST == 0 {
+            all |= acl::SLOW;
+        }
+        all
+    }
+
+    /// The index of every word that is a key. `None` where the words do not make sense.
+    pub fn key_indexes(&self, args: Args) -> Option<Vec<usize>> {
+        if let Some(find) = self.get_keys {
+            return find(args).ok();
+        }
+        let mut indexes = Vec::new();
+        for spec in self.keys.iter().filter(|spec| spec.flags & key_flags::NOT_KEY == 0) {
+            spec.collect(args, &mut indexes)?;
+        }
+        Some(indexes)
+    }
+}
+
+impl KeySpec {
+    fn collect(&self, args: Args, indexes: &mut Vec<usize>) -> Option<()> {
+        let count = args.len() as i32;
+        let first = match self.begin {
+            BeginSearch::Index(index) => index,
+            BeginSearch::Keyword(word, from) => {
+                let (mut at, step) = if from > 0 { (from, 1) } else { (count + from, -1) };
+                loop {
+                    if at < 1 || at >= count {
+                        return Some(());
+                    }
+                    if args.is(at as usize, word) {
+                        break at + 1;
+                    }
+                    at += step;
+                }
+            }
+            BeginSearch::Unknown => return Some(()),
+        };
+        let (first, last, step) = match self.find {
+            FindKeys::Range(last, step, limit) => {
+                let last = match last {
+                    _ if last >= 0 => first + last,
+                    -1 if limit > 1 => first + (count - first) / limit - 1,
+                    _ => count + last,
+                };
+                (first, last, step)
+            }
+            FindKeys::KeyNum(number, key, step) => {
+                let at = first + number;
+                if at >= count {
+                    return None;
+                }
+                let keys = args.int(at as usize).ok().filter(|&n| (0..=i64::from(count)).contains(&n))? as i32;
+                (first + key, first + key + (keys - 1) * step, step)
+            }
+            FindKeys::Unknown => return Some(()),
+        };
+        if last >= count {
+            return None;
+        }
+        indexes.extend((first..=last).step_by(step.max(1) as usize).map(|at| at as usize));
+        Some(())
+    }
+}

@@ -1,0 +1,607 @@
+//! A key with everything that belongs to it, in ONE allocation behind a thin pointer.
+//!
+//! ```text
+//! 0       3      4     5 (9)                                                          aligned for objects
+//! | lru   | kind | len | key … | expiry: none, 6 or 8 bytes | value: bytes, integer, pointer or object  |
+//! ```
+//! - `lru`: 24 bits, whatever the eviction policy keeps there (access time, or frequency).
+//! - `kind`: what the value is and how it is stored (low 4 bits), how the expiry is stored (next 2).
+//! - `len`: one byte, or 255 followed by four bytes.
+//! - expiry: unix time in milliseconds; six bytes last until the year 10889, eight for everything else.
+//!
+//! A short string stands inline behind its length; an integer as eight bytes. Everything else is an *object*: a
+//! Rust value of its own type that stands at the next multiple of eight; a long string is such an object, a shared
+//! pointer (so that a reply can refer to it). An entry of a 16-byte key and a 16-byte value takes 40 bytes.
+//!
+//! This file is the only one that reads or writes that layout, and the unsafe code of the data types ends here.
+//! Invariant: the allocation's size follows from its content (see `Entry::size`), so no size is stored.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::string::{INLINE_MAX, StrRef, int_encoding};
+
+/// A long string: shared with the replies that are being sent.
+pub type Shared = Arc<Vec<u8>>;
+
+const KIND_AT: usize = 3;
+const KEY_LEN_AT: usize = 4;
+const KIND_MASK: u8 = 0x0f;
+const EXPIRY_SHIFT: u8 = 4;
+const LONG: u8 = 255;
+/// The largest expiry that six bytes hold.
+const SHORT_EXPIRY_MAX: i64 = (1 << 48) - 1;
+
+/// Declares the kinds of value that are objects, in one place: the name of the kind, its number in the header, and
+/// the type that stands in the entry.
+macro_rules! objects {
+    ($($kind:ident = $code:literal: $type:ty;)*) => {
+        /// How a value is stored.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Kind {
+            /// A string that is a 64-bit integer.
+            Int = 0,
+            /// A string inside the entry.
+            Inline = 1,
+            /// A string inside the entry that was edited: Redis would call it `raw` whatever its length.
+            InlineRaw = 2,
+            $($kind = $code,)*
+        }
+
+        impl Kind {
+            fn of(byte: u8) -> Kind {
+                match byte & KIND_MASK {
+                    0 => Kind::Int,
+                    1 => Kind::Inline,
+                    2 => Kind::InlineRaw,
+                    $($code => Kind::$kind,)*
+                    other => unreachable!("no entry is made with kind {other}"),
+                }
+            }
+        }
+
+        /// A value that is an object, on its way into an entry or out of it.
+        #[derive(Debug)]
+        pub enum Object {
+            $($kind($type),)*
+        }
+
+        /// A type that stands in an entry as an object.
+        pub trait Stored: Sized {
+            const KIND: Kind;
+        }
+
+        $(impl Stored for $type {
+            const KIND: Kind = Kind::$kind;
+        }
+
+        impl From<$type> for Object {
+            fn from(object: $type) -> Object {
+                Object::$kind(object)
+            }
+        })*
+
+        impl Object {
+            fn kind(&self) -> Kind {
+                match self { $(Object::$kind(_) => Kind::$kind,)* }
+            }
+
+            fn size(kind: Kind) -> usize {
+                match kind { $(Kind::$kind => size_of::<$type>(),)* _ => 0 }
+            }
+
+            /// Writes the object to where it is to stand.
+            ///
+            /// # Safety
+            /// `at` is aligned to eight bytes, with room for the object's type.
+            unsafe fn put(self, at: *mut u8) {
+                // SAFETY: by the caller's word; no object type is aligned more strictly (checked below).
+                match self { $(Object::$kind(object) => unsafe { at.cast::<$type>().write(object) },)* }
+            }
+
+            /// Moves the object out of where it stands.
+            ///
+            /// # Safety
+            /// An object of this kind stands at `at`, and is not looked at again.
+            unsafe fn take(kind: Kind, at: *mut u8) -> Option<Object> {
+                match kind {
+                    // SAFETY: by the caller's word.
+                    $(Kind::$kind => Some(Object::$kind(unsafe { at.cast::<$type>().read() })),)*
+                    _ => None,
+                }
+            }
+        }
+
+        $(const _: () = assert!(align_of::<$type>() <= 8);)*
+    };
+}
+
+objects! {
+    Heap = 3: Shared;
+}
+
+/// A value on its way into an entry.
+#[derive(Debug)]
+pub enum NewValue<'a> {
+    /// Bytes that become a string: an integer if they spell one, else inline or shared by length.
+    Str(&'a [u8]),
+    /// Bytes that were edited: never an integer, `raw` for OBJECT ENCODING.
+    Raw(&'a [u8]),
+    Int(i64),
+    Object(Object),
+}
+
+impl<'a> NewValue<'a> {
+    /// The form that is stored: integers recognised, long strings shared.
+    fn encoded(self) -> NewValue<'a> {
+        match self {
+            NewValue::Str(bytes) => match int_encoding(bytes) {
+                Some(n) => NewValue::Int(n),
+                None if bytes.len() > INLINE_MAX => NewValue::Object(Object::Heap(Arc::new(bytes.to_vec()))),
+                None => NewValue::Str(bytes),
+            },
+            NewValue::Raw(bytes) if bytes.len() > INLINE_MAX => {
+                NewValue::Object(Object::Heap(Arc::new(bytes.to_vec())))
+            }
+            other => other,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            NewValue::Int(_) => Kind::Int,
+            NewValue::Str(_) => Kind::Inline,
+            NewValue::Raw(_) => Kind::InlineRaw,
+            NewValue::Object(object) => object.kind(),
+        }
+    }
+
+    /// Bytes of an entry whose key and expiry take `head` bytes.
+    fn end(&self, head: usize) -> usize {
+        match self {
+            NewValue::Int(_) => head + 8,
+            NewValue::Str(bytes) | NewValue::Raw(bytes) => head + len_size(bytes.len()) + bytes.len(),
+            NewValue::Object(object) => head.next_multiple_of(8) + Object::size(object.kind()),
+        }
+    }
+}
+
+/// An owned entry. See the head of this file.
+pub struct Entry(NonNull<u8>);
+
+// SAFETY: an entry owns its allocation and everything in it; all object types can be sent (checked below).
+unsafe impl Send for Entry {}
+const _: fn() = || {
+    fn sendable<T: Send>() {}
+    sendable::<Object>();
+};
+
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let key = String::from_utf8_lossy(self.key());
+        f.debug_struct("Entry").field("key", &key).field("kind", &self.kind()).finish()
+    }
+}
+
+/// Bytes that a length takes in front of what it measures.
+const fn len_size(len: usize) -> usize {
+    if len < LONG as usize { 1 } else { 5 }
+}
+
+fn expiry_size(expiry: Option<i64>) -> usize {
+    match expiry {
+        None => 0,
+        Some(at) if (0..=SHORT_EXPIRY_MAX).contains(&at) => 6,
+        Some(_) => 8,
+    }
+}
+
+fn layout(size: usize) -> Layout {
+    // Sizes are those of keys and values that exist in memory: far below isize::MAX.
+    Layout::from_size_align(size.next_multiple_of(8), 8).expect("an entry fits into memory")
+}
+
+/// Writes a length; returns the place behind it.
+///
+/// # Safety
+/// `len_size(len)` bytes may be written at `at`.
+unsafe fn put_len(at: *mut u8, len: usize) -> *mut u8 {
+    // SAFETY: by the caller's word.
+    unsafe {
+        if len < LONG as usize {
+            at.write(len as u8);
+            at.add(1)
+        } else {
+            at.write(LONG);
+            at.add(1).cast::<u32>().write_unaligned(len as u32);
+            at.add(5)
+        }
+    }
+}
+
+/// Reads a length; returns the place behind it too.
+///
+/// # Safety
+/// A length stands at `at`.
+unsafe fn get_len(at: *mut u8) -> (*mut u8, usize) {
+    // SAFETY: by the caller's word.
+    unsafe {
+        match at.read() {
+            LONG => (at.add(5), at.add(1).cast::<u32>().read_unaligned() as usize),
+            len => (at.add(1), len as usize),
+        }
+    }
+}
+
+impl Entry {
+    /// Makes an entry. `expiry` is a unix time in milliseconds.
+    ///
+    /// # Panics
+    /// If the key is 4 GiB or longer.
+    pub fn new(key: &[u8], expiry: Option<i64>, value: NewValue) -> Entry {
+        assert!(u32::try_from(key.len()).is_ok(), "keys are shorter than 4 GiB");
+        let value = value.encoded();
+        let key_end = KEY_LEN_AT + len_size(key.len()) + key.len();
+        let layout = layout(value.end(key_end + expiry_size(expiry)));
+        // SAFETY: the layout is never of size zero.
+        let Some(at) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        let mut entry = Entry(at);
+        // SAFETY: the allocation has room for header, key, expiry and value, as computed above.
+        unsafe {
+            at.as_ptr().cast::<u32>().write(0);
+            put_len(at.as_ptr().add(KEY_LEN_AT), key.len()).copy_from_nonoverlapping(key.as_ptr(), key.len());
+            entry.put_behind_key(key_end, expiry, value);
+        }
+        entry
+    }
+
+    /// Replaces the value, and the expiry with it; the key and the access bits stay. In place where the new
+    /// content takes as much memory as the old.
+    pub fn set(&mut self, expiry: Option<i64>, value: NewValue) {
+        let value = value.encoded();
+        let key_end = self.key_end();
+        let (old, new) = (layout(self.size()), layout(value.end(key_end + expiry_size(expiry))));
+        // SAFETY: the allocation has layout `old`; key and header stay where they are, and behind them is room for
+        // expiry and value, as computed. The old object is moved out here, before its bytes are overwritten.
+        unsafe {
+            drop(Object::take(self.kind(), self.object_at()));
+            self.resize(old, new);
+            self.put_behind_key(key_end, expiry, value);
+        }
+    }
+
+    /// Gives the entry another expiry, or none.
+    pub fn set_expiry(&mut self, expiry: Option<i64>) {
+        let key_end = self.key_end();
+        // SAFETY: as in `set`; the value is moved out (an object) or copied (bytes) before its place changes.
+        unsafe {
+            if expiry_size(expiry) == self.expiry_size() {
+                put_expiry(self.0.as_ptr().add(key_end), expiry);
+                return;
+            }
+            let kind = self.kind();
+            let old = layout(self.size());
+            if let Some(object) = Object::take(kind, self.object_at()) {
+                let value = NewValue::Object(object);
+                self.resize(old, layout(value.end(key_end + expiry_size(expiry))));
+                self.put_behind_key(key_end, expiry, value);
+                return;
+            }
+            let from = self.value_at();
+            let len = self.size() - (key_end + self.expiry_size());
+            let to = key_end + expiry_size(expiry);
+            let new = layout(to + len);
+            if expiry_size(expiry) < self.expiry_size() {
+                from.copy_to(self.0.as_ptr().add(to), len);
+                self.resize(old, new);
+            } else {
+                let from = from.offset_from(self.0.as_ptr()) as usize;
+                self.resize(old, new);
+                let at = self.0.as_ptr();
+                at.add(from).copy_to(at.add(to), len);
+            }
+            self.put_kind(kind, expiry);
+            put_expiry(self.0.as_ptr().add(key_end), expiry);
+        }
+    }
+
+    /// The same value and expiry under another key.
+    pub fn rename(self, key: &[u8]) -> Entry {
+        let expiry = self.expiry();
+        match self.str() {
+            Some(StrRef::Int(n)) => Entry::new(key, expiry, NewValue::Int(n)),
+            Some(StrRef::Inline { bytes, raw: true }) => Entry::new(key, expiry, NewValue::Raw(bytes)),
+            Some(StrRef::Inline { bytes, raw: false }) => Entry::new(key, expiry, NewValue::Str(bytes)),
+            Some(StrRef::Heap(_)) | None => {
+                // SAFETY: the object is moved out once, and the allocation it stood in is freed and forgotten.
+                let object = unsafe {
+                    let object = Object::take(self.kind(), self.object_at());
+                    let layout = layout(self.size());
+                    dealloc(self.into_raw().as_ptr(), layout);
+                    object
+                };
+                Entry::new(key, expiry, NewValue::Object(object.expect("what stands not inline is an object")))
+            }
+        }
+    }
+
+    pub fn key(&self) -> &[u8] {
+        // SAFETY: behind the header stand the key's length and as many bytes.
+        unsafe {
+            let (start, len) = get_len(self.0.as_ptr().add(KEY_LEN_AT));
+            std::slice::from_raw_parts(start, len)
+        }
+    }
+
+    /// Unix time in milliseconds at which the key ends.
+    pub fn expiry(&self) -> Option<i64> {
+        let size = self.expiry_size();
+        if size == 0 {
+            return None;
+        }
+        let mut bytes = [0; 8];
+        // SAFETY: `size` bytes of expiry stand behind the key, and `size` is at most eight.
+        unsafe { self.0.as_ptr().add(self.key_end()).copy_to_nonoverlapping(bytes.as_mut_ptr(), size) }
+        Some(i64::from_le_bytes(bytes))
+    }
+
+    pub fn kind(&self) -> Kind {
+        Kind::of(self.kind_byte())
+    }
+
+    /// The value, if it is a string.
+    pub fn str(&self) -> Option<StrRef<'_>> {
+        // SAFETY: the kind says what stands at the value's place.
+        unsafe {
+            match self.kind() {
+                Kind::Int => Some(StrRef::Int(self.value_at().cast::<i64>().read_unaligned())),
+                kind @ (Kind::Inline | Kind::InlineRaw) => {
+                    let (start, len) = get_len(self.value_at());
+                    let bytes = std::slice::from_raw_parts(start, len);
+                    Some(StrRef::Inline { bytes, raw: kind == Kind::InlineRaw })
+                }
+                Kind::Heap => self.object::<Shared>().map(StrRef::Heap),
+            }
+        }
+    }
+
+    /// The value, if it is an object of type `T`.
+    pub fn object<T: Stored>(&self) -> Option<&T> {
+        // SAFETY: the kind says which type stands at the object's place, which is aligned.
+        (self.kind() == T::KIND).then(|| unsafe { &*self.object_at().cast::<T>() })
+    }
+
+    /// The value for editing, if it is an object of type `T`.
+    pub fn object_mut<T: Stored>(&mut self) -> Option<&mut T> {
+        // SAFETY: as in `object`, and `self` is borrowed for as long as the object is.
+        (self.kind() == T::KIND).then(|| unsafe { &mut *self.object_at().cast::<T>() })
+    }
+
+    /// The access bits (24 of them).
+    pub fn lru(&self) -> u32 {
+        // SAFETY: the first four bytes are the header, aligned.
+        unsafe { self.0.as_ptr().cast::<u32>().read() & 0x00ff_ffff }
+    }
+
+    pub fn set_lru(&mut self, bits: u32) {
+        // SAFETY: as above; the kind byte is the highest of the four (little endian) and is kept.
+        unsafe {
+            let header = self.0.as_ptr().cast::<u32>();
+            header.write(header.read() & 0xff00_0000 | bits & 0x00ff_ffff);
+        }
+    }
+
+    /// Bytes of the entry's own allocation.
+    pub fn own_memory(&self) -> usize {
+        layout(self.size()).size()
+    }
+
+    /// The thin pointer, for a table to keep.
+    pub fn into_raw(self) -> NonNull<u8> {
+        let at = self.0;
+        std::mem::forget(self);
+        at
+    }
+
+    /// # Safety
+    /// `at` came from [`Entry::into_raw`], and the entry it stands for is not made a second time.
+    pub unsafe fn from_raw(at: NonNull<u8>) -> Entry {
+        Entry(at)
+    }
+
+    fn kind_byte(&self) -> u8 {
+        // SAFETY: the header is four bytes.
+        unsafe { *self.0.as_ptr().add(KIND_AT) }
+    }
+
+    fn put_kind(&mut self, kind: Kind, expiry: Option<i64>) {
+        let code = match expiry_size(expiry) {
+            0 => 0,
+            6 => 1,
+            _ => 2,
+        };
+        // SAFETY: the header is four bytes.
+        unsafe { *self.0.as_ptr().add(KIND_AT) = kind as u8 | code << EXPIRY_SHIFT }
+    }
+
+    /// Writes everything that follows the key.
+    ///
+    /// # Safety
+    /// The allocation has room for it, and no live object stands there.
+    unsafe fn put_behind_key(&mut self, key_end: usize, expiry: Option<i64>, value: NewValue) {
+        self.put_kind(value.kind(), expiry);
+        // SAFETY: by the caller's word; an object's place is the next multiple of eight, which `NewValue::end`
+        // reckons with.
+        unsafe {
+            let at = put_expiry(self.0.as_ptr().add(key_end), expiry);
+            match value {
+                NewValue::Int(n) => at.cast::<i64>().write_unaligned(n),
+                NewValue::Str(bytes) | NewValue::Raw(bytes) => {
+                    put_len(at, bytes.len()).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+                }
+                NewValue::Object(object) => object.put(self.object_at()),
+            }
+        }
+    }
+
+    /// # Safety
+    /// The allocation has layout `old`.
+    unsafe fn resize(&mut self, old: Layout, new: Layout) {
+        if old == new {
+            return;
+        }
+        // SAFETY: by the caller's word; the new size is not zero.
+        match NonNull::new(unsafe { realloc(self.0.as_ptr(), old, new.size()) }) {
+            Some(at) => self.0 = at,
+            None => handle_alloc_error(new),
+        }
+    }
+
+    fn expiry_size(&self) -> usize {
+        match self.kind_byte() >> EXPIRY_SHIFT & 3 {
+            0 => 0,
+            1 => 6,
+            _ => 8,
+        }
+    }
+
+    fn key_end(&self) -> usize {
+        let len = self.key().len();
+        KEY_LEN_AT + len_size(len) + len
+    }
+
+    /// Where a value that is no object stands.
+    fn value_at(&self) -> *mut u8 {
+        // SAFETY: key and expiry are inside the allocation, and the value follows them.
+        unsafe { self.0.as_ptr().add(self.key_end() + self.expiry_size()) }
+    }
+
+    /// Where a value that is an object stands (or would stand).
+    fn object_at(&self) -> *mut u8 {
+        // A pointer that is never followed for other kinds, where it may lie behind the allocation.
+        self.0.as_ptr().wrapping_add((self.key_end() + self.expiry_size()).next_multiple_of(8))
+    }
+
+    /// Bytes in use, before rounding.
+    fn size(&self) -> usize {
+        let head = self.key_end() + self.expiry_size();
+        match self.kind() {
+            Kind::Int => head + 8,
+            Kind::Inline | Kind::InlineRaw => {
+                // SAFETY: an inline string begins with its length.
+                let (_, len) = unsafe { get_len(self.value_at()) };
+                head + len_size(len) + len
+            }
+            object => head.next_multiple_of(8) + Object::size(object),
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let layout = layout(self.size());
+        // SAFETY: the object is moved out once, and the allocation, of that layout, is not looked at again.
+        unsafe {
+            drop(Object::take(self.kind(), self.object_at()));
+            dealloc(self.0.as_ptr(), layout);
+        }
+    }
+}
+
+/// Writes an expiry; returns the place behind it.
+///
+/// # Safety
+/// `expiry_size(expiry)` bytes may be written at `at`.
+unsafe fn put_expiry(at: *mut u8, expiry: Option<i64>) -> *mut u8 {
+    let size = expiry_size(expiry);
+    let bytes = expiry.unwrap_or(0).to_le_bytes();
+    // SAFETY: by the caller's word; `size` is at most eight.
+    unsafe {
+        at.copy_from_nonoverlapping(bytes.as_ptr(), size);
+        at.add(size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Clone, Debug)]
+    enum Model {
+        Str(Vec<u8>),
+        Raw(Vec<u8>),
+        Int(i64),
+    }
+
+    impl Model {
+        fn new_value(&self) -> NewValue<'_> {
+            match self {
+                Model::Str(bytes) => NewValue::Str(bytes),
+                Model::Raw(bytes) => NewValue::Raw(bytes),
+                Model::Int(n) => NewValue::Int(*n),
+            }
+        }
+
+        fn text(&self) -> Vec<u8> {
+            match self {
+                Model::Str(bytes) | Model::Raw(bytes) => bytes.clone(),
+                Model::Int(n) => n.to_string().into_bytes(),
+            }
+        }
+    }
+
+    fn models() -> impl Strategy<Value = Model> {
+        prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..700).prop_map(Model::Str),
+            prop::collection::vec(any::<u8>(), 0..40).prop_map(Model::Str),
+            prop::collection::vec(any::<u8>(), 0..700).prop_map(Model::Raw),
+            any::<i64>().prop_map(Model::Int),
+            any::<i64>().prop_map(|n| Model::Str(n.to_string().into_bytes())),
+        ]
+    }
+
+    fn expiries() -> impl Strategy<Value = Option<i64>> {
+        prop_oneof![Just(None), (0..1i64 << 48).prop_map(Some), any::<i64>().prop_map(Some)]
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_keeps_what_it_is_told(
+            key in prop::collection::vec(any::<u8>(), 0..300),
+            steps in prop::collection::vec((models(), expiries(), any::<bool>()), 1..12),
+        ) {
+            let (first, expiry, _) = &steps[0];
+            let mut entry = Entry::new(&key, *expiry, first.new_value());
+            entry.set_lru(0x00ab_cdef);
+            let mut text = first.text();
+            for (model, expiry, whole) in &steps {
+                if *whole {
+                    entry.set(*expiry, model.new_value());
+                    text = model.text();
+                } else {
+                    entry.set_expiry(*expiry);
+                }
+                prop_assert_eq!(entry.key(), &key[..]);
+                prop_assert_eq!(entry.expiry(), *expiry);
+                prop_assert_eq!(entry.lru(), 0x00ab_cdef);
+                prop_assert_eq!(&*entry.str().unwrap().text(), &text[..]);
+            }
+            let entry = entry.rename(b"other");
+            prop_assert_eq!(entry.key(), b"other");
+            prop_assert_eq!(entry.expiry(), steps.last().unwrap().1);
+            prop_assert_eq!(&*entry.str().unwrap().text(), &text[..]);
+        }
+    }
+
+    #[test]
+    fn a_common_entry_is_small() {
+        let size = |expiry, value: &[u8]| Entry::new(b"key:000000000001", expiry, NewValue::Str(value)).own_memory();
+        assert_eq!(size(None, b"value:0000000001"), 40);
+        assert_eq!(size(Some(1_700_000_000_000), b"value:0000000001"), 48);
+        assert_eq!(size(None, b"123456"), 32);
+        assert_eq!(size(Some(1_700_000_000_000), &[b'x'; 100]), 128);
+    }
+}
