@@ -205,7 +205,12 @@ mod tests {
             unsafe { libc::gmtime_r(&secs, &mut tm) };
             let ours = civil(secs, 0);
             assert_eq!(
-                (ours.year as i32 - 1900, i32::from(ours.month) - 1, i32::from(ours.day), i32::from(ours.hour)),
+                (
+                    ours.year as i32 - 1900,
+                    i32::from(ours.month) - 1,
+                    i32::from(ours.day),
+                    i32::from(ours.hour)
+                ),
                 (tm.tm_year, tm.tm_mon, tm.tm_mday, tm.tm_hour),
                 "at {secs}"
             );
