@@ -1,1 +1,3 @@
 //! What the server tells about itself: the log, and later the slow log and latency monitor.
+
+pub mod log;

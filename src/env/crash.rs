@@ -1,0 +1,1 @@
+//! Last words of a crash.

@@ -1,0 +1,1 @@
+//! Being watched by systemd or upstart.

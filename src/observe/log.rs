@@ -1,0 +1,425 @@
+//! The log, in the line format that operators and their tools know:
+//!
+//! ```text
+//! 4711:M 22 Nov 2026 11:19:24.058 * Ready to accept connections tcp
+//! pid  role     time              level (. debug, - verbose, * notice, # warning)
+//! ```
+//!
+//! The role is M for a master, S for a replica, X for a sentinel, and C for a process that has not become the server
+//! (not yet, or a forked child), which is told from its pid.
+//!
+//! A process has one log, as it has one standard output. It is opened for each line and closed again, so a rotated
+//! file is followed without a signal, and each line is one `write`, so lines of parent and child never mix. No lock
+//! is taken: `from_handler` and `raw` may be called in signal handlers and forked children. A log that cannot
+//! be written is silently not written: the server serves on.
+
+use std::ffi::{CStr, CString};
+use std::fmt::{self, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, Ordering::Relaxed};
+
+use crate::env::clock;
+use crate::env::process::{self, Note};
+
+/// How important a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    Debug = 0,
+    Verbose = 1,
+    Notice = 2,
+    Warning = 3,
+    /// As a threshold only: no line is that important.
+    Nothing = 4,
+}
+
+impl Level {
+    fn mark(self) -> char {
+        ['.', '-', '*', '#', ' '][self as usize]
+    }
+
+    fn syslog_priority(self) -> i32 {
+        [libc::LOG_DEBUG, libc::LOG_INFO, libc::LOG_NOTICE, libc::LOG_WARNING, libc::LOG_WARNING]
+            [self as usize]
+    }
+}
+
+/// What the server is, as its log lines say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Master,
+    Replica,
+    Sentinel,
+}
+
+/// The facilities that `syslog-facility` can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Facility {
+    User,
+    /// local0 to local7
+    Local(u8),
+}
+
+/// Where lines go besides the level that lets them through.
+#[derive(Debug, Default)]
+pub struct Destination {
+    /// Empty for standard output. A relative path follows the working directory.
+    pub logfile: String,
+    /// The identity and facility, when `syslog-enabled` is yes.
+    pub syslog: Option<(String, Facility)>,
+}
+
+/// The process's log. One exists, below; tests make others.
+struct Log {
+    level: AtomicU8,
+    role: AtomicU8,
+    /// The pid of the process that is the server; zero until there is one.
+    server_pid: AtomicI32,
+    /// Local time for the C library is asked once a second at most, and never in a child or a handler.
+    utc_offset_secs: AtomicI32,
+    utc_offset_known_at: AtomicI64,
+    target: OnceLock<Target>,
+}
+
+struct Target {
+    logfile: Option<CString>,
+    syslog: bool,
+}
+
+static LOG: Log = Log::new();
+
+/// Lines below this level are not written from now on.
+pub fn set_level(level: Level) {
+    LOG.level.store(level as u8, Relaxed);
+}
+
+pub fn level() -> Level {
+    match LOG.level.load(Relaxed) {
+        0 => Level::Debug,
+        1 => Level::Verbose,
+        2 => Level::Notice,
+        3 => Level::Warning,
+        _ => Level::Nothing,
+    }
+}
+
+/// The role shown from now on.
+pub fn set_role(role: Role) {
+    LOG.role.store(role_char(role) as u8, Relaxed);
+}
+
+/// This process is the server: its lines show the role, those of its children C. Called after the process has gone
+/// to the background, since that changes its pid.
+pub fn this_is_the_server() {
+    LOG.server_pid.store(process::pid(), Relaxed);
+}
+
+/// Sets where the lines go; until then it is standard output. Once in the life of a process, as both directives can
+/// only be set at its start.
+pub fn open(destination: &Destination) {
+    let logfile = match destination.logfile.as_str() {
+        "" => None,
+        path => Some(CString::new(path).expect("the configuration refuses a path with a zero byte")),
+    };
+    if let Some((ident, facility)) = &destination.syslog {
+        let ident = CString::new(ident.replace('\0', "")).expect("the zero bytes are gone");
+        let facility = match facility {
+            Facility::User => libc::LOG_USER,
+            Facility::Local(n) => libc::LOG_LOCAL0 + (i32::from(*n) << 3),
+        };
+        // SAFETY: syslog keeps the pointer for the life of the process, and so does the leaked string.
+        unsafe {
+            libc::openlog(ident.into_raw(), libc::LOG_PID | libc::LOG_NDELAY | libc::LOG_NOWAIT, facility)
+        };
+    }
+    let target = Target { logfile, syslog: destination.syslog.is_some() };
+    assert!(LOG.target.set(target).is_ok(), "the log is opened once");
+}
+
+/// Tries whether the log file can be written at all; the message is the one of a fatal configuration error.
+pub fn probe(logfile: &str) -> Result<(), String> {
+    match std::fs::OpenOptions::new().append(true).create(true).open(logfile) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(format!("Can't open the log file: {}", process::strerror(&why))),
+    }
+}
+
+/// Whether a line of this level would be written; the macros ask before they format.
+pub fn enabled(level: Level) -> bool {
+    level as u8 >= LOG.level.load(Relaxed) && level != Level::Nothing
+}
+
+/// Writes one line. Usually by the macros `debug!`, `verbose!`, `notice!` and `warning!` of this module.
+pub fn line(level: Level, message: fmt::Arguments<'_>) {
+    if !enabled(level) {
+        return;
+    }
+    LOG.learn_zone();
+    let mut text = String::with_capacity(160);
+    LOG.prefix(level, &mut text);
+    let head = text.len();
+    // Writing to a String fails only when a Display does; what it wrote before is still worth logging.
+    let _ = text.write_fmt(message);
+    text.push('\n');
+    LOG.write(text.as_bytes());
+    if LOG.target.get().is_some_and(|target| target.syslog) {
+        syslog(level, &text[head..text.len() - 1]);
+    }
+}
+
+/// Writes one line from a signal handler: nothing is allocated and no lock taken. A line beyond 1,000 bytes is cut.
+pub fn from_handler(level: Level, message: fmt::Arguments<'_>) {
+    if !enabled(level) {
+        return;
+    }
+    let mut text = StackText { bytes: [0; 1024], len: 0 };
+    LOG.prefix(level, &mut text);
+    let _ = text.write_fmt(message);
+    text.bytes[text.len] = b'\n';
+    LOG.write(&text.bytes[..=text.len]);
+}
+
+/// Writes text as it stands, without prefix or line end (the banner, a crash report), at the level of a notice or a
+/// warning. Safe in signal handlers.
+pub fn raw(level: Level, text: &[u8]) {
+    if enabled(level) {
+        LOG.write(text);
+    }
+}
+
+/// Logs what the floors below have to tell.
+pub fn tell(note: Note) {
+    match note {
+        Note::Verbose(text) => line(Level::Verbose, format_args!("{text}")),
+        Note::Notice(text) => line(Level::Notice, format_args!("{text}")),
+        Note::Warning(text) => line(Level::Warning, format_args!("{text}")),
+    }
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! log_line {
+    ($level:ident, $($message:tt)*) => {
+        if $crate::observe::log::enabled($crate::observe::log::Level::$level) {
+            $crate::observe::log::line($crate::observe::log::Level::$level, ::std::format_args!($($message)*));
+        }
+    };
+}
+#[doc(hidden)]
+#[macro_export]
+macro_rules! log_debug {
+    ($($message:tt)*) => { $crate::log_line!(Debug, $($message)*) };
+}
+#[doc(hidden)]
+#[macro_export]
+macro_rules! log_verbose {
+    ($($message:tt)*) => { $crate::log_line!(Verbose, $($message)*) };
+}
+#[doc(hidden)]
+#[macro_export]
+macro_rules! log_notice {
+    ($($message:tt)*) => { $crate::log_line!(Notice, $($message)*) };
+}
+#[doc(hidden)]
+#[macro_export]
+macro_rules! log_warning {
+    ($($message:tt)*) => { $crate::log_line!(Warning, $($message)*) };
+}
+pub use crate::{log_debug as debug, log_notice as notice, log_verbose as verbose, log_warning as warning};
+
+impl Log {
+    const fn new() -> Log {
+        Log {
+            level: AtomicU8::new(Level::Notice as u8),
+            role: AtomicU8::new(b'M'),
+            server_pid: AtomicI32::new(0),
+            utc_offset_secs: AtomicI32::new(0),
+            utc_offset_known_at: AtomicI64::new(i64::MIN),
+            target: OnceLock::new(),
+        }
+    }
+
+    /// Asks for the offset of local time, so that a change to summer time shows without a restart.
+    fn learn_zone(&self) {
+        let pid = self.server_pid.load(Relaxed);
+        let never = self.utc_offset_known_at.load(Relaxed) == i64::MIN;
+        // A forked child inherits the offset and must not take the C library's lock, which may be held for ever.
+        if !never && pid != 0 && pid != process::pid() {
+            return;
+        }
+        let now = clock::unix_us() / 1_000_000;
+        if self.utc_offset_known_at.swap(now, Relaxed) != now {
+            self.utc_offset_secs.store(clock::utc_offset_secs(now), Relaxed);
+        }
+    }
+
+    fn prefix(&self, level: Level, text: &mut dyn Write) {
+        let pid = process::pid();
+        let role = if pid == self.server_pid.load(Relaxed) { self.role.load(Relaxed) as char } else { 'C' };
+        let now_us = clock::unix_us();
+        prefix(pid, role, level, now_us, self.utc_offset_secs.load(Relaxed), text);
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        let logfile = self.target.get().and_then(|target| target.logfile.as_deref());
+        match logfile {
+            None => write_all(libc::STDOUT_FILENO, bytes),
+            Some(path) => {
+                let flags = libc::O_APPEND | libc::O_CREAT | libc::O_WRONLY | libc::O_CLOEXEC;
+                // SAFETY: the path is a terminated string; open and close are async-signal-safe.
+                let fd = unsafe { libc::open(path.as_ptr(), flags, 0o666) };
+                if fd >= 0 {
+                    write_all(fd, bytes);
+                    // SAFETY: the descriptor was opened above and is known to nobody else.
+                    unsafe { libc::close(fd) };
+                }
+            }
+        }
+    }
+}
+
+fn prefix(pid: i32, role: char, level: Level, now_us: i64, utc_offset_secs: i32, text: &mut dyn Write) {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let at = clock::civil(now_us.div_euclid(1_000_000), utc_offset_secs);
+    let (month, ms, mark) =
+        (MONTHS[usize::from(at.month) - 1], now_us.rem_euclid(1_000_000) / 1_000, level.mark());
+    let _ = write!(
+        text,
+        "{pid}:{role} {:02} {month} {} {:02}:{:02}:{:02}.{ms:03} {mark} ",
+        at.day, at.year, at.hour, at.minute, at.second
+    );
+}
+
+fn write_all(fd: i32, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        // SAFETY: pointer and length are those of a live slice; write is async-signal-safe.
+        let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+        if written > 0 {
+            bytes = &bytes[written as usize..];
+        } else if std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
+            return;
+        }
+    }
+}
+
+fn syslog(level: Level, message: &str) {
+    const FORMAT: &CStr = c"%s";
+    if let Ok(message) = CString::new(message.replace('\0', "")) {
+        // SAFETY: a constant format with one string argument that outlives the call.
+        unsafe { libc::syslog(level.syslog_priority(), FORMAT.as_ptr(), message.as_ptr()) };
+    }
+}
+
+fn role_char(role: Role) -> char {
+    match role {
+        Role::Master => 'M',
+        Role::Replica => 'S',
+        Role::Sentinel => 'X',
+    }
+}
+
+/// Text on the stack that cuts what does not fit and keeps a byte for the line end.
+struct StackText {
+    bytes: [u8; 1024],
+    len: usize,
+}
+
+impl Write for StackText {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let room = self.bytes.len() - 1 - self.len;
+        let fits = &s.as_bytes()[..s.len().min(room)];
+        self.bytes[self.len..self.len + fits.len()].copy_from_slice(fits);
+        self.len += fits.len();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log_to(path: &std::path::Path) -> Log {
+        let log = Log::new();
+        let logfile = Some(CString::new(path.to_str().unwrap()).unwrap());
+        assert!(log.target.set(Target { logfile, syslog: false }).is_ok());
+        log
+    }
+
+    #[test]
+    fn a_line_begins_as_redis_begins_it() {
+        let line = |role, level, us, offset| {
+            let mut text = String::new();
+            prefix(4711, role_char(role), level, us, offset, &mut text);
+            text
+        };
+        let us = 1_795_346_364_058_999;
+        assert_eq!(line(Role::Master, Level::Notice, us, 0), "4711:M 22 Nov 2026 11:19:24.058 * ");
+        assert_eq!(line(Role::Replica, Level::Warning, us, 3_600), "4711:S 22 Nov 2026 12:19:24.058 # ");
+        assert_eq!(line(Role::Sentinel, Level::Debug, 0, 0), "4711:X 01 Jan 1970 00:00:00.000 . ");
+        assert_eq!(line(Role::Master, Level::Verbose, -1, 0), "4711:M 31 Dec 1969 23:59:59.999 - ");
+    }
+
+    #[test]
+    fn a_process_that_is_not_the_server_shows_c() {
+        let log = Log::new();
+        let role = || {
+            let mut text = String::new();
+            log.prefix(Level::Notice, &mut text);
+            text.split(':').nth(1).unwrap().chars().next().unwrap()
+        };
+        assert_eq!(role(), 'C');
+        log.server_pid.store(process::pid(), Relaxed);
+        assert_eq!(role(), 'M');
+        log.role.store(b'S', Relaxed);
+        assert_eq!(role(), 'S');
+        log.server_pid.store(process::pid() + 1, Relaxed);
+        assert_eq!(role(), 'C');
+    }
+
+    #[test]
+    fn a_rotated_file_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("redis.log");
+        let log = log_to(&path);
+        log.write(b"one\n");
+        std::fs::rename(&path, dir.path().join("redis.log.1")).unwrap();
+        log.write(b"two\n");
+        log.write(b"three\n");
+        assert_eq!(std::fs::read(dir.path().join("redis.log.1")).unwrap(), b"one\n");
+        assert_eq!(std::fs::read(&path).unwrap(), b"two\nthree\n");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_not_written() {
+        let log = log_to(std::path::Path::new("/no/such/dir/redis.log"));
+        log.write(b"lost\n");
+        assert_eq!(
+            probe("/no/such/dir/redis.log").unwrap_err(),
+            "Can't open the log file: No such file or directory"
+        );
+    }
+
+    #[test]
+    fn text_on_the_stack_is_cut_and_leaves_room_for_the_line_end() {
+        let mut text = StackText { bytes: [0; 1024], len: 0 };
+        for _ in 0..300 {
+            text.write_str("12345678").unwrap();
+        }
+        assert_eq!(text.len, 1023);
+    }
+
+    #[test]
+    fn local_time_is_learnt() {
+        let log = Log::new();
+        log.learn_zone();
+        let now = clock::unix_us() / 1_000_000;
+        assert_eq!(log.utc_offset_secs.load(Relaxed), clock::utc_offset_secs(now));
+    }
+
+    #[test]
+    fn the_threshold_decides() {
+        assert!(enabled(Level::Notice) && !enabled(Level::Verbose) && !enabled(Level::Nothing));
+        assert_eq!(level(), Level::Notice);
+    }
+}
