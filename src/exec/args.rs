@@ -3,7 +3,7 @@
 use crate::protocol::number::parse_int;
 use crate::protocol::{Request, Span};
 
-use super::error::CmdError;
+use crate::protocol::CmdError;
 
 /// The words of a request; word 0 is the command's name. Slices of the buffer that the request came in.
 #[derive(Clone, Copy)]

@@ -5,7 +5,7 @@
 //! `commands/` and handed down, so that this floor knows neither.
 
 use super::args::Args;
-use super::error::CmdError;
+use crate::protocol::CmdError;
 use super::{CmdResult, Ctx};
 use crate::client::ClientId;
 

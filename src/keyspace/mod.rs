@@ -1,1 +1,107 @@
 //! The databases: lookup, edit, expiry, and the record of what a command changed.
+//!
+//! [`Db`] is plain storage. Commands see it through a [`DbView`], which knows what has expired and records in
+//! [`Changes`] what is done; what follows from that is settled by the server.
+
+pub mod access;
+mod changes;
+mod db;
+mod freer;
+mod view;
+
+pub use changes::{Changes, Class, Event, Propagate};
+pub use db::Db;
+pub use freer::Freer;
+pub use view::{DbView, Expired, KeyspaceStats, Turn};
+
+/// All databases of a server.
+pub struct Keyspace {
+    dbs: Vec<Db>,
+    pub stats: KeyspaceStats,
+    pub freer: Freer,
+}
+
+impl Keyspace {
+    pub fn new(databases: usize) -> Self {
+        Keyspace {
+            dbs: (0..databases).map(|_| Db::default()).collect(),
+            stats: KeyspaceStats::default(),
+            freer: Freer::default(),
+        }
+    }
+
+    /// Number of databases.
+    pub fn count(&self) -> usize {
+        self.dbs.len()
+    }
+
+    /// Number of keys in all databases.
+    pub fn keys(&self) -> usize {
+        self.dbs.iter().map(Db::len).sum()
+    }
+
+    pub fn db(&self, index: usize) -> &Db {
+        &self.dbs[index]
+    }
+
+    pub fn db_mut(&mut self, index: usize) -> &mut Db {
+        &mut self.dbs[index]
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &Db)> {
+        self.dbs.iter().enumerate()
+    }
+
+    /// A database as a command sees it.
+    pub fn view<'a>(&'a mut self, index: usize, changes: &'a mut Changes, turn: &'a Turn) -> DbView<'a> {
+        DbView {
+            index,
+            db: &mut self.dbs[index],
+            changes,
+            stats: &mut self.stats,
+            freer: &mut self.freer,
+            turn,
+        }
+    }
+
+    /// Exchanges two databases.
+    pub fn swap(&mut self, a: usize, b: usize) {
+        self.dbs.swap(a, b);
+    }
+
+    /// Empties a database (or all) and returns how many keys there were. Lazily: the memory is freed elsewhere.
+    pub fn flush(&mut self, index: Option<usize>, lazy: bool) -> usize {
+        let range = match index {
+            Some(index) => index..index + 1,
+            None => 0..self.dbs.len(),
+        };
+        let mut removed = 0;
+        for db in &mut self.dbs[range] {
+            removed += db.len();
+            let old = std::mem::take(db);
+            if lazy {
+                let objects = old.len() as u64;
+                self.freer.free_any(Box::new(old), objects);
+            }
+        }
+        removed
+    }
+
+    /// All databases, taken away and replaced by empty ones (a replica that starts over).
+    pub fn take(&mut self) -> Vec<Db> {
+        let fresh = (0..self.dbs.len()).map(|_| Db::default()).collect();
+        std::mem::replace(&mut self.dbs, fresh)
+    }
+
+    /// Lets the tables rest (or not) from growing and shrinking: a snapshot child shares their pages.
+    pub fn pause_resize(&mut self, rest: bool) {
+        for db in &mut self.dbs {
+            db.dict_mut().pause_resize(rest);
+        }
+    }
+
+    /// The earliest time (unix ms) at which a key may end.
+    pub fn next_deadline(&self, now_ms: i64) -> Option<i64> {
+        self.dbs.iter().filter_map(|db| db.next_deadline(now_ms)).min()
+    }
+}

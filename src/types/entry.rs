@@ -21,6 +21,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::string::{INLINE_MAX, StrRef, int_encoding};
+use crate::structures::dict::Item;
 
 /// A long string: shared with the replies that are being sent.
 pub type Shared = Arc<Vec<u8>>;
@@ -319,7 +320,7 @@ impl Entry {
                 let object = unsafe {
                     let object = Object::take(self.kind(), self.object_at());
                     let layout = layout(self.size());
-                    dealloc(self.into_raw().as_ptr(), layout);
+                    dealloc(std::mem::ManuallyDrop::new(self).0.as_ptr(), layout);
                     object
                 };
                 Entry::new(key, expiry, NewValue::Object(object.expect("what stands not inline is an object")))
@@ -393,22 +394,24 @@ impl Entry {
         }
     }
 
+    /// Whether the value is anything but a number or a short string.
+    pub fn is_object(&self) -> bool {
+        !matches!(self.kind(), Kind::Int | Kind::Inline | Kind::InlineRaw)
+    }
+
+    /// How many allocations freeing the entry takes, roughly.
+    pub fn effort(&self) -> usize {
+        1
+    }
+
     /// Bytes of the entry's own allocation.
     pub fn own_memory(&self) -> usize {
         layout(self.size()).size()
     }
 
-    /// The thin pointer, for a table to keep.
-    pub fn into_raw(self) -> NonNull<u8> {
-        let at = self.0;
-        std::mem::forget(self);
-        at
-    }
-
-    /// # Safety
-    /// `at` came from [`Entry::into_raw`], and the entry it stands for is not made a second time.
-    pub unsafe fn from_raw(at: NonNull<u8>) -> Entry {
-        Entry(at)
+    /// Where the allocation begins.
+    pub fn address(&self) -> *const u8 {
+        self.0.as_ptr()
     }
 
     fn kind_byte(&self) -> u8 {
@@ -496,6 +499,16 @@ impl Entry {
             }
             object => head.next_multiple_of(8) + Object::size(object),
         }
+    }
+}
+
+impl Item for Entry {
+    fn key(&self) -> &[u8] {
+        Entry::key(self)
+    }
+
+    fn address(&self) -> *const u8 {
+        Entry::address(self)
     }
 }
 

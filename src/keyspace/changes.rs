@@ -1,0 +1,175 @@
+//! What a command did, recorded while it runs and settled once when it has.
+//!
+//! A handler says *changed this key, by this event*; whether somebody watches the key, is to be notified, waits for
+//! it, or a replica must hear of it, is decided by `server::settle` alone. The buffers are reused from command to
+//! command: a plain SET that nobody observes allocates nothing here.
+
+use crate::config::KeyspaceEvents;
+use crate::protocol::encode_command;
+
+/// A class of keyspace events (`notify-keyspace-events`).
+pub use crate::config::KeyspaceEvents as Class;
+
+/// What goes to replicas for a command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagate {
+    /// The request itself, if it changed something.
+    #[default]
+    Verbatim,
+    /// Only what was recorded by [`Changes::propagate`].
+    Recorded,
+    /// The request itself, even if nothing changed.
+    Always,
+}
+
+/// A keyspace event to be told to subscribers.
+#[derive(Debug)]
+pub struct Event {
+    pub class: KeyspaceEvents,
+    pub name: &'static str,
+    pub db: usize,
+    pub key: Vec<u8>,
+}
+
+/// A command recorded for propagation, encoded.
+#[derive(Clone, Copy, Debug)]
+struct Op {
+    db: usize,
+    end: usize,
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Number of changes, as `rdb_changes_since_last_save` counts them.
+    pub dirty: u64,
+    pub propagate: Propagate,
+    /// Whether anybody cares which keys change (WATCH, tracking, blocked clients); set by the server beforehand.
+    pub observed: bool,
+    /// Which events anybody is to hear of; set by the server beforehand.
+    pub notify: KeyspaceEvents,
+    touched: Vec<(usize, Vec<u8>)>,
+    events: Vec<Event>,
+    ops: Vec<Op>,
+    bytes: Vec<u8>,
+    flushed: Vec<Option<usize>>,
+}
+
+impl Changes {
+    /// Forgets everything but what the server has set.
+    pub fn clear(&mut self) {
+        self.dirty = 0;
+        self.propagate = Propagate::Verbatim;
+        self.touched.clear();
+        self.events.clear();
+        self.ops.clear();
+        self.bytes.clear();
+        self.flushed.clear();
+    }
+
+    /// Whether there is nothing to settle.
+    pub fn is_empty(&self) -> bool {
+        self.dirty == 0
+            && self.propagate == Propagate::Verbatim
+            && self.ops.is_empty()
+            && self.touched.is_empty()
+            && self.events.is_empty()
+            && self.flushed.is_empty()
+    }
+
+    /// A key has another value now, or none: for WATCH, tracking, and those who wait for it.
+    pub fn touch(&mut self, db: usize, key: &[u8]) {
+        if self.observed {
+            self.touched.push((db, key.to_vec()));
+        }
+    }
+
+    /// An event, for those who subscribed to its class.
+    pub fn event(&mut self, class: KeyspaceEvents, name: &'static str, db: usize, key: &[u8]) {
+        if self.notify.intersects(class) {
+            self.events.push(Event { class, name, db, key: key.to_vec() });
+        }
+    }
+
+    /// Every key of a database (or of all) is gone or another.
+    pub fn flush(&mut self, db: Option<usize>) {
+        self.flushed.push(db);
+    }
+
+    /// Sends this command to replicas, in the order of the calls; the request itself no longer goes, unless
+    /// [`Changes::propagate_before`] is what was called.
+    pub fn propagate<'a, I>(&mut self, db: usize, words: I)
+    where
+        I: IntoIterator<Item = &'a [u8]>,
+        I::IntoIter: ExactSizeIterator,
+    {
+        self.propagate = Propagate::Recorded;
+        self.propagate_before(db, words);
+    }
+
+    /// Sends this command to replicas before the request.
+    pub fn propagate_before<'a, I>(&mut self, db: usize, words: I)
+    where
+        I: IntoIterator<Item = &'a [u8]>,
+        I::IntoIter: ExactSizeIterator,
+    {
+        encode_command(&mut self.bytes, words.into_iter());
+        self.ops.push(Op { db, end: self.bytes.len() });
+    }
+
+    /// Nothing of this command goes to replicas (but what was recorded stays).
+    pub fn propagate_nothing(&mut self) {
+        self.propagate = Propagate::Recorded;
+    }
+
+    /// The recorded commands: database and bytes.
+    pub fn ops(&self) -> impl ExactSizeIterator<Item = (usize, &[u8])> {
+        self.ops.iter().enumerate().map(|(index, op)| {
+            let start = index.checked_sub(1).map_or(0, |previous| self.ops[previous].end);
+            (op.db, &self.bytes[start..op.end])
+        })
+    }
+
+    /// The keys that were touched: database and key.
+    pub fn touched(&self) -> &[(usize, Vec<u8>)] {
+        &self.touched
+    }
+
+    /// The databases that were flushed or swapped (`None`: all).
+    pub fn flushed(&self) -> &[Option<usize>] {
+        &self.flushed
+    }
+
+    /// The events, in order.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recorded_commands_keep_their_order_and_database() {
+        let mut changes = Changes::default();
+        changes.propagate_before(3, [&b"DEL"[..], b"k"]);
+        assert_eq!(changes.propagate, Propagate::Verbatim);
+        changes.propagate(0, [&b"SET"[..], b"a", b"b"]);
+        assert_eq!(changes.propagate, Propagate::Recorded);
+        let ops: Vec<_> = changes.ops().collect();
+        assert_eq!(ops[0], (3, &b"*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n"[..]));
+        assert_eq!(ops[1], (0, &b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n"[..]));
+    }
+
+    #[test]
+    fn what_nobody_observes_is_not_recorded() {
+        let mut changes = Changes::default();
+        changes.touch(0, b"k");
+        changes.event(KeyspaceEvents::GENERIC, "del", 0, b"k");
+        assert!(changes.is_empty());
+        changes.observed = true;
+        changes.touch(0, b"k");
+        assert!(!changes.is_empty());
+    }
+}

@@ -1,0 +1,73 @@
+//! Frees big values on a helper thread, so that no command stalls the loop for the size of what it deletes.
+//!
+//! What is sent there belongs to nobody else any more: the helper never touches live data.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+
+use crate::types::Entry;
+
+/// Values of more parts than this are worth the way to the helper.
+const WORTH_IT: usize = 64;
+
+/// The sending side, and the counts that INFO shows.
+#[derive(Default)]
+pub struct Freer {
+    thread: Option<Sender<(Box<dyn Any + Send>, u64)>>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    pending: AtomicU64,
+    freed: AtomicU64,
+}
+
+impl Freer {
+    /// Frees an entry: at once if that is quick, else on the helper thread.
+    pub fn free(&mut self, entry: Entry) {
+        if entry.effort() > WORTH_IT {
+            self.free_any(Box::new(entry), 1);
+        }
+    }
+
+    /// Frees anything, that counts as so many objects, on the helper thread.
+    pub fn free_any(&mut self, garbage: Box<dyn Any + Send>, objects: u64) {
+        let counts = Arc::clone(&self.counts);
+        let thread = self.thread.get_or_insert_with(|| {
+            let (sender, receiver) = channel::<(Box<dyn Any + Send>, u64)>();
+            let work = move || {
+                for (garbage, objects) in receiver {
+                    drop(garbage);
+                    counts.pending.fetch_sub(objects, Ordering::Relaxed);
+                    counts.freed.fetch_add(objects, Ordering::Relaxed);
+                }
+            };
+            // If no thread can be had, the receiver is gone, and `send` below hands the garbage back to be dropped.
+            let _ = std::thread::Builder::new().name("lazyfree".into()).spawn(work);
+            sender
+        });
+        self.counts.pending.fetch_add(objects, Ordering::Relaxed);
+        if thread.send((garbage, objects)).is_err() {
+            self.counts.pending.fetch_sub(objects, Ordering::Relaxed);
+            self.counts.freed.fetch_add(objects, Ordering::Relaxed);
+        }
+    }
+
+    /// Objects that wait to be freed.
+    pub fn pending(&self) -> u64 {
+        self.counts.pending.load(Ordering::Relaxed)
+    }
+
+    /// Objects that the helper has freed.
+    pub fn freed(&self) -> u64 {
+        self.counts.freed.load(Ordering::Relaxed)
+    }
+
+    /// Starts counting anew (CONFIG RESETSTAT).
+    pub fn reset_freed(&self) {
+        self.counts.freed.store(0, Ordering::Relaxed);
+    }
+}
