@@ -1,1 +1,3 @@
 //! Data structures without a Redis word in them: hash table, timing wheel, and their kin.
+
+pub mod glob;
