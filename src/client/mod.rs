@@ -1,1 +1,10 @@
-//! Clients as the server sees them: session, buffers, identity.
+//! Clients as the server sees them: who is connected, what they have said and selected, what waits to be sent.
+//!
+//! A client is named by its [`ClientId`], never by a pointer: whoever keeps one looks it up and finds out whether
+//! the client is still there.
+
+mod list;
+mod session;
+
+pub use list::{Client, ClientId, Clients, Parked, Role};
+pub use session::{Auth, Queued, ReplyMode, Session, Transaction};

@@ -1,1 +1,1 @@
-//! The commands, one file per family.
+//! The commands, one file per family: the rows that declare them, and their handlers.

@@ -5,9 +5,9 @@
 //! `commands/` and handed down, so that this floor knows neither.
 
 use super::args::Args;
-use crate::protocol::CmdError;
 use super::{CmdResult, Ctx};
 use crate::client::ClientId;
+use crate::protocol::CmdError;
 
 /// How a command is run.
 pub enum Handler<S: 'static> {
@@ -512,7 +512,8 @@ impl KeySpec {
                 if at >= count {
                     return None;
                 }
-                let keys = args.int(at as usize).ok().filter(|&n| (0..=i64::from(count)).contains(&n))? as i32;
+                let keys =
+                    args.int(at as usize).ok().filter(|&n| (0..=i64::from(count)).contains(&n))? as i32;
                 (first + key, first + key + (keys - 1) * step, step)
             }
             FindKeys::Unknown => return Some(()),

@@ -5,14 +5,15 @@
 
 mod args;
 mod command;
+#[cfg(test)]
+pub mod testing;
 
-
+pub use crate::protocol::CmdError;
 pub use args::{Args, Cursor};
 pub use command::{
-    Arg, ArgKind, BeginSearch, Command, FindKeys, Group, Handler, KeySpec, acl, arg, block, container, data, flags,
-    key, key_flags, one_of, server, token,
+    Arg, ArgKind, BeginSearch, Command, FindKeys, Group, Handler, KeySpec, acl, arg, block, container, data,
+    flags, key, key_flags, one_of, server, token,
 };
-pub use crate::protocol::CmdError;
 
 use crate::client::Session;
 use crate::env::random::Rng;

@@ -117,11 +117,12 @@ impl DbView<'_> {
 
     /// Sets a key's value and expiry, whatever was there. Records no event: the command knows which.
     pub fn set(&mut self, key: &[u8], expiry: Option<i64>, value: NewValue) {
+        let lazy = self.turn.lazy_server_del;
         let Some(old) = self.write(key) else {
             return self.add(key, expiry, value);
         };
-        if self.turn.lazy_server_del && old.is_object() {
-            let lru = old.lru();
+        let lru = old.lru();
+        if lazy && old.is_object() {
             if let Some(old) = self.db.remove(key) {
                 self.freer.free(old);
             }

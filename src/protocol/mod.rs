@@ -1,7 +1,7 @@
 //! RESP2 and RESP3: the request parser and the reply writer of the server, the reply parser of clients.
 
-pub mod number;
 mod error;
+pub mod number;
 mod output;
 mod reply;
 mod request;
@@ -9,4 +9,6 @@ mod request;
 pub use error::CmdError;
 pub use output::{Mark, Output, Shared};
 pub use reply::{Deferred, Reply};
-pub use request::{Limits, Parsed, Parser, ProtocolError, Request, Span, encode_command, parse_int, split_line};
+pub use request::{
+    Limits, Parsed, Parser, ProtocolError, Request, Span, encode_command, parse_int, split_line,
+};

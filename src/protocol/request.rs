@@ -410,7 +410,9 @@ mod tests {
 
     #[test]
     fn integers_in_other_forms_are_refused() {
-        for text in ["", "-", "+1", "01", "-0", " 1", "1 ", "9223372036854775808", "-9223372036854775809", "1e3"] {
+        for text in
+            ["", "-", "+1", "01", "-0", " 1", "1 ", "9223372036854775808", "-9223372036854775809", "1e3"]
+        {
             assert_eq!(parse_int(text.as_bytes()), None, "{text:?}");
         }
     }

@@ -1,3 +1,6 @@
 //! Data structures without a Redis word in them: hash table, timing wheel, and their kin.
 
+pub mod dict;
 pub mod glob;
+pub mod hash;
+pub mod wheel;

@@ -323,7 +323,11 @@ impl Entry {
                     dealloc(std::mem::ManuallyDrop::new(self).0.as_ptr(), layout);
                     object
                 };
-                Entry::new(key, expiry, NewValue::Object(object.expect("what stands not inline is an object")))
+                Entry::new(
+                    key,
+                    expiry,
+                    NewValue::Object(object.expect("what stands not inline is an object")),
+                )
             }
         }
     }
@@ -611,7 +615,8 @@ mod tests {
 
     #[test]
     fn a_common_entry_is_small() {
-        let size = |expiry, value: &[u8]| Entry::new(b"key:000000000001", expiry, NewValue::Str(value)).own_memory();
+        let size =
+            |expiry, value: &[u8]| Entry::new(b"key:000000000001", expiry, NewValue::Str(value)).own_memory();
         assert_eq!(size(None, b"value:0000000001"), 40);
         assert_eq!(size(Some(1_700_000_000_000), b"value:0000000001"), 48);
         assert_eq!(size(None, b"123456"), 32);

@@ -1,0 +1,160 @@
+//! The table of clients.
+
+use std::collections::BTreeMap;
+
+use slab::Slab;
+
+use super::session::Session;
+use crate::net::Conn;
+use crate::protocol::{Output, Parser, Span};
+
+/// A client by name: its slot in the table and its unique id, which tells whether the slot still holds that client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId {
+    pub id: u64,
+    pub slot: usize,
+}
+
+/// What a client is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Normal,
+    /// It reads our write stream; the rest of what we know of it stands in `replication`.
+    Replica,
+    /// Its stream is our write stream.
+    Master,
+    /// It is told every command (MONITOR).
+    Monitor,
+}
+
+/// A request that waits to be run (again).
+#[derive(Debug)]
+pub struct Parked<B> {
+    pub why: B,
+    pub bytes: Vec<u8>,
+    pub spans: Vec<Span>,
+    pub since_ms: i64,
+}
+
+/// One client. `B` is what it can be parked for.
+#[derive(Debug)]
+pub struct Client<B> {
+    pub session: Session,
+    pub role: Role,
+    pub conn: Conn,
+    /// Addresses as CLIENT LIST shows them.
+    pub addr: String,
+    pub laddr: String,
+    /// Bytes that were read and are not a whole request yet.
+    pub input: Vec<u8>,
+    /// The progress through them.
+    pub parser: Parser,
+    pub output: Output,
+    pub parked: Option<Parked<B>>,
+    /// Nothing more is read from it; it is closed once its output is sent.
+    pub close_after_reply: bool,
+    /// It is closed at the end of this turn.
+    pub close_now: bool,
+    /// It stands in the list of those whose output is to be written.
+    pub flush_queued: bool,
+    /// Its last flush could not send everything.
+    pub backlogged: bool,
+    /// When it connected and was last heard of, in unix milliseconds.
+    pub created_ms: i64,
+    pub active_ms: i64,
+    /// Full name of the last command.
+    pub last_command: &'static str,
+    pub commands: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// Since when (unix ms) its output has been over the soft limit.
+    pub over_soft_limit_ms: Option<i64>,
+    /// Position in the write stream that its last write reached (for WAIT).
+    pub write_offset: u64,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Clients<B> {
+    slab: Slab<Client<B>>,
+    /// Slots by id, in the order in which clients came: CLIENT LIST, CLIENT KILL ID.
+    by_id: BTreeMap<u64, usize>,
+    next_id: u64,
+}
+
+impl<B> Default for Clients<B> {
+    fn default() -> Self {
+        Clients { slab: Slab::new(), by_id: BTreeMap::new(), next_id: 1 }
+    }
+}
+
+impl<B> Clients<B> {
+    /// The slot that the next client will have, for registering its connection.
+    pub fn next_slot(&self) -> usize {
+        self.slab.vacant_key()
+    }
+
+    /// A number that no client has had.
+    pub fn take_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    /// Adds a client under the id of its session.
+    pub fn add(&mut self, client: Client<B>) -> ClientId {
+        let id = client.session.id;
+        let slot = self.slab.insert(client);
+        self.by_id.insert(id, slot);
+        ClientId { id, slot }
+    }
+
+    pub fn remove(&mut self, id: ClientId) -> Option<Client<B>> {
+        self.get(id)?;
+        self.by_id.remove(&id.id);
+        Some(self.slab.remove(id.slot))
+    }
+
+    #[inline]
+    pub fn get(&self, id: ClientId) -> Option<&Client<B>> {
+        self.slab.get(id.slot).filter(|client| client.session.id == id.id)
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, id: ClientId) -> Option<&mut Client<B>> {
+        self.slab.get_mut(id.slot).filter(|client| client.session.id == id.id)
+    }
+
+    /// The client in a slot.
+    pub fn in_slot(&self, slot: usize) -> Option<ClientId> {
+        self.slab.get(slot).map(|client| ClientId { id: client.session.id, slot })
+    }
+
+    /// The client with that number.
+    pub fn by_id(&self, id: u64) -> Option<ClientId> {
+        self.by_id.get(&id).map(|&slot| ClientId { id, slot })
+    }
+
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// All clients, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (ClientId, &Client<B>)> {
+        self.by_id.iter().map(|(&id, &slot)| (ClientId { id, slot }, &self.slab[slot]))
+    }
+
+    /// The names of all clients, oldest first.
+    pub fn ids(&self) -> Vec<ClientId> {
+        self.by_id.iter().map(|(&id, &slot)| ClientId { id, slot }).collect()
+    }
+
+    /// Up to `n` clients with ids greater than `after`, for going round them a few at a time.
+    pub fn some_after(&self, after: u64, n: usize) -> Vec<ClientId> {
+        self.by_id.range(after + 1..).take(n).map(|(&id, &slot)| ClientId { id, slot }).collect()
+    }
+}

@@ -1,0 +1,94 @@
+//! What a client has told us about itself, and what it is in the middle of.
+
+/// Whether the client may run commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// It must authenticate first.
+    Required,
+    /// It has, or nobody has to.
+    Done,
+}
+
+/// CLIENT REPLY.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyMode {
+    #[default]
+    On,
+    Off,
+    /// The command in hand is the one that asked for SKIP: the next is skipped.
+    SkipNext,
+    Skip,
+}
+
+/// A command queued between MULTI and EXEC: the request in multibulk form.
+#[derive(Clone, Debug)]
+pub struct Queued {
+    pub bytes: Vec<u8>,
+    pub spans: Vec<crate::protocol::Span>,
+    /// Flags of the row it names.
+    pub flags: u64,
+}
+
+/// What happened since MULTI.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    pub queued: Vec<Queued>,
+    /// A command could not be queued: EXEC will refuse.
+    pub failed: bool,
+    /// Flags of the queued commands, joined.
+    pub flags: u64,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Session {
+    /// Unique for the life of the server, never reused.
+    pub id: u64,
+    /// Selected database.
+    pub db: usize,
+    /// Protocol version: 2 or 3.
+    pub resp: u8,
+    pub auth: Auth,
+    pub name: Vec<u8>,
+    pub lib_name: Vec<u8>,
+    pub lib_ver: Vec<u8>,
+    pub reply_mode: ReplyMode,
+    /// Set between MULTI and EXEC.
+    pub transaction: Option<Box<Transaction>>,
+    /// A key it watches has changed.
+    pub watch_dirty: bool,
+    /// Keys it watches: database, key, and whether the key had expired already when it was watched.
+    pub watched: Vec<(usize, Vec<u8>, bool)>,
+    /// CLIENT NO-EVICT, CLIENT NO-TOUCH.
+    pub no_evict: bool,
+    pub no_touch: bool,
+    /// The client is our master: its stream is obeyed.
+    pub is_master: bool,
+    /// The command in hand runs inside EXEC.
+    pub in_exec: bool,
+    /// Inside EXEC or the master's stream nothing may block.
+    pub deny_blocking: bool,
+}
+
+impl Session {
+    pub fn new(id: u64, auth: Auth) -> Self {
+        Session {
+            id,
+            db: 0,
+            resp: 2,
+            auth,
+            name: Vec::new(),
+            lib_name: Vec::new(),
+            lib_ver: Vec::new(),
+            reply_mode: ReplyMode::On,
+            transaction: None,
+            watch_dirty: false,
+            watched: Vec::new(),
+            no_evict: false,
+            no_touch: false,
+            is_master: false,
+            in_exec: false,
+            deny_blocking: false,
+        }
+    }
+}

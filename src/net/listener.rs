@@ -1,0 +1,122 @@
+//! Listening sockets: TCP on several addresses, and one unix socket.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
+};
+
+use super::conn::Conn;
+
+/// A socket that accepts connections.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    /// With the path to remove when it is closed.
+    Unix(UnixListener, PathBuf),
+}
+
+/// `listen` takes any backlog; the kernel cuts it to its own limit.
+fn backlog(backlog: u32) -> Backlog {
+    Backlog::new(backlog.min(65_535) as i32).unwrap_or(Backlog::MAXCONN)
+}
+
+impl Listener {
+    /// Listens on a TCP address.
+    pub fn tcp(addr: SocketAddr, queue: u32) -> io::Result<Listener> {
+        let family = if addr.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let fd: OwnedFd = socket(family, SockType::Stream, flags, None)?;
+        if addr.is_ipv6() {
+            setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+        }
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(addr))?;
+        listen(&fd, backlog(queue))?;
+        Ok(Listener::Tcp(TcpListener::from_std(std::net::TcpListener::from(fd))))
+    }
+
+    /// Listens on a unix socket. One that another server left behind is removed first. `mode`: permissions, 0 for
+    /// those that the umask leaves.
+    pub fn unix(path: &Path, mode: u32, queue: u32) -> io::Result<Listener> {
+        let _ = std::fs::remove_file(path);
+        let listener = std::os::unix::net::UnixListener::bind(path)?;
+        listener.set_nonblocking(true)?;
+        // A second `listen` only changes the length of the queue.
+        listen(&listener, backlog(queue))?;
+        if mode != 0 {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        }
+        Ok(Listener::Unix(UnixListener::from_std(listener), path.to_owned()))
+    }
+
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Listener::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
+            Listener::Unix(listener, _) => registry.register(listener, token, Interest::READABLE),
+        }
+    }
+
+    pub fn deregister(&mut self, registry: &Registry) {
+        // It fails only where there is nothing to forget.
+        let _ = match self {
+            Listener::Tcp(listener) => registry.deregister(listener),
+            Listener::Unix(listener, _) => registry.deregister(listener),
+        };
+    }
+
+    /// The next connection, if one waits.
+    pub fn accept(&self) -> io::Result<Option<Conn>> {
+        loop {
+            let accepted = match self {
+                Listener::Tcp(listener) => listener.accept().map(|(stream, _)| Conn::tcp(stream)),
+                Listener::Unix(listener, _) => listener.accept().map(|(stream, _)| Conn::unix(stream)),
+            };
+            return match accepted {
+                Ok(conn) => Ok(Some(conn)),
+                Err(why) => match why.kind() {
+                    io::ErrorKind::WouldBlock => Ok(None),
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => continue,
+                    _ => Err(why),
+                },
+            };
+        }
+    }
+
+    /// The path of a unix socket.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Listener::Tcp(_) => None,
+            Listener::Unix(_, path) => Some(path),
+        }
+    }
+
+    /// The address of a TCP socket.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        match self {
+            Listener::Tcp(listener) => listener.local_addr().ok(),
+            Listener::Unix(..) => None,
+        }
+    }
+}
+
+/// The addresses that a word of `bind` stands for. `*` is every IPv4 address, `::*` every IPv6 one; names are
+/// looked up, numbers never are.
+pub fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    use std::net::{Ipv4Addr, Ipv6Addr, ToSocketAddrs};
+    let ip: Option<IpAddr> = match host {
+        "*" => Some(Ipv4Addr::UNSPECIFIED.into()),
+        "::*" => Some(Ipv6Addr::UNSPECIFIED.into()),
+        host => host.parse().ok(),
+    };
+    match ip {
+        Some(ip) => Ok(vec![SocketAddr::new(ip, port)]),
+        None => Ok((host, port).to_socket_addrs()?.collect()),
+    }
+}
