@@ -256,6 +256,9 @@ fn load_line(config: &mut Config, name: &[u8], args: &[Vec<u8>]) -> Result<(), R
             Err(not_supported(name, args, "users other than the default one are not built"))
         }
         (b"loadmodule", [_, ..]) => Err(not_supported(name, args, "modules are not built")),
+        (b"sentinel", []) => {
+            Err("'sentinel' is not supported yet by redis-rs: sentinel mode is not built".into())
+        }
         (b"sentinel", _) => Err("sentinel directive while not in sentinel mode".into()),
         _ if name.contains(&b'.') => match args {
             [] => Err("Module config specified without value".into()),

@@ -86,6 +86,8 @@ impl Draft {
         if old.is_empty() {
             return draft;
         }
+        // The newline that ends the last line begins no further one.
+        let old = old.strip_suffix(b"\n").unwrap_or(old);
         for line in old.split(|&byte| byte == b'\n') {
             let line = line.trim_ascii();
             draft.signed |= line == SIGNATURE;

@@ -335,6 +335,7 @@ impl Config {
     /// Values out of the range that makes sense are taken as a hint: brought into it, not refused.
     pub(super) fn soften(&mut self) {
         self.hz = self.hz.clamp(1, 500);
+        self.repl_backlog_size = self.repl_backlog_size.max(16 << 10);
     }
 }
 
