@@ -4,6 +4,7 @@ use super::line;
 use super::value::{Form, Lines, Reason, RewrittenLine, Source, Text, Value, not_one_of, only_arg};
 use nix::errno::Errno;
 use std::ffi::OsStr;
+use std::ops::Deref;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -416,8 +417,6 @@ impl Deref for Dir {
         &self.0
     }
 }
-
-use std::ops::Deref;
 
 impl Value for Dir {
     fn set(&mut self, _: Form, args: &[Vec<u8>], _: Source) -> Result<(), Reason> {

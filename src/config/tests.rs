@@ -345,6 +345,27 @@ fn a_rewrite_tells_the_role_of_the_moment_and_what_went_wrong() {
     assert!(text.contains("\nreplicaof 10.0.0.1 7000\n") && text.contains("\nsave \"\"\n"), "{text}");
 }
 
+/// Real servers append this line whenever they rewrite a file, so it comes with many a file.
+#[test]
+fn the_default_user_without_a_password_may_be_declared_and_gives_way_to_one() {
+    let line = "user default on nopass sanitize-payload ~* &* +@all\n";
+    let mut config = load(line).unwrap();
+    assert!(load(&format!("{line}requirepass x\n")).is_err());
+    assert!(load("user default on nopass ~* +get\n").is_err());
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("redis.conf");
+    std::fs::write(&file, line).unwrap();
+    config.config_file = Some(file.clone());
+    config.rewrite().unwrap();
+    assert!(std::fs::read_to_string(&file).unwrap().contains(line));
+    set(&mut config, &[("requirepass", "x")]).unwrap();
+    config.rewrite().unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("requirepass \"x\"\n") && !text.contains("user"), "{text}");
+    Invocation { file: Some(file), ..Invocation::default() }.load().unwrap();
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_makes_loading_panic(text in "[a-z0-9 \"'\\\\\n#.-]{0,60}", at in 0..DIRECTIVES.len()) {
