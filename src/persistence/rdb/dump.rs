@@ -34,15 +34,15 @@ impl fmt::Display for DumpError {
 
 impl std::error::Error for DumpError {}
 
-/// Makes a payload of what `save` writes: the type byte and then the value, by the primitives.
+/// Makes a payload of what `save` writes: the type byte and then the value, by the primitives. It is always summed.
 pub fn encode_dump(
-    compress: bool,
+    options: WriterOptions,
     save: impl FnOnce(&mut Writer<Vec<u8>>) -> io::Result<()>,
 ) -> io::Result<Vec<u8>> {
-    let mut writer = Writer::new(Vec::new(), WriterOptions { compress, checksum: false });
+    let mut writer = Writer::new(Vec::new(), WriterOptions { checksum: false, ..options });
     save(&mut writer)?;
     let mut payload = writer.into_inner()?;
-    payload.extend_from_slice(&RDB_VERSION.to_le_bytes());
+    payload.extend_from_slice(&options.version.to_le_bytes());
     let checksum = crc64(&payload);
     payload.extend_from_slice(&checksum.to_le_bytes());
     Ok(payload)

@@ -13,7 +13,7 @@
 //! EOF crc64                                            of every byte before it; zero says "not computed"
 //! ```
 //!
-//! Versions 1 to 11 are read, 11 is written. What is read is never trusted: no input makes the reader panic, and none
+//! Versions 1 to 11 are read; 11 is written, or an older one for readers that know no better. What is read is never trusted: no input makes the reader panic, and none
 //! makes it allocate more than a small multiple of the bytes that have arrived.
 
 mod crc64;
@@ -44,5 +44,8 @@ pub use writer::{ReplicationAux, SavingAux, Writer, WriterOptions};
 pub use ziplist::{Ziplist, ZiplistValue};
 pub use zipmap::Zipmap;
 
-/// The version that we write, and the newest that we read.
+/// The version that we write by default, and the newest that we read.
 pub const RDB_VERSION: u16 = 11;
+
+/// The oldest version that we write: servers from 2.6 on read it.
+pub const RDB_VERSION_MIN: u16 = 6;

@@ -280,8 +280,8 @@ fn modules_are_refused_unless_they_may_be_skipped() {
 
 // --- What we write ---
 
-const PLAIN: WriterOptions = WriterOptions { compress: false, checksum: true };
-const COMPRESSED: WriterOptions = WriterOptions { compress: true, checksum: true };
+const PLAIN: WriterOptions = WriterOptions { version: 11, compress: false, checksum: true };
+const COMPRESSED: WriterOptions = WriterOptions { version: 11, compress: true, checksum: true };
 
 fn written(options: WriterOptions, write: impl FnOnce(&mut Writer<Vec<u8>>) -> io::Result<()>) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new(), options);
@@ -324,7 +324,7 @@ fn lengths_take_the_form_they_need() {
 
 #[test]
 fn a_dump_of_ours_is_read_back() {
-    for options in [PLAIN, COMPRESSED, WriterOptions { compress: true, checksum: false }] {
+    for options in [PLAIN, COMPRESSED, WriterOptions { checksum: false, ..COMPRESSED }] {
         let large: Vec<u8> = (0..1_500_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let mut writer = Writer::new(Vec::new(), options);
         let mut write = || -> io::Result<u64> {
@@ -389,10 +389,46 @@ fn a_dump_of_ours_is_read_back() {
 }
 
 #[test]
+fn older_versions_lack_what_only_informs() {
+    let dump_of = |version| {
+        let mut writer = Writer::new(Vec::new(), WriterOptions { version, ..PLAIN });
+        let mut write = || -> io::Result<()> {
+            writer.header()?;
+            writer.aux_int("ctime", 1)?;
+            writer.select_db(0)?;
+            writer.resize_db(1, 0)?;
+            writer.idle(5)?;
+            writer.freq(5)?;
+            writer.string_entry(b"k", b"v")
+        };
+        write().expect("memory can be written");
+        let dump = writer.finish().expect("memory can be written");
+        assert_eq!(Reader::new(&dump[..], true).expect("it has a header").version(), version);
+        read_all(&dump).expect("it is well formed")
+    };
+    let entry = |about| {
+        let value = bytes(b"v");
+        Record::Entry(Entry {
+            key: b"k".to_vec(),
+            expire_at_ms: None,
+            idle: about,
+            freq: about.map(|_| 5),
+            value,
+        })
+    };
+    let end = || Record::Eof { checksum: Checksum::Ok };
+    let aux = || Record::Aux { key: b"ctime".to_vec(), value: b"1".to_vec() };
+    let sizes = || Record::ResizeDb { keys: 1, expires: 0 };
+    assert_eq!(dump_of(6), [Record::SelectDb(0), entry(None), end()]);
+    assert_eq!(dump_of(8), [aux(), Record::SelectDb(0), sizes(), entry(None), end()]);
+    assert_eq!(dump_of(9), [aux(), Record::SelectDb(0), sizes(), entry(Some(5)), end()]);
+}
+
+#[test]
 fn a_payload_is_accepted_by_the_rules_of_restore() {
     // DUMP of "hello" by a real 7.2.
     let real = b"\x00\x05hello\x0b\x00\x0a\xad\x62\x05\x98\xab\xc9\x83";
-    let ours = encode_dump(true, |writer| {
+    let ours = encode_dump(COMPRESSED, |writer| {
         writer.write_type(ValueType::String)?;
         writer.write_string(b"hello")
     });
@@ -613,7 +649,7 @@ proptest! {
 
     #[test]
     fn any_value_comes_back_from_a_payload(value in any_value(), compress in any::<bool>()) {
-        let payload = encode_dump(compress, |writer| write_value(writer, &value)).expect("memory can be written");
+        let payload = encode_dump(WriterOptions { compress, ..PLAIN }, |writer| write_value(writer, &value)).expect("memory can be written");
         prop_assert_eq!(decode_dump(&payload), Ok(value));
     }
 
@@ -624,7 +660,7 @@ proptest! {
         compress in any::<bool>(),
         piece in 1..100_000usize,
     ) {
-        let mut writer = Writer::new(Vec::new(), WriterOptions { compress, checksum: true });
+        let mut writer = Writer::new(Vec::new(), WriterOptions { compress, ..PLAIN });
         writer.header().expect("memory can be written");
         for (key, value, expire_at_ms, idle, freq) in &entries {
             if let Some(ms) = expire_at_ms {

@@ -6,11 +6,11 @@
 
 use std::io::{self, Write};
 
-use super::RDB_VERSION;
 use super::crc64::Crc64;
 use super::lzf::Compressor;
 use super::opcode::*;
 use super::value::RawString;
+use super::{RDB_VERSION, RDB_VERSION_MIN};
 
 /// How much is gathered before it is written.
 const BUFFER: usize = 256 << 10;
@@ -20,10 +20,19 @@ const COMPRESS_ABOVE: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriterOptions {
+    /// The version to write, from `RDB_VERSION_MIN` on. Readers refuse what is newer than they are: for servers 7.0
+    /// it has to be 10, for 5 and 6 it is 9, for 4 it is 8, for 3.2 it is 7, and 6 for those before.
+    pub version: u16,
     /// Compress strings where that makes them shorter (`rdbcompression`).
     pub compress: bool,
     /// Sum what is written (`rdbchecksum`); a zero tells readers that nobody did.
     pub checksum: bool,
+}
+
+impl Default for WriterOptions {
+    fn default() -> WriterOptions {
+        WriterOptions { version: RDB_VERSION, compress: true, checksum: true }
+    }
 }
 
 /// The fields that every dump tells about its origin.
@@ -59,6 +68,7 @@ pub struct Writer<W: Write> {
 
 impl<W: Write> Writer<W> {
     pub fn new(out: W, options: WriterOptions) -> Writer<W> {
+        assert!((RDB_VERSION_MIN..=RDB_VERSION).contains(&options.version));
         Writer {
             out,
             options,
@@ -68,6 +78,11 @@ impl<W: Write> Writer<W> {
             crc: Crc64::new(),
             compressor: Compressor::new(),
         }
+    }
+
+    /// The version being written: types choose an encoding that its readers know.
+    pub fn version(&self) -> u16 {
+        self.options.version
     }
 
     /// Everything written so far, whether flushed or not.
@@ -97,12 +112,17 @@ impl<W: Write> Writer<W> {
     }
 
     // --- The parts of a dump ---
+    //
+    // What only informs is left out of versions that do not have it.
 
     pub fn header(&mut self) -> io::Result<()> {
-        self.write_raw(format!("REDIS{RDB_VERSION:04}").as_bytes())
+        self.write_raw(format!("REDIS{:04}", self.options.version).as_bytes())
     }
 
     pub fn aux(&mut self, key: &str, value: &[u8]) -> io::Result<()> {
+        if self.options.version < 7 {
+            return Ok(());
+        }
         self.write_raw(&[OP_AUX])?;
         self.write_string(key.as_bytes())?;
         self.write_string(value)
@@ -126,7 +146,9 @@ impl<W: Write> Writer<W> {
         self.aux_int("aof-base", aux.aof_base.into())
     }
 
+    /// A library. Versions before 10 cannot hold one, and the caller has to have decided what that means.
     pub fn function(&mut self, code: &[u8]) -> io::Result<()> {
+        assert!(self.options.version >= 10);
         self.write_raw(&[OP_FUNCTION2])?;
         self.write_string(code)
     }
@@ -137,6 +159,9 @@ impl<W: Write> Writer<W> {
     }
 
     pub fn resize_db(&mut self, keys: u64, expires: u64) -> io::Result<()> {
+        if self.options.version < 7 {
+            return Ok(());
+        }
         self.write_raw(&[OP_RESIZEDB])?;
         self.write_len(keys)?;
         self.write_len(expires)
@@ -150,12 +175,18 @@ impl<W: Write> Writer<W> {
 
     /// Seconds since the next key's last access.
     pub fn idle(&mut self, seconds: u64) -> io::Result<()> {
+        if self.options.version < 9 {
+            return Ok(());
+        }
         self.write_raw(&[OP_IDLE])?;
         self.write_len(seconds)
     }
 
     /// The next key's access counter.
     pub fn freq(&mut self, counter: u8) -> io::Result<()> {
+        if self.options.version < 9 {
+            return Ok(());
+        }
         self.write_raw(&[OP_FREQ, counter])
     }
 
