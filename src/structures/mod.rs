@@ -1,1 +1,5 @@
 //! Data structures without a Redis word in them: hash table, timing wheel, and their kin.
+
+pub mod dict;
+pub mod hash;
+pub mod wheel;
