@@ -74,9 +74,10 @@ const SEGMENT_SHIFT: u32 = 10;
 /// From so many lines on, segments are allocated whole: a quarter more or less no longer matters.
 const WHOLE_SEGMENTS_FROM: usize = 64 << SEGMENT_SHIFT;
 
-/// Bytes per item, in quarters: 10.75, and 13.
-const GROW_BELOW: usize = 43;
-const SHRINK_ABOVE: usize = 52;
+/// Bytes per item, in sixteenths: just below 11, and 13. Every byte more would save some 5 % of the lookups the way to
+/// an overflow node, on which about 30 % of them go now.
+const GROW_BELOW: usize = 11 * 16 - 1;
+const SHRINK_ABOVE: usize = 13 * 16;
 /// Buckets that may be added or taken away in one call.
 const STEPS_PER_CALL: usize = 2;
 /// While resizing rests, so many items per bucket on average still enforce a split.
@@ -681,14 +682,15 @@ impl<T: Item> Dict<T> {
             return self.len > self.lines * EXTREME_FILL;
         }
         let spare = if self.lines < self.capacity { 0 } else { Self::growth(self.lines) - 1 };
-        ((self.lines + spare) * LINE_BYTES + self.overflow) * 4 <= self.len * GROW_BELOW
+        ((self.lines + spare) * LINE_BYTES + self.overflow + 8 * self.segments.len()) * 16
+            <= self.len * GROW_BELOW
     }
 
     fn wants_merge(&self) -> bool {
         // The line less is what keeps a small table from merging what it has just split.
         !self.resting
             && self.lines > 1
-            && ((self.lines - 1) * LINE_BYTES + self.overflow) * 4 > self.len * SHRINK_ABOVE
+            && ((self.lines - 1) * LINE_BYTES + self.overflow) * 16 > self.len * SHRINK_ABOVE
     }
 
     /// Splits or merges up to so many buckets if the fill asks for it; true if there is more to do. Inserting and
@@ -1473,9 +1475,13 @@ mod tests {
         let mut dict = filled(0..1000);
         let before = dict.stats().buckets;
         dict.pause_resize(true);
-        (1000..2500).for_each(|i| drop(dict.insert_new(Box::new(name(i)))));
+        (1000..1700).for_each(|i| {
+            dict.insert_new(Box::new(name(i)));
+        });
         assert_eq!(dict.stats().buckets, before);
-        (2500..9000).for_each(|i| drop(dict.insert_new(Box::new(name(i)))));
+        (1700..9000).for_each(|i| {
+            dict.insert_new(Box::new(name(i)));
+        });
         assert!(dict.stats().buckets > before);
         dict.verify();
         dict.pause_resize(false);
@@ -1501,7 +1507,9 @@ mod tests {
     fn a_table_made_for_many_items_takes_them_without_a_split() {
         let mut dict: Dict<Box<Vec<u8>>> = Dict::with_capacity(10_000);
         let before = dict.stats().buckets;
-        (0..9000).for_each(|i| drop(dict.insert_new(Box::new(name(i)))));
+        (0..9000).for_each(|i| {
+            dict.insert_new(Box::new(name(i)));
+        });
         assert_eq!(dict.stats().buckets, before);
         dict.verify();
     }
