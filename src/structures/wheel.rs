@@ -151,12 +151,18 @@ impl Level {
 /// How far `sweep` has come.
 #[derive(Default)]
 struct Sweep {
-    level: usize,
-    index: usize,
-    /// What is still to be looked at in this slot. It counts as part of the slot.
+    /// The slot to look at next, where the slots of all levels are counted in one row.
+    next: usize,
+    /// What is still to be looked at of the slot before that. It counts as part of the slot.
     rest: Pile,
     /// Whether the far ones are being looked at.
     far: bool,
+}
+
+impl Sweep {
+    fn is_in(&self, level: usize, index: usize) -> bool {
+        !self.rest.is_empty() && self.next == level * SLOTS + index + 1
+    }
 }
 
 /// The wheel.
@@ -251,10 +257,10 @@ impl Wheel {
         if !self.levels[level].is_occupied(index) {
             return None;
         }
-        let swept = self.sweep.level == level && self.sweep.index == index;
+        let swept = self.sweep.is_in(level, index);
         let slot = &mut self.levels[level].slots[index];
         let token = slot.pop().or_else(|| if swept { self.sweep.rest.pop() } else { None });
-        if slot.is_empty() && !(swept && !self.sweep.rest.is_empty()) {
+        if slot.is_empty() && !self.sweep.is_in(level, index) {
             self.levels[level].vacate(index);
         }
         token.map(|token| Self::read(level, number, token))
@@ -307,8 +313,8 @@ impl Wheel {
     fn next_begin(&self) -> Option<u64> {
         let begin =
             |(level, ring): (usize, &Level)| Some(ring.first(self.now >> width(level))? << width(level));
-        let far = self.far_earliest.min(self.far_again_earliest);
-        let far = (!self.far.is_empty() || !self.far_again.is_empty()).then_some(far);
+        let far = [(&self.far, self.far_earliest), (&self.far_again, self.far_again_earliest)];
+        let far = far.into_iter().filter(|(pile, _)| !pile.is_empty()).map(|(_, earliest)| earliest);
         self.levels.iter().enumerate().filter_map(begin).chain(far).min()
     }
 
@@ -337,26 +343,22 @@ impl Wheel {
 
     /// Looks at the far tokens again when the first of them must come nearer.
     fn bring_near(&mut self, ahead: u64, budget: &mut usize) -> bool {
-        let last = LEVELS - 1;
         let horizon = if ahead == 0 { self.now } else { self.far_horizon() };
-        loop {
-            while !self.far_again.is_empty() {
-                if ahead == 0 && self.far_again_earliest > horizon {
-                    break;
-                }
-                if *budget == 0 {
-                    return false;
-                }
-                *budget -= 1;
-                let (fragment, deadline) = self.pop_far_again();
-                self.place(fragment, deadline);
+        // Ahead of time a look that was begun goes on in any case, so that it ends.
+        while (!self.far.is_empty() && self.far_earliest <= horizon)
+            || (!self.far_again.is_empty() && (ahead > 0 || self.far_again_earliest <= horizon))
+        {
+            if self.far_again.is_empty() {
+                self.look_at_far_again();
             }
-            if self.far.is_empty() || self.far_earliest > horizon {
-                return true;
+            if *budget == 0 {
+                return false;
             }
-            debug_assert!(self.far_earliest >> width(last) < u64::MAX);
-            self.look_at_far_again();
+            *budget -= 1;
+            let (fragment, deadline) = self.pop_far_again();
+            self.place(fragment, deadline);
         }
+        true
     }
 
     /// Far tokens up to this deadline should come nearer.
@@ -366,13 +368,7 @@ impl Wheel {
     }
 
     fn look_at_far_again(&mut self) {
-        // A look that is still under way ends first, or its remainder would be lost.
-        while !self.far_again.is_empty() {
-            let (fragment, deadline) = self.pop_far_again();
-            self.far.push(fragment);
-            self.far.push(deadline);
-            self.far_earliest = self.far_earliest.min(deadline);
-        }
+        debug_assert!(self.far_again.is_empty());
         self.far_again = mem::take(&mut self.far);
         self.far_again_earliest = mem::replace(&mut self.far_earliest, u64::MAX);
     }
@@ -411,70 +407,57 @@ impl Wheel {
     /// ended; true when a round is complete. Tokens that move meanwhile may be missed, or offered twice.
     pub fn sweep(&mut self, budget: usize, mut keep: impl FnMut(u64, u64) -> bool) -> bool {
         let mut budget = budget;
-        while self.sweep.level < LEVELS {
-            let Sweep { level, index, .. } = self.sweep;
-            let current = self.now >> width(level);
-            let number = current + (index as u64).wrapping_sub(current) % SLOTS as u64;
-            while let Some(token) = self.sweep.rest.pop() {
-                let (fragment, deadline) = Self::read(level, number, token);
-                if keep(fragment, deadline) {
-                    self.levels[level].push(index, token);
-                } else {
-                    self.len -= 1;
+        loop {
+            if self.sweep.rest.is_empty() {
+                if self.sweep.next == LEVELS * SLOTS {
+                    break;
                 }
-                budget = budget.saturating_sub(1);
-                if budget == 0 && !self.sweep.rest.is_empty() {
-                    return false;
+                let (level, index) = (self.sweep.next / SLOTS, self.sweep.next % SLOTS);
+                self.sweep.next += 1;
+                if self.levels[level].is_occupied(index) {
+                    self.sweep.rest = mem::take(&mut self.levels[level].slots[index]);
                 }
+                continue;
             }
-            if self.levels[level].slots.get(index).is_none_or(Pile::is_empty) {
-                self.levels[level].vacate(index);
-            }
-            // On to the next slot that holds something, on this level or a later one.
-            let sweep = &mut self.sweep;
-            sweep.index += 1;
-            while sweep.index < SLOTS && !self.levels[level].is_occupied(sweep.index) {
-                sweep.index += 1;
-            }
-            if sweep.index < SLOTS {
-                sweep.rest = mem::take(&mut self.levels[level].slots[sweep.index]);
-            } else {
-                // Slot 0 is looked at first, from a place before it.
-                (sweep.level, sweep.index) = (level + 1, usize::MAX);
-                if sweep.level < LEVELS {
-                    sweep.index = 0;
-                    if self.levels[sweep.level].is_occupied(0) {
-                        sweep.rest = mem::take(&mut self.levels[sweep.level].slots[0]);
-                    }
-                }
-            }
-            if budget == 0 {
-                return false;
-            }
-        }
-        if !self.sweep.far {
-            self.sweep.far = true;
-            if !self.far.is_empty() {
-                self.look_at_far_again();
-            }
-        }
-        while !self.far_again.is_empty() {
             if budget == 0 {
                 return false;
             }
             budget -= 1;
-            let (fragment, deadline) = self.pop_far_again();
+            let (level, index) = ((self.sweep.next - 1) / SLOTS, (self.sweep.next - 1) % SLOTS);
+            let current = self.now >> width(level);
+            let number = current + (index as u64).wrapping_sub(current) % SLOTS as u64;
+            let token = self.sweep.rest.pop().expect("it is not empty");
+            let (fragment, deadline) = Self::read(level, number, token);
             if keep(fragment, deadline) {
-                self.place(fragment, deadline);
+                self.levels[level].slots[index].push(token);
             } else {
                 self.len -= 1;
             }
+            if self.sweep.rest.is_empty() && self.levels[level].slots[index].is_empty() {
+                self.levels[level].vacate(index);
+            }
         }
-        self.sweep = Sweep::default();
-        if self.levels[0].is_occupied(0) {
-            self.sweep.rest = mem::take(&mut self.levels[0].slots[0]);
+        // The far ones: first what `advance` has left in hand, then a look at all.
+        loop {
+            while !self.far_again.is_empty() {
+                if budget == 0 {
+                    return false;
+                }
+                budget -= 1;
+                let (fragment, deadline) = self.pop_far_again();
+                if keep(fragment, deadline) {
+                    self.place(fragment, deadline);
+                } else {
+                    self.len -= 1;
+                }
+            }
+            if self.sweep.far {
+                self.sweep = Sweep::default();
+                return true;
+            }
+            self.sweep.far = true;
+            self.look_at_far_again();
         }
-        true
     }
 
     /// Asserts everything that must hold.
@@ -483,13 +466,212 @@ impl Wheel {
             self.overdue.len() + (self.far.len() + self.far_again.len()) / 2 + self.sweep.rest.len();
         for (level, ring) in self.levels.iter().enumerate() {
             for (index, slot) in ring.slots.iter().enumerate() {
-                let swept =
-                    self.sweep.level == level && self.sweep.index == index && !self.sweep.rest.is_empty();
+                let swept = self.sweep.is_in(level, index);
                 assert_eq!(ring.is_occupied(index), !slot.is_empty() || swept, "level {level}, slot {index}");
                 tokens += slot.len();
             }
         }
         assert_eq!(tokens, self.len);
-        assert!(self.far.is_empty() || self.far_earliest < u64::MAX || self.far.len() > 0);
+        assert!(self.overdue.iter().all(|Reverse((deadline, _))| *deadline < self.now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::collections::{BTreeMap, HashSet};
+
+    use proptest::prelude::*;
+
+    const BOOT: u64 = 1_700_000_000_123;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// So many tokens at `now` plus this and a little.
+        Insert(u64, u64),
+        InsertPast(u64),
+        InsertAt(u64),
+        Advance(u64, usize),
+        AdvanceToNext,
+        SetBack(u64),
+        Sweep(usize, u64),
+    }
+
+    /// Distances of all magnitudes, most of them near the borders of levels.
+    fn distance() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            0..3u64,
+            0..600u64,
+            (1..29u32, 0..1u64 << 29).prop_map(|(bits, rest)| (1 << bits) + rest % (1 << bits)),
+            (8..36u32, 0..5u64).prop_map(|(bits, rest)| (1u64 << bits) + rest - 2),
+            (0..1u64 << 38),
+        ]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => (distance(), 1..30u64).prop_map(|(distance, n)| Step::Insert(distance, n)),
+            1 => distance().prop_map(Step::InsertPast),
+            1 => (i64::MAX as u64 - 3..=i64::MAX as u64).prop_map(Step::InsertAt),
+            6 => (distance(), prop_oneof![Just(usize::MAX), 1..50usize]).prop_map(|(d, b)| Step::Advance(d, b)),
+            4 => Just(Step::AdvanceToNext),
+            1 => distance().prop_map(Step::SetBack),
+            3 => (0..60usize, 2..9u64).prop_map(|(budget, part)| Step::Sweep(budget, part)),
+        ]
+    }
+
+    struct Model {
+        wheel: Wheel,
+        tokens: BTreeMap<(u64, u64), ()>,
+        now: u64,
+        next_hash: u64,
+    }
+
+    impl Model {
+        fn insert(&mut self, deadline: u64) {
+            // Fragments of full width, each of them once.
+            self.next_hash = self.next_hash.wrapping_add(0x9e37_79b9_7f4a_7c15 | 1);
+            self.wheel.insert(self.next_hash, deadline);
+            self.tokens.insert((deadline, self.next_hash & ((1 << FRAGMENT_BITS) - 1)), ());
+        }
+
+        fn advance(&mut self, budget: usize) {
+            loop {
+                let mut fired = 0;
+                let (tokens, now) = (&mut self.tokens, self.now);
+                let more = self.wheel.advance(now, budget, |hash, deadline| {
+                    assert!(deadline <= now, "early");
+                    assert!(tokens.remove(&(deadline, hash)).is_some(), "not a token, or fired before");
+                    fired += 1;
+                });
+                assert!(fired <= budget);
+                self.wheel.verify();
+                if !more {
+                    break;
+                }
+            }
+            assert!(self.tokens.range(..=(self.now, u64::MAX)).next().is_none(), "late");
+        }
+
+        fn check(&self) {
+            self.wheel.verify();
+            assert_eq!(self.wheel.len(), self.tokens.len());
+            let next = self.wheel.next_deadline(self.now);
+            assert_eq!(next.is_some(), !self.tokens.is_empty());
+            if let (Some(next), Some((&(first, _), _))) = (next, self.tokens.first_key_value()) {
+                assert!(next <= first.max(self.now) && next >= self.now);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn nothing_fires_early_or_late_or_twice(steps in prop::collection::vec(step(), 0..80)) {
+            let mut model =
+                Model { wheel: Wheel::new(BOOT), tokens: BTreeMap::new(), now: BOOT, next_hash: 0 };
+            for step in steps {
+                match step {
+                    Step::Insert(distance, n) => (0..n).for_each(|i| model.insert(model.now + distance + i % 3)),
+                    Step::InsertPast(distance) => model.insert(model.now.saturating_sub(distance)),
+                    Step::InsertAt(deadline) => model.insert(deadline),
+                    Step::Advance(distance, budget) => {
+                        model.now += distance;
+                        model.advance(budget);
+                    }
+                    Step::AdvanceToNext => {
+                        if let Some(next) = model.wheel.next_deadline(model.now)
+                            && next < BOOT << 4
+                        {
+                            model.now = next;
+                            model.advance(usize::MAX);
+                        }
+                    }
+                    Step::SetBack(distance) => {
+                        model.now = model.now.saturating_sub(distance);
+                        model.advance(usize::MAX);
+                    }
+                    Step::Sweep(budget, part) => {
+                        let tokens = &mut model.tokens;
+                        let mut offered = 0;
+                        model.wheel.sweep(budget, |hash, deadline| {
+                            offered += 1;
+                            assert!(tokens.contains_key(&(deadline, hash)), "a token as it was put in");
+                            let keep = hash % part != 0;
+                            if !keep {
+                                tokens.remove(&(deadline, hash));
+                            }
+                            keep
+                        });
+                        prop_assert!(offered <= budget);
+                    }
+                }
+                model.check();
+            }
+            // Going from deadline to deadline gets every token out, and none has to be waited for more than a few times.
+            model.tokens.retain(|&(deadline, _), _| deadline < BOOT << 4);
+            let tokens = &model.tokens;
+            while !model.wheel.sweep(7, |hash, deadline| tokens.contains_key(&(deadline, hash))) {}
+            while !model.wheel.sweep(7, |hash, deadline| tokens.contains_key(&(deadline, hash))) {}
+            let mut wakeups = 0;
+            let most = 8 * model.tokens.len() + 8;
+            while let Some(next) = model.wheel.next_deadline(model.now) {
+                model.now = next;
+                model.advance(usize::MAX);
+                wakeups += 1;
+                prop_assert!(wakeups <= most);
+            }
+            prop_assert!(model.tokens.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_million_tokens_in_one_slot_come_down_in_small_steps_before_their_time() {
+        let mut wheel = Wheel::new(BOOT);
+        let hour = 3_600_000;
+        (0..1_000_000).for_each(|i| wheel.insert(i, BOOT + hour + i % 100));
+        let mut now = BOOT;
+        let mut fired = 0;
+        while fired < 1_000_000 {
+            // A turn of the loop moves at most 30,000 tokens, and comes every millisecond while there is work.
+            let more = wheel.advance(now, 30_000, |_, deadline| {
+                assert_eq!(deadline, now, "neither early nor late");
+                fired += 1;
+            });
+            now = if more { now + 1 } else { wheel.next_deadline(now + 1).unwrap_or(now) };
+        }
+        assert_eq!(wheel.len(), 0);
+        wheel.verify();
+    }
+
+    #[test]
+    fn a_token_takes_about_nine_bytes() {
+        let mut wheel = Wheel::new(BOOT);
+        (0..1_000_000u64).for_each(|i| wheel.insert(i, BOOT + i * 97 % 86_400_000));
+        assert!(wheel.memory() < 10_000_000, "{}", wheel.memory());
+        assert_eq!(wheel.len(), 1_000_000);
+    }
+
+    #[test]
+    fn a_sweep_offers_every_token_once_while_time_stands_still() {
+        let mut wheel = Wheel::new(BOOT);
+        let deadlines = [0, 1, 600, 200_000, 40_000_000, 10_000_000_000, 1 << 50];
+        (0..700u64).for_each(|i| wheel.insert(i, BOOT + deadlines[i as usize % 7]));
+        for kept in [700, 350] {
+            let mut offered = HashSet::new();
+            let mut calls = 1;
+            while !wheel.sweep(10, |hash, _| {
+                assert!(offered.insert(hash));
+                hash % 2 == 0
+            }) {
+                calls += 1;
+            }
+            assert_eq!(offered.len(), kept);
+            assert!(calls >= kept / 10);
+        }
+        assert_eq!(wheel.len(), 350);
+        wheel.verify();
     }
 }
