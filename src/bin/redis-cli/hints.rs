@@ -164,7 +164,9 @@ impl<'a> Progress<'a> {
         if argument.multiple {
             self.show_repetition(hint);
         }
-        if is_bracketed {
+        // One bracket too many for a repeatable option that has begun: the hints of redis-cli have it, and its test
+        // suite expects it.
+        if is_bracketed || (argument.optional && argument.multiple) {
             hint.push(']');
         }
     }

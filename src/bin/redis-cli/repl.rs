@@ -46,8 +46,7 @@ pub fn run(session: &mut Session) -> u8 {
             Err(Stop::Exit(status)) => return status,
         }
         if session.is_subscribed()
-            && !input.has_line()
-            && let Err(Stop::Exit(status)) = session.show_messages()
+            && let Err(Stop::Exit(status)) = session.show_messages(input.has_line())
         {
             return status;
         }

@@ -414,8 +414,9 @@ impl Session {
         Err(if self.interactive && error.is_hangup() { Stop::Failed } else { Stop::Exit(1) })
     }
 
-    /// Shows messages to a subscriber until Ctrl-C (which ends the subscription) or until there is input.
-    pub fn show_messages(&mut self) -> Result<(), Stop> {
+    /// Shows messages to a subscriber until Ctrl-C (which ends the subscription) or until there is input, which may
+    /// have been read already.
+    pub fn show_messages(&mut self, has_input: bool) -> Result<(), Stop> {
         let tells = self.style.output != Output::Raw && terminal::stdout_is_tty();
         let (bright, normal) = match tells && terminal::has_color() {
             true => ("\x1b[1;90m", "\x1b[0m"),
@@ -437,7 +438,10 @@ impl Session {
                 print(format!("{bright}{line}{normal}"));
             }
             let Some(connection) = self.connection.as_ref() else { return Err(Stop::Failed) };
-            let event = connection.wait(true, Some(Duration::from_secs(5)));
+            let event = match has_input {
+                true => Ok(Event::Stdin),
+                false => connection.wait(true, Some(Duration::from_secs(5))),
+            };
             if tells {
                 print("\x1b[K");
             }
