@@ -283,3 +283,88 @@ fn json_string(out: &mut Vec<u8>, text: &[u8], mode: Output) {
     }
     out.push(b'"');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redis_rs::protocol::value::Decoder;
+
+    /// A reply, and what the redis-cli of Redis 7.2.6 prints for it in each mode.
+    struct Recorded {
+        reply: &'static [u8],
+        texts: [&'static [u8]; 5],
+    }
+
+    const MODES: [Output; 5] = [Output::Standard, Output::Raw, Output::Csv, Output::Json, Output::QuotedJson];
+
+    #[rustfmt::skip]
+    const RECORDED: &[Recorded] = &[
+        Recorded { reply: b"+OK\r\n", texts: [b"OK\n", b"OK\n", b"\"OK\"\n", b"\"OK\"\n", b"\"OK\"\n"] },
+        Recorded { reply: b"-ERR unknown command 'x'\r\n", texts: [b"(error) ERR unknown command 'x'\n", b"ERR unknown command 'x'\n\n", b"ERROR,\"ERR unknown command 'x'\"\n", b"error:\"ERR unknown command 'x'\"\n", b"error:\"ERR unknown command 'x'\"\n"] },
+        Recorded { reply: b":-7\r\n", texts: [b"(integer) -7\n", b"-7\n", b"-7\n", b"-7\n", b"-7\n"] },
+        Recorded { reply: b"$-1\r\n", texts: [b"(nil)\n", b"\n", b"NULL\n", b"null\n", b"null\n"] },
+        Recorded { reply: b"$0\r\n\r\n", texts: [b"\"\"\n", b"\n", b"\"\"\n", b"\"\"\n", b"\"\"\n"] },
+        Recorded { reply: b"$9\r\nv\"\\\x00\n\t\xc3\xa9\x7f\r\n", texts: [b"\"v\\\"\\\\\\x00\\n\\t\\xc3\\xa9\\x7f\"\n", b"v\"\\\x00\n\t\xc3\xa9\x7f\n", b"\"v\\\"\\\\\\x00\\n\\t\\xc3\\xa9\\x7f\"\n", b"\"v\\\"\\\\\\u0000\\n\\t\xc3\xa9\x7f\"\n", b"\"v\\\\\"\\\\\\\\\\\\x00\\\\n\\\\t\\\\xc3\\\\xa9\\\\x7f\"\n"] },
+        Recorded { reply: b"*0\r\n", texts: [b"(empty array)\n", b"\n", b"\n", b"[]\n", b"[]\n"] },
+        Recorded { reply: b"*-1\r\n", texts: [b"(nil)\n", b"\n", b"NULL\n", b"null\n", b"null\n"] },
+        Recorded { reply: b"%0\r\n", texts: [b"(empty hash)\n", b"\n", b"\n", b"{}\n", b"{}\n"] },
+        Recorded { reply: b"~0\r\n", texts: [b"(empty set)\n", b"\n", b"\n", b"[]\n", b"[]\n"] },
+        Recorded { reply: b"#t\r\n", texts: [b"(true)\n", b"(true)\n", b"true\n", b"true\n", b"true\n"] },
+        Recorded { reply: b"#f\r\n", texts: [b"(false)\n", b"(false)\n", b"false\n", b"false\n", b"false\n"] },
+        Recorded { reply: b"_\r\n", texts: [b"(nil)\n", b"\n", b"NULL\n", b"null\n", b"null\n"] },
+        Recorded { reply: b",3.14\r\n", texts: [b"(double) 3.14\n", b"3.14\n", b"3.14\n", b"3.14\n", b"3.14\n"] },
+        Recorded { reply: b",inf\r\n", texts: [b"(double) inf\n", b"inf\n", b"inf\n", b"inf\n", b"inf\n"] },
+        Recorded { reply: b"=8\r\ntxt:a\nb\"\r\n", texts: [b"a\nb\"\n", b"a\nb\"\n", b"\"a\\nb\\\"\"\n", b"\"a\\nb\\\"\"\n", b"\"a\\\\nb\\\\\"\"\n"] },
+        Recorded { reply: b"*3\r\n$1\r\na\r\n:2\r\n*2\r\n+x\r\n$-1\r\n", texts: [b"1) \"a\"\n2) (integer) 2\n3) 1) x\n   2) (nil)\n", b"a\n2\nx\n\n", b"\"a\",2,\"x\",NULL\n", b"[\"a\",2,[\"x\",null]]\n", b"[\"a\",2,[\"x\",null]]\n"] },
+        Recorded { reply: b"*11\r\n:0\r\n:1\r\n:2\r\n:3\r\n:4\r\n:5\r\n:6\r\n:7\r\n:8\r\n*2\r\n:1\r\n*1\r\n:2\r\n-ERR in\r\n", texts: [b" 1) (integer) 0\n 2) (integer) 1\n 3) (integer) 2\n 4) (integer) 3\n 5) (integer) 4\n 6) (integer) 5\n 7) (integer) 6\n 8) (integer) 7\n 9) (integer) 8\n10) 1) (integer) 1\n    2) 1) (integer) 2\n11) (error) ERR in\n", b"0\n1\n2\n3\n4\n5\n6\n7\n8\n1\n2\nERR in\n\n", b"0,1,2,3,4,5,6,7,8,1,2,ERROR,\"ERR in\"\n", b"[0,1,2,3,4,5,6,7,8,[1,[2]],error:\"ERR in\"]\n", b"[0,1,2,3,4,5,6,7,8,[1,[2]],error:\"ERR in\"]\n"] },
+        Recorded { reply: b"%2\r\n$1\r\nk\r\n$1\r\nv\r\n:2\r\n*2\r\n:1\r\n:2\r\n", texts: [b"1# \"k\" => \"v\"\n2# (integer) 2 => \n   1) (integer) 1\n   2) (integer) 2\n", b"k v\n2 1\n2\n", b"\"k\",\"v\",2,1,2\n", b"{\"k\":\"v\",\"2\":[1,2]}\n", b"{\"k\":\"v\",\"2\":[1,2]}\n"] },
+        Recorded { reply: b"%2\r\n+one\r\n*1\r\n:1\r\n$1\r\nm\r\n%1\r\n+x\r\n~2\r\n:1\r\n:2\r\n", texts: [b"1# one => 1) (integer) 1\n2# \"m\" => \n   1# x => \n      1~ (integer) 1\n      2~ (integer) 2\n", b"one 1\nm x 1\n2\n", b"\"one\",1,\"m\",\"x\",1,2\n", b"{\"one\":[1],\"m\":{\"x\":[1,2]}}\n", b"{\"one\":[1],\"m\":{\"x\":[1,2]}}\n"] },
+        Recorded { reply: b"~2\r\n$1\r\na\r\n*2\r\n:1\r\n:2\r\n", texts: [b"1~ \"a\"\n2~ 1) (integer) 1\n   2) (integer) 2\n", b"a\n1\n2\n", b"\"a\",1,2\n", b"[\"a\",[1,2]]\n", b"[\"a\",[1,2]]\n"] },
+    ];
+
+    fn style(output: Output) -> Style {
+        Style { output, element_delimiter: b"\n".to_vec(), reply_delimiter: b"\n".to_vec() }
+    }
+
+    fn value(reply: &[u8]) -> Value {
+        let mut decoder = Decoder::new();
+        decoder.feed(reply);
+        decoder.next().unwrap().unwrap()
+    }
+
+    #[test]
+    fn replies_look_as_the_real_client_shows_them() {
+        for recorded in RECORDED {
+            let value = value(recorded.reply);
+            for (output, text) in MODES.into_iter().zip(recorded.texts) {
+                let formatted = style(output).format(&value);
+                let (formatted, text) = (String::from_utf8_lossy(&formatted), String::from_utf8_lossy(text));
+                assert_eq!(formatted, text, "{output:?} of {:?}", String::from_utf8_lossy(recorded.reply));
+            }
+        }
+    }
+
+    #[test]
+    fn raw_delimiters_are_the_users() {
+        let style =
+            Style { element_delimiter: b", ".to_vec(), reply_delimiter: b";".to_vec(), ..style(Output::Raw) };
+        assert_eq!(style.format(&value(b"*2\r\n:1\r\n:2\r\n")), b"1, 2;");
+        assert_eq!(style.format_verbatim(&value(b"*2\r\n:1\r\n:2\r\n")), b"1, 2");
+    }
+
+    #[test]
+    fn invalidations_are_told_in_one_line() {
+        let push = value(b">2\r\n$10\r\ninvalidate\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+        assert_eq!(invalidation(&push).unwrap(), b"-> invalidate: 'a', 'b'\n");
+        assert_eq!(invalidation(&value(b">2\r\n$10\r\ninvalidate\r\n_\r\n")), None);
+    }
+
+    #[test]
+    fn types_that_the_real_client_refuses_are_shown_all_the_same() {
+        let big = value(b"(123456789012345678901234567890\r\n");
+        assert_eq!(style(Output::Standard).format(&big), b"(big number) 123456789012345678901234567890\n");
+        assert_eq!(style(Output::Json).format(&big), b"123456789012345678901234567890\n");
+        let attributed = value(b"|1\r\n+popularity\r\n:1\r\n$1\r\nv\r\n");
+        assert_eq!(style(Output::Standard).format(&attributed), b"\"v\"\n");
+    }
+}

@@ -303,7 +303,7 @@ mod tests {
     }
 
     fn hint(arguments: &[Argument], typed: &str) -> String {
-        for_arguments(arguments, &split(typed.as_bytes()).unwrap())
+        for_arguments(arguments, &split(typed.as_bytes()).unwrap()).trim_end().to_string()
     }
 
     #[test]
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(hint(&scan, ""), "cursor [MATCH pattern] [COUNT count]");
         assert_eq!(hint(&scan, "0"), "[MATCH pattern] [COUNT count]");
         assert_eq!(hint(&scan, "0 count"), "count [MATCH pattern]");
-        assert_eq!(hint(&scan, "0 count 5").trim_end(), "[MATCH pattern]");
+        assert_eq!(hint(&scan, "0 count 5"), "[MATCH pattern]");
         assert_eq!(hint(&scan, "0 count five"), "");
     }
 
