@@ -236,6 +236,33 @@ fn pushes_are_shown_only_to_who_wants_them() {
     assert_eq!(out(&shown), "-> invalidate: 'k'\nOK\n");
 }
 
+const DOCS: &[u8] = b"*2\r\n$6\r\nconfig\r\n*6\r\n$7\r\nsummary\r\n$11\r\nA container\r\n$5\r\ngroup\r\n$6\r\nserver\r\n\
+    $11\r\nsubcommands\r\n*2\r\n$10\r\nconfig|set\r\n*8\r\n$7\r\nsummary\r\n$13\r\nSets settings\r\n\
+    $5\r\nsince\r\n$5\r\n2.0.0\r\n$5\r\ngroup\r\n$6\r\nserver\r\n$9\r\narguments\r\n*1\r\n*8\r\n$4\r\nname\r\n$4\r\ndata\r\n\
+    $4\r\ntype\r\n$5\r\nblock\r\n$5\r\nflags\r\n*1\r\n+multiple\r\n$9\r\narguments\r\n*2\r\n\
+    *4\r\n$4\r\nname\r\n$9\r\nparameter\r\n$4\r\ntype\r\n$6\r\nstring\r\n\
+    *4\r\n$4\r\nname\r\n$5\r\nvalue\r\n$4\r\ntype\r\n$6\r\nstring\r\n";
+
+#[test]
+fn hints_and_help_come_from_the_server() {
+    let server = || FakeServer::start(vec![vec![("COMMAND DOCS", DOCS)]]);
+    let hint = |line: &str| out(&server().run(&["--test_hint", line], b""));
+    assert_eq!(hint("config set "), "parameter value [parameter value ...]\n");
+    assert_eq!(hint("CONFIG SET save "), "value [parameter value ...]\n");
+    assert_eq!(
+        out(&server().run(&["help", "config", "set"], b"")),
+        "\r\n  \x1b[1mCONFIG SET\x1b[0m \x1b[90mparameter value [parameter value ...]\x1b[0m\r\n  \
+         \x1b[33msummary:\x1b[0m Sets settings\r\n  \x1b[33msince:\x1b[0m 2.0.0\r\n  \
+         \x1b[33mgroup:\x1b[0m server\r\n\r\n"
+    );
+    // An older server names its commands and their arity only.
+    let old = FakeServer::start(vec![vec![
+        ("COMMAND DOCS", b"-ERR unknown subcommand\r\n"),
+        ("COMMAND", b"*1\r\n*6\r\n$3\r\nset\r\n:-3\r\n*0\r\n:1\r\n:1\r\n:1\r\n"),
+    ]]);
+    assert_eq!(out(&old.run(&["--test_hint", "set "], b"")), "key arg ...options...\n");
+}
+
 #[test]
 fn scan_walks_to_the_end() {
     let server = FakeServer::start(vec![vec![

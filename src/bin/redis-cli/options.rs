@@ -23,7 +23,11 @@ pub enum Task {
         history: bool,
     },
     Pipe,
-    Rdb(PathBuf),
+    /// Fetch a dump: of everything, or of the functions alone.
+    Rdb {
+        path: PathBuf,
+        functions_only: bool,
+    },
     Replica,
     /// Look for the biggest keys, by elements or by memory.
     BigKeys {
@@ -181,10 +185,8 @@ const TABLE: &[Row] = &[
         options.pipe_timeout_s = leading_int(value);
         Ok(())
     }),
-    Value("--rdb", |options, value| {
-        options.task = Task::Rdb(path(value));
-        Ok(())
-    }),
+    Value("--rdb", |options, value| options.set_dump(path(value), false)),
+    Value("--functions-rdb", |options, value| options.set_dump(path(value), true)),
     Flag("--replica", |options| options.task = Task::Replica),
     Flag("--slave", |options| options.task = Task::Replica),
     Flag("--bigkeys", |options| options.task = Task::BigKeys { memory: false }),
@@ -326,6 +328,16 @@ impl Options {
         self.set_port(url.port.unwrap_or(self.port))
     }
 
+    fn set_dump(&mut self, path: PathBuf, functions_only: bool) -> Result<(), String> {
+        if let Task::Rdb { functions_only: before, .. } = self.task
+            && before != functions_only
+        {
+            return Err("Option --functions-rdb and --rdb are mutually exclusive.".to_string());
+        }
+        self.task = Task::Rdb { path, functions_only };
+        Ok(())
+    }
+
     /// JSON shows RESP3's types best, but does not insist.
     fn set_json(&mut self, output: Output) {
         self.style.output = output;
@@ -396,6 +408,10 @@ mod tests {
         assert_eq!(wrong("-2 -3"), "Options -2 and -3 are mutually exclusive.");
         assert_eq!(wrong("-x -X tag"), "Options -x and -X are mutually exclusive.");
         assert_eq!(wrong("-u http://h"), "Invalid URI scheme");
+        assert_eq!(
+            wrong("--rdb a --functions-rdb b"),
+            "Option --functions-rdb and --rdb are mutually exclusive."
+        );
         assert!(wrong("-c get x").starts_with("Cluster mode (-c) is not available"));
         assert_eq!(parse("-h").unwrap_err(), Ending::Help);
         assert_eq!(parse("--version").unwrap_err(), Ending::Version);

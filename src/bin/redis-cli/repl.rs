@@ -33,8 +33,9 @@ pub fn run(session: &mut Session) -> u8 {
     };
     loop {
         let Some(line) = input.next_line(&session.prompt()) else {
-            // Ctrl-C, Ctrl-D or the end of the input. A subscriber leaves the subscription first.
-            if session.is_subscribed() && session.unsubscribe_by_reconnecting().is_ok() {
+            // Ctrl-C, Ctrl-D or the end of the input. A subscriber leaves the subscription first, in
+            // the one way that needs no answer.
+            if session.is_subscribed() && session.reconnect(false).is_ok() {
                 continue;
             }
             return 0;

@@ -465,11 +465,6 @@ impl Session {
         Ok(())
     }
 
-    /// Leaves the subscription in the one way that needs no answer.
-    pub fn unsubscribe_by_reconnecting(&mut self) -> Result<(), Stop> {
-        self.reconnect(false)
-    }
-
     fn set_mode(&mut self, mode: Mode) {
         self.mode = mode;
         interrupt::listen(mode != Mode::Commands);

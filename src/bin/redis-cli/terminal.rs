@@ -26,6 +26,10 @@ pub fn print(bytes: impl AsRef<[u8]>) {
 
 /// What the C library calls the error, without Rust's additions.
 pub fn error_text(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::TimedOut {
+        // Rust has a text of its own for connections that it gave up itself.
+        return "Connection timed out".to_string();
+    }
     let text = error.to_string();
     let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
     text.split(" (os error").next().unwrap_or(text).to_string()

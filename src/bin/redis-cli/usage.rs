@@ -62,6 +62,7 @@ Instead of a command:
   --pipe             Send commands in protocol form from standard input as fast as they go.
   --pipe-timeout <n> Give up when the last reply of --pipe does not come for so long (default: 30, 0 for never).
   --rdb <filename>   Fetch a dump from the server into a file; "-" is standard output.
+  --functions-rdb <filename>  The same for the functions alone, without the keys.
   --replica          Pose as a replica and show the commands that the master sends.
   --bigkeys          Look for the keys with the most elements.
   --memkeys          Look for the keys with the most memory.

@@ -28,7 +28,7 @@ pub fn run(session: &mut Session, options: &Options) -> Result<(), Stop> {
         Task::Stat => stat::run(session, options),
         Task::Latency { history } => latency::run(session, options, *history),
         Task::Pipe => pipe::run(session, options),
-        Task::Rdb(path) => replica::fetch_dump(session, path),
+        Task::Rdb { path, functions_only } => replica::fetch_dump(session, path, *functions_only),
         Task::Replica => replica::run(session),
         Task::BigKeys { memory } => bigkeys::run(session, options, *memory),
         Task::Commands | Task::Hint(_) | Task::HintFile(_) => Ok(()),

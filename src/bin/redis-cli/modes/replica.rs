@@ -1,7 +1,7 @@
 //! `--rdb` and `--replica`: pose as a replica. The first stores the dump that the master sends, the second discards it
 //! and shows the commands that follow. The SYNC dialogue is no RESP, so bytes are read one by one until it is over.
 //!
-//! 1. `REPLCONF capa eof`, and `REPLCONF rdb-only 1` (for the dump alone) or `REPLCONF rdb-filter-only ""`.
+//! 1. `REPLCONF capa eof`, and `REPLCONF rdb-only 1` (for the dump alone; of the functions by `rdb-filter-only functions`) or `REPLCONF rdb-filter-only ""`.
 //! 2. `SYNC`; the master answers newlines while its child works, then `$<length>` or `$EOF:<40 bytes>`.
 //! 3. The dump: so many bytes, or all bytes up to the mark, which is no part of it.
 
@@ -74,9 +74,12 @@ pub fn follow(session: &mut Session) -> Result<(), Stop> {
     Err(stop)
 }
 
-pub fn fetch_dump(session: &mut Session, path: &Path) -> Result<(), Stop> {
+pub fn fetch_dump(session: &mut Session, path: &Path, functions_only: bool) -> Result<(), Stop> {
     replconf(session, "capa", "eof")?;
     replconf(session, "rdb-only", "1")?;
+    if functions_only && !replconf(session, "rdb-filter-only", "functions")? {
+        return Err(give_up("Failed requesting functions only RDB from server, aborting"));
+    }
     send_sync(session)?;
     let connection = session.connection().map_err(|error| give_up(format!("Error: {error}")))?;
     let payload = read_header(connection)?;
@@ -134,14 +137,14 @@ impl Write for Target {
     }
 }
 
-/// Old masters do not know every REPLCONF; that is told, and no reason to stop.
-fn replconf(session: &mut Session, name: &str, value: &str) -> Result<(), Stop> {
+/// Old masters do not know every REPLCONF; that is told, and rarely a reason to stop. Returns whether it was accepted.
+fn replconf(session: &mut Session, name: &str, value: &str) -> Result<bool, Stop> {
     eprintln!("sending REPLCONF {name} {value}");
     let reply = session.call(&["REPLCONF", name, value]).map_err(|_| give_up("\nI/O error"))?;
     if let Some(error) = reply.error() {
         eprintln!("REPLCONF {name} error: {}", String::from_utf8_lossy(error));
     }
-    Ok(())
+    Ok(reply.error().is_none())
 }
 
 fn send_sync(session: &mut Session) -> Result<(), Stop> {
