@@ -1,13 +1,10 @@
 //! What asks the operating system: clock, randomness, the allocator, processes and signals. Everything above takes
 //! time and chance from here, so that it can be simulated.
 
-<<<<<<< HEAD
+pub mod alloc;
 pub mod clock;
 pub mod crash;
 pub mod process;
 pub mod random;
 pub mod signals;
 pub mod supervise;
-=======
-pub mod alloc;
->>>>>>> dict
