@@ -462,3 +462,155 @@ fn private_dirty_bytes() -> u64 {
         .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::dump::Usage;
+    use super::super::load::Loader;
+    use super::super::load::testing::{content, load_file, options as load_options, run, sample};
+    use super::super::rdb::WriterOptions;
+    use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+    use std::path::Path;
+
+    fn fork_child(target: Target, keyspace: &Keyspace, key_save_delay_us: i32) -> Child {
+        let aux =
+            SavingAux { redis_ver: "7.2.4", ctime: 1000, used_mem: 1, replication: None, aof_base: false };
+        let dump = DumpOptions {
+            writer: WriterOptions::default(),
+            usage: Usage::Unsaid,
+            key_save_delay_us,
+            release: true,
+        };
+        let options = ChildOptions { aux, dump, title: "redis-rdb-bgsave", close: &[], prepare: &mut || () };
+        Child::fork(target, keyspace, options).unwrap()
+    }
+
+    fn disk(dir: &Path) -> Target<'_> {
+        let to = Destination { dir, dbfilename: "dump.rdb", incremental_fsync: true, keep_cache: true };
+        Target::Disk(to)
+    }
+
+    /// Waits for the child to report or to leave.
+    fn wait(child: &Child) {
+        let mut fds = [PollFd::new(child.reports.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::from(20_000u16)), Ok(1), "the child says nothing");
+    }
+
+    fn until_the_end(child: &mut Child) -> (Vec<Report>, Exit) {
+        let mut reports = Vec::new();
+        while !child.has_hung_up() {
+            wait(child);
+            reports.extend(child.poll_reports());
+        }
+        loop {
+            if let Some(exit) = child.reap() {
+                return (reports, exit);
+            }
+        }
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
+    #[test]
+    fn a_child_saves_the_moment_of_the_fork() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keyspace = sample();
+        let big = crate::types::NewValue::Str(&[b'b'; 300_000]);
+        keyspace.db_mut(1).set(b"big", None, big);
+        let before = content(&keyspace);
+        let mut child = fork_child(disk(dir.path()), &keyspace, 0);
+        keyspace.flush(None, false, 0);
+        let (reports, exit) = until_the_end(&mut child);
+        assert_eq!(exit, Exit::Ok);
+        let path = dir.path().join("dump.rdb");
+        assert_eq!(names(dir.path()), ["dump.rdb"]);
+        assert_eq!(content(&load_file(&path).unwrap().0), before);
+
+        let size = fs::metadata(&path).unwrap().len();
+        let [Report::Opened(file), Report::Progress { keys: 1, .. }, Report::Done { keys, bytes, cow_bytes }] =
+            &reports[..]
+        else {
+            panic!("{reports:?}")
+        };
+        assert_eq!((*keys, *bytes), (before.len() as u64, size));
+        assert!(*cow_bytes > 0);
+        // The descriptor is that of the renamed file.
+        let mut bytes = vec![0; size as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(bytes, fs::read(&path).unwrap());
+    }
+
+    #[test]
+    fn a_child_that_ends_early_leaves_the_old_dump_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("dump.rdb"), b"the old dump").unwrap();
+        let endings: [(fn(&Child), Exit); 2] = [
+            (|child| child.stop(), Exit::Stopped),
+            (
+                |child| nix::sys::signal::kill(Pid::from_raw(child.pid), Signal::SIGKILL).unwrap(),
+                Exit::Signal(libc::SIGKILL),
+            ),
+        ];
+        for (end, expected) in endings {
+            let mut child = fork_child(disk(dir.path()), &sample(), 10_000);
+            wait(&child);
+            assert!(matches!(child.poll_reports()[0], Report::Opened(_)));
+            assert_eq!(child.reap(), None);
+            assert!(child.temp_path.as_ref().unwrap().exists());
+            end(&child);
+            assert_eq!(until_the_end(&mut child).1, expected);
+            assert!(child.remove_temp().is_some());
+            assert_eq!(names(dir.path()), ["dump.rdb"]);
+            assert_eq!(fs::read(dir.path().join("dump.rdb")).unwrap(), b"the old dump");
+        }
+    }
+
+    #[test]
+    fn a_child_that_fails_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("dump.rdb")).unwrap();
+        let mut child = fork_child(disk(dir.path()), &sample(), 0);
+        let (_, exit) = until_the_end(&mut child);
+        let Exit::Failed(text) = exit else { panic!("{exit:?}") };
+        assert!(text.starts_with(&format!("Error moving temp DB file temp-{}.rdb on", child.pid)), "{text}");
+        assert_eq!(names(dir.path()), ["dump.rdb"]);
+    }
+
+    #[test]
+    fn a_child_writes_into_a_pipe() {
+        let mut keyspace = sample();
+        let noise: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        keyspace.db_mut(1).set(b"big", None, crate::types::NewValue::Str(&noise));
+        let mut child = fork_child(Target::Pipe, &keyspace, 0);
+        let data = child.data.take().unwrap();
+        let mut bytes = Vec::new();
+        let mut pipe = File::from(data.try_clone().unwrap());
+        loop {
+            match pipe.read_to_end(&mut bytes) {
+                Ok(_) => break,
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {
+                    poll(&mut [PollFd::new(data.as_fd(), PollFlags::POLLIN)], PollTimeout::from(20_000u16))
+                        .unwrap();
+                }
+                Err(why) => panic!("{why}"),
+            }
+        }
+        assert_eq!(until_the_end(&mut child).1, Exit::Ok);
+        let loader = Loader::new(&bytes[..], 0, load_options()).unwrap();
+        assert_eq!(content(&run(loader).unwrap().0), content(&keyspace));
+    }
+
+    #[test]
+    fn a_child_whose_pipe_is_closed_gives_up() {
+        let mut child = fork_child(Target::Pipe, &sample(), 1_000);
+        drop(child.data.take());
+        assert_eq!(until_the_end(&mut child).1, Exit::Failed("Broken pipe".into()));
+    }
+}

@@ -5,6 +5,7 @@
 //! entry and needs no memory that grows with the data.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::MaxmemoryPolicy;
@@ -17,6 +18,9 @@ use crate::types::{Entry, Kind, StrRef};
 /// Progress is told after so many keys, beginning with the first.
 const TELL_EVERY: u64 = 1024;
 
+/// Values from this size on are worth a system call to release.
+const RELEASE_FROM: usize = 64 << 10;
+
 /// What the directives say about every dump.
 #[derive(Clone, Copy, Debug)]
 pub struct DumpOptions {
@@ -25,6 +29,9 @@ pub struct DumpOptions {
     /// `rdb-key-save-delay`, a test's aid: microseconds to rest after each key; if negative, a microsecond after one
     /// key in so many.
     pub key_save_delay_us: i32,
+    /// This is a forked child: pages that it has done with are given back, so that the parent, which is then their
+    /// only owner, need not copy them when it writes.
+    pub release: bool,
 }
 
 /// What is said about the use of each key. Only a server that evicts by use writes anything, as its reader could
@@ -84,6 +91,9 @@ pub fn write_dataset<W: Write>(
                 }
             }
             write_entry(&mut writer, entry)?;
+            if options.release {
+                release(entry);
+            }
             delay.rest();
             if keys % TELL_EVERY == 0 {
                 progress(Progress { keys: keys + 1, bytes: writer.bytes_written() });
@@ -107,6 +117,22 @@ pub fn write_entry<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Resul
             None => unreachable!("these are the kinds of strings"),
         },
     }
+}
+
+/// Gives back the pages of a large value, in this process only. Small ones share their pages with others.
+fn release(entry: &Entry) {
+    let Some(StrRef::Heap(value)) = entry.str() else { return };
+    // A value that two keys share would be written as zeros the second time.
+    if value.len() < RELEASE_FROM || Arc::strong_count(value) > 1 {
+        return;
+    }
+    let page =
+        nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096) as usize;
+    let start = (value.as_ptr() as usize).next_multiple_of(page);
+    let end = (value.as_ptr() as usize + value.len()) / page * page;
+    // SAFETY: the pages lie wholly within the value's bytes, which stay readable (as zeros), and this process does not
+    // look at them again. A refusal changes nothing.
+    unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
 }
 
 /// The rest that a test asks for between keys. Sleeping is at least a change of context, so shorter rests than that

@@ -1,7 +1,7 @@
 //! A dump on its way into the databases: a slice at each turn of the event loop, so that the server answers meanwhile.
 //!
-//! The loader logs what the file tells about itself, in the lines that people look for, and how it ended well; why
-//! it did not is returned. It never trusts the file: whatever stands in it, the outcome is a value or an error. After an
+//! What the file tells about itself, and how it ended well, the loader tells in the lines that people look for; why it
+//! did not is returned. It never trusts the file: whatever stands in it, the outcome is a value or an error. After an
 //! error the databases hold the part that was loaded, and what becomes of that is the caller's business.
 
 use std::fmt;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::dump::{Delay, Usage};
 use super::rdb::{self, Checksum, RawString, RawValue, RdbError, RdbReason, Reader, Record};
-use crate::env::process;
+use crate::env::process::{self, Note};
 use crate::keyspace::{Keyspace, access};
 use crate::observe::log;
 use crate::types::{Entry, INLINE_MAX, NewValue, Object};
@@ -42,6 +42,8 @@ pub struct LoadOptions {
     pub fresh_lru: u32,
     /// `key-load-delay`, a test's aid, as `rdb-key-save-delay`.
     pub key_load_delay_us: i32,
+    /// Who hears what is worth a line: the log (`log::tell`).
+    pub tell: fn(Note),
 }
 
 /// What a dump told about itself; nothing where it did not.
@@ -339,28 +341,31 @@ impl<R: Read> Loader<R> {
         let number = leading_number(value);
         let name = key.to_ascii_lowercase();
         match &name[..] {
-            [b'%', ..] => log::notice!("RDB '{}': {text}", String::from_utf8_lossy(key)),
+            [b'%', ..] => self.notice(format!("RDB '{}': {text}", String::from_utf8_lossy(key))),
             b"repl-stream-db" => self.origin.repl_stream_db = Some(number),
             b"repl-id" if value.len() == REPLID_LEN => self.origin.repl_id = Some(text.into_owned()),
             b"repl-offset" => self.origin.repl_offset = Some(number),
             b"redis-ver" => {
-                log::notice!("Loading RDB produced by version {text}");
+                self.notice(format!("Loading RDB produced by version {text}"));
                 self.origin.redis_ver = Some(text.into_owned());
             }
             b"ctime" => {
                 let age = (self.options.now_ms / 1000).saturating_sub(number).max(0);
-                log::notice!("RDB age {age} seconds");
+                self.notice(format!("RDB age {age} seconds"));
                 self.origin.ctime = Some(number);
             }
             b"used-mem" => {
-                log::notice!("RDB memory usage when created {:.2} Mb", number as f64 / (1024.0 * 1024.0));
+                self.notice(format!(
+                    "RDB memory usage when created {:.2} Mb",
+                    number as f64 / (1024.0 * 1024.0)
+                ));
                 self.origin.used_mem = u64::try_from(number).ok();
             }
-            b"aof-preamble" if number != 0 => log::notice!("RDB has an AOF tail"),
+            b"aof-preamble" if number != 0 => self.notice("RDB has an AOF tail".to_string()),
             b"aof-base" => {
                 self.origin.aof_base = number != 0;
                 if self.origin.aof_base {
-                    log::notice!("RDB is base AOF");
+                    self.notice("RDB is base AOF".to_string());
                 }
             }
             // Scripts that old servers saved are not kept any more.
@@ -369,16 +374,19 @@ impl<R: Read> Loader<R> {
         }
     }
 
+    fn notice(&self, text: String) {
+        (self.options.tell)(Note::Notice(text));
+    }
+
     fn finish(&mut self, checksum: Checksum) -> LoadedInfo {
         if self.options.verify_checksum && checksum == Checksum::Absent && self.reader.version() >= 5 {
-            log::notice!("RDB file was saved with checksum disabled: no check performed.");
+            self.notice("RDB file was saved with checksum disabled: no check performed.".to_string());
         }
         let progress = self.progress();
-        log::notice!(
+        self.notice(format!(
             "Done loading RDB, keys loaded: {}, keys expired: {}.",
-            progress.keys_loaded,
-            progress.keys_expired
-        );
+            progress.keys_loaded, progress.keys_expired
+        ));
         LoadedInfo { progress, origin: mem::take(&mut self.origin) }
     }
 }
@@ -414,4 +422,239 @@ fn leading_number(text: &[u8]) -> i64 {
         text.iter().enumerate().take_while(|&(at, byte)| byte.is_ascii_digit() || (at == 0 && *byte == b'-'));
     let end = digits.count();
     str::from_utf8(&text[..end]).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// What tests of saving and loading share.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    pub fn options() -> LoadOptions {
+        LoadOptions {
+            verify_checksum: true,
+            now_ms: 1_000_000,
+            keep_expired: false,
+            tell_expired: false,
+            allow_duplicates: false,
+            usage: Usage::Unsaid,
+            fresh_lru: 1000,
+            key_load_delay_us: 0,
+            tell: |_| (),
+        }
+    }
+
+    /// Keys of every kind in several databases, some with times to live.
+    pub fn sample() -> Keyspace {
+        let mut keyspace = Keyspace::new(16, 0);
+        for (index, db) in [0, 3, 15].into_iter().enumerate() {
+            for n in 0..500 {
+                let key = format!("key:{index}:{n}");
+                let expiry = (n % 3 == 0).then_some(2_000_000 + n);
+                let text = match n % 5 {
+                    0 => format!("value {n}").into_bytes(),
+                    1 => (n * 1_000_003).to_string().into_bytes(),
+                    2 => (i64::MAX - n).to_string().into_bytes(),
+                    3 => vec![b'x'; 700 + n as usize],
+                    _ => (0..=255).cycle().take(n as usize).collect(),
+                };
+                keyspace.db_mut(db).set(key.as_bytes(), expiry, NewValue::Str(&text));
+            }
+        }
+        keyspace
+    }
+
+    type Key = (usize, Vec<u8>, Option<i64>, Vec<u8>, &'static str);
+
+    /// Everything that a client could see, sorted.
+    pub fn content(keyspace: &Keyspace) -> Vec<Key> {
+        let mut all = Vec::new();
+        for (index, db) in keyspace.iter() {
+            db.verify();
+            all.extend(db.dict().iter().map(|entry| {
+                let value = entry.str().expect("a string");
+                let text = value.text().into_owned();
+                (index, entry.key().to_vec(), entry.expiry(), text, value.encoding())
+            }));
+        }
+        all.sort();
+        all
+    }
+
+    pub fn load_file(path: &Path) -> Result<(Keyspace, LoadedInfo), LoadError> {
+        run(Loader::open(path, options())?)
+    }
+
+    pub fn run<R: Read>(mut loader: Loader<R>) -> Result<(Keyspace, LoadedInfo), LoadError> {
+        let mut keyspace = Keyspace::new(16, 0);
+        loop {
+            if let Step::Done(info) = loader.step(&mut keyspace, 4096, &mut || false)? {
+                return Ok((keyspace, info));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dump::{DumpOptions, write_dataset};
+    use super::super::rdb::{SavingAux, ValueType, Writer, WriterOptions};
+    use super::testing::*;
+    use super::*;
+
+    fn dumped(keyspace: &Keyspace, usage: Usage) -> Vec<u8> {
+        let aux =
+            SavingAux { redis_ver: "7.2.4", ctime: 1000, used_mem: 1, replication: None, aof_base: false };
+        let options =
+            DumpOptions { writer: WriterOptions::default(), usage, key_save_delay_us: 0, release: false };
+        write_dataset(Vec::new(), keyspace, &aux, &options, &mut |_| ()).unwrap().0
+    }
+
+    fn written(save: impl FnOnce(&mut Writer<Vec<u8>>)) -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new(), WriterOptions::default());
+        writer.header().unwrap();
+        save(&mut writer);
+        writer.finish().unwrap()
+    }
+
+    fn load(bytes: &[u8], options: LoadOptions) -> Result<(Keyspace, LoadedInfo), LoadError> {
+        run(Loader::new(bytes, bytes.len() as u64, options)?)
+    }
+
+    fn failure(bytes: &[u8]) -> Vec<String> {
+        load(bytes, options()).err().expect("it does not load").log_lines()
+    }
+
+    #[test]
+    fn loading_goes_on_from_step_to_step() {
+        let keyspace = sample();
+        let bytes = dumped(&keyspace, Usage::Unsaid);
+        let mut loader = Loader::new(&bytes[..], bytes.len() as u64, options()).unwrap();
+        let mut loaded = Keyspace::new(16, 0);
+        let mut steps = 0;
+        let info = loop {
+            let before = loader.progress();
+            match loader.step(&mut loaded, 1, &mut || false).unwrap() {
+                Step::More => assert!(loader.progress().loaded_bytes > before.loaded_bytes),
+                Step::Done(info) => break info,
+            }
+            steps += 1;
+        };
+        assert!(steps > keyspace.keys());
+        assert_eq!(info.progress.loaded_bytes, bytes.len() as u64);
+        assert_eq!(info.origin.replication(), None);
+        assert_eq!(content(&loaded), content(&keyspace));
+
+        // The clock ends a step, too.
+        let mut loader = Loader::new(&bytes[..], 0, options()).unwrap();
+        let mut loaded = Keyspace::new(16, 0);
+        assert!(matches!(loader.step(&mut loaded, u64::MAX, &mut || true), Ok(Step::More)));
+        assert!((1..100).contains(&loaded.keys()));
+    }
+
+    #[test]
+    fn a_master_leaves_expired_keys_out_and_a_replica_keeps_them() {
+        let mut keyspace = Keyspace::new(16, 0);
+        keyspace.db_mut(2).set(b"gone", Some(999_999), NewValue::Int(1));
+        keyspace.db_mut(2).set(b"just", Some(1_000_000), NewValue::Int(2));
+        keyspace.db_mut(2).set(b"ever", None, NewValue::Int(3));
+        let bytes = dumped(&keyspace, Usage::Unsaid);
+        let mut loader = Loader::new(&bytes[..], 0, LoadOptions { tell_expired: true, ..options() }).unwrap();
+        let mut loaded = Keyspace::new(16, 0);
+        let Step::Done(info) = loader.step(&mut loaded, u64::MAX, &mut || false).unwrap() else {
+            panic!("nothing ends the step")
+        };
+        assert_eq!((info.progress.keys_loaded, info.progress.keys_expired), (2, 1));
+        assert_eq!(loader.take_expired(), [(2, b"gone".to_vec())]);
+        assert!(loaded.db(2).get(b"gone").is_none());
+        let (loaded, info) = load(&bytes, LoadOptions { keep_expired: true, ..options() }).unwrap();
+        assert_eq!((info.progress.keys_loaded, info.progress.keys_expired), (3, 0));
+        assert_eq!(content(&loaded), content(&keyspace));
+    }
+
+    #[test]
+    fn the_use_of_keys_is_saved_where_keys_are_evicted_by_it() {
+        let now_secs = crate::env::clock::unix_ms() / 1000;
+        let mut keyspace = Keyspace::new(1, 0);
+        keyspace.db_mut(0).set(b"k", None, NewValue::Int(1));
+        let bits = |keyspace: &Keyspace| keyspace.db(0).get(b"k").unwrap().lru();
+        let now = LoadOptions { now_ms: now_secs * 1000, ..options() };
+
+        keyspace.db_mut(0).get_mut(b"k").unwrap().set_lru(access::idle_bits(5000, now_secs));
+        let bytes = dumped(&keyspace, Usage::Idle);
+        let (loaded, _) = load(&bytes, LoadOptions { usage: Usage::Idle, ..now }).unwrap();
+        let idle_secs = access::idle_ms(bits(&loaded), now_secs) / 1000;
+        assert!((5000..5005).contains(&idle_secs), "{idle_secs}");
+        let frequency = Usage::Frequency { decay_minutes: 1 };
+        let (loaded, _) = load(&bytes, LoadOptions { usage: frequency, ..now }).unwrap();
+        assert_eq!(bits(&loaded), 1000, "idle times mean nothing there");
+
+        keyspace.db_mut(0).get_mut(b"k").unwrap().set_lru(access::frequency_bits(200, now_secs));
+        let bytes = dumped(&keyspace, frequency);
+        let (loaded, _) = load(&bytes, LoadOptions { usage: frequency, ..now }).unwrap();
+        assert!((199..=200).contains(&access::frequency(bits(&loaded), now_secs, 1)));
+        let (loaded, _) = load(&dumped(&keyspace, Usage::Unsaid), now).unwrap();
+        assert_eq!(bits(&loaded), 1000);
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_in_the_words_of_the_log() {
+        assert_eq!(failure(b"RUBIS0011xxx"), ["Wrong signature trying to load DB from file"]);
+        assert_eq!(failure(b"REDIS0099xxx"), ["Can't handle RDB format version 99"]);
+        let good = written(|w| {
+            w.select_db(9).unwrap();
+            w.string_entry(b"key", b"some value").unwrap();
+        });
+        assert!(load(&good, options()).is_ok());
+        let cut = failure(&good[..good.len() - 12]);
+        assert_eq!(cut[0], "Short read or OOM loading DB. Unrecoverable error, aborting now.");
+        assert!(cut[1].starts_with("Internal error in RDB reading offset "), "{}", cut[1]);
+        assert!(cut[1].ends_with(" -> Unexpected EOF reading RDB file"), "{}", cut[1]);
+        let mut changed = good.clone();
+        changed[20] ^= 1;
+        let changed = failure(&changed);
+        assert!(changed[0].starts_with("Wrong RDB checksum expected: ("), "{}", changed[0]);
+        assert!(changed[1].ends_with(" -> RDB CRC error"), "{}", changed[1]);
+        assert_eq!(
+            failure(&written(|w| w.select_db(16).unwrap())),
+            [
+                "FATAL: Data file was created with a Redis server configured to handle more than 16 databases. Exiting"
+            ]
+        );
+        let twice = written(|w| {
+            w.string_entry(b"key", b"1").unwrap();
+            w.string_entry(b"key", b"2").unwrap();
+        });
+        assert_eq!(failure(&twice), ["RDB has duplicated key 'key' in DB 0"]);
+        let (loaded, _) = load(&twice, LoadOptions { allow_duplicates: true, ..options() }).unwrap();
+        assert_eq!(loaded.db(0).get(b"key").unwrap().str().unwrap().as_int(), Some(2));
+        let list = written(|w| {
+            w.entry(ValueType::List, b"l").unwrap();
+            w.write_len(1).unwrap();
+            w.write_string(b"element").unwrap();
+        });
+        let list = &failure(&list)[0];
+        assert!(list.ends_with("key 'l' holds a list, not supported yet by redis-rs"), "{list}");
+        assert!(failure(&written(|w| w.function(b"#!lua").unwrap()))[0].contains("libraries of functions"));
+        assert!(matches!(load_file(Path::new("/no/such/dump.rdb")), Err(LoadError::NotFound)));
+    }
+
+    #[test]
+    fn no_damage_panics() {
+        let mut keyspace = Keyspace::new(16, 0);
+        keyspace.db_mut(0).set(b"number", Some(5_000_000), NewValue::Int(1 << 40));
+        keyspace.db_mut(1).set(b"text", None, NewValue::Str(b"some text"));
+        keyspace.db_mut(1).set(b"long", None, NewValue::Str(&[b'l'; 600]));
+        let good = dumped(&keyspace, Usage::Idle);
+        for end in 0..good.len() {
+            assert!(load(&good[..end], options()).is_err(), "cut to {end}");
+        }
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                let _ = load(&bad, options());
+                let _ = load(&bad, LoadOptions { verify_checksum: false, ..options() });
+            }
+        }
+    }
 }

@@ -212,3 +212,107 @@ impl SteadyFile {
 fn drop_cache(file: &File) {
     let _ = posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::dump::Usage;
+    use super::super::load::testing::{content, load_file, sample};
+    use super::super::rdb::{ReplicationAux, WriterOptions};
+    use super::*;
+
+    fn options() -> DumpOptions {
+        DumpOptions {
+            writer: WriterOptions::default(),
+            usage: Usage::Unsaid,
+            key_save_delay_us: 0,
+            release: false,
+        }
+    }
+
+    fn aux() -> SavingAux<'static> {
+        SavingAux {
+            redis_ver: "7.2.4",
+            ctime: 1_700_000_000,
+            used_mem: 1 << 20,
+            replication: Some(ReplicationAux {
+                stream_db: 3,
+                id: "0123456789012345678901234567890123456789",
+                offset: 77,
+            }),
+            aof_base: false,
+        }
+    }
+
+    fn save(keyspace: &Keyspace, dir: &Path, dbfilename: &str) -> Result<Progress, SaveError> {
+        let to = Destination { dir, dbfilename, incremental_fsync: true, keep_cache: false };
+        save_to_file(keyspace, &aux(), &options(), &to, &mut |_| (), &mut |_| ())
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
+    #[test]
+    fn what_is_saved_loads_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let keyspace = sample();
+        let saved = save(&keyspace, dir.path(), "dump.rdb").unwrap();
+        assert_eq!(saved.keys, keyspace.keys() as u64);
+        assert_eq!(names(dir.path()), ["dump.rdb"]);
+        let path = dir.path().join("dump.rdb");
+        assert_eq!(saved.bytes, fs::metadata(&path).unwrap().len());
+        let (loaded, info) = load_file(&path).unwrap();
+        assert_eq!(content(&loaded), content(&keyspace));
+        assert_eq!(info.progress.keys_loaded, saved.keys);
+        assert_eq!(info.progress.loaded_bytes, saved.bytes);
+        assert_eq!(info.progress.total_bytes, saved.bytes);
+        let id = "0123456789012345678901234567890123456789";
+        assert_eq!(info.origin.replication(), Some((id, 77, 3)));
+        assert_eq!(info.origin.ctime, Some(1_700_000_000));
+        assert_eq!(info.origin.redis_ver.as_deref(), Some("7.2.4"));
+    }
+
+    #[test]
+    fn more_than_the_disk_is_told_of_at_once_is_saved_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut keyspace = Keyspace::new(1, 0);
+        let value =
+            |n: u32| (0..900_000u32).map(|i| (i.wrapping_mul(n * 2 + 1) >> 7) as u8).collect::<Vec<u8>>();
+        for n in 0..20 {
+            let new = crate::types::NewValue::Str(&value(n));
+            keyspace.db_mut(0).set(format!("big:{n}").as_bytes(), None, new);
+        }
+        save(&keyspace, dir.path(), "dump.rdb").unwrap();
+        let (loaded, _) = load_file(&dir.path().join("dump.rdb")).unwrap();
+        assert_eq!(content(&loaded), content(&keyspace));
+    }
+
+    #[test]
+    fn a_failure_is_told_and_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let temp = temp_name(process::pid());
+        fs::create_dir(dir.path().join("taken")).unwrap();
+        let error = save(&sample(), dir.path(), "taken").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "Error moving temp DB file {temp} on the final destination taken (in server root dir {}): Is a \
+                 directory",
+                root.display()
+            )
+        );
+        assert_eq!(names(dir.path()), ["taken"]);
+
+        fs::create_dir(dir.path().join(&temp)).unwrap();
+        let error = save(&sample(), dir.path(), "dump.rdb").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "Failed opening the temp RDB file {temp} (in server root dir {}) for saving: Is a directory",
+                root.display()
+            )
+        );
+    }
+}
