@@ -24,6 +24,8 @@ pub struct Turn {
     pub now_ms: i64,
     /// What to stamp a key with that is looked up (see [`super::access`]).
     pub stamp: super::access::Stamp,
+    /// The stamp is silent because the client asked for it.
+    pub silent: bool,
     pub expired: Expired,
     /// Whether an expired key is freed by the helper thread (`lazyfree-lazy-expire`), which shows in its command.
     pub lazy_expire: bool,
