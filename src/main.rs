@@ -101,7 +101,7 @@ fn serve(config: Config, executable: PathBuf, defaults: bool) -> i32 {
         line: |text| log::from_handler(log::Level::Warning, text),
         raw: |bytes| log::raw(log::Level::Warning, bytes),
         version: redis_rs::config::REDIS_VERSION,
-        describe: || String::new(),
+        describe: None,
     };
     crash::install(report);
     crash::catch_signals(config.crash_log_enabled);

@@ -205,7 +205,7 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
             }
             b"getack" => {
                 if is_master {
-                    server.send_ack_after_command();
+                    server.replication.ack_wanted = true;
                 }
                 return Ok(Done);
             }

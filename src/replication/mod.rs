@@ -38,6 +38,8 @@ pub struct Replication {
     pub alone_since_ms: Option<i64>,
     /// Somebody waits for acknowledgements: ask for them before the turn ends.
     pub ask_for_acks: bool,
+    /// Our master has asked how far we are.
+    pub ack_wanted: bool,
     pub last_ping_ms: i64,
     /// Rounds of the link for the log and INFO.
     pub full_syncs_received: u64,

@@ -1241,6 +1241,9 @@ impl Server {
             self.journal.append_raw(&before);
         }
         self.journal.append_raw(bytes);
+        if std::mem::take(&mut self.replication.ack_wanted) {
+            self.send_ack();
+        }
     }
 
     /// The connection to the master, that was a client, is closed.

@@ -204,7 +204,10 @@ impl Server {
         let target = if purpose == Purpose::Pipe { Target::Pipe } else { Target::Disk(to) };
         let title = if purpose == Purpose::Pipe { "redis-rdb-to-slaves" } else { "redis-rdb-bgsave" };
         let title = self.child_title(title);
-        let close: Vec<RawFd> = self.net.listener_fds();
+        // A child that holds a connection open would keep its end from being seen.
+        let mut close: Vec<RawFd> = self.net.listener_fds();
+        close.extend(self.clients.iter().map(|(_, client)| client.conn.as_raw_fd()));
+        close.extend(self.replication.link.conn_mut().map(|conn| conn.as_raw_fd()));
         let total_keys = self.keyspace.keys() as u64;
         let (mode, score) = (self.config.oom_score_adj, self.config.oom_score_adj_values.child);
         let mut oom = self.life.oom_score.clone();
@@ -424,11 +427,6 @@ impl Server {
     }
 
     fn loaded(&mut self, info: LoadedInfo, from_master: bool, took_us: u64) {
-        log::notice!(
-            "Done loading RDB, keys loaded: {}, keys expired: {}.",
-            info.progress.keys_loaded,
-            info.progress.keys_expired
-        );
         if from_master {
             return self.master_dump_loaded();
         }
