@@ -1,1 +1,3 @@
 //! The commands, one file per family: the rows that declare them, and their handlers.
+
+pub mod string;
