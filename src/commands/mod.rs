@@ -1,11 +1,21 @@
 //! The commands, one file per family: the rows that declare them, and their handlers.
 
+pub mod bitfield;
+pub mod bitmap;
 mod replication;
 mod saving;
+pub mod string;
 mod transactions;
 
 use crate::exec::Command;
 use crate::server::Server;
 
 /// The rows of all families, as `main` hands them to the server.
-pub const FAMILIES: &[&[Command<Server>]] = &[replication::COMMANDS, saving::COMMANDS, transactions::COMMANDS];
+pub const FAMILIES: &[&[Command<Server>]] = &[
+    string::COMMANDS,
+    bitmap::COMMANDS,
+    bitfield::COMMANDS,
+    replication::COMMANDS,
+    saving::COMMANDS,
+    transactions::COMMANDS,
+];
