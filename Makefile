@@ -1,2 +1,67 @@
-all:
-	cargo build --release
+# make                 builds the server and its client, and writes redis.conf when there is none
+# make check           formatting, lints, syntax of the scripts
+# make test            every test; installs what they need and lacks when root, else says what to install
+# make demo            a master and two replicas, from nothing to stop.sh, in a temporary directory
+# make install         PREFIX=/usr/local DESTDIR=
+# make clean
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+DESTDIR ?=
+TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
+SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/test-deps.sh tools/demo.sh .ci/run
+SHARE = $(DESTDIR)$(PREFIX)/share/redis-rs
+
+.PHONY: all build check test demo install clean toolchain
+
+all: build redis.conf
+
+# The server is built anew by cargo when something changed; a running binary cannot be overwritten, only replaced.
+build: toolchain
+	$(CARGO) build --release --locked
+	@for name in redis-rs redis-cli; do \
+		cmp -s $(TARGET_DIR)/release/$$name $$name || \
+		{ cp $(TARGET_DIR)/release/$$name $$name.new && mv $$name.new $$name; } || exit 1; \
+	done
+	@echo "Built ./redis-rs and ./redis-cli"
+
+redis.conf:
+	@if [ -e redis.conf ]; then :; else cp redis.conf.example redis.conf && echo "Wrote redis.conf from redis.conf.example"; fi
+
+toolchain:
+	@command -v $(CARGO) >/dev/null || \
+		{ echo "Rust is missing: see https://rustup.rs, or install your system's cargo." >&2; exit 1; }
+	@command -v cc >/dev/null || \
+		{ echo "A C compiler is missing (for the allocator jemalloc): install gcc." >&2; exit 1; }
+
+check: toolchain
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@for script in $(SCRIPTS); do \
+		echo "syntax of $$script"; \
+		case "$$(head -n 1 $$script)" in *bash*) bash -n $$script;; *) sh -n $$script;; esac || exit 1; \
+	done
+
+# The development profile: it compiles in a fraction of the time and keeps every debug assertion.
+test: toolchain
+	tools/test-deps.sh
+	$(CARGO) test --locked --no-fail-fast
+
+demo: all
+	tools/demo.sh
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/tools $(DESTDIR)$(PREFIX)/lib/systemd/system \
+		$(DESTDIR)$(PREFIX)/etc/redis-rs
+	install -m 755 redis-rs redis-cli $(DESTDIR)$(PREFIX)/bin/
+	install -m 644 redis.conf.example $(SHARE)/
+	install -m 755 tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh $(SHARE)/tools/
+	ln -sf ../share/redis-rs/tools/new-instance.sh $(DESTDIR)$(PREFIX)/bin/redis-rs-new-instance
+	[ -e $(DESTDIR)$(PREFIX)/etc/redis-rs/redis.conf ] || \
+		install -m 644 redis.conf.example $(DESTDIR)$(PREFIX)/etc/redis-rs/redis.conf
+	sed 's|@PREFIX@|$(PREFIX)|g' tools/redis-rs.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/redis-rs.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/redis-rs.service
+
+clean:
+	$(CARGO) clean
+	rm -f redis-rs redis-cli

@@ -4,6 +4,7 @@ use super::line;
 use super::value::{Form, Lines, Reason, RewrittenLine, Source, Text, Value, not_one_of, only_arg};
 use nix::errno::Errno;
 use std::ffi::OsStr;
+use std::ops::Deref;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -49,7 +50,7 @@ impl Value for SavePoints {
         let clears = args.iter().all(|arg| arg.is_empty()) && args.len() <= 1;
         let args = if clears { &[] } else { args };
         let invalid = || "Invalid save parameters".to_string();
-        if args.len() % 2 != 0 {
+        if !args.len().is_multiple_of(2) {
             return Err(invalid());
         }
         let mut points = Vec::new();
@@ -180,7 +181,7 @@ impl OutputBufferLimits {
 
 impl Value for OutputBufferLimits {
     fn set(&mut self, _: Form, args: &[Vec<u8>], _: Source) -> Result<(), Reason> {
-        if args.len() % 4 != 0 {
+        if !args.len().is_multiple_of(4) {
             return Err("Wrong number of arguments in buffer limit configuration.".into());
         }
         let mut limits = *self;
@@ -416,8 +417,6 @@ impl Deref for Dir {
         &self.0
     }
 }
-
-use std::ops::Deref;
 
 impl Value for Dir {
     fn set(&mut self, _: Form, args: &[Vec<u8>], _: Source) -> Result<(), Reason> {

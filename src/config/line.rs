@@ -121,7 +121,7 @@ pub fn memory(text: &[u8]) -> Option<u64> {
 /// The shortest form of a memory amount that `memory` reads back: the largest 1024-unit that divides it.
 pub fn format_memory(bytes: u64) -> String {
     for (unit, size) in [("gb", 1 << 30), ("mb", 1 << 20), ("kb", 1 << 10)] {
-        if bytes != 0 && bytes % size == 0 {
+        if bytes != 0 && bytes.is_multiple_of(size) {
             return format!("{}{unit}", bytes / size);
         }
     }

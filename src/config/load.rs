@@ -145,10 +145,17 @@ impl Invocation {
         text.extend(&self.options);
 
         let including = self.file.iter().filter_map(|file| file.canonicalize().ok()).collect();
-        Loader { config: &mut config, including }.load_text(&text)?;
+        let mut loader = Loader { config: &mut config, including, open_default_user: false };
+        loader.load_text(&text)?;
+        let open_default_user = loader.open_default_user;
 
         if self.file.is_some() || self.stdin {
             config.save.clear_unless_explicit();
+        }
+        if open_default_user && config.requirepass.is_set() {
+            let reason =
+                not_supported(b"user", &[b"default on nopass".to_vec()], "requirepass says otherwise");
+            return Err(FatalConfig::Refused(Refused { at: None, reason }));
         }
         config.soften();
         check_logfile(&config)?;
@@ -175,6 +182,8 @@ struct Loader<'a> {
     config: &'a mut Config,
     /// The files whose lines are being read, each included by the one before it.
     including: Vec<PathBuf>,
+    /// A line said that the default user needs no password.
+    open_default_user: bool,
 }
 
 impl Loader<'_> {
@@ -191,7 +200,7 @@ impl Loader<'_> {
             let Some((name, args)) = args.split_first() else { continue };
             let name = name.to_ascii_lowercase();
 
-            // These two alone need more than the line and the configuration.
+            // These alone need more than the line and the configuration.
             match (name.as_slice(), args) {
                 (b"include", [pattern]) => self.include(pattern).map_err(|error| match error {
                     IncludeError::Circle => refused("This file includes itself".into()),
@@ -201,6 +210,7 @@ impl Loader<'_> {
                     let (old, new) = (old.clone(), new.clone());
                     self.config.rename_commands.push(RenameCommand { old, new, at: place() });
                 }
+                (b"user", _) if is_open_default_user(args) => self.open_default_user = true,
                 _ => load_line(self.config, &name, args).map_err(refused)?,
             }
         }
@@ -256,6 +266,9 @@ fn load_line(config: &mut Config, name: &[u8], args: &[Vec<u8>]) -> Result<(), R
             Err(not_supported(name, args, "users other than the default one are not built"))
         }
         (b"loadmodule", [_, ..]) => Err(not_supported(name, args, "modules are not built")),
+        (b"sentinel", []) => {
+            Err("'sentinel' is not supported yet by redis-rs: sentinel mode is not built".into())
+        }
         (b"sentinel", _) => Err("sentinel directive while not in sentinel mode".into()),
         _ if name.contains(&b'.') => match args {
             [] => Err("Module config specified without value".into()),
@@ -263,6 +276,15 @@ fn load_line(config: &mut Config, name: &[u8], args: &[Vec<u8>]) -> Result<(), R
         },
         _ => Err("Bad directive or wrong number of arguments".into()),
     }
+}
+
+/// The line that real servers write into every file they rewrite. It says of the default user what is true without
+/// it, so it is no user of its own.
+fn is_open_default_user(args: &[Vec<u8>]) -> bool {
+    let mut words: Vec<&[u8]> =
+        args.iter().map(|arg| &arg[..]).filter(|arg| arg != b"sanitize-payload").collect();
+    words.sort_unstable();
+    words == [&b"&*"[..], b"+@all", b"default", b"nopass", b"on", b"~*"]
 }
 
 pub(super) fn not_supported(name: &[u8], args: &[Vec<u8>], because: &str) -> Reason {

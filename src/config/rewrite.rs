@@ -59,7 +59,7 @@ fn rewrite_file(config: &Config, file: &Path) -> io::Result<()> {
 /// The text of the new file, given that of the old one.
 pub(super) fn rewritten(config: &Config, old: &[u8]) -> Vec<u8> {
     let defaults = Config::default();
-    let mut draft = Draft::read(old);
+    let mut draft = Draft::read(old, config.requirepass.is_set());
     for directive in DIRECTIVES {
         let value = (directive.value)(config);
         let default = directive.show(&defaults);
@@ -81,11 +81,13 @@ struct Draft {
 }
 
 impl Draft {
-    fn read(old: &[u8]) -> Draft {
+    fn read(old: &[u8], has_password: bool) -> Draft {
         let mut draft = Draft { lines: Vec::new(), places: HashMap::new(), signed: false };
         if old.is_empty() {
             return draft;
         }
+        // The newline that ends the last line begins no further one.
+        let old = old.strip_suffix(b"\n").unwrap_or(old);
         for line in old.split(|&byte| byte == b'\n') {
             let line = line.trim_ascii();
             draft.signed |= line == SIGNATURE;
@@ -98,6 +100,8 @@ impl Draft {
                     draft.places.entry(directive.name).or_default().push(draft.lines.len());
                     draft.lines.push(line.to_vec());
                 }
+                // A line that says that there is no password would outlive the password otherwise.
+                (None, b"user") if has_password => draft.lines.push(Vec::new()),
                 (None, b"include" | b"rename-command" | b"user" | b"loadmodule" | b"sentinel") => {
                     draft.lines.push(line.to_vec());
                 }

@@ -63,7 +63,7 @@ impl Config {
     ) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut shown: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         let mut show = |name: &[u8], directive: &Directive| {
-            if !shown.iter().any(|(known, _)| known == name) {
+            if !shown.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
                 shown.push((name.to_vec(), directive.show(self)));
             }
         };
@@ -114,8 +114,7 @@ impl Config {
         Ok(changes)
     }
 
-    /// Finds the directives and sees whether they may be set. An unknown name is reported before anything else that
-    /// comes later in the pairs, and a directive that must not change while loading before all.
+    /// Finds the directives and sees whether they may be set. The first pair that may not is the one reported.
     fn choose(
         &self,
         pairs: &[(&[u8], &[u8])],

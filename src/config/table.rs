@@ -86,9 +86,8 @@ directives! {
     "proc-title-template" => proc_title_template: Text = Text::from("{title} {listen-addr} {server-mode}"),
         row(MODIFIABLE, Form::Text).check(check_proc_title).apply(Apply::ProcTitle);
     "crash-log-enabled" => crash_log_enabled: bool = true, row(MODIFIABLE, Plain).apply(Apply::CrashLog);
-    /// Real Redis tests the machine's memory after a crash. The report of a crash never does that here,
-    /// as the process is not to touch more memory than it must by then: neither value changes anything,
-    /// and both are true to what their users want.
+    /// Real Redis tests the machine's memory after a crash if this says yes, its default. No memory test is built
+    /// here, so neither value changes what a crash report holds; both are accepted since files carry either.
     "crash-memcheck-enabled" => crash_memcheck_enabled: bool = true, row(MODIFIABLE, Plain);
     "use-exit-on-panic" => use_exit_on_panic: bool = false,
         row(HIDDEN, Plain).only("no", "a panic always leaves the same way");
@@ -335,6 +334,7 @@ impl Config {
     /// Values out of the range that makes sense are taken as a hint: brought into it, not refused.
     pub(super) fn soften(&mut self) {
         self.hz = self.hz.clamp(1, 500);
+        self.repl_backlog_size = self.repl_backlog_size.max(16 << 10);
     }
 }
 

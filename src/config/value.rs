@@ -127,15 +127,14 @@ fn read_number(form: Form, text: &[u8]) -> Result<i128, Reason> {
             within(bytes.into(), low, high)
         }
         Form::MemoryOrPercent(low, high) => {
+            let too_high = || format!("percentage argument must be less or equal to {}", -low);
             if let Some(bytes) = line::memory(text) {
-                return within(bytes.into(), low, high);
+                // More bytes than there can be are taken for a percentage: so does Redis report them.
+                return Some(i128::from(bytes)).filter(|&bytes| bytes <= high).ok_or_else(too_high);
             }
             let percent = text.strip_suffix(b"%").and_then(line::integer).filter(|&percent| percent >= 0);
             let percent = i128::from(percent.ok_or("argument must be a memory or percent value")?);
-            if -percent < low {
-                return Err(format!("percentage argument must be less or equal to {}", -low));
-            }
-            Ok(-percent)
+            Some(-percent).filter(|&stored| stored >= low).ok_or_else(too_high)
         }
         Form::Plain | Form::Text | Form::OptionalText => unreachable!("a number's row says its bounds"),
     }

@@ -23,7 +23,7 @@ impl<S> Bench<S> {
     pub fn new(rows: &[&'static [Command<S>]]) -> Self {
         Bench {
             rows: rows.to_vec(),
-            keyspace: Keyspace::new(16),
+            keyspace: Keyspace::new(16, 1_700_000_000_000),
             changes: Changes::default(),
             session: Session::new(1, Auth::Done),
             turn: Turn {

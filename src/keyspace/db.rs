@@ -6,7 +6,6 @@ use crate::structures::wheel::Wheel;
 use crate::types::{Entry, NewValue};
 
 /// See the head of this file. Knows nothing of commands: no propagation, no events, no lazy expiry.
-#[derive(Default)]
 pub struct Db {
     pub(super) dict: Dict<Entry>,
     wheel: Wheel,
@@ -17,6 +16,11 @@ pub struct Db {
 }
 
 impl Db {
+    /// An empty database; `now_ms` is the unix time from which the wheel turns.
+    pub fn new(now_ms: i64) -> Self {
+        Db { dict: Dict::new(), wheel: Wheel::new(now_ms.max(0) as u64), volatile: 0, avg_ttl_ms: 0 }
+    }
+
     pub fn len(&self) -> usize {
         self.dict.len()
     }

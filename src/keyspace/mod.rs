@@ -22,9 +22,9 @@ pub struct Keyspace {
 }
 
 impl Keyspace {
-    pub fn new(databases: usize) -> Self {
+    pub fn new(databases: usize, now_ms: i64) -> Self {
         Keyspace {
-            dbs: (0..databases).map(|_| Db::default()).collect(),
+            dbs: (0..databases).map(|_| Db::new(now_ms)).collect(),
             stats: KeyspaceStats::default(),
             freer: Freer::default(),
         }
@@ -70,7 +70,7 @@ impl Keyspace {
     }
 
     /// Empties a database (or all) and returns how many keys there were. Lazily: the memory is freed elsewhere.
-    pub fn flush(&mut self, index: Option<usize>, lazy: bool) -> usize {
+    pub fn flush(&mut self, index: Option<usize>, lazy: bool, now_ms: i64) -> usize {
         let range = match index {
             Some(index) => index..index + 1,
             None => 0..self.dbs.len(),
@@ -78,7 +78,7 @@ impl Keyspace {
         let mut removed = 0;
         for db in &mut self.dbs[range] {
             removed += db.len();
-            let old = std::mem::take(db);
+            let old = std::mem::replace(db, Db::new(now_ms));
             if lazy {
                 let objects = old.len() as u64;
                 self.freer.free_any(Box::new(old), objects);
@@ -88,8 +88,8 @@ impl Keyspace {
     }
 
     /// All databases, taken away and replaced by empty ones (a replica that starts over).
-    pub fn take(&mut self) -> Vec<Db> {
-        let fresh = (0..self.dbs.len()).map(|_| Db::default()).collect();
+    pub fn take(&mut self, now_ms: i64) -> Vec<Db> {
+        let fresh = (0..self.dbs.len()).map(|_| Db::new(now_ms)).collect();
         std::mem::replace(&mut self.dbs, fresh)
     }
 

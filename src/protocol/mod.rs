@@ -5,6 +5,7 @@ pub mod number;
 mod output;
 mod reply;
 mod request;
+pub mod value;
 
 pub use error::CmdError;
 pub use output::{Mark, Output, Shared};

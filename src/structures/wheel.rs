@@ -1,31 +1,677 @@
-//! placeholder
+//! A hierarchical timing wheel: what is to happen when, for millions of deadlines, at eight bytes each.
+//!
+//! The wheel holds tokens: the low 40 bits of a hash, and a deadline in milliseconds. It knows nothing of what they
+//! stand for and is not told when that goes away or gets another deadline; the owner looks at what fires, or is offered
+//! by `sweep`, and decides whether it still means anything. A token never fires early, and `advance` leaves none behind
+//! that is due, unless its budget was used up.
+//!
+//! ```text
+//!   level 0   slots of 1 ms, for the next 512 ms            token:  hash fragment    low bits of the deadline
+//!   level 1   slots of 256 ms, for the next two minutes             63 … 24          23 … 0
+//!   level 2   slots of 66 s, for nine hours                 the high bits of the deadline follow from the slot
+//!   level 3   slots of 4.7 h, for 99 days
+//!   far       whatever comes later, with its whole deadline beside it
+//! ```
+//!
+//! A level reaches twice as far as one slot of the next level is wide. Hence a slot can be emptied into the level below
+//! while the one before it still runs: a million tokens in one slot come down a few at a time, and are all there when
+//! their time begins. All work is counted against the caller's budget.
+//!
+//! No slot whose time begins at or before `now` holds a token on a level above 0, once `advance` is through.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::mem;
+
+use super::hash::FRAGMENT_BITS;
+
+const LEVELS: usize = 4;
+const SLOTS: usize = 512;
+const DEADLINE_BITS: u32 = 64 - FRAGMENT_BITS;
+/// Far deadlines are looked at again when the earliest is so many slots of the last level away: half of its reach, so
+/// that each look is worth it.
+const FAR_SLOTS: u64 = SLOTS as u64 / 2;
+
+/// Milliseconds of a slot, as a power of two.
+fn width(level: usize) -> u32 {
+    8 * level as u32
+}
+
+/// A bag of words in chunks of two cache lines. Pushing and popping never move what is there.
 #[derive(Default)]
-pub struct Wheel(Vec<(u64, u64)>);
-impl Wheel {
-    pub fn insert(&mut self, hash: u64, deadline: u64) {
-        self.0.push((hash, deadline));
+struct Pile {
+    head: Option<Box<Chunk>>,
+    /// Words in the first chunk. The others are full.
+    used: usize,
+}
+
+struct Chunk {
+    words: [u64; CHUNK_WORDS],
+    next: Option<Box<Chunk>>,
+}
+
+const CHUNK_WORDS: usize = 15;
+
+impl Pile {
+    fn is_empty(&self) -> bool {
+        self.head.is_none()
     }
-    pub fn advance(&mut self, now: u64, _budget: usize, mut f: impl FnMut(u64, u64)) -> bool {
-        self.0.retain(|&(h, d)| {
-            if d <= now {
-                f(h, d);
-                false
-            } else {
-                true
+
+    fn push(&mut self, word: u64) {
+        match &mut self.head {
+            Some(chunk) if self.used < CHUNK_WORDS => {
+                chunk.words[self.used] = word;
+                self.used += 1;
             }
-        });
-        false
+            _ => {
+                let mut words = [0; CHUNK_WORDS];
+                words[0] = word;
+                self.head = Some(Box::new(Chunk { words, next: self.head.take() }));
+                self.used = 1;
+            }
+        }
     }
-    pub fn sweep(&mut self, _b: usize, mut keep: impl FnMut(u64, u64) -> bool) {
-        self.0.retain(|&(h, d)| keep(h, d));
+
+    fn pop(&mut self) -> Option<u64> {
+        let chunk = self.head.as_mut()?;
+        self.used -= 1;
+        let word = chunk.words[self.used];
+        if self.used == 0 {
+            self.head = chunk.next.take();
+            self.used = if self.head.is_some() { CHUNK_WORDS } else { 0 };
+        }
+        Some(word)
     }
-    pub fn next_deadline(&self, _now: u64) -> Option<u64> {
-        self.0.iter().map(|x| x.1).min()
+
+    fn len(&self) -> usize {
+        self.chunks().saturating_sub(1) * CHUNK_WORDS + self.used
     }
+
+    fn chunks(&self) -> usize {
+        std::iter::successors(self.head.as_deref(), |chunk| chunk.next.as_deref()).count()
+    }
+}
+
+impl Drop for Pile {
+    fn drop(&mut self) {
+        // One by one, since a long chain would not fit on the stack.
+        let mut next = self.head.take();
+        while let Some(mut chunk) = next {
+            next = chunk.next.take();
+        }
+    }
+}
+
+/// A ring of slots, which come into being with the first token.
+#[derive(Default)]
+struct Level {
+    slots: Vec<Pile>,
+    occupied: [u64; SLOTS / 64],
+}
+
+impl Level {
+    fn push(&mut self, index: usize, token: u64) {
+        if self.slots.is_empty() {
+            self.slots.resize_with(SLOTS, Pile::default);
+        }
+        self.slots[index].push(token);
+        self.occupied[index / 64] |= 1 << (index % 64);
+    }
+
+    fn is_occupied(&self, index: usize) -> bool {
+        self.occupied[index / 64] >> (index % 64) & 1 == 1
+    }
+
+    fn vacate(&mut self, index: usize) {
+        self.occupied[index / 64] &= !(1 << (index % 64));
+    }
+
+    /// The number of the first slot with a token, where `from` is the number of the first there can be.
+    fn first(&self, from: u64) -> Option<u64> {
+        let start = from as usize % SLOTS;
+        // The word where the ring begins comes twice: its upper part first, its lower part last.
+        for i in 0..=SLOTS / 64 {
+            let word = (start / 64 + i) % (SLOTS / 64);
+            let mut bits = self.occupied[word];
+            if i == 0 {
+                bits &= u64::MAX << (start % 64);
+            }
+            if i == SLOTS / 64 {
+                bits &= !(u64::MAX << (start % 64));
+            }
+            if bits != 0 {
+                let index = word * 64 + bits.trailing_zeros() as usize;
+                return Some(from + (index + SLOTS - start) as u64 % SLOTS as u64);
+            }
+        }
+        None
+    }
+}
+
+/// How far `sweep` has come.
+#[derive(Default)]
+struct Sweep {
+    /// The slot to look at next, where the slots of all levels are counted in one row.
+    next: usize,
+    /// What is still to be looked at of the slot before that. It counts as part of the slot.
+    rest: Pile,
+    /// Whether the far ones are being looked at.
+    far: bool,
+}
+
+impl Sweep {
+    fn is_in(&self, level: usize, index: usize) -> bool {
+        !self.rest.is_empty() && self.next == level * SLOTS + index + 1
+    }
+}
+
+/// The wheel.
+pub struct Wheel {
+    /// Whatever was due before this has fired.
+    now: u64,
+    levels: [Level; LEVELS],
+    /// Deadlines that were past already when they came, with their tokens. Where the clock was set back they may have
+    /// to wait.
+    overdue: BinaryHeap<Reverse<(u64, u64)>>,
+    /// Pairs of fragment and deadline, and a lower bound of the deadlines.
+    far: Pile,
+    far_earliest: u64,
+    /// Those of them that are just being looked at again.
+    far_again: Pile,
+    far_again_earliest: u64,
+    sweep: Sweep,
+    len: usize,
+}
+
+impl Wheel {
+    pub fn new(now_ms: u64) -> Self {
+        Wheel {
+            now: now_ms,
+            levels: Default::default(),
+            overdue: BinaryHeap::new(),
+            far: Pile::default(),
+            far_earliest: u64::MAX,
+            far_again: Pile::default(),
+            far_again_earliest: u64::MAX,
+            sweep: Sweep::default(),
+            len: 0,
+        }
+    }
+
+    /// Tokens in the wheel, those included that mean nothing any more.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.len
     }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of the wheel. It walks all chunks: for people who debug, not for every turn.
     pub fn memory(&self) -> usize {
-        0
+        let slots = self.levels.iter().flat_map(|level| &level.slots);
+        let chunks: usize =
+            slots.chain([&self.far, &self.far_again, &self.sweep.rest]).map(Pile::chunks).sum();
+        let rings: usize = self.levels.iter().map(|level| level.slots.capacity() * size_of::<Pile>()).sum();
+        size_of::<Self>() + rings + chunks * size_of::<Chunk>() + self.overdue.capacity() * 16
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Wheel::new(self.now);
+    }
+
+    /// Puts a token in. Of the hash only the low `hash::FRAGMENT_BITS` are kept.
+    pub fn insert(&mut self, hash: u64, deadline_ms: u64) {
+        self.len += 1;
+        self.place(hash & ((1 << FRAGMENT_BITS) - 1), deadline_ms);
+    }
+
+    fn place(&mut self, fragment: u64, deadline: u64) {
+        if deadline < self.now {
+            self.overdue.push(Reverse((deadline, fragment)));
+            return;
+        }
+        for (level, ring) in self.levels.iter_mut().enumerate() {
+            let number = deadline >> width(level);
+            if number - (self.now >> width(level)) < SLOTS as u64 {
+                let token = fragment << DEADLINE_BITS | deadline & ((1 << DEADLINE_BITS) - 1);
+                ring.push(number as usize % SLOTS, token);
+                return;
+            }
+        }
+        self.far.push(fragment);
+        self.far.push(deadline);
+        self.far_earliest = self.far_earliest.min(deadline);
+    }
+
+    /// The fragment and the deadline of a token that stands in the slot of this number.
+    fn read(level: usize, number: u64, token: u64) -> (u64, u64) {
+        let low = token & ((1 << width(level)) - 1);
+        (token >> DEADLINE_BITS, number << width(level) | low)
+    }
+
+    /// Takes a token out of the slot of this number.
+    fn pop(&mut self, level: usize, number: u64) -> Option<(u64, u64)> {
+        let index = number as usize % SLOTS;
+        if !self.levels[level].is_occupied(index) {
+            return None;
+        }
+        let swept = self.sweep.is_in(level, index);
+        let slot = &mut self.levels[level].slots[index];
+        let token = slot.pop().or_else(|| if swept { self.sweep.rest.pop() } else { None });
+        if slot.is_empty() && !self.sweep.is_in(level, index) {
+            self.levels[level].vacate(index);
+        }
+        token.map(|token| Self::read(level, number, token))
+    }
+
+    /// Brings time to `now_ms` and hands out the tokens whose deadline is no later. At most `budget` tokens are handed
+    /// out or moved; true if some had to be left for another call, which should then come soon. The order is that of
+    /// the deadlines, except for tokens that came too late already.
+    pub fn advance(&mut self, now_ms: u64, budget: usize, mut fire: impl FnMut(u64, u64)) -> bool {
+        let mut budget = budget;
+        loop {
+            while let Some(&Reverse((deadline, fragment))) = self.overdue.peek()
+                && deadline <= now_ms
+            {
+                if budget == 0 {
+                    return true;
+                }
+                budget -= 1;
+                self.overdue.pop();
+                self.len -= 1;
+                fire(fragment, deadline);
+            }
+            if now_ms < self.now {
+                // The clock was set back. Nothing here is due before `self.now`.
+                return false;
+            }
+            if !self.bring_down(0, &mut budget) {
+                return true;
+            }
+            while self.levels[0].is_occupied(self.now as usize % SLOTS) {
+                if budget == 0 {
+                    return true;
+                }
+                budget -= 1;
+                if let Some((fragment, deadline)) = self.pop(0, self.now) {
+                    self.len -= 1;
+                    fire(fragment, deadline);
+                }
+            }
+            match self.next_begin() {
+                Some(next) if next <= now_ms => self.now = next,
+                _ => break,
+            }
+        }
+        self.now = now_ms;
+        !self.bring_down(1, &mut budget)
+    }
+
+    /// When the first slot begins that holds something, or the first far token is due.
+    fn next_begin(&self) -> Option<u64> {
+        let begin =
+            |(level, ring): (usize, &Level)| Some(ring.first(self.now >> width(level))? << width(level));
+        let far = [(&self.far, self.far_earliest), (&self.far_again, self.far_again_earliest)];
+        let far = far.into_iter().filter(|(pile, _)| !pile.is_empty()).map(|(_, earliest)| earliest);
+        self.levels.iter().enumerate().filter_map(begin).chain(far).min()
+    }
+
+    /// Empties the slots that run now, and `ahead` more, into the levels below; false if the budget did not suffice.
+    fn bring_down(&mut self, ahead: u64, budget: &mut usize) -> bool {
+        if !self.bring_near(ahead, budget) {
+            return false;
+        }
+        for level in (1..LEVELS).rev() {
+            let current = self.now >> width(level);
+            while let Some(number) = self.levels[level].first(current)
+                && number <= current + ahead
+            {
+                if *budget == 0 {
+                    return false;
+                }
+                *budget -= 1;
+                if let Some((fragment, deadline)) = self.pop(level, number) {
+                    debug_assert!(deadline >= self.now, "a slot comes down before its time");
+                    self.place(fragment, deadline);
+                }
+            }
+        }
+        true
+    }
+
+    /// Looks at the far tokens again when the first of them must come nearer.
+    fn bring_near(&mut self, ahead: u64, budget: &mut usize) -> bool {
+        let horizon = if ahead == 0 { self.now } else { self.far_horizon() };
+        // Ahead of time a look that was begun goes on in any case, so that it ends.
+        while (!self.far.is_empty() && self.far_earliest <= horizon)
+            || (!self.far_again.is_empty() && (ahead > 0 || self.far_again_earliest <= horizon))
+        {
+            if self.far_again.is_empty() {
+                self.look_at_far_again();
+            }
+            if *budget == 0 {
+                return false;
+            }
+            *budget -= 1;
+            let (fragment, deadline) = self.pop_far_again();
+            self.place(fragment, deadline);
+        }
+        true
+    }
+
+    /// Far tokens up to this deadline should come nearer.
+    fn far_horizon(&self) -> u64 {
+        let last = width(LEVELS - 1);
+        (((self.now >> last) + FAR_SLOTS) << last) - 1
+    }
+
+    fn look_at_far_again(&mut self) {
+        debug_assert!(self.far_again.is_empty());
+        self.far_again = mem::take(&mut self.far);
+        self.far_again_earliest = mem::replace(&mut self.far_earliest, u64::MAX);
+    }
+
+    fn pop_far_again(&mut self) -> (u64, u64) {
+        let deadline = self.far_again.pop().expect("the caller has looked");
+        let fragment = self.far_again.pop().expect("far tokens are pairs");
+        if self.far_again.is_empty() {
+            self.far_again_earliest = u64::MAX;
+        }
+        (fragment, deadline)
+    }
+
+    /// When `advance` should be called next: at the first deadline or somewhat earlier, where tokens are to be moved
+    /// in time. Never later than a deadline.
+    pub fn next_deadline(&self, now_ms: u64) -> Option<u64> {
+        let mut next = self.overdue.peek().map_or(u64::MAX, |&Reverse((deadline, _))| deadline);
+        for (level, ring) in self.levels.iter().enumerate() {
+            if let Some(number) = ring.first(self.now >> width(level)) {
+                // Above level 0 a slot comes down while the one before it runs.
+                let wanted = if level == 0 { number } else { number.saturating_sub(1) };
+                next = next.min(wanted << width(level));
+            }
+        }
+        if !self.far_again.is_empty() {
+            next = now_ms;
+        }
+        if !self.far.is_empty() {
+            let last = width(LEVELS - 1);
+            next = next.min(((self.far_earliest >> last) + 1).saturating_sub(FAR_SLOTS) << last);
+        }
+        (self.len > 0).then_some(next.max(now_ms))
+    }
+
+    /// Offers about `budget` tokens to `keep` and forgets those that it does not want, going on where the last call
+    /// ended; true when a round is complete. Tokens that move meanwhile may be missed, or offered twice.
+    pub fn sweep(&mut self, budget: usize, mut keep: impl FnMut(u64, u64) -> bool) -> bool {
+        let mut budget = budget;
+        loop {
+            if self.sweep.rest.is_empty() {
+                if self.sweep.next == LEVELS * SLOTS {
+                    break;
+                }
+                let (level, index) = (self.sweep.next / SLOTS, self.sweep.next % SLOTS);
+                self.sweep.next += 1;
+                if self.levels[level].is_occupied(index) {
+                    self.sweep.rest = mem::take(&mut self.levels[level].slots[index]);
+                }
+                continue;
+            }
+            if budget == 0 {
+                return false;
+            }
+            budget -= 1;
+            let (level, index) = ((self.sweep.next - 1) / SLOTS, (self.sweep.next - 1) % SLOTS);
+            let current = self.now >> width(level);
+            let number = current + (index as u64).wrapping_sub(current) % SLOTS as u64;
+            let token = self.sweep.rest.pop().expect("it is not empty");
+            let (fragment, deadline) = Self::read(level, number, token);
+            if keep(fragment, deadline) {
+                self.levels[level].slots[index].push(token);
+            } else {
+                self.len -= 1;
+            }
+            if self.sweep.rest.is_empty() && self.levels[level].slots[index].is_empty() {
+                self.levels[level].vacate(index);
+            }
+        }
+        // The far ones: first what `advance` has left in hand, then a look at all.
+        loop {
+            while !self.far_again.is_empty() {
+                if budget == 0 {
+                    return false;
+                }
+                budget -= 1;
+                let (fragment, deadline) = self.pop_far_again();
+                if keep(fragment, deadline) {
+                    self.place(fragment, deadline);
+                } else {
+                    self.len -= 1;
+                }
+            }
+            if self.sweep.far {
+                self.sweep = Sweep::default();
+                return true;
+            }
+            self.sweep.far = true;
+            self.look_at_far_again();
+        }
+    }
+
+    /// Asserts everything that must hold.
+    pub fn verify(&self) {
+        let mut tokens =
+            self.overdue.len() + (self.far.len() + self.far_again.len()) / 2 + self.sweep.rest.len();
+        for (level, ring) in self.levels.iter().enumerate() {
+            for (index, slot) in ring.slots.iter().enumerate() {
+                let swept = self.sweep.is_in(level, index);
+                assert_eq!(ring.is_occupied(index), !slot.is_empty() || swept, "level {level}, slot {index}");
+                tokens += slot.len();
+            }
+        }
+        assert_eq!(tokens, self.len);
+        assert!(self.overdue.iter().all(|Reverse((deadline, _))| *deadline < self.now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::collections::{BTreeMap, HashSet};
+
+    use proptest::prelude::*;
+
+    const BOOT: u64 = 1_700_000_000_123;
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// So many tokens at `now` plus this and a little.
+        Insert(u64, u64),
+        InsertPast(u64),
+        InsertAt(u64),
+        Advance(u64, usize),
+        AdvanceToNext,
+        SetBack(u64),
+        Sweep(usize, u64),
+    }
+
+    /// Distances of all magnitudes, most of them near the borders of levels.
+    fn distance() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            0..3u64,
+            0..600u64,
+            (1..29u32, 0..1u64 << 29).prop_map(|(bits, rest)| (1 << bits) + rest % (1 << bits)),
+            (8..36u32, 0..5u64).prop_map(|(bits, rest)| (1u64 << bits) + rest - 2),
+            (0..1u64 << 38),
+        ]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            8 => (distance(), 1..30u64).prop_map(|(distance, n)| Step::Insert(distance, n)),
+            1 => distance().prop_map(Step::InsertPast),
+            1 => (i64::MAX as u64 - 3..=i64::MAX as u64).prop_map(Step::InsertAt),
+            6 => (distance(), prop_oneof![Just(usize::MAX), 1..50usize]).prop_map(|(d, b)| Step::Advance(d, b)),
+            4 => Just(Step::AdvanceToNext),
+            1 => distance().prop_map(Step::SetBack),
+            3 => (0..60usize, 2..9u64).prop_map(|(budget, part)| Step::Sweep(budget, part)),
+        ]
+    }
+
+    struct Model {
+        wheel: Wheel,
+        tokens: BTreeMap<(u64, u64), ()>,
+        now: u64,
+        next_hash: u64,
+    }
+
+    impl Model {
+        fn insert(&mut self, deadline: u64) {
+            // Fragments of full width, each of them once.
+            self.next_hash = self.next_hash.wrapping_add(0x9e37_79b9_7f4a_7c15 | 1);
+            self.wheel.insert(self.next_hash, deadline);
+            self.tokens.insert((deadline, self.next_hash & ((1 << FRAGMENT_BITS) - 1)), ());
+        }
+
+        fn advance(&mut self, budget: usize) {
+            loop {
+                let mut fired = 0;
+                let (tokens, now) = (&mut self.tokens, self.now);
+                let more = self.wheel.advance(now, budget, |hash, deadline| {
+                    assert!(deadline <= now, "early");
+                    assert!(tokens.remove(&(deadline, hash)).is_some(), "not a token, or fired before");
+                    fired += 1;
+                });
+                assert!(fired <= budget);
+                self.wheel.verify();
+                if !more {
+                    break;
+                }
+            }
+            assert!(self.tokens.range(..=(self.now, u64::MAX)).next().is_none(), "late");
+        }
+
+        fn check(&self) {
+            self.wheel.verify();
+            assert_eq!(self.wheel.len(), self.tokens.len());
+            let next = self.wheel.next_deadline(self.now);
+            assert_eq!(next.is_some(), !self.tokens.is_empty());
+            if let (Some(next), Some((&(first, _), _))) = (next, self.tokens.first_key_value()) {
+                assert!(next <= first.max(self.now) && next >= self.now);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn nothing_fires_early_or_late_or_twice(steps in prop::collection::vec(step(), 0..80)) {
+            let mut model =
+                Model { wheel: Wheel::new(BOOT), tokens: BTreeMap::new(), now: BOOT, next_hash: 0 };
+            for step in steps {
+                match step {
+                    Step::Insert(distance, n) => (0..n).for_each(|i| model.insert(model.now + distance + i % 3)),
+                    Step::InsertPast(distance) => model.insert(model.now.saturating_sub(distance)),
+                    Step::InsertAt(deadline) => model.insert(deadline),
+                    Step::Advance(distance, budget) => {
+                        model.now += distance;
+                        model.advance(budget);
+                    }
+                    Step::AdvanceToNext => {
+                        if let Some(next) = model.wheel.next_deadline(model.now)
+                            && next < BOOT << 4
+                        {
+                            model.now = next;
+                            model.advance(usize::MAX);
+                        }
+                    }
+                    Step::SetBack(distance) => {
+                        model.now = model.now.saturating_sub(distance);
+                        model.advance(usize::MAX);
+                    }
+                    Step::Sweep(budget, part) => {
+                        let tokens = &mut model.tokens;
+                        let mut offered = 0;
+                        model.wheel.sweep(budget, |hash, deadline| {
+                            offered += 1;
+                            assert!(tokens.contains_key(&(deadline, hash)), "a token as it was put in");
+                            let keep = hash % part != 0;
+                            if !keep {
+                                tokens.remove(&(deadline, hash));
+                            }
+                            keep
+                        });
+                        prop_assert!(offered <= budget);
+                    }
+                }
+                model.check();
+            }
+            // Going from deadline to deadline gets every token out, and none has to be waited for more than a few times.
+            model.tokens.retain(|&(deadline, _), _| deadline < BOOT << 4);
+            let tokens = &model.tokens;
+            while !model.wheel.sweep(7, |hash, deadline| tokens.contains_key(&(deadline, hash))) {}
+            while !model.wheel.sweep(7, |hash, deadline| tokens.contains_key(&(deadline, hash))) {}
+            let mut wakeups = 0;
+            let most = 8 * model.tokens.len() + 8;
+            while let Some(next) = model.wheel.next_deadline(model.now) {
+                model.now = next;
+                model.advance(usize::MAX);
+                wakeups += 1;
+                prop_assert!(wakeups <= most);
+            }
+            prop_assert!(model.tokens.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_million_tokens_in_one_slot_come_down_in_small_steps_before_their_time() {
+        let mut wheel = Wheel::new(BOOT);
+        let hour = 3_600_000;
+        (0..1_000_000).for_each(|i| wheel.insert(i, BOOT + hour + i % 100));
+        let mut now = BOOT;
+        let mut fired = 0;
+        while fired < 1_000_000 {
+            // A turn of the loop moves at most 30,000 tokens, and comes every millisecond while there is work.
+            let more = wheel.advance(now, 30_000, |_, deadline| {
+                assert_eq!(deadline, now, "neither early nor late");
+                fired += 1;
+            });
+            now = if more { now + 1 } else { wheel.next_deadline(now + 1).unwrap_or(now) };
+        }
+        assert_eq!(wheel.len(), 0);
+        wheel.verify();
+    }
+
+    #[test]
+    fn a_token_takes_about_nine_bytes() {
+        let mut wheel = Wheel::new(BOOT);
+        (0..1_000_000u64).for_each(|i| wheel.insert(i, BOOT + i * 97 % 86_400_000));
+        assert!(wheel.memory() < 10_000_000, "{}", wheel.memory());
+        assert_eq!(wheel.len(), 1_000_000);
+    }
+
+    #[test]
+    fn a_sweep_offers_every_token_once_while_time_stands_still() {
+        let mut wheel = Wheel::new(BOOT);
+        let deadlines = [0, 1, 600, 200_000, 40_000_000, 10_000_000_000, 1 << 50];
+        (0..700u64).for_each(|i| wheel.insert(i, BOOT + deadlines[i as usize % 7]));
+        for kept in [700, 350] {
+            let mut offered = HashSet::new();
+            let mut calls = 1;
+            while !wheel.sweep(10, |hash, _| {
+                assert!(offered.insert(hash));
+                hash % 2 == 0
+            }) {
+                calls += 1;
+            }
+            assert_eq!(offered.len(), kept);
+            assert!(calls >= kept / 10);
+        }
+        assert_eq!(wheel.len(), 350);
+        wheel.verify();
     }
 }

@@ -1,0 +1,184 @@
+//! Words of a command line, and text made printable: the one quoting grammar that Redis users know from the prompt of
+//! redis-cli, from redis.conf and from MONITOR. Works on bytes, since keys need not be UTF-8.
+
+/// Splits a line into words. `"…"` knows the escapes `\n \r \t \b \a \xHH`, `'…'` only `\'`; a closing quote must be
+/// followed by a blank or the end. `None` when quotes are not closed so.
+pub fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut words = Vec::new();
+    let mut rest = line;
+    loop {
+        while let [first, tail @ ..] = rest
+            && is_blank(*first)
+        {
+            rest = tail;
+        }
+        if rest.is_empty() {
+            return Some(words);
+        }
+        let mut word = Vec::new();
+        loop {
+            rest = match rest {
+                [] => break,
+                [b'"', tail @ ..] => closed(double_quoted(tail, &mut word)?)?,
+                [b'\'', tail @ ..] => closed(single_quoted(tail, &mut word)?)?,
+                // Only these end a bare word; the vertical tab and the form feed are part of it.
+                [b' ' | b'\n' | b'\r' | b'\t', ..] => break,
+                [byte, tail @ ..] => {
+                    word.push(*byte);
+                    tail
+                }
+            };
+        }
+        words.push(word);
+    }
+}
+
+/// The text of one quoted (or bare) word, or `None` when it is not exactly one word.
+pub fn unquote(text: &[u8]) -> Option<Vec<u8>> {
+    let mut words = split(text)?;
+    if words.len() == 1 { words.pop() } else { None }
+}
+
+fn is_blank(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
+}
+
+/// What follows a closing quote, when it is a blank or the end: the word ends there too.
+fn closed(rest: &[u8]) -> Option<&[u8]> {
+    match rest {
+        [byte, ..] if !is_blank(*byte) => None,
+        _ => Some(rest),
+    }
+}
+
+fn double_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        let (byte, tail) = match rest {
+            [] => return None,
+            [b'"', tail @ ..] => return Some(tail),
+            [b'\\', b'x', high, low, tail @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                (hex(*high) * 16 + hex(*low), tail)
+            }
+            [b'\\', escaped, tail @ ..] => {
+                let byte = match escaped {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'b' => 0x08,
+                    b'a' => 0x07,
+                    other => *other,
+                };
+                (byte, tail)
+            }
+            [byte, tail @ ..] => (*byte, tail),
+        };
+        word.push(byte);
+        rest = tail;
+    }
+}
+
+fn single_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
+    loop {
+        let (byte, tail) = match rest {
+            [] => return None,
+            [b'\'', tail @ ..] => return Some(tail),
+            [b'\\', b'\'', tail @ ..] => (b'\'', tail),
+            [byte, tail @ ..] => (*byte, tail),
+        };
+        word.push(byte);
+        rest = tail;
+    }
+}
+
+fn hex(digit: u8) -> u8 {
+    char::from(digit).to_digit(16).unwrap_or(0) as u8
+}
+
+/// Appends `text` in double quotes, every byte that is not printable ASCII escaped: what [`split`] reads back.
+pub fn quote_into(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    for &byte in text {
+        match byte {
+            b'\\' | b'"' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x07 => out.extend_from_slice(b"\\a"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            b' '..=b'~' => out.push(byte),
+            _ => out.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+        }
+    }
+    out.push(b'"');
+}
+
+pub fn quoted(text: &[u8]) -> String {
+    let mut out = Vec::new();
+    quote_into(&mut out, text);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The integer at the beginning of a text, as the C library's `atoi` family reads it: blanks, a sign, digits; 0 when
+/// there is none. Saturates.
+pub fn leading_int(text: &[u8]) -> i64 {
+    let text = text.trim_ascii_start();
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    digits.iter().take_while(|byte| byte.is_ascii_digit()).fold(0i64, |number, digit| {
+        let digit = i64::from(digit - b'0');
+        let number = number.saturating_mul(10);
+        if negative { number.saturating_sub(digit) } else { number.saturating_add(digit) }
+    })
+}
+
+/// The decimal number at the beginning of a text, 0.0 when there is none (`atof` without its rarer spellings).
+pub fn leading_double(text: &[u8]) -> f64 {
+    let text = String::from_utf8_lossy(text.trim_ascii_start());
+    let candidates = text.char_indices().map(|(at, c)| at + c.len_utf8()).rev();
+    candidates
+        .filter_map(|end| text[..end].parse::<f64>().ok())
+        .find(|number| number.is_finite())
+        .unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Option<Vec<String>> {
+        Some(split(line.as_bytes())?.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+    }
+
+    #[test]
+    fn lines_split_as_at_the_prompt_of_redis() {
+        assert_eq!(words("  set  k\t\"a b\\n\\x41\\\"\" \r\n").unwrap(), ["set", "k", "a b\nA\""]);
+        assert_eq!(words("get 'it\\'s \\n'").unwrap(), ["get", "it's \\n"]);
+        assert_eq!(words("a\"b c\" d").unwrap(), ["ab c", "d"]);
+        assert_eq!(words("\"\" ''").unwrap(), ["", ""]);
+        assert_eq!(words("").unwrap(), [""; 0]);
+        assert_eq!(words("\"\\xzz\\q\"").unwrap(), ["xzzq"]);
+        for broken in ["\"a", "'a", "\"a\"b", "'a'b", "\"a\\", "\"foo'"] {
+            assert_eq!(words(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn what_is_quoted_reads_back() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(unquote(quoted(&all).as_bytes()).unwrap(), all);
+        assert_eq!(quoted(b"\x00\"\\\x07\x08\n\r\t~\x7f\xff"), r#""\x00\"\\\a\b\n\r\t~\x7f\xff""#);
+        assert_eq!(unquote(b"a b"), None);
+    }
+
+    #[test]
+    fn numbers_are_read_like_atoi() {
+        assert_eq!(leading_int(b" -12x"), -12);
+        assert_eq!(leading_int(b"x"), 0);
+        assert_eq!(leading_int(b"99999999999999999999"), i64::MAX);
+        assert_eq!(leading_double(b"0.25s"), 0.25);
+        assert_eq!(leading_double(b""), 0.0);
+    }
+}

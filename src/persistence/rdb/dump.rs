@@ -1,0 +1,70 @@
+//! The payload of DUMP and RESTORE: one value, in the form that dump files have, with a footer of its own.
+//!
+//! ```text
+//! type byte, value          version(2, little endian)   crc64(8, little endian) of everything before it
+//! ```
+
+use std::fmt;
+use std::io;
+
+use super::RDB_VERSION;
+use super::crc64::crc64;
+use super::opcode::ValueType;
+use super::source::Source;
+use super::value::RawValue;
+use super::writer::{Writer, WriterOptions};
+
+const FOOTER: usize = 2 + 8;
+
+/// Why a payload is refused; the texts are RESTORE's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DumpError {
+    Footer,
+    Format,
+}
+
+impl fmt::Display for DumpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DumpError::Footer => "DUMP payload version or checksum are wrong",
+            DumpError::Format => "Bad data format",
+        })
+    }
+}
+
+impl std::error::Error for DumpError {}
+
+/// Makes a payload of what `save` writes: the type byte and then the value, by the primitives. It is always summed.
+pub fn encode_dump(
+    options: WriterOptions,
+    save: impl FnOnce(&mut Writer<Vec<u8>>) -> io::Result<()>,
+) -> io::Result<Vec<u8>> {
+    let mut writer = Writer::new(Vec::new(), WriterOptions { checksum: false, ..options });
+    save(&mut writer)?;
+    let mut payload = writer.into_inner()?;
+    payload.extend_from_slice(&options.version.to_le_bytes());
+    let checksum = crc64(&payload);
+    payload.extend_from_slice(&checksum.to_le_bytes());
+    Ok(payload)
+}
+
+/// Accepts a payload of our version or an older one whose checksum is right, and gives what stands before the footer.
+/// Unlike in dump files, a zero is no checksum.
+pub fn verify_dump(payload: &[u8]) -> Result<&[u8], DumpError> {
+    let body_len = payload.len().checked_sub(FOOTER).ok_or(DumpError::Footer)?;
+    let (summed, checksum) = payload.split_at(body_len + 2);
+    let (body, version) = summed.split_at(body_len);
+    if u16::from_le_bytes([version[0], version[1]]) > RDB_VERSION || crc64(summed).to_le_bytes() != checksum {
+        return Err(DumpError::Footer);
+    }
+    Ok(body)
+}
+
+/// Verifies a payload and decodes its value. What follows the value inside of the payload is ignored, as ever.
+pub fn decode_dump(payload: &[u8]) -> Result<RawValue, DumpError> {
+    let body = verify_dump(payload)?;
+    let (&kind, value) = body.split_first().ok_or(DumpError::Format)?;
+    let kind = ValueType::from_byte(kind).ok_or(DumpError::Format)?;
+    let mut source = Source::with_buffer(value, false, value.len());
+    RawValue::read(kind, &mut source, false).map_err(|_| DumpError::Format)
+}

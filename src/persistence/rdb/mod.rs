@@ -1,0 +1,51 @@
+//! The dump file format ("RDB"): a pure codec over `Read` and `Write`.
+//!
+//! Nothing here knows of databases, clients or configuration: the writer is told what to write, and the reader hands
+//! back plain records in which compact encodings are still the blobs that the file holds. So the same code serves
+//! files, full synchronisation, DUMP and RESTORE, and the checking tool.
+//!
+//! ```text
+//! "REDIS" version(4 digits)
+//!   AUX key value ...                                  what the saving server told about itself
+//!   FUNCTION2 code ...                                 libraries
+//!   SELECTDB n  RESIZEDB keys expires
+//!     [EXPIRETIME_MS ms] [IDLE s | FREQ n] type key value ...
+//! EOF crc64                                            of every byte before it; zero says "not computed"
+//! ```
+//!
+//! Versions 1 to 11 are read; 11 is written, or an older one for readers that know no better. What is read is never trusted: no input makes the reader panic, and none
+//! makes it allocate more than a small multiple of the bytes that have arrived.
+
+mod crc64;
+mod dump;
+mod error;
+mod lzf;
+mod opcode;
+mod reader;
+mod source;
+mod stream;
+mod value;
+mod writer;
+mod ziplist;
+mod zipmap;
+
+#[cfg(test)]
+mod tests;
+
+pub use crc64::{Crc64, crc64};
+pub use dump::{DumpError, decode_dump, encode_dump, verify_dump};
+pub use error::{RdbError, RdbReason};
+pub use lzf::{Compressor, decompress};
+pub use opcode::ValueType;
+pub use reader::{Checksum, Entry, Reader, Record};
+pub use stream::{RawConsumer, RawGroup, RawPending, RawStream, StreamId};
+pub use value::{QuicklistNode, RawString, RawValue};
+pub use writer::{ReplicationAux, SavingAux, Writer, WriterOptions};
+pub use ziplist::{Ziplist, ZiplistValue};
+pub use zipmap::Zipmap;
+
+/// The version that we write by default, and the newest that we read.
+pub const RDB_VERSION: u16 = 11;
+
+/// The oldest version that we write: servers from 2.6 on read it.
+pub const RDB_VERSION_MIN: u16 = 6;

@@ -1,0 +1,117 @@
+//! The values of keys as dumps hold them, in neutral Rust: what was stored element by element is a vector of elements,
+//! what was stored as a blob stays the blob.
+//!
+//! Only the frame is checked here. Whether a blob is well formed, whether members are distinct, and what to do with
+//! an empty collection (old servers wrote some, by mistake; they are skipped when loading) is up to the types.
+
+use std::io::Read;
+
+use super::error::{RdbReason, Result};
+use super::opcode::{NODE_PACKED, NODE_PLAIN, ValueType};
+use super::source::{Source, Str};
+use super::stream::RawStream;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RawString {
+    Bytes(Vec<u8>),
+    /// It was stored as an integer.
+    Int(i64),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum QuicklistNode {
+    /// One element, too large for a listpack.
+    Plain(Vec<u8>),
+    /// A listpack of elements.
+    Packed(Vec<u8>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RawValue {
+    String(RawString),
+    List(Vec<Vec<u8>>),
+    Set(Vec<Vec<u8>>),
+    /// Never with a score that is not a number.
+    Zset(Vec<(Vec<u8>, f64)>),
+    Hash(Vec<(Vec<u8>, Vec<u8>)>),
+    HashZipmap(Vec<u8>),
+    ListZiplist(Vec<u8>),
+    SetIntset(Vec<u8>),
+    ZsetZiplist(Vec<u8>),
+    HashZiplist(Vec<u8>),
+    /// The nodes are ziplists.
+    ListQuicklist(Vec<Vec<u8>>),
+    ListQuicklist2(Vec<QuicklistNode>),
+    HashListpack(Vec<u8>),
+    ZsetListpack(Vec<u8>),
+    SetListpack(Vec<u8>),
+    Stream(Box<RawStream>),
+    /// A value of a module's type, passed over; only where the reader was told to (`Reader::skip_modules`).
+    Module {
+        name: String,
+    },
+}
+
+impl RawValue {
+    pub(super) fn read<R: Read>(
+        kind: ValueType,
+        source: &mut Source<R>,
+        skip_modules: bool,
+    ) -> Result<RawValue> {
+        Ok(match kind {
+            ValueType::String => RawValue::String(match source.str()? {
+                Str::Bytes(bytes) => RawString::Bytes(bytes),
+                Str::Int(int) => RawString::Int(int.into()),
+            }),
+            ValueType::List => RawValue::List(source.sequence(Source::string)?),
+            ValueType::Set => RawValue::Set(source.sequence(Source::string)?),
+            ValueType::Zset => {
+                RawValue::Zset(source.sequence(|source| Ok((source.string()?, source.text_double()?)))?)
+            }
+            ValueType::Zset2 => {
+                RawValue::Zset(source.sequence(|source| Ok((source.string()?, source.double()?)))?)
+            }
+            ValueType::Hash => {
+                RawValue::Hash(source.sequence(|source| Ok((source.string()?, source.string()?)))?)
+            }
+            ValueType::HashZipmap => RawValue::HashZipmap(source.string()?),
+            ValueType::ListZiplist => RawValue::ListZiplist(source.string()?),
+            ValueType::SetIntset => RawValue::SetIntset(source.string()?),
+            ValueType::ZsetZiplist => RawValue::ZsetZiplist(source.string()?),
+            ValueType::HashZiplist => RawValue::HashZiplist(source.string()?),
+            ValueType::HashListpack => RawValue::HashListpack(source.string()?),
+            ValueType::ZsetListpack => RawValue::ZsetListpack(source.string()?),
+            ValueType::SetListpack => RawValue::SetListpack(source.string()?),
+            ValueType::ListQuicklist => RawValue::ListQuicklist(source.sequence(|source| {
+                let node = source.string()?;
+                if node.is_empty() { source.fail(RdbReason::QuicklistNode) } else { Ok(node) }
+            })?),
+            ValueType::ListQuicklist2 => RawValue::ListQuicklist2(source.sequence(quicklist_node)?),
+            ValueType::StreamListpacks | ValueType::StreamListpacks2 | ValueType::StreamListpacks3 => {
+                RawValue::Stream(Box::new(RawStream::read(kind, source)?))
+            }
+            ValueType::Module2 => {
+                let name = source.module_name()?;
+                if !skip_modules {
+                    return source.fail(RdbReason::Module(name));
+                }
+                source.skip_module_parts()?;
+                RawValue::Module { name }
+            }
+            ValueType::ModulePreGa => return source.fail(RdbReason::ModulePreRelease),
+        })
+    }
+}
+
+fn quicklist_node<R: Read>(source: &mut Source<R>) -> Result<QuicklistNode> {
+    let container = source.number()?;
+    if container != NODE_PLAIN && container != NODE_PACKED {
+        return source.fail(RdbReason::QuicklistNode);
+    }
+    let node = source.string()?;
+    match container {
+        _ if node.is_empty() => source.fail(RdbReason::QuicklistNode),
+        NODE_PLAIN => Ok(QuicklistNode::Plain(node)),
+        _ => Ok(QuicklistNode::Packed(node)),
+    }
+}

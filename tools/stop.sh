@@ -1,0 +1,24 @@
+#!/bin/sh
+# Stops the instance in whose directory this script stands: SIGTERM, upon which the server saves where save points are
+# configured, and waits until the process is gone. Harmless when it does not run.
+. "$(dirname "$0")/instance.sh"
+seconds=${STOP_SECONDS:-600}
+
+refuse_foreign_pidfile
+if ! pid=$(running_pid); then
+    echo "Not running."
+    exit 0
+fi
+
+kill -TERM "$pid" || exit 1
+tries=0
+while alive "$pid"; do
+    if [ "$tries" -ge "$((seconds * 10))" ]; then
+        echo "The server with pid $pid has not ended within $seconds seconds; its log tells why: $logfile" >&2
+        exit 1
+    fi
+    [ "$((tries % 100))" -eq 99 ] && echo "Waiting for pid $pid to save and end..."
+    sleep 0.1
+    tries=$((tries + 1))
+done
+echo "Stopped (pid $pid)."
