@@ -614,3 +614,78 @@ impl KeySpec {
         (self.flags & key_flags::INCOMPLETE == 0).then_some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::key_flags as kf;
+    use super::*;
+    use crate::protocol::{Request, Span};
+
+    fn row(keys: &'static [KeySpec]) -> Command<()> {
+        data("test", |_| unreachable!(), -1).keys(keys)
+    }
+
+    /// The indexes of the keys in a line of words, as the row finds them.
+    fn keys(row: &Command<()>, line: &str) -> Option<Vec<usize>> {
+        let mut start = 0;
+        let spans: Vec<_> = line
+            .split(' ')
+            .map(|word| {
+                let span = Span { start, len: word.len() };
+                start += word.len() + 1;
+                span
+            })
+            .collect();
+        row.key_indexes(Args::new(Request { bytes: line.as_bytes(), spans: &spans }))
+    }
+
+    fn legacy(row: &Command<()>) -> (Option<(i32, i32, i32)>, bool) {
+        let (range, movable) = row.legacy_range();
+        (range.map(|range| (range.first, range.last, range.step)), movable)
+    }
+
+    #[test]
+    fn a_range_of_keys_is_found_from_either_end() {
+        let del = row(const { &[KeySpec::range(kf::RM, 1, -1, 1)] });
+        assert_eq!(keys(&del, "del a b c"), Some(vec![1, 2, 3]));
+        assert_eq!(keys(&del, "del"), None);
+        assert_eq!(legacy(&del), (Some((1, -1, 1)), false));
+        let mset = row(const { &[KeySpec::range(kf::OW, 1, -1, 2)] });
+        assert_eq!(keys(&mset, "mset a 1 b 2"), Some(vec![1, 3]));
+        let rename = row(const { &[KeySpec::range(kf::RW, 1, 1, 1), KeySpec::range(kf::OW, 2, 2, 1)] });
+        assert_eq!(keys(&rename, "rename a b"), Some(vec![1, 2]));
+        assert_eq!(legacy(&rename), (Some((1, 2, 1)), false));
+    }
+
+    #[test]
+    fn counted_keys_and_keys_behind_a_word_are_movable() {
+        let store = row(const { &[KeySpec::range(kf::OW, 1, 1, 1), KeySpec::counted(kf::RO, 2)] });
+        assert_eq!(keys(&store, "zunionstore d 2 a b weights 1 2"), Some(vec![1, 3, 4]));
+        assert_eq!(keys(&store, "zunionstore d 3 a b"), None);
+        assert_eq!(keys(&store, "zunionstore d x a b"), None);
+        assert_eq!(legacy(&store), (Some((1, 1, 1)), true));
+        const STREAMS: KeySpec = KeySpec {
+            flags: kf::RO,
+            begin: BeginSearch::Keyword("STREAMS", 1),
+            find: FindKeys::Range(-1, 1, 2),
+            notes: None,
+        };
+        let xread = row(const { &[STREAMS] });
+        assert_eq!(keys(&xread, "xread count 2 streams a b 0 0"), Some(vec![4, 5]));
+        assert_eq!(keys(&xread, "xread count 2"), Some(vec![]));
+        assert_eq!(legacy(&xread), (None, true));
+    }
+
+    #[test]
+    fn where_specs_are_uncertain_the_function_of_the_row_decides() {
+        const INCOMPLETE: KeySpec = KeySpec::range(kf::RO | kf::INCOMPLETE, 1, 1, 1);
+        let sort = row(const { &[INCOMPLETE] });
+        assert_eq!(keys(&sort, "sort a store b"), None);
+        assert_eq!(legacy(&sort), (Some((1, 1, 1)), true));
+        let sort = sort.get_keys(|_| Ok(vec![(1, kf::RO), (3, kf::OW)]));
+        assert_eq!(keys(&sort, "sort a store b"), Some(vec![1, 3]));
+        let fake = row(const { &[KeySpec::range(kf::NOT_KEY, 1, 1, 1)] });
+        assert!(!fake.has_keys());
+        assert_eq!(keys(&fake, "spublish c m"), Some(vec![]));
+    }
+}
