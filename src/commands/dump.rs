@@ -6,9 +6,11 @@ use crate::exec::{
     flags::*, key, key_flags as kf, server, token,
 };
 use crate::keyspace::{Class, Expired, access};
-use crate::persistence::rdb::{WriterOptions, decode_dump, encode_dump};
-use crate::persistence::value;
+use crate::persistence::dump::dump_value;
+use crate::persistence::load::value_from_raw;
+use crate::persistence::rdb::{WriterOptions, decode_dump};
 use crate::server::Server;
+use crate::types::Entry;
 
 const RESTORED: &[KeySpec] = &[KeySpec::range(kf::OW | kf::UPDATE, 1, 1, 1)];
 const RESTORE_COST: &str = "O(N*M) for N elements of M bytes on average; O(N*M*log(N)) for sorted sets";
@@ -62,13 +64,7 @@ fn dump(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
     let options = WriterOptions { compress: server.config.rdbcompression, ..WriterOptions::default() };
     let db = server.db_of(client);
     let mut view = server.keyspace.view(db, &mut server.changes, &server.turn);
-    let payload = view.read(args.key()).map(|entry| {
-        encode_dump(options, |writer| {
-            writer.write_type(value::value_type(entry))?;
-            value::write_value(writer, entry)
-        })
-        .expect("writing to memory does not fail")
-    });
+    let payload = view.read(args.key()).map(|entry| dump_value(entry, options));
     server.reply(client).bulk_or_null(payload.as_deref());
     Ok(Done)
 }
@@ -126,8 +122,9 @@ fn restore(ctx: &mut Ctx) -> CmdResult {
         at if options.absolute => Some(at),
         ttl => Some(ctx.now_ms().saturating_add(ttl)),
     };
-    let decoded = decode_dump(ctx.args.get(3)).map_err(|error| CmdError::new(format!("ERR {error}")))?;
-    let entry = value::entry(key, expiry, &decoded).ok_or(CmdError::text("ERR Bad data format"))?;
+    let mut raw = decode_dump(ctx.args.get(3)).map_err(|error| CmdError::new(format!("ERR {error}")))?;
+    let value = value_from_raw(&mut raw).map_err(|_| CmdError::text("ERR Bad data format"))?;
+    let mut entry = Entry::new(key, expiry, value);
     let db = &mut ctx.db;
     let lazily = db.turn.lazy_server_del;
     let old = db.db.remove(key);
@@ -147,7 +144,6 @@ fn restore(ctx: &mut Ctx) -> CmdResult {
         ctx.reply.ok();
         return Ok(Done);
     }
-    let mut entry = entry;
     let now_secs = db.turn.now_ms / 1000;
     entry.set_lru(match (db.turn.stamp.lfu_decay_minutes(), options.frequency, options.idle_secs) {
         (Some(_), Some(frequency), _) => access::frequency_bits(frequency as u8, now_secs),
@@ -176,12 +172,7 @@ mod tests {
     use crate::types::NewValue;
 
     fn payload(value: &[u8]) -> Vec<u8> {
-        let entry = crate::types::Entry::new(b"k", None, NewValue::Str(value));
-        encode_dump(WriterOptions::default(), |writer| {
-            writer.write_type(value::value_type(&entry))?;
-            value::write_value(writer, &entry)
-        })
-        .unwrap()
+        dump_value(&Entry::new(b"k", None, NewValue::Str(value)), WriterOptions::default())
     }
 
     /// `RESTORE k` with the given time to live and options.
