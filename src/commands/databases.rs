@@ -137,6 +137,11 @@ fn flushdb(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
 fn flushall(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
     let lazily = is_lazy(args, server.config.lazyfree_lazy_user_flush)?;
     flush(&mut server.keyspace, &mut server.changes, &server.turn, None, lazily);
+    // A child that saves what is gone has nothing to do any more, and the file it was to replace is outdated, too.
+    server.stop_child();
+    if !server.config.save.points().is_empty() && server.save().is_ok() {
+        server.changes.dirty = 0;
+    }
     server.reply(client).ok();
     Ok(Done)
 }
