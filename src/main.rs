@@ -23,9 +23,6 @@ struct Arguments {
     /// print the version and exit
     #[argh(switch, short = 'v')]
     version: bool,
-    /// the configuration file and directives
-    #[argh(positional, greedy)]
-    configuration: Vec<String>,
 }
 
 fn main() {

@@ -2,8 +2,16 @@
 
 pub mod bitfield;
 pub mod bitmap;
+mod command;
+mod databases;
+mod dump;
+pub mod expire;
+mod help;
+pub mod keys;
+pub mod object;
 mod replication;
 mod saving;
+pub mod scan;
 pub mod string;
 mod transactions;
 
@@ -15,6 +23,13 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     string::COMMANDS,
     bitmap::COMMANDS,
     bitfield::COMMANDS,
+    keys::COMMANDS,
+    expire::COMMANDS,
+    scan::COMMANDS,
+    object::COMMANDS,
+    dump::COMMANDS,
+    databases::COMMANDS,
+    command::COMMANDS,
     replication::COMMANDS,
     saving::COMMANDS,
     transactions::COMMANDS,

@@ -12,7 +12,7 @@ use crate::config::MaxmemoryPolicy;
 use crate::env::clock;
 use crate::env::random::Rng;
 use crate::keyspace::{Keyspace, access};
-use crate::persistence::rdb::{SavingAux, Writer, WriterOptions};
+use crate::persistence::rdb::{SavingAux, ValueType, Writer, WriterOptions, encode_dump};
 use crate::types::{Entry, Kind, StrRef};
 
 /// Progress is told after so many keys, beginning with the first.
@@ -108,12 +108,32 @@ pub fn write_dataset<W: Write>(
 
 /// The type, the key and the value of an entry.
 pub fn write_entry<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Result<()> {
-    let key = entry.key();
+    writer.entry(value_type(entry), entry.key())?;
+    write_value(writer, entry)
+}
+
+/// The payload of DUMP: the value of an entry, without its key and expiry.
+pub fn dump_value(entry: &Entry, options: WriterOptions) -> Vec<u8> {
+    let payload = encode_dump(options, |writer| {
+        writer.write_type(value_type(entry))?;
+        write_value(writer, entry)
+    });
+    payload.expect("writing to memory does not fail")
+}
+
+/// The form in which a value is written.
+fn value_type(entry: &Entry) -> ValueType {
+    match entry.kind() {
+        Kind::Int | Kind::Inline | Kind::InlineRaw | Kind::Heap => ValueType::String,
+    }
+}
+
+fn write_value<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Result<()> {
     match entry.kind() {
         Kind::Int | Kind::Inline | Kind::InlineRaw | Kind::Heap => match entry.str() {
-            Some(StrRef::Int(n)) => writer.int_entry(key, n),
-            Some(StrRef::Inline { bytes, .. }) => writer.string_entry(key, bytes),
-            Some(StrRef::Heap(bytes)) => writer.string_entry(key, bytes),
+            Some(StrRef::Int(n)) => writer.write_int(n),
+            Some(StrRef::Inline { bytes, .. }) => writer.write_string(bytes),
+            Some(StrRef::Heap(bytes)) => writer.write_string(bytes),
             None => unreachable!("these are the kinds of strings"),
         },
     }

@@ -34,6 +34,23 @@ const LONG: u8 = 255;
 /// The largest expiry that six bytes hold.
 const SHORT_EXPIRY_MAX: i64 = (1 << 48) - 1;
 
+/// What every type of value can tell of itself; implemented beside the type, whatever the encoding.
+pub trait Value {
+    /// What TYPE says.
+    fn type_name(&self) -> &'static str;
+
+    /// What OBJECT ENCODING says.
+    fn encoding(&self) -> &'static str;
+
+    /// An equal value, of the same encoding, that shares nothing that is ever edited.
+    fn duplicate(&self) -> Object;
+
+    /// How many allocations freeing it takes, roughly.
+    fn effort(&self) -> usize {
+        1
+    }
+}
+
 /// Declares the kinds of value that are objects, in one place: the name of the kind, its number in the header, and
 /// the type that stands in the entry.
 macro_rules! objects {
@@ -70,7 +87,7 @@ macro_rules! objects {
         }
 
         /// A type that stands in an entry as an object.
-        pub trait Stored: Sized {
+        pub trait Stored: Sized + Value {
             const KIND: Kind;
         }
 
@@ -91,6 +108,18 @@ macro_rules! objects {
 
             fn size(kind: Kind) -> usize {
                 match kind { $(Kind::$kind => size_of::<$type>(),)* _ => 0 }
+            }
+
+            /// The object of this kind that stands at `at`, if it is one.
+            ///
+            /// # Safety
+            /// A value of this kind belongs to `at`, and lives as long as the reference.
+            unsafe fn at<'a>(kind: Kind, at: *const u8) -> Option<&'a dyn Value> {
+                match kind {
+                    // SAFETY: by the caller's word.
+                    $(Kind::$kind => Some(unsafe { &*at.cast::<$type>() }),)*
+                    _ => None,
+                }
             }
 
             /// Writes the object to where it is to stand.
@@ -475,7 +504,40 @@ impl Entry {
 
     /// How many allocations freeing the entry takes, roughly.
     pub fn effort(&self) -> usize {
-        1
+        self.value().map_or(1, Value::effort)
+    }
+
+    /// What TYPE says.
+    pub fn type_name(&self) -> &'static str {
+        // What is no object is a string.
+        self.value().map_or("string", Value::type_name)
+    }
+
+    /// What OBJECT ENCODING says.
+    pub fn encoding(&self) -> &'static str {
+        match (self.value(), self.str()) {
+            (Some(value), _) => value.encoding(),
+            (None, Some(string)) => string.encoding(),
+            (None, None) => unreachable!("what is no object is a string"),
+        }
+    }
+
+    /// An equal value with the same expiry under another key. The access bits are not copied.
+    pub fn duplicate(&self, key: &[u8]) -> Entry {
+        let value = match (self.value(), self.str()) {
+            (Some(value), _) => NewValue::Object(value.duplicate()),
+            (None, Some(StrRef::Int(n))) => NewValue::Int(n),
+            (None, Some(StrRef::Inline { bytes, raw: true })) => NewValue::Raw(bytes),
+            (None, Some(StrRef::Inline { bytes, raw: false })) => NewValue::Str(bytes),
+            (None, _) => unreachable!("what is no object is a string, and a long string is an object"),
+        };
+        Entry::new(key, self.expiry(), value)
+    }
+
+    /// The value, if it is an object, as what all types of object have in common.
+    fn value(&self) -> Option<&dyn Value> {
+        // SAFETY: the kind says what stands at the object's place, which lives as long as the entry is borrowed.
+        unsafe { Object::at(self.kind(), self.object_at()) }
     }
 
     /// Bytes of the entry's own allocation.
@@ -679,7 +741,13 @@ mod tests {
                 prop_assert_eq!(entry.lru(), 0x00ab_cdef);
                 prop_assert_eq!(&*entry.str().unwrap().text(), &text[..]);
             }
+            let copy = entry.duplicate(b"copy");
+            prop_assert_eq!(copy.key(), b"copy");
+            prop_assert_eq!(copy.expiry(), entry.expiry());
+            prop_assert_eq!((copy.type_name(), copy.encoding()), ("string", entry.encoding()));
+            prop_assert_eq!(&*copy.str().unwrap().text(), &text[..]);
             let entry = entry.rename(b"other");
+            drop(copy);
             prop_assert_eq!(entry.key(), b"other");
             prop_assert_eq!(entry.expiry(), steps.last().unwrap().1);
             prop_assert_eq!(&*entry.str().unwrap().text(), &text[..]);
