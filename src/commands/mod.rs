@@ -9,6 +9,7 @@ pub mod expire;
 mod help;
 pub mod keys;
 pub mod object;
+mod ping_tmp;
 mod replication;
 mod saving;
 pub mod scan;
@@ -20,6 +21,7 @@ use crate::server::Server;
 
 /// The rows of all families, as `main` hands them to the server.
 pub const FAMILIES: &[&[Command<Server>]] = &[
+    ping_tmp::COMMANDS,
     string::COMMANDS,
     bitmap::COMMANDS,
     bitfield::COMMANDS,

@@ -10,6 +10,7 @@ use std::net::ToSocketAddrs;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
+use super::snapshots::version_for_replica;
 use super::{Purpose, Server, Why};
 use crate::client::{Auth, Client, ClientId, Role};
 use crate::config::MasterAddress;
@@ -192,12 +193,13 @@ impl Server {
     pub(super) fn attach_waiting_to_child(&mut self) {
         let Some(running) = self.snapshots.running() else { return };
         let (Purpose::Disk, Some(offset)) = (running.purpose, running.offset) else { return };
+        let version = running.version;
         if !self.journal.log().has(offset) {
             return;
         }
         for id in self.replication.replicas.ids() {
             let Some(replica) = self.replication.replicas.get_mut(id) else { continue };
-            if !matches!(replica.phase, Phase::Waiting) {
+            if !matches!(replica.phase, Phase::Waiting) || version_for_replica(replica.version, version) < version {
                 continue;
             }
             let mark = replica.capa_eof.then(|| random::hex(40));

@@ -40,6 +40,8 @@ pub struct Running {
     pub purpose: Purpose,
     /// Where the write stream stood at the fork, if it was being kept: replicas can start from here.
     pub offset: Option<u64>,
+    /// Version of the dump's format.
+    pub version: u16,
     /// Changes since the last save at the time of the fork: what the dump covers.
     dirty: u64,
     /// The growing file, once the child has opened it.
@@ -113,7 +115,7 @@ impl Snapshots {
 }
 
 /// The rdb version for a reader of which we know the version (0: nothing).
-fn version_for_replica(version: u32, wanted: u16) -> u16 {
+pub fn version_for_replica(version: u32, wanted: u16) -> u16 {
     // Servers before 7.2 refuse version 11, and those of them that tell their version are newer anyway.
     if version >= 0x0007_0200 { wanted } else { wanted.min(10) }
 }
@@ -245,6 +247,7 @@ impl Server {
             child,
             purpose,
             offset,
+            version,
             dirty: self.snapshots.dirty,
             file: None,
             keys: 0,
