@@ -107,6 +107,7 @@ impl Server {
     pub(super) fn settle_changes(&mut self, id: ClientId, args: Option<Args>) {
         self.snapshots.note_changes(self.changes.dirty);
         self.propagate(id, args);
+        self.note_local_ends(id);
         for (db, key) in self.changes.touched() {
             self.watching.touched(*db, key, &mut self.clients);
             self.parking.touched(*db, key);

@@ -18,10 +18,14 @@ impl Server {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.commands += 1;
         let mark = client.output.mark();
+        let is_replica = client.role == Role::Replica;
         match self.admit(id, args) {
             Ok(Admitted::Call(row)) => {
                 self.call(id, row, args);
                 self.settle_reply_mode(id, mark);
+                if is_replica {
+                    self.replica_was_answered(id, mark);
+                }
                 self.after_command();
                 return self.queue_flush(id);
             }
@@ -30,6 +34,9 @@ impl Server {
             Err(error) => self.reject(id, &error),
         }
         self.settle_reply_mode(id, mark);
+        if is_replica {
+            self.replica_was_answered(id, mark);
+        }
         self.queue_flush(id);
     }
 
