@@ -62,14 +62,7 @@ impl Server {
         }
     }
 
-    fn settle(
-        &mut self,
-        id: ClientId,
-        row: RowId,
-        args: Args,
-        result: CmdResult,
-        mark: Mark,
-    ) {
+    fn settle(&mut self, id: ClientId, row: RowId, args: Args, result: CmdResult, mark: Mark) {
         let command = self.table.command(row);
         match result {
             Ok(Outcome::Done) => {
