@@ -234,7 +234,7 @@ pub enum OomScoreAdj {
 }
 
 /// Whom the kernel kills first when memory runs out, and what the process started with, so that it can be restored.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct OomScore {
     inherited: Option<i32>,
 }

@@ -63,7 +63,7 @@ impl Db {
             Some(entry) => {
                 let before = entry.expiry();
                 entry.set(expiry, value);
-                self.expiry_changed(key, before, expiry);
+                self.expiry_changed(hash::hash(key), before, expiry);
                 false
             }
             None => {
@@ -75,11 +75,13 @@ impl Db {
 
     /// Adds an entry whose key is known to be absent.
     pub fn insert(&mut self, entry: Entry) {
-        if let Some(at) = entry.expiry() {
-            self.volatile += 1;
-            self.wheel.insert(hash::hash(entry.key()), at.max(0) as u64);
-        }
-        self.dict.insert_new(entry);
+        self.insert_hashed(hash::hash(entry.key()), entry);
+    }
+
+    /// As [`Db::insert`], with the hash of the key.
+    pub(super) fn insert_hashed(&mut self, hash: u64, entry: Entry) {
+        self.expiry_changed(hash, None, entry.expiry());
+        self.dict.insert_new_hashed(hash, entry);
     }
 
     pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
@@ -93,16 +95,17 @@ impl Db {
         let Some(entry) = self.dict.get_mut(key) else { return false };
         let before = entry.expiry();
         entry.set_expiry(expiry);
-        self.expiry_changed(key, before, expiry);
+        self.expiry_changed(hash::hash(key), before, expiry);
         true
     }
 
-    fn expiry_changed(&mut self, key: &[u8], before: Option<i64>, after: Option<i64>) {
+    /// Notes that the entry of that hash was given another expiry.
+    pub(super) fn expiry_changed(&mut self, hash: u64, before: Option<i64>, after: Option<i64>) {
         self.volatile -= usize::from(before.is_some());
         if let Some(at) = after {
             self.volatile += 1;
             if before != after {
-                self.wheel.insert(hash::hash(key), at.max(0) as u64);
+                self.wheel.insert(hash, at.max(0) as u64);
             }
         }
     }

@@ -551,7 +551,8 @@ mod tests {
     fn a_child_that_ends_early_leaves_the_old_dump_whole() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("dump.rdb"), b"the old dump").unwrap();
-        let endings: [(fn(&Child), Exit); 2] = [
+        type End = fn(&Child);
+        let endings: [(End, Exit); 2] = [
             (|child| child.stop(), Exit::Stopped),
             (
                 |child| nix::sys::signal::kill(Pid::from_raw(child.pid), Signal::SIGKILL).unwrap(),
