@@ -2,7 +2,9 @@
 
 use crate::client::ClientId;
 use crate::exec::flags::*;
-use crate::exec::{Arg, Args, CmdError, CmdResult, Command, Done, Group, acl, one_of, server, token};
+use crate::exec::{
+    Arg, Args, CmdError, CmdResult, Command, Done, Group, acl, one_of, server, token,
+};
 use crate::server::{Purpose, Server, ShutdownFlags};
 
 pub(super) const COMMANDS: &[Command<Server>] = &[

@@ -61,14 +61,14 @@ pub fn boot(
         table.rename(rename).map_err(|why| BootError(rename.fatal(why).to_string()))?;
     }
     process::check_memory_settings(config.disable_thp, &mut log::tell);
-    let max_clients =
-        process::adjust_open_files_limit(config.maxclients, &mut log::tell).map_err(BootError)?;
+    let max_clients = process::adjust_open_files_limit(config.maxclients, &mut log::tell).map_err(BootError)?;
     config.maxclients = max_clients;
     process::check_tcp_backlog(config.tcp_backlog, &mut log::tell);
     let clock = Clock::system();
     let mut net = Net::new().map_err(|why| failed("Failed creating the event loop", why))?;
-    net.listen(&config)
-        .map_err(|()| BootError(format!("Failed listening on port {} (tcp), aborting.", config.port)))?;
+    net.listen(&config).map_err(|()| {
+        BootError(format!("Failed listening on port {} (tcp), aborting.", config.port))
+    })?;
     if net.listeners.is_empty() {
         return Err(BootError("Configured to not listen anywhere, exiting.".into()));
     }
@@ -207,8 +207,7 @@ impl Server {
 
     fn expand_title(&self, title: &str) -> Option<String> {
         let template = String::from_utf8_lossy(&self.config.proc_title_template).into_owned();
-        let host =
-            self.config.bind.addresses().next().map_or("*".to_owned(), |address| address.host.to_owned());
+        let host = self.config.bind.addresses().next().map_or("*".to_owned(), |address| address.host.to_owned());
         process::expand_title(&template, |name| {
             Some(match name {
                 "title" => title.to_owned(),
@@ -218,12 +217,9 @@ impl Server {
                 "port" => self.config.port.to_string(),
                 "tls-port" => self.config.tls_port.to_string(),
                 "unixsocket" => String::from_utf8_lossy(&self.config.unixsocket).into_owned(),
-                "config-file" => self
-                    .config
-                    .config_file
-                    .as_ref()
-                    .map(|path| path.display().to_string())
-                    .unwrap_or_default(),
+                "config-file" => {
+                    self.config.config_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
+                }
                 _ => return None,
             })
         })

@@ -62,7 +62,14 @@ impl Server {
         }
     }
 
-    fn settle(&mut self, id: ClientId, row: RowId, args: Args, result: CmdResult, mark: Mark) {
+    fn settle(
+        &mut self,
+        id: ClientId,
+        row: RowId,
+        args: Args,
+        result: CmdResult,
+        mark: Mark,
+    ) {
         let command = self.table.command(row);
         match result {
             Ok(Outcome::Done) => {

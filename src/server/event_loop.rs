@@ -47,8 +47,7 @@ impl Server {
 
     /// How long nothing has to be done.
     fn timeout(&self) -> Option<Duration> {
-        let busy =
-            !self.net.ready.is_empty() || !self.net.to_flush.is_empty() || self.snapshots.loading().is_some();
+        let busy = !self.net.ready.is_empty() || !self.net.to_flush.is_empty() || self.snapshots.loading().is_some();
         if busy {
             return Some(Duration::ZERO);
         }
@@ -104,8 +103,7 @@ impl Server {
     fn run_ready(&mut self) {
         for id in std::mem::take(&mut self.net.ready) {
             // What is left over from before comes first: a client that was parked, or had its turn cut short.
-            let waits =
-                self.clients.get(id).is_some_and(|client| client.parked.is_none() && client.has_leftover());
+            let waits = self.clients.get(id).is_some_and(|client| client.parked.is_none() && client.has_leftover());
             if waits {
                 self.run_input(id);
             }
@@ -138,10 +136,7 @@ impl Server {
             return;
         }
         let protected = self.config.protected_mode && !self.config.requirepass.is_set();
-        if protected
-            && !conn.is_unix()
-            && !conn.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
-        {
+        if protected && !conn.is_unix() && !conn.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
             let _ = conn.write(&[std::io::IoSlice::new(PROTECTED.as_bytes())]);
             self.stats.rejected_connections += 1;
             return;
@@ -166,7 +161,8 @@ impl Server {
         let unix = conn.is_unix();
         let path = || format!("{}:0", String::from_utf8_lossy(&self.config.unixsocket));
         let shown = |addr: Option<std::net::SocketAddr>| addr.map_or_else(|| "?:0".to_owned(), show_address);
-        let (addr, laddr) = if unix { (path(), path()) } else { (shown(conn.peer()), shown(conn.local())) };
+        let (addr, laddr) =
+            if unix { (path(), path()) } else { (shown(conn.peer()), shown(conn.local())) };
         self.clients.add(Client {
             session: Session::new(id, auth),
             role,
@@ -235,13 +231,7 @@ impl Server {
     /// A client in words, for the log.
     pub fn describe(&self, id: ClientId) -> String {
         self.clients.get(id).map_or_else(String::new, |client| {
-            format!(
-                "id={} addr={} laddr={} name={}",
-                id.id,
-                client.addr,
-                client.laddr,
-                String::from_utf8_lossy(&client.session.name)
-            )
+            format!("id={} addr={} laddr={} name={}", id.id, client.addr, client.laddr, String::from_utf8_lossy(&client.session.name))
         })
     }
 }

@@ -82,10 +82,7 @@ impl Net {
             match Listener::unix(path, config.unixsocketperm, config.tcp_backlog) {
                 Ok(listener) => all.push(listener),
                 Err(why) => {
-                    log::warning!(
-                        "Failed opening Unix socket: bind: {}",
-                        crate::env::process::strerror(&why)
-                    );
+                    log::warning!("Failed opening Unix socket: bind: {}", crate::env::process::strerror(&why));
                     return Err(());
                 }
             }
@@ -158,12 +155,7 @@ fn tcp_listeners(config: &Config, old: &mut Vec<Listener>, fresh: &mut Vec<Liste
                 Err(why) => {
                     let unavailable = matches!(
                         why.raw_os_error(),
-                        Some(
-                            libc::EADDRNOTAVAIL
-                                | libc::EAFNOSUPPORT
-                                | libc::EPROTONOSUPPORT
-                                | libc::ENOPROTOOPT
-                        )
+                        Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT)
                     );
                     log::warning!(
                         "Warning: Could not create server TCP listening socket {shown}:{}: bind: {}",

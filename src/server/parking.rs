@@ -172,8 +172,12 @@ impl Server {
         let Some(client) = self.clients.get_mut(id) else { return };
         let request = args.request();
         self.parking.add(id, client.session.db, &why);
-        client.parked =
-            Some(Parked { why, bytes: request.bytes.to_vec(), spans: request.spans.to_vec(), since_ms: now });
+        client.parked = Some(Parked {
+            why,
+            bytes: request.bytes.to_vec(),
+            spans: request.spans.to_vec(),
+            since_ms: now,
+        });
     }
 
     /// Takes a client out of the parking; its request comes back.
@@ -248,9 +252,7 @@ impl Server {
         for id in std::mem::take(&mut self.parking.paused) {
             // `remove` would look for it in the list that was just taken.
             self.parking.count -= 1;
-            let Some(parked) = self.clients.get_mut(id).and_then(|client| client.parked.take()) else {
-                continue;
-            };
+            let Some(parked) = self.clients.get_mut(id).and_then(|client| client.parked.take()) else { continue };
             self.execute(id, Args::new(Request { bytes: &parked.bytes, spans: &parked.spans }));
             self.resume(id);
         }
@@ -293,9 +295,7 @@ impl Server {
     /// Lets those who wait for replicas look whether enough have acknowledged.
     pub(super) fn serve_replica_waiters(&mut self) {
         for id in self.parking.waiters.clone() {
-            let Some(parked) = self.clients.get(id).and_then(|client| client.parked.as_ref()) else {
-                continue;
-            };
+            let Some(parked) = self.clients.get(id).and_then(|client| client.parked.as_ref()) else { continue };
             let BlockOn::Replicas { count, offset } = parked.why.on else { continue };
             let acknowledged = self.replication.acknowledged(offset);
             if acknowledged >= count {

@@ -103,11 +103,7 @@ impl Server {
             self.journal.append_raw(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
             self.life.shutdown.pending =
                 Some(Pending { flags, deadline_ms: now + u64::from(wait_secs) * 1000 });
-            log::notice!(
-                "{} of {} replicas are in sync when shutting down.",
-                self.replicas_in_sync(),
-                self.replication.replicas.attached().count()
-            );
+            log::notice!("{} of {} replicas are in sync when shutting down.", self.replicas_in_sync(), self.replication.replicas.attached().count());
             log::notice!("User requested shutdown...");
             log::notice!("Waiting for replicas before shutting down.");
             return Ok(false);
@@ -117,21 +113,13 @@ impl Server {
 
     fn replicas_in_sync(&self) -> usize {
         let end = self.journal.offset();
-        self.replication
-            .replicas
-            .attached()
-            .filter(|replica| replica.is_online() && replica.acked >= end)
-            .count()
+        self.replication.replicas.attached().filter(|replica| replica.is_online() && replica.acked >= end).count()
     }
 
     fn replicas_have_caught_up(&self) -> bool {
         let end = self.journal.offset();
         self.replication.master().is_some()
-            || self
-                .replication
-                .replicas
-                .attached()
-                .all(|replica| !replica.is_online() || replica.acked >= end)
+            || self.replication.replicas.attached().all(|replica| !replica.is_online() || replica.acked >= end)
     }
 
     /// Ends a pending shutdown when replicas have caught up, or have had their time.

@@ -231,11 +231,10 @@ impl Server {
             Purpose::Disk => log::notice!("Background saving started by pid {}", child.pid),
             Purpose::Pipe => log::notice!("Background RDB transfer started by pid {}", child.pid),
         }
-        let watched =
-            self.net.reactor.watch_fd(child.as_raw_fd(), Source::Child).and_then(|()| match &child.data {
-                Some(data) => self.net.reactor.watch_fd(data.as_raw_fd(), Source::ChildData),
-                None => Ok(()),
-            });
+        let watched = self.net.reactor.watch_fd(child.as_raw_fd(), Source::Child).and_then(|()| match &child.data {
+            Some(data) => self.net.reactor.watch_fd(data.as_raw_fd(), Source::ChildData),
+            None => Ok(()),
+        });
         if let Err(why) = watched {
             // It cannot be heard, so it is asked by the cron.
             log::warning!("Can't watch the child: {why}");
