@@ -2,9 +2,9 @@
 
 pub mod bitfield;
 pub mod bitmap;
-mod command;
-mod databases;
-mod dump;
+pub mod command;
+pub mod databases;
+pub mod dump;
 pub mod expire;
 mod help;
 pub mod keys;
@@ -22,15 +22,15 @@ use crate::server::Server;
 /// The rows of all families, as `main` hands them to the server.
 pub const FAMILIES: &[&[Command<Server>]] = &[
     ping_tmp::COMMANDS,
-    string::COMMANDS,
-    bitmap::COMMANDS,
-    bitfield::COMMANDS,
     keys::COMMANDS,
     expire::COMMANDS,
     scan::COMMANDS,
     object::COMMANDS,
     dump::COMMANDS,
     databases::COMMANDS,
+    string::COMMANDS,
+    bitmap::COMMANDS,
+    bitfield::COMMANDS,
     command::COMMANDS,
     replication::COMMANDS,
     saving::COMMANDS,

@@ -29,7 +29,6 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
         "Tells what the server is in replication, and how it stands.",
     ),
     server("wait", wait, 3)
-        .flags(BLOCKING)
         .acl(acl::CONNECTION)
         .doc(
             Group::Generic,

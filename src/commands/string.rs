@@ -32,6 +32,7 @@ pub const COMMANDS: &[Command<Server>] = &[
                 1,
             )
         }])
+        .get_keys(set_keys)
         .doc(
             Group::String,
             "1.0.0",
@@ -538,6 +539,13 @@ impl<'a> LcsTable<'a> {
 }
 
 // ---- setting
+
+/// The key of SET, which is read only where the old value is asked for.
+fn set_keys(args: Args) -> Result<Vec<(usize, u16)>, CmdError> {
+    let reads = args.from(3).any(|word| word.eq_ignore_ascii_case(b"GET"));
+    let how = if reads { key_flags::RW | key_flags::ACCESS } else { key_flags::OW };
+    Ok(vec![(1, how | key_flags::UPDATE)])
+}
 
 /// SET key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL]
 fn set(ctx: &mut Ctx) -> CmdResult {

@@ -2,7 +2,7 @@
 
 use super::{RowId, Server};
 use crate::client::{Auth, ClientId, Queued, Role};
-use crate::exec::{Args, Block, BlockOn, CmdError, Command, Handler, flags};
+use crate::exec::{Args, Block, BlockOn, CmdError, Command, flags};
 
 /// Commands that are run, not queued, between MULTI and EXEC.
 const NOT_QUEUED: [&str; 6] = ["exec", "discard", "multi", "watch", "quit", "reset"];
@@ -67,13 +67,12 @@ impl Server {
         }
         match self.table.find_subcommand(row, args.get(1)) {
             Some(sub) => Ok(sub),
-            None if matches!(command.handler, Handler::Container) => {
+            None => {
                 let mut text = b"ERR unknown subcommand '".to_vec();
                 text.extend_from_slice(&args.get(1)[..args.get(1).len().min(128)]);
                 text.extend_from_slice(format!("'. Try {} HELP.", command.name.to_uppercase()).as_bytes());
                 Err(CmdError::bytes(text))
             }
-            None => Ok(row),
         }
     }
 

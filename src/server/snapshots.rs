@@ -367,9 +367,10 @@ impl Server {
         let now = self.clock.unix_secs();
         let may_try = self.snapshots.last_save_ok() || now - self.snapshots.last_try > RETRY_SECS;
         let elapsed = now - self.snapshots.last_save;
-        let due = self.config.save.points().iter().copied().find(|point| {
-            self.snapshots.dirty >= point.changes && elapsed > point.seconds as i64 && may_try
-        });
+        let due =
+            self.config.save.points().iter().copied().find(|point| {
+                self.snapshots.dirty >= point.changes && elapsed > point.seconds as i64 && may_try
+            });
         if let Some(point) = due {
             log::notice!("{} changes in {} seconds. Saving...", point.changes, point.seconds);
             // The reason of a failure stands in the log, and the next try comes after a while.
