@@ -3,4 +3,6 @@
 pub mod dict;
 pub mod glob;
 pub mod hash;
+pub mod order_tree;
+pub mod sorted_set;
 pub mod wheel;
