@@ -3,6 +3,7 @@
 pub mod dict;
 pub mod glob;
 pub mod hash;
+pub mod hyperloglog;
 pub mod order_tree;
 pub mod sorted_set;
 pub mod wheel;
