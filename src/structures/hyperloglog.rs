@@ -291,7 +291,7 @@ fn sparse_raise(hll: &mut Vec<u8>, index: usize, count: u8, max_bytes: usize) ->
     } else {
         // 3. Any other is split into what is before the register, itself, and what is after it: five bytes at most.
         let mut split = Vec::with_capacity(5);
-        let mut rest = |split: &mut Vec<u8>, len| match run.value {
+        let rest = |split: &mut Vec<u8>, len| match run.value {
             0 => push_zeros(split, len),
             value if len > 0 => split.push(val(value, len)),
             _ => {}

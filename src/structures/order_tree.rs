@@ -47,6 +47,30 @@ impl<H: Handle> Entry<H> {
     }
 }
 
+/// How many entries, of a node, have a score below this one. The first look goes to every eighth entry, the second to
+/// the eight of them in question: loads that do not wait for each other, so that a cold node costs two misses, not four.
+#[inline]
+fn below<H>(entries: &[Entry<H>], score: f64) -> usize {
+    const BLOCK: usize = 8;
+    let is_below = |entry: &&Entry<H>| entry.score < score;
+    let Some(block) = entries.iter().step_by(BLOCK).filter(is_below).count().checked_sub(1) else { return 0 };
+    let start = block * BLOCK;
+    start + entries[start..].iter().take(BLOCK).filter(is_below).count()
+}
+
+/// Where an entry stands in a node, or would stand, and whether it is there. Members are looked at only where scores
+/// are equal.
+#[inline]
+fn search<H: Handle>(entries: &[Entry<H>], score: f64, member: &[u8]) -> Result<usize, usize> {
+    let start = below(entries, score);
+    if entries.get(start).is_none_or(|entry| entry.score != score) {
+        return Err(start);
+    }
+    let equal = entries[start..].partition_point(|entry| entry.score == score);
+    let found = entries[start..start + equal].binary_search_by(|entry| entry.handle.member().cmp(member));
+    found.map(|at| start + at).map_err(|at| start + at)
+}
+
 /// Entries in a leaf: 1 KiB.
 const LEAF: usize = 64;
 /// Children of an inner node.
@@ -128,7 +152,7 @@ impl<H: Handle> Node<H> {
                 let at = match edge {
                     Edge::First => 0,
                     Edge::Last => entries.len(),
-                    Edge::Inside => entries.partition_point(|other| other.is_before(entry.score, member)),
+                    Edge::Inside => search(entries, entry.score, member).unwrap_or_else(|at| at),
                 };
                 if entries.len() == entries.capacity() {
                     // Only the leaf that is the whole tree is ever smaller than a leaf can be.
@@ -146,13 +170,10 @@ impl<H: Handle> Node<H> {
             Node::Leaf(entries) => {
                 let at = match seek {
                     Seek::Rank(rank) => rank,
-                    Seek::Key(score, member) => {
-                        let at = entries.partition_point(|entry| entry.is_before(score, member));
-                        if entries.get(at).is_none_or(|entry| entry.is_after(score, member)) {
-                            return 0;
-                        }
-                        at
-                    }
+                    Seek::Key(score, member) => match search(entries, score, member) {
+                        Ok(at) => at,
+                        Err(_) => return 0,
+                    },
                 };
                 let taken = most.min(entries.len() - at);
                 into.extend(entries.drain(at..at + taken));
@@ -278,7 +299,10 @@ impl<H: Handle> Inner<H> {
 
     /// The child under which an entry belongs.
     fn child_of(&self, score: f64, member: &[u8]) -> usize {
-        self.firsts.partition_point(|first| !first.is_after(score, member)).saturating_sub(1)
+        match search(&self.firsts, score, member) {
+            Ok(i) => i,
+            Err(after) => after.saturating_sub(1),
+        }
     }
 
     /// The child in which the entry at some place stands, and the place within it.
@@ -432,7 +456,18 @@ impl<H: Handle> OrderTree<H> {
 
     /// The place of an entry, or where it would be.
     pub fn rank(&self, score: f64, member: &[u8]) -> usize {
-        self.count_before(|entry| entry.is_before(score, member))
+        let mut node = &self.root;
+        let mut rank = 0;
+        loop {
+            match node {
+                Node::Leaf(entries) => return rank + search(entries, score, member).unwrap_or_else(|at| at),
+                Node::Inner(inner) => {
+                    let i = inner.child_of(score, member);
+                    rank += inner.counts[..i].iter().sum::<usize>();
+                    node = &inner.nodes[i];
+                }
+            }
+        }
     }
 
     /// The entry at a place that is below `len`.
@@ -540,13 +575,12 @@ impl<H: Handle> OrderTree<H> {
                     node = &mut inner.nodes[i];
                 }
                 Node::Leaf(entries) => {
-                    let at = entries.partition_point(|entry| entry.is_before(score, member));
+                    let Ok(at) = search(entries, score, member) else { return false };
                     let stays = at > 0
                         && at + 1 < entries.len()
                         && entries[at - 1].is_before(new_score, member)
                         && entries[at + 1].is_after(new_score, member);
                     if stays {
-                        debug_assert!(entries[at].handle.member() == member);
                         entries[at].score = new_score;
                     }
                     return stays;

@@ -598,7 +598,7 @@ mod tests {
     #[test]
     fn random_is_fair() {
         let mut set = SortedSet::new();
-        (0..500u32).for_each(|i| drop(set.insert(&name(i), f64::from(i % 7))));
+        (0..500u32).for_each(|i| assert_eq!(set.insert(&name(i), f64::from(i % 7)), Outcome::Added));
         let mut rng = xorshift(11);
         let mut drawn = BTreeMap::new();
         for _ in 0..100_000 {
@@ -613,7 +613,7 @@ mod tests {
     #[test]
     fn a_set_is_freed_step_by_step_in_another_thread() {
         let mut set = SortedSet::new();
-        (0..20_000u32).for_each(|i| drop(set.insert(&name(i), f64::from(i))));
+        (0..20_000u32).for_each(|i| assert_eq!(set.insert(&name(i), f64::from(i)), Outcome::Added));
         let steps = std::thread::spawn(move || {
             let mut steps = 1;
             while !set.clear_step(500) {
