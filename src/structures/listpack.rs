@@ -868,6 +868,11 @@ pub struct Iter<'a> {
 }
 
 impl<'a> Iter<'a> {
+    /// Of no elements.
+    pub(super) fn empty() -> Iter<'a> {
+        Iter { bytes: &[], front: 0, back: 0 }
+    }
+
     /// The next two elements.
     #[inline]
     pub fn next_pair(&mut self) -> Option<(Element<'a>, Element<'a>)> {
