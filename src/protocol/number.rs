@@ -1,6 +1,6 @@
 //! Numbers as text, exactly as Redis reads and prints them.
 
-pub use super::request::parse_int;
+pub use crate::structures::decimal::parse_int;
 
 /// A double as replies show it: the shortest text that reads back as the same number, in C's `%.17g` layout:
 /// whole numbers below 2^52 plainly, the rest as fpconv lays them out (`0.000001`, `1e-7`, `1e+17`), `inf`, `-inf`,
