@@ -342,7 +342,7 @@ impl<'a> Expire<'a> {
 
     /// The unix time in milliseconds that it means.
     fn deadline_ms(self, now_ms: i64, command: &str) -> Result<i64, CmdError> {
-        let amount = crate::protocol::parse_int(self.amount).ok_or(CmdError::NOT_INTEGER)?;
+        let amount = crate::protocol::number::parse_int(self.amount).ok_or(CmdError::NOT_INTEGER)?;
         let invalid = || CmdError::invalid_expire(command.as_bytes());
         let factor = if matches!(self.unit, Unit::Ex | Unit::ExAt) { 1000 } else { 1 };
         let base = if self.unit.is_absolute() { 0 } else { now_ms };
