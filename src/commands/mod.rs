@@ -2,13 +2,17 @@
 
 pub mod bitfield;
 pub mod bitmap;
+mod client;
 mod command;
+mod connection;
 mod databases;
 mod dump;
 pub mod expire;
 mod help;
 pub mod keys;
+mod monitor;
 pub mod object;
+mod pubsub;
 mod replication;
 mod saving;
 pub mod scan;
@@ -29,6 +33,10 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     object::COMMANDS,
     dump::COMMANDS,
     databases::COMMANDS,
+    connection::COMMANDS,
+    client::COMMANDS,
+    pubsub::COMMANDS,
+    monitor::COMMANDS,
     command::COMMANDS,
     replication::COMMANDS,
     saving::COMMANDS,
