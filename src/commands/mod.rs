@@ -2,14 +2,17 @@
 
 pub mod bitfield;
 pub mod bitmap;
-pub mod command;
-pub mod databases;
-pub mod dump;
+mod client;
+mod command;
+mod connection;
+mod databases;
+mod dump;
 pub mod expire;
 mod help;
 pub mod keys;
+mod monitor;
 pub mod object;
-mod ping_tmp;
+mod pubsub;
 mod replication;
 mod saving;
 pub mod scan;
@@ -21,18 +24,21 @@ use crate::server::Server;
 
 /// The rows of all families, as `main` hands them to the server.
 pub const FAMILIES: &[&[Command<Server>]] = &[
-    ping_tmp::COMMANDS,
-    keys::COMMANDS,
-    expire::COMMANDS,
-    scan::COMMANDS,
-    object::COMMANDS,
-    dump::COMMANDS,
-    databases::COMMANDS,
-    string::COMMANDS,
-    bitmap::COMMANDS,
     bitfield::COMMANDS,
+    bitmap::COMMANDS,
+    client::COMMANDS,
     command::COMMANDS,
+    connection::COMMANDS,
+    databases::COMMANDS,
+    dump::COMMANDS,
+    expire::COMMANDS,
+    keys::COMMANDS,
+    monitor::COMMANDS,
+    object::COMMANDS,
+    pubsub::COMMANDS,
     replication::COMMANDS,
     saving::COMMANDS,
+    scan::COMMANDS,
+    string::COMMANDS,
     transactions::COMMANDS,
 ];

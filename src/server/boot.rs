@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::links::PipePiece;
-use super::{Lifecycle, Net, Parking, Server, ShutdownState, Snapshots, Stats, Table, Watching};
+use super::{Audience, Lifecycle, Net, Parking, Server, ShutdownState, Snapshots, Stats, Table, Watching};
 use crate::client::Clients;
 use crate::config::{self, Config, OomScoreAdj, Supervised};
 use crate::env::clock::Clock;
@@ -99,6 +99,7 @@ pub fn boot(
         clients: Clients::default(),
         watching: Watching::default(),
         parking: Parking::default(),
+        audience: Audience::default(),
         snapshots: Snapshots::default(),
         replication,
         stats: Stats::default(),

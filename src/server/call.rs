@@ -21,6 +21,8 @@ impl Server {
         let command = self.table.command(row);
         self.prepare_turn(id);
         self.changes.clear();
+        self.changes.observed = !self.watching.is_empty() || self.parking.waits_for_keys();
+        self.audience.begin_call();
         let Some(client) = self.clients.get_mut(id) else { return };
         let mark = client.output.mark();
         if client.output.tail_capacity() == 0 {
@@ -158,6 +160,10 @@ impl Server {
         let Some(client) = self.clients.get_mut(id) else { return };
         if client.session.is_master {
             return client.output.truncate(mark);
+        }
+        // The reply of a parked client is yet to come.
+        if client.parked.is_some() {
+            return;
         }
         match client.session.reply_mode {
             ReplyMode::On => {}

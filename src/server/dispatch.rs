@@ -28,8 +28,11 @@ impl Server {
         let mark = client.output.mark();
         match self.admit(id, args) {
             Ok(Admitted::Call(row)) => {
+                self.audience.hold_for(id);
                 self.call(id, row, args);
+                self.show_to_monitors(id, self.table.command(row), args);
                 self.settle_reply_mode(id, mark);
+                self.deliver_held(id);
                 self.after_command();
                 return self.queue_flush(id);
             }
@@ -102,7 +105,7 @@ impl Server {
         let session = &client.session;
         let is_master = session.is_master;
         let multi = session.transaction.is_some();
-        if session.auth == Auth::Required && !command.has(flags::NO_AUTH) {
+        if session.auth == Auth::Required && self.config.requirepass.is_set() && !command.has(flags::NO_AUTH) {
             return Err(CmdError::NO_AUTH);
         }
         if command.has(flags::PROTECTED) && !is_master {
@@ -139,6 +142,11 @@ impl Server {
         }
         if self.snapshots.loading().is_some() && !command.has(flags::LOADING) {
             return Err(CmdError::LOADING);
+        }
+        // Replicas are exempt from pauses, which must not help them to touch keys; monitors count as such here.
+        let touches = flags::WRITE | flags::READONLY | flags::MAY_REPLICATE;
+        if matches!(client.role, Role::Replica | Role::Monitor) && all_flags & touches != 0 {
+            return Err(CmdError::text("ERR Replica can't interact with the keyspace"));
         }
         if let Some(transaction) = client.session.transaction.as_deref()
             && !NOT_QUEUED.contains(&command.name)

@@ -11,6 +11,7 @@
 //! snapshots    save points, the child, loading
 //! links        replicas of ours, and the link to our master
 //! parking      clients that wait for something
+//! audience     clients that listen
 //! shutdown     the end
 //! ```
 //!
@@ -34,6 +35,7 @@ mod stats;
 mod table;
 mod transactions;
 
+pub use audience::Audience;
 pub use boot::{BootError, boot};
 pub use event_loop::show_address;
 pub use lifecycle::Lifecycle;
@@ -76,6 +78,7 @@ pub struct Server {
     pub clients: Clients<Why>,
     pub watching: Watching,
     pub parking: Parking,
+    pub audience: Audience,
     pub snapshots: Snapshots,
     pub replication: Replication,
     pub net: Net,

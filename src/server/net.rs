@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::client::ClientId;
+use super::Why;
+use crate::client::{Client, ClientId};
 use crate::config::Config;
 use crate::net::{Listener, Reactor, Source, resolve};
 use crate::observe::log::{self, Logged};
@@ -45,6 +46,14 @@ impl Net {
             spare: Vec::new(),
             round: 0,
         })
+    }
+
+    /// Notes that a client has output to be written at the end of the turn.
+    pub fn queue_flush(&mut self, client: &mut Client<Why>, id: ClientId) {
+        if !client.flush_queued {
+            client.flush_queued = true;
+            self.to_flush.push(id);
+        }
     }
 
     /// An empty buffer for a client's output.
