@@ -3,10 +3,12 @@
 pub mod bitfield;
 pub mod bitmap;
 mod command;
+mod config;
 mod databases;
 mod dump;
 pub mod expire;
 mod help;
+mod info;
 pub mod keys;
 pub mod object;
 mod replication;
@@ -33,4 +35,6 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     replication::COMMANDS,
     saving::COMMANDS,
     transactions::COMMANDS,
+    info::COMMANDS,
+    config::COMMANDS,
 ];

@@ -11,6 +11,8 @@
 //! snapshots    save points, the child, loading
 //! links        replicas of ours, and the link to our master
 //! parking      clients that wait for something
+//! reconfigure  CONFIG SET takes effect
+//! memory       where the memory goes
 //! shutdown     the end
 //! ```
 //!
@@ -25,9 +27,11 @@ mod event_loop;
 mod input;
 mod links;
 mod lifecycle;
+mod memory;
 mod net;
 mod output;
 mod parking;
+mod reconfigure;
 mod shutdown;
 mod snapshots;
 mod stats;
@@ -40,6 +44,7 @@ pub use links::PipePiece;
 pub use parking::GivenUp;
 pub use stats::Rate;
 pub use lifecycle::Lifecycle;
+pub use memory::{MemoryAccount, Share};
 pub use net::Net;
 pub use parking::{Parking, Why};
 pub use shutdown::{ShutdownFlags, ShutdownState};
