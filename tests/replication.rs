@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 
 use support::{LONG, PATIENCE, Proxy, Role, Server, wait_until};
 
-const EACH_WAY: [&[(&str, &str)]; 2] = [
-    &[("repl-diskless-sync", "no")],
-    &[("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "0")],
-];
+const EACH_WAY: [&[(&str, &str)]; 2] =
+    [&[("repl-diskless-sync", "no")], &[("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "0")]];
 
 #[test]
 fn replicas_hold_what_their_master_holds_and_hear_of_every_write() {
@@ -24,13 +22,54 @@ fn replicas_hold_what_their_master_holds_and_hear_of_every_write() {
         }
         let mut conn = master.client();
         let mut pipe = redis::pipe();
-        pipe.cmd("SELECT").arg(3).cmd("SET").arg("three").arg("3").cmd("SELECT").arg(7).cmd("APPEND").arg("seven").arg("77");
-        pipe.cmd("SELECT").arg(0).cmd("MSET").arg("a").arg("1").arg("b").arg("2").cmd("INCRBY").arg("a").arg(41);
-        pipe.cmd("EXPIRE").arg("a").arg(1000).cmd("SETEX").arg("c").arg(500).arg("v").cmd("PERSIST").arg("fill:1");
-        pipe.cmd("DEL").arg("fill:0").arg("nothing").cmd("RENAME").arg("b").arg("renamed").cmd("GETDEL").arg("fill:2");
+        pipe.cmd("SELECT")
+            .arg(3)
+            .cmd("SET")
+            .arg("three")
+            .arg("3")
+            .cmd("SELECT")
+            .arg(7)
+            .cmd("APPEND")
+            .arg("seven")
+            .arg("77");
+        pipe.cmd("SELECT")
+            .arg(0)
+            .cmd("MSET")
+            .arg("a")
+            .arg("1")
+            .arg("b")
+            .arg("2")
+            .cmd("INCRBY")
+            .arg("a")
+            .arg(41);
+        pipe.cmd("EXPIRE")
+            .arg("a")
+            .arg(1000)
+            .cmd("SETEX")
+            .arg("c")
+            .arg(500)
+            .arg("v")
+            .cmd("PERSIST")
+            .arg("fill:1");
+        pipe.cmd("DEL")
+            .arg("fill:0")
+            .arg("nothing")
+            .cmd("RENAME")
+            .arg("b")
+            .arg("renamed")
+            .cmd("GETDEL")
+            .arg("fill:2");
         pipe.cmd("GETEX").arg("fill:4").arg("EX").arg(77).cmd("INCRBYFLOAT").arg("float").arg("0.1");
         pipe.cmd("SETRANGE").arg("range").arg(5).arg("x").cmd("SETBIT").arg("bits").arg(77).arg(1);
-        pipe.cmd("MOVE").arg("fill:6").arg(9).cmd("COPY").arg("fill:8").arg("copied").cmd("SWAPDB").arg(3).arg(4);
+        pipe.cmd("MOVE")
+            .arg("fill:6")
+            .arg(9)
+            .cmd("COPY")
+            .arg("fill:8")
+            .arg("copied")
+            .cmd("SWAPDB")
+            .arg(3)
+            .arg(4);
         pipe.exec(&mut conn).unwrap();
         for replica in &replicas {
             replica.same_as(&master);
@@ -68,7 +107,9 @@ fn the_stream_tells_effects_and_not_requests() {
     redis::cmd("GET").arg("k").exec(&mut conn).unwrap();
     redis::cmd("DEL").arg("nothing").exec(&mut conn).unwrap();
     redis::pipe().atomic().cmd("SET").arg("x").arg("1").cmd("INCR").arg("x").exec(&mut conn).unwrap();
-    replica.expect("*2\r\n$6\r\nSELECT\r\n$1\r\n9\r\n*1\r\n$5\r\nMULTI\r\n*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1\r\n1\r\n");
+    replica.expect(
+        "*2\r\n$6\r\nSELECT\r\n$1\r\n9\r\n*1\r\n$5\r\nMULTI\r\n*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1\r\n1\r\n",
+    );
     replica.expect("*2\r\n$4\r\nINCR\r\n$1\r\nx\r\n*1\r\n$4\r\nEXEC\r\n");
     redis::cmd("SET").arg("soon").arg("gone").arg("PX").arg(30).exec(&mut conn).unwrap();
     replica.expect("*5\r\n$3\r\nSET\r\n$4\r\nsoon\r\n$4\r\ngone\r\n$4\r\nPXAT\r\n$13\r\n");
@@ -97,7 +138,17 @@ fn a_key_ends_on_a_replica_when_its_master_says_so_and_is_hidden_before() {
 fn a_chain_of_any_depth_shares_offsets() {
     let master = Server::start(&[("repl-diskless-sync-delay", "0")]);
     let mut conn = master.client();
-    redis::pipe().cmd("SET").arg("zero").arg("0").cmd("SELECT").arg(5).cmd("SET").arg("five").arg("5").exec(&mut conn).unwrap();
+    redis::pipe()
+        .cmd("SET")
+        .arg("zero")
+        .arg("0")
+        .cmd("SELECT")
+        .arg(5)
+        .cmd("SET")
+        .arg("five")
+        .arg("5")
+        .exec(&mut conn)
+        .unwrap();
     let first = Server::replica_of(master.port(), &[("repl-diskless-sync-delay", "0")]);
     first.same_as(&master);
     // The stream stands in database 5 when the next one joins in the middle of it.
@@ -120,7 +171,8 @@ fn a_chain_of_any_depth_shares_offsets() {
 
 #[test]
 fn a_replica_changes_sides_at_run_time() {
-    let (one, two) = (Server::start(&[("repl-diskless-sync-delay", "0")]), Server::start(&[("repl-diskless-sync", "no")]));
+    let (one, two) =
+        (Server::start(&[("repl-diskless-sync-delay", "0")]), Server::start(&[("repl-diskless-sync", "no")]));
     one.fill(100, 10);
     two.query::<()>(&["SET", "two", "2"]);
     let replica = Server::start(&[]);
@@ -169,7 +221,8 @@ fn the_replicas_of_a_lost_master_go_on_with_the_one_that_is_promoted() {
 #[test]
 fn a_writable_replica_keeps_its_writes_to_itself() {
     let master = Server::start(&[("repl-diskless-sync-delay", "0")]);
-    let replica = Server::replica_of(master.port(), &[("replica-read-only", "no"), ("repl-diskless-sync-delay", "0")]);
+    let replica =
+        Server::replica_of(master.port(), &[("replica-read-only", "no"), ("repl-diskless-sync-delay", "0")]);
     replica.follows(&master);
     let sub = Server::replica_of(replica.port(), &[]);
     sub.follows(&master);
@@ -200,7 +253,10 @@ fn wait_counts_the_replicas_that_have_the_writes() {
     };
     assert_eq!(wait(2, 0).0, 2);
     let (count, took) = wait(2, 10_000);
-    assert!(count == 2 && took < Duration::from_millis(900), "acknowledgements are asked for, not waited for: {took:?}");
+    assert!(
+        count == 2 && took < Duration::from_millis(900),
+        "acknowledgements are asked for, not waited for: {took:?}"
+    );
     proxy.freeze();
     assert_eq!(wait(1, 0).0, 1);
     let (count, took) = wait(2, 200);
@@ -209,7 +265,9 @@ fn wait_counts_the_replicas_that_have_the_writes() {
     assert_eq!(wait(2, 0).0, 2);
     assert_eq!(wait(0, 0).0, 2);
     assert_eq!(master.error_of(&["WAIT", "1", "-1"]), "-ERR timeout is negative");
-    assert!(near.error_of(&["WAIT", "1", "1"]).starts_with("-ERR WAIT cannot be used with replica instances."));
+    assert!(
+        near.error_of(&["WAIT", "1", "1"]).starts_with("-ERR WAIT cannot be used with replica instances.")
+    );
 }
 
 #[test]
@@ -244,7 +302,10 @@ fn a_replica_without_its_master_serves_stale_data_only_if_it_may() {
     wait_until("the loss is noticed", PATIENCE, || !strict.is_linked());
     assert_eq!(strict.error_of(&["GET", "k"]), DOWN);
     assert_eq!(willing.query::<String>(&["GET", "k"]), "v");
-    assert_eq!(willing.error_of(&["SET", "k", "v"]), "-READONLY You can't write against a read only replica.");
+    assert_eq!(
+        willing.error_of(&["SET", "k", "v"]),
+        "-READONLY You can't write against a read only replica."
+    );
     strict.query::<()>(&["REPLICAOF", "NO", "ONE"]);
     assert_eq!(strict.query::<String>(&["GET", "k"]), "v");
     let mut raw = strict.raw();

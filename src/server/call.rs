@@ -21,6 +21,8 @@ impl Server {
         let command = self.table.command(row);
         self.prepare_turn(id);
         self.changes.clear();
+        self.changes.observed = !self.watching.is_empty() || self.parking.waits_for_keys();
+        self.audience.begin_call();
         let Some(client) = self.clients.get_mut(id) else { return };
         let mark = client.output.mark();
         if client.output.tail_capacity() == 0 {
@@ -44,6 +46,9 @@ impl Server {
         let stats = self.table.stats_mut(row);
         stats.calls += 1;
         stats.ns += ns;
+        if self.config.latency_tracking {
+            stats.latencies.get_or_insert_default().record(ns);
+        }
         self.settle(id, row, args, result, mark);
     }
 
@@ -62,14 +67,7 @@ impl Server {
         }
     }
 
-    fn settle(
-        &mut self,
-        id: ClientId,
-        row: RowId,
-        args: Args,
-        result: CmdResult,
-        mark: Mark,
-    ) {
+    fn settle(&mut self, id: ClientId, row: RowId, args: Args, result: CmdResult, mark: Mark) {
         let command = self.table.command(row);
         match result {
             Ok(Outcome::Done) => {
@@ -166,6 +164,10 @@ impl Server {
         let Some(client) = self.clients.get_mut(id) else { return };
         if client.session.is_master {
             return client.output.truncate(mark);
+        }
+        // The reply of a parked client is yet to come.
+        if client.parked.is_some() {
+            return;
         }
         match client.session.reply_mode {
             ReplyMode::On => {}

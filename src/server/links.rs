@@ -23,8 +23,8 @@ use crate::persistence::load::Origin;
 use crate::protocol::{Mark, encode_command};
 use crate::replication::history::{self, Decision, Wanted};
 use crate::replication::link::{
-    Body, BulkHeader, FullResync, Handshake, LAST_OFFSET, Link, PsyncAnswer, Step, Transfer, read_bulk_header,
-    read_psync_answer,
+    Body, BulkHeader, FullResync, Handshake, LAST_OFFSET, Link, PsyncAnswer, Step, Transfer,
+    read_bulk_header, read_psync_answer,
 };
 use crate::replication::replicas::{FileTransfer, Phase};
 
@@ -60,7 +60,9 @@ impl Server {
     pub fn attach_replica(&mut self, id: ClientId, wanted: Option<Wanted>) -> Result<(), CmdError> {
         let now = self.clock.unix_ms();
         let Some(client) = self.clients.get(id) else { return Ok(()) };
-        if client.role == Role::Replica && self.replication.replicas.get(id).is_some_and(|r| r.state().is_some()) {
+        if client.role == Role::Replica
+            && self.replication.replicas.get(id).is_some_and(|r| r.state().is_some())
+        {
             return Ok(());
         }
         if self.replication.is_stale() {
@@ -170,8 +172,12 @@ impl Server {
             return;
         }
         let now = self.clock.unix_ms();
-        let waiting: Vec<_> =
-            self.replication.replicas.iter().filter(|replica| matches!(replica.phase, Phase::Waiting)).collect();
+        let waiting: Vec<_> = self
+            .replication
+            .replicas
+            .iter()
+            .filter(|replica| matches!(replica.phase, Phase::Waiting))
+            .collect();
         let Some(longest) = waiting.iter().map(|replica| now - replica.asked_at_ms).max() else { return };
         let diskless = self.config.repl_diskless_sync && waiting.iter().all(|replica| replica.capa_eof);
         if diskless {
@@ -213,7 +219,9 @@ impl Server {
         }
         for id in self.replication.replicas.ids() {
             let Some(replica) = self.replication.replicas.get_mut(id) else { continue };
-            if !matches!(replica.phase, Phase::Waiting) || version_for_replica(replica.version, version) < version {
+            if !matches!(replica.phase, Phase::Waiting)
+                || version_for_replica(replica.version, version) < version
+            {
                 continue;
             }
             log::notice!("Waiting for end of BGSAVE for SYNC");
@@ -440,9 +448,14 @@ impl Server {
             for id in self.replication.replicas.ids() {
                 let Some(replica) = self.replication.replicas.get_mut(id) else { continue };
                 let Phase::Pipe { sent, .. } = &mut replica.phase else { continue };
-                let Some(client) = self.clients.get_mut(id).filter(|client| !client.close_now) else { continue };
+                let Some(client) = self.clients.get_mut(id).filter(|client| !client.close_now) else {
+                    continue;
+                };
                 receivers += 1;
-                while *sent < self.pipe_piece.bytes.len() && client.output.is_empty() && client.conn.is_writable() {
+                while *sent < self.pipe_piece.bytes.len()
+                    && client.output.is_empty()
+                    && client.conn.is_writable()
+                {
                     match client.conn.write(&[IoSlice::new(&self.pipe_piece.bytes[*sent..])]) {
                         Ok(n) => {
                             *sent += n;
@@ -479,7 +492,9 @@ impl Server {
                 Ok(0) => {
                     piece.clear();
                     self.pipe_piece.ended = true;
-                    log::notice!("Diskless rdb transfer, done reading from pipe, {receivers} replicas still up.");
+                    log::notice!(
+                        "Diskless rdb transfer, done reading from pipe, {receivers} replicas still up."
+                    );
                 }
                 Ok(n) => piece.truncate(n),
                 Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => {
@@ -568,7 +583,10 @@ impl Server {
         }
         client.output.truncate(mark);
         let command = client.last_command;
-        log::warning!("Replica generated a reply to command '{command}', disconnecting it: {}", self.describe(id));
+        log::warning!(
+            "Replica generated a reply to command '{command}', disconnecting it: {}",
+            self.describe(id)
+        );
         self.close_client_later(id);
     }
 
@@ -639,7 +657,10 @@ impl Server {
         let period = i64::from(self.config.repl_ping_replica_period) * 1000;
         let anybody = self.replication.replicas.attached().next().is_some();
         let held_back = self.parking.pauses(true, now);
-        if self.replication.master().is_none() && anybody && !held_back && now - self.replication.last_ping_ms >= period
+        if self.replication.master().is_none()
+            && anybody
+            && !held_back
+            && now - self.replication.last_ping_ms >= period
         {
             self.replication.last_ping_ms = now;
             self.journal.append_raw(b"*1\r\n$4\r\nPING\r\n");
@@ -653,7 +674,10 @@ impl Server {
                 Phase::Waiting => self.keep_alive(id),
                 Phase::File(transfer) if transfer.file.is_none() => self.keep_alive(id),
                 Phase::Online { .. } if silent && replica.synced => {
-                    log::warning!("Disconnecting timedout replica (streaming sync): {}", self.replica_name(id));
+                    log::warning!(
+                        "Disconnecting timedout replica (streaming sync): {}",
+                        self.replica_name(id)
+                    );
                     self.close_client_later(id);
                 }
                 Phase::Pipe { .. } | Phase::File(_) if silent => {
@@ -689,7 +713,10 @@ impl Server {
         if now - since > ttl {
             self.replication.history.renew();
             self.journal.deactivate();
-            log::notice!("Replication backlog freed after {} seconds without connected replicas.", ttl / 1000);
+            log::notice!(
+                "Replication backlog freed after {} seconds without connected replicas.",
+                ttl / 1000
+            );
         }
     }
 }
@@ -870,14 +897,18 @@ impl Server {
             match handshake.conn.write(&[IoSlice::new(&handshake.output)]) {
                 Ok(n) => drop(handshake.output.drain(..n)),
                 Err(why) => {
-                    log::warning!("Sending command to master in replication handshake: {}", crate::env::process::strerror(&why));
+                    log::warning!(
+                        "Sending command to master in replication handshake: {}",
+                        crate::env::process::strerror(&why)
+                    );
                     self.retry_link();
                     return false;
                 }
             }
         }
         let mut buf = [0; 4096];
-        let got = if handshake.conn.is_readable() { handshake.conn.read(&mut buf) } else { Ok(Got::WouldBlock) };
+        let got =
+            if handshake.conn.is_readable() { handshake.conn.read(&mut buf) } else { Ok(Got::WouldBlock) };
         match got {
             Ok(Got::Bytes(n)) => {
                 handshake.input.extend_from_slice(&buf[..n]);
@@ -997,7 +1028,9 @@ impl Server {
                     self.disconnect_replicas();
                 }
                 self.journal.activate();
-                let Link::Handshake(handshake) = std::mem::take(&mut self.replication.link) else { return false };
+                let Link::Handshake(handshake) = std::mem::take(&mut self.replication.link) else {
+                    return false;
+                };
                 self.go_online(handshake.conn, handshake.input);
                 log::notice!("MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization.");
                 false
@@ -1059,7 +1092,8 @@ impl Server {
             Body::Header(bytes) => std::mem::take(bytes),
             _ => Vec::new(),
         };
-        let got = if transfer.conn.is_readable() { transfer.conn.read(&mut buf) } else { Ok(Got::WouldBlock) };
+        let got =
+            if transfer.conn.is_readable() { transfer.conn.read(&mut buf) } else { Ok(Got::WouldBlock) };
         let mut waits = false;
         match got {
             Ok(Got::Bytes(n)) => {
@@ -1076,7 +1110,10 @@ impl Server {
             }
             Err(why) => {
                 self.net.read_buffer = buf;
-                log::warning!("I/O error trying to sync with MASTER: {}", crate::env::process::strerror(&why));
+                log::warning!(
+                    "I/O error trying to sync with MASTER: {}",
+                    crate::env::process::strerror(&why)
+                );
                 self.retry_link();
                 return false;
             }
@@ -1119,11 +1156,16 @@ impl Server {
                     transfer.body = Body::Length(length);
                 }
                 BulkHeader::Mark(mark) => {
-                    log::notice!("MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk");
+                    log::notice!(
+                        "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
+                    );
                     transfer.body = Body::Mark { mark, tail: Vec::new() };
                 }
                 BulkHeader::Refused => {
-                    log::warning!("MASTER aborted replication with an error: {}", String::from_utf8_lossy(&line[1..]));
+                    log::warning!(
+                        "MASTER aborted replication with an error: {}",
+                        String::from_utf8_lossy(&line[1..])
+                    );
                     return None;
                 }
                 BulkHeader::Garbage => {
@@ -1148,7 +1190,9 @@ impl Server {
             // The kernel is told to begin writing what has come, so that the last fsync finds little to do.
             let (from, len) = (transfer.synced as i64, (transfer.received - transfer.synced) as i64);
             // SAFETY: a plain system call on a descriptor that we own; it only hints.
-            unsafe { libc::sync_file_range(transfer.file.as_raw_fd(), from, len, libc::SYNC_FILE_RANGE_WRITE) };
+            unsafe {
+                libc::sync_file_range(transfer.file.as_raw_fd(), from, len, libc::SYNC_FILE_RANGE_WRITE)
+            };
             transfer.synced = transfer.received;
         }
         if complete {
@@ -1172,7 +1216,9 @@ impl Server {
         }
         // A child of ours would rename an older dump over it.
         if self.snapshots.running().is_some() {
-            log::notice!("Replica is about to load the RDB file received from the master, but there is a pending RDB child running. Killing it to avoid any inconsistency.");
+            log::notice!(
+                "Replica is about to load the RDB file received from the master, but there is a pending RDB child running. Killing it to avoid any inconsistency."
+            );
             self.await_stopped_child();
         }
         log::notice!("MASTER <-> REPLICA sync: Flushing old data");
@@ -1223,7 +1269,9 @@ impl Server {
         let Link::Loading { conn, resync, path } = std::mem::take(&mut self.replication.link) else { return };
         // Now that it has proved whole it may replace our own dump.
         if self.config.rdb_del_sync_files && self.config.save.points().is_empty() {
-            log::notice!("Removing the RDB file obtained from the master, this replica has persistence disabled");
+            log::notice!(
+                "Removing the RDB file obtained from the master, this replica has persistence disabled"
+            );
             let _ = std::fs::remove_file(&path);
             let _ = std::fs::remove_file(self.dbfilename());
         } else if let Err(why) = std::fs::rename(&path, self.dbfilename()) {
@@ -1378,7 +1426,9 @@ impl Server {
         let now = self.clock.unix_ms();
         for _ in 0..LOCAL_ENDS {
             let due = self.replication.local_ends.first().is_some_and(|(at, ..)| *at < now);
-            let Some((_, db, key)) = due.then(|| self.replication.local_ends.pop_first()).flatten() else { return };
+            let Some((_, db, key)) = due.then(|| self.replication.local_ends.pop_first()).flatten() else {
+                return;
+            };
             // It may have been given another time since, or be gone.
             let at = self.keyspace.db(db).get(&key).and_then(|entry| entry.expiry());
             match at {

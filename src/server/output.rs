@@ -14,11 +14,8 @@ const TURN_BYTES: usize = 1 << 20;
 impl Server {
     /// Notes that a client has output to be written at the end of the turn.
     pub fn queue_flush(&mut self, id: ClientId) {
-        if let Some(client) = self.clients.get_mut(id)
-            && !client.flush_queued
-        {
-            client.flush_queued = true;
-            self.net.to_flush.push(id);
+        if let Some(client) = self.clients.get_mut(id) {
+            self.net.queue_flush(client, id);
         }
     }
 
@@ -98,10 +95,7 @@ impl Server {
             client.over_soft_limit_ms = since;
         }
         if over_hard || soft_expired {
-            log::warning!(
-                "Client {} closed for overcoming of output buffer limits.",
-                self.describe(id)
-            );
+            log::warning!("Client {} closed for overcoming of output buffer limits.", self.describe(id));
             self.stats.client_output_limit_disconnections += 1;
             self.close_client_later(id);
         }
@@ -140,7 +134,7 @@ impl Server {
     }
 
     /// Closes a client now. Not to be called while its command runs.
-    pub(super) fn close_client(&mut self, id: ClientId) {
+    pub fn close_client(&mut self, id: ClientId) {
         if self.clients.get(id).is_none() {
             return;
         }

@@ -66,7 +66,8 @@ impl Server {
 
     /// Children that the server has forked for snapshots.
     pub fn snapshots(&self) -> usize {
-        self.logged("Background saving started by pid") + self.logged("Background RDB transfer started by pid")
+        self.logged("Background saving started by pid")
+            + self.logged("Background RDB transfer started by pid")
     }
 
     /// Replicas that were let go on where they were.
@@ -88,7 +89,8 @@ impl Server {
                 for key in &keys {
                     pipe.cmd("TYPE").arg(key).cmd("PEXPIRETIME").arg(key);
                 }
-                let about: Vec<(String, i64)> = if keys.is_empty() { vec![] } else { pipe.query(&mut conn).unwrap() };
+                let about: Vec<(String, i64)> =
+                    if keys.is_empty() { vec![] } else { pipe.query(&mut conn).unwrap() };
                 let mut pipe = redis::pipe();
                 for (key, (kind, _)) in keys.iter().zip(&about) {
                     match kind.as_str() {
@@ -102,7 +104,8 @@ impl Server {
                         _ => pipe.cmd("GET").arg(key),
                     };
                 }
-                let values: Vec<redis::Value> = if keys.is_empty() { vec![] } else { pipe.query(&mut conn).unwrap() };
+                let values: Vec<redis::Value> =
+                    if keys.is_empty() { vec![] } else { pipe.query(&mut conn).unwrap() };
                 for ((key, (kind, end)), value) in keys.into_iter().zip(about).zip(values) {
                     let mut flat = Vec::new();
                     flatten(value, &mut flat);
@@ -132,7 +135,8 @@ impl Server {
     pub fn same_as(&self, master: &Server) {
         self.follows(master);
         let (theirs, ours) = (master.dataset(), self.dataset());
-        let missing: Vec<_> = theirs.iter().filter(|(key, value)| ours.get(*key) != Some(value)).take(5).collect();
+        let missing: Vec<_> =
+            theirs.iter().filter(|(key, value)| ours.get(*key) != Some(value)).take(5).collect();
         let extra: Vec<_> = ours.iter().filter(|(key, _)| !theirs.contains_key(*key)).take(5).collect();
         assert!(
             missing.is_empty() && extra.is_empty(),
