@@ -21,7 +21,7 @@ impl Server {
         let command = self.table.command(row);
         self.prepare_turn(id);
         self.changes.clear();
-        self.changes.observed = !self.watching.is_empty() || self.parking.waits_for_keys();
+        self.changes.observed = self.somebody_observes();
         self.audience.begin_call();
         let Some(client) = self.clients.get_mut(id) else { return };
         let mark = client.output.mark();
@@ -50,6 +50,11 @@ impl Server {
             stats.latencies.get_or_insert_default().record(ns);
         }
         self.settle(id, row, args, result, mark);
+    }
+
+    /// Whether anybody wants to know which keys change.
+    pub(super) fn somebody_observes(&self) -> bool {
+        !self.watching.is_empty() || self.parking.waits_for_keys() || self.keeps_local_ends()
     }
 
     /// The circumstances in which a client's command looks keys up.

@@ -1405,10 +1405,14 @@ impl Server {
         }
     }
 
+    /// Whether we are a replica that clients may write to.
+    pub(super) fn keeps_local_ends(&self) -> bool {
+        self.replication.master().is_some() && !self.config.replica_read_only
+    }
+
     /// A writable replica remembers which keys its own clients gave an end: it has to see to that itself.
     pub(super) fn note_local_ends(&mut self, id: ClientId) {
-        let writable = self.replication.master().is_some() && !self.config.replica_read_only;
-        if !writable || self.clients.get(id).is_none_or(|client| client.session.is_master) {
+        if !self.keeps_local_ends() || self.clients.get(id).is_none_or(|client| client.session.is_master) {
             return;
         }
         for (db, key) in self.changes.touched() {
