@@ -25,8 +25,8 @@
 //! env/           clock, random, allocator, processes: whatever asks the operating system
 //! ```
 
-pub mod commands;
 pub mod client;
+pub mod commands;
 pub mod config;
 pub mod env;
 pub mod exec;

@@ -103,9 +103,16 @@ fn serve(config: Config, executable: PathBuf, defaults: bool) -> i32 {
     crash::install(report);
     crash::catch_signals(config.crash_log_enabled);
     log::notice!("oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo");
-    log::notice!("Redis version={}, bits=64, commit=00000000, modified=0, pid={}, just started", redis_rs::config::REDIS_VERSION, process::pid());
+    log::notice!(
+        "Redis version={}, bits=64, commit=00000000, modified=0, pid={}, just started",
+        redis_rs::config::REDIS_VERSION,
+        process::pid()
+    );
     if defaults {
-        log::warning!("Warning: no config file specified, using the default config. In order to specify a config file use {} /path/to/redis.conf", executable.display());
+        log::warning!(
+            "Warning: no config file specified, using the default config. In order to specify a config file use {} /path/to/redis.conf",
+            executable.display()
+        );
     } else {
         log::notice!("Configuration loaded");
     }

@@ -43,6 +43,8 @@ const ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_su
 const FIELDS: [&str; 9] =
     ["name", "arity", "flags", "first key", "last key", "step", "categories", "tips", "keys"];
 
+const KEYS: usize = 8;
+
 type Rows = BTreeMap<String, BTreeMap<&'static str, BTreeSet<String>>>;
 
 /// Every command and subcommand of a server, with the words of each field.
@@ -56,10 +58,17 @@ fn collect(commands: &Value, rows: &mut Rows) {
     for command in array(commands) {
         let fields = array(command);
         assert_eq!(fields.len(), FIELDS.len() + 1);
-        let words = FIELDS.iter().copied().zip(fields.iter().map(words));
-        rows.insert(word(&fields[0]), words.collect());
+        let mut row: BTreeMap<_, _> = FIELDS.iter().copied().zip(fields.iter().map(words)).collect();
+        row.insert("keys", array(&fields[KEYS]).iter().map(key_spec).collect());
+        rows.insert(word(&fields[0]), row);
         collect(&fields[FIELDS.len()], rows);
     }
+}
+
+/// A key spec without its notes, which are in our own words.
+fn key_spec(spec: &Value) -> String {
+    let fields = array(spec).chunks(2).filter(|pair| word(&pair[0]) != "notes");
+    fields.flatten().map(word).collect::<Vec<_>>().join(" ")
 }
 
 fn array(value: &Value) -> &[Value] {
@@ -134,6 +143,12 @@ fn commands_are_found_listed_and_counted_by_their_rows() {
         ("COMMAND GETKEYS RENAME a b", "*2\r\n$1\r\na\r\n$1\r\nb\r\n"),
         ("COMMAND GETKEYS OBJECT ENCODING k", "*1\r\n$1\r\nk\r\n"),
         ("COMMAND GETKEYSANDFLAGS DEL k", "*1\r\n*2\r\n$1\r\nk\r\n*2\r\n+RM\r\n+delete\r\n"),
+        (
+            "COMMAND GETKEYSANDFLAGS SET k v EX 1 get",
+            "*1\r\n*2\r\n$1\r\nk\r\n*3\r\n+RW\r\n+access\r\n+update\r\n",
+        ),
+        ("COMMAND GETKEYSANDFLAGS SET k v", "*1\r\n*2\r\n$1\r\nk\r\n*2\r\n+OW\r\n+update\r\n"),
+        ("COMMAND GETKEYSANDFLAGS BITFIELD k get u8 0", "*1\r\n*2\r\n$1\r\nk\r\n*2\r\n+RO\r\n+access\r\n"),
         ("COMMAND GETKEYS NOTHING", "-ERR Invalid command specified\r\n"),
         ("COMMAND GETKEYS DBSIZE", "-ERR The command has no key arguments\r\n"),
         ("COMMAND GETKEYS RENAME a", "-ERR Invalid number of arguments specified for command\r\n"),
@@ -141,7 +156,7 @@ fn commands_are_found_listed_and_counted_by_their_rows() {
         ("COMMAND LIST FILTERBY PATTERN", "-ERR syntax error\r\n"),
         ("COMMAND NOTHING", "-ERR unknown subcommand 'NOTHING'. Try COMMAND HELP.\r\n"),
     ] {
-        raw.send(&format!("{command}\r\n"));
+        raw.send(format!("{command}\r\n"));
         raw.expect(reply);
     }
 }

@@ -2,11 +2,11 @@
 
 use super::bitmap::bit_offset;
 use crate::exec::{
-    ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, block, data, flags, key,
-    key_flags, one_of, token,
+    ArgKind, Args, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, block, data, flags,
+    key, key_flags, one_of, token,
 };
 use crate::keyspace::Class;
-use crate::protocol::parse_int;
+use crate::protocol::number::parse_int;
 use crate::server::Server;
 use crate::types::NewValue;
 
@@ -23,6 +23,7 @@ pub const COMMANDS: &[Command<Server>] = &[
                 1,
             )
         }])
+        .get_keys(bitfield_keys)
         .doc(
             Group::Bitmap,
             "3.2.0",
@@ -114,6 +115,22 @@ struct Operation {
     action: Action,
     field: Field,
     overflow: Overflow,
+}
+
+/// The key of BITFIELD, which is only read where every operation is a GET; what makes no sense might write.
+fn bitfield_keys(args: Args) -> Result<Vec<(usize, u16)>, CmdError> {
+    let mut words = args.cursor(2);
+    let reads = loop {
+        if words.option("GET", 2) {
+            words.by_ref().take(2).for_each(drop);
+        } else if words.option("OVERFLOW", 1) {
+            words.next();
+        } else {
+            break words.is_done();
+        }
+    };
+    let how = if reads { key_flags::RO } else { key_flags::RW | key_flags::UPDATE };
+    Ok(vec![(1, how | key_flags::ACCESS)])
 }
 
 /// BITFIELD key [GET type offset | [OVERFLOW WRAP | SAT | FAIL] SET type offset value | INCRBY type offset increment]

@@ -8,7 +8,7 @@ use crate::exec::{
     key, key_flags, one_of, token,
 };
 use crate::keyspace::Class;
-use crate::protocol::parse_int;
+use crate::protocol::number::parse_int;
 use crate::server::Server;
 use crate::types::{NewValue, Thresholds};
 

@@ -77,7 +77,7 @@ pub const COMMANDS: &[Command<Server>] = &[
 
 /// A word that is to number a database, where Redis reads a C `int`; `named` is the error for what is none.
 fn number(word: &[u8], named: Option<CmdError>) -> Result<i64, CmdError> {
-    match (crate::protocol::parse_int(word), named) {
+    match (crate::protocol::number::parse_int(word), named) {
         (Some(n), _) if i32::try_from(n).is_ok() => Ok(n),
         (_, Some(error)) => Err(error),
         (None, None) => Err(CmdError::NOT_INTEGER),

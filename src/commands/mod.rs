@@ -4,11 +4,13 @@ pub mod bitfield;
 pub mod bitmap;
 mod client;
 mod command;
+mod config;
 mod connection;
 mod databases;
 mod dump;
 pub mod expire;
 mod help;
+mod info;
 pub mod keys;
 mod monitor;
 pub mod object;
@@ -24,21 +26,23 @@ use crate::server::Server;
 
 /// The rows of all families, as `main` hands them to the server.
 pub const FAMILIES: &[&[Command<Server>]] = &[
-    string::COMMANDS,
-    bitmap::COMMANDS,
     bitfield::COMMANDS,
-    keys::COMMANDS,
-    expire::COMMANDS,
-    scan::COMMANDS,
-    object::COMMANDS,
-    dump::COMMANDS,
-    databases::COMMANDS,
-    connection::COMMANDS,
+    bitmap::COMMANDS,
     client::COMMANDS,
-    pubsub::COMMANDS,
-    monitor::COMMANDS,
     command::COMMANDS,
+    config::COMMANDS,
+    connection::COMMANDS,
+    databases::COMMANDS,
+    dump::COMMANDS,
+    expire::COMMANDS,
+    info::COMMANDS,
+    keys::COMMANDS,
+    monitor::COMMANDS,
+    object::COMMANDS,
+    pubsub::COMMANDS,
     replication::COMMANDS,
     saving::COMMANDS,
+    scan::COMMANDS,
+    string::COMMANDS,
     transactions::COMMANDS,
 ];

@@ -4,8 +4,8 @@ use crate::client::ClientId;
 use crate::config::MasterAddress;
 use crate::exec::flags::*;
 use crate::exec::{
-    Arg, ArgKind, Args, Block, BlockOn, CmdError, CmdResult, Command, Done, Group, Outcome, acl, arg, block, one_of,
-    server, token,
+    Arg, ArgKind, Args, Block, BlockOn, CmdError, CmdResult, Command, Done, Group, Outcome, acl, arg, block,
+    one_of, server, token,
 };
 use crate::observe::log;
 use crate::replication::history::Wanted;
@@ -22,12 +22,13 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
         .doc(Group::Server, "1.0.0", "O(1)", "Makes the server a replica of another, or a master.")
         .deprecated("5.0.0", "`REPLICAOF`")
         .args(REPLICAOF_ARGS),
-    server("role", role, 1)
-        .flags(NOSCRIPT | LOADING | STALE | FAST)
-        .acl(acl::ADMIN | acl::DANGEROUS)
-        .doc(Group::Server, "2.8.12", "O(1)", "Tells what the server is in replication, and how it stands."),
+    server("role", role, 1).flags(NOSCRIPT | LOADING | STALE | FAST).acl(acl::ADMIN | acl::DANGEROUS).doc(
+        Group::Server,
+        "2.8.12",
+        "O(1)",
+        "Tells what the server is in replication, and how it stands.",
+    ),
     server("wait", wait, 3)
-        .flags(BLOCKING)
         .acl(acl::CONNECTION)
         .doc(
             Group::Generic,
@@ -37,16 +38,27 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
         )
         .tips(&["request_policy:all_shards", "response_policy:agg_min"])
         .args(&[arg("numreplicas", ArgKind::Integer), arg("timeout", ArgKind::Integer)]),
-    server("sync", sync, 1)
-        .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI)
-        .doc(Group::Server, "1.0.0", "", "Asks for a dump and the stream of writes; spoken by old replicas."),
+    server("sync", sync, 1).flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI).doc(
+        Group::Server,
+        "1.0.0",
+        "",
+        "Asks for a dump and the stream of writes; spoken by old replicas.",
+    ),
     server("psync", psync, -3)
         .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI)
-        .doc(Group::Server, "2.8.0", "", "Asks for the stream of writes from some place on; spoken by replicas.")
+        .doc(
+            Group::Server,
+            "2.8.0",
+            "",
+            "Asks for the stream of writes from some place on; spoken by replicas.",
+        )
         .args(&[arg("replicationid", ArgKind::String), arg("offset", ArgKind::Integer)]),
-    server("replconf", replconf, -1)
-        .flags(ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY)
-        .doc(Group::Server, "3.0.0", "O(1)", "What masters and replicas tell each other about themselves."),
+    server("replconf", replconf, -1).flags(ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY).doc(
+        Group::Server,
+        "3.0.0",
+        "O(1)",
+        "What masters and replicas tell each other about themselves.",
+    ),
 ];
 
 const REPLICAOF_ARGS: &[Arg] = &[one_of(
@@ -74,9 +86,14 @@ fn replicaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let port = args.int(2).ok().and_then(|port| u16::try_from(port).ok());
     let port = port.ok_or(CmdError::text("ERR Invalid master port"))?;
     let host = String::from_utf8_lossy(args.get(1)).into_owned();
-    if server.replication.master().is_some_and(|master| master.port == port && master.host.eq_ignore_ascii_case(&host))
+    if server
+        .replication
+        .master()
+        .is_some_and(|master| master.port == port && master.host.eq_ignore_ascii_case(&host))
     {
-        log::notice!("REPLICAOF would result into synchronization with the master we are already connected with. No operation performed.");
+        log::notice!(
+            "REPLICAOF would result into synchronization with the master we are already connected with. No operation performed."
+        );
         server.reply(id).simple("OK Already connected to specified master");
         return Ok(Done);
     }
@@ -93,7 +110,8 @@ fn role(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
             reply.array(3);
             reply.bulk(b"master");
             reply.int(server.journal.offset());
-            let online: Vec<_> = server.replication.replicas.iter().filter(|replica| replica.is_online()).collect();
+            let online: Vec<_> =
+                server.replication.replicas.iter().filter(|replica| replica.is_online()).collect();
             reply.array(online.len());
             for replica in online {
                 reply.array(3);
@@ -179,7 +197,10 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
             }
             b"ip-address" => {
                 if value.len() >= 46 {
-                    let text = format!("ERR REPLCONF ip-address provided by replica instance is too long: {} bytes", value.len());
+                    let text = format!(
+                        "ERR REPLCONF ip-address provided by replica instance is too long: {} bytes",
+                        value.len()
+                    );
                     return Err(CmdError::new(text));
                 }
                 server.replica_mut(id).announced_ip = Some(String::from_utf8_lossy(value).into_owned());

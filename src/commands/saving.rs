@@ -2,9 +2,8 @@
 
 use crate::client::ClientId;
 use crate::exec::flags::*;
-use crate::exec::{
-    Arg, Args, CmdError, CmdResult, Command, Done, Group, acl, one_of, server, token,
-};
+use crate::exec::{Arg, Args, CmdError, CmdResult, Command, Done, Group, acl, one_of, server, token};
+use crate::observe::log::Logged;
 use crate::server::{Purpose, Server, ShutdownFlags};
 
 pub(super) const COMMANDS: &[Command<Server>] = &[
@@ -48,7 +47,7 @@ fn save(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     if server.snapshots.running().is_some() {
         return Err(CmdError::text("ERR Background save already in progress"));
     }
-    server.save().map_err(|()| CmdError::text("ERR"))?;
+    server.save().map_err(|Logged| CmdError::text("ERR"))?;
     server.reply(id).ok();
     Ok(Done)
 }

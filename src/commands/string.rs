@@ -32,6 +32,7 @@ pub const COMMANDS: &[Command<Server>] = &[
                 1,
             )
         }])
+        .get_keys(set_keys)
         .doc(
             Group::String,
             "1.0.0",
@@ -341,7 +342,7 @@ impl<'a> Expire<'a> {
 
     /// The unix time in milliseconds that it means.
     fn deadline_ms(self, now_ms: i64, command: &str) -> Result<i64, CmdError> {
-        let amount = crate::protocol::parse_int(self.amount).ok_or(CmdError::NOT_INTEGER)?;
+        let amount = crate::protocol::number::parse_int(self.amount).ok_or(CmdError::NOT_INTEGER)?;
         let invalid = || CmdError::invalid_expire(command.as_bytes());
         let factor = if matches!(self.unit, Unit::Ex | Unit::ExAt) { 1000 } else { 1 };
         let base = if self.unit.is_absolute() { 0 } else { now_ms };
@@ -538,6 +539,13 @@ impl<'a> LcsTable<'a> {
 }
 
 // ---- setting
+
+/// The key of SET, which is read only where the old value is asked for.
+fn set_keys(args: Args) -> Result<Vec<(usize, u16)>, CmdError> {
+    let reads = args.from(3).any(|word| word.eq_ignore_ascii_case(b"GET"));
+    let how = if reads { key_flags::RW | key_flags::ACCESS } else { key_flags::OW };
+    Ok(vec![(1, how | key_flags::UPDATE)])
+}
 
 /// SET key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL]
 fn set(ctx: &mut Ctx) -> CmdResult {

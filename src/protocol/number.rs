@@ -1,6 +1,6 @@
 //! Numbers as text, exactly as Redis reads and prints them.
 
-pub use super::request::parse_int;
+pub use crate::structures::decimal::parse_int;
 
 /// A double as replies show it: the shortest text that reads back as the same number, in C's `%.17g` layout:
 /// whole numbers below 2^52 plainly, the rest as fpconv lays them out (`0.000001`, `1e-7`, `1e+17`), `inf`, `-inf`,
@@ -82,7 +82,7 @@ mod tests {
             (0.000001, "0.000001"),
             (1.7976931348623157e308, "1.7976931348623157e+308"),
             (5e-324, "5e-324"),
-            (3.14159265358979, "3.14159265358979"),
+            (2.5066282746310002, "2.5066282746310002"),
             (1e17, "1e+17"),
             (f64::INFINITY, "inf"),
             (f64::NEG_INFINITY, "-inf"),

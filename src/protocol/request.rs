@@ -14,6 +14,8 @@
 
 use std::fmt;
 
+use crate::structures::decimal::parse_int;
+
 /// Longest header line, and longest inline request, in bytes.
 const MAX_LINE: usize = 64 * 1024;
 /// What a client that has not authenticated yet may send: arguments a request, bytes an argument.
@@ -262,33 +264,6 @@ pub fn encode_command<'a>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item 
     }
 }
 
-/// A decimal integer in its one canonical form (no plus sign, no leading zeros, no spaces), as Redis accepts them
-/// in headers and arguments.
-pub fn parse_int(text: &[u8]) -> Option<i64> {
-    let (negative, digits) = match text {
-        [b'-', rest @ ..] => (true, rest),
-        _ => (false, text),
-    };
-    match digits {
-        [b'0'] if !negative => return Some(0),
-        [b'1'..=b'9', ..] if digits.len() <= 19 => {}
-        _ => return None,
-    }
-    let mut value: u64 = 0;
-    for &digit in digits {
-        if !digit.is_ascii_digit() {
-            return None;
-        }
-        // 19 digits never overflow 64 bits.
-        value = value * 10 + u64::from(digit - b'0');
-    }
-    if negative {
-        (value <= 1 << 63).then(|| (value as i64).wrapping_neg())
-    } else {
-        i64::try_from(value).ok()
-    }
-}
-
 /// Splits a line into words as a shell would: blanks separate, `"…"` knows escapes (`\n \r \t \b \a \xHH`), `'…'`
 /// only `\'`. `None` if a quote is not closed, or closed with a word glued behind it.
 pub fn split_line(line: &[u8]) -> Option<Vec<Vec<u8>>> {
@@ -405,20 +380,6 @@ mod tests {
         #[test]
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = Parser::default().parse(&bytes, &LIMITS);
-        }
-
-        #[test]
-        fn integers_parse_as_rust_parses_the_canonical_ones(n in any::<i64>()) {
-            prop_assert_eq!(parse_int(n.to_string().as_bytes()), Some(n));
-        }
-    }
-
-    #[test]
-    fn integers_in_other_forms_are_refused() {
-        for text in
-            ["", "-", "+1", "01", "-0", " 1", "1 ", "9223372036854775808", "-9223372036854775809", "1e3"]
-        {
-            assert_eq!(parse_int(text.as_bytes()), None, "{text:?}");
         }
     }
 

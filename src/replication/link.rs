@@ -32,16 +32,25 @@ pub enum Link {
     #[default]
     Idle,
     /// The next attempt is made at this time.
-    Waiting { retry_at_ms: u64 },
+    Waiting {
+        retry_at_ms: u64,
+    },
     /// A connection attempt is under way.
-    Connecting { conn: Conn },
+    Connecting {
+        conn: Conn,
+    },
     Handshake(Box<Handshake>),
     /// The dump arrives.
     Transfer(Box<Transfer>),
     /// The dump is being loaded; the connection waits.
-    Loading { conn: Conn, resync: FullResync },
+    Loading {
+        conn: Conn,
+        resync: FullResync,
+    },
     /// The stream is followed, by this client.
-    Online { client: ClientId },
+    Online {
+        client: ClientId,
+    },
 }
 
 /// A handshake under way.
@@ -136,7 +145,9 @@ pub fn read_psync_answer(line: &[u8]) -> PsyncAnswer {
                 _ => PsyncAnswer::Retry,
             }
         }
-        Some("+CONTINUE") => PsyncAnswer::Continue(words.next().filter(|id| id.len() == 40).map(str::to_owned)),
+        Some("+CONTINUE") => {
+            PsyncAnswer::Continue(words.next().filter(|id| id.len() == 40).map(str::to_owned))
+        }
         Some("-NOMASTERLINK" | "-LOADING") => PsyncAnswer::Retry,
         _ => PsyncAnswer::Unsupported,
     }
@@ -153,7 +164,8 @@ pub fn read_bulk_header(line: &[u8]) -> BulkHeader {
             None => BulkHeader::Garbage,
         };
     }
-    let length = line.strip_prefix(b"$").and_then(|digits| std::str::from_utf8(digits).ok()?.trim().parse().ok());
+    let length =
+        line.strip_prefix(b"$").and_then(|digits| std::str::from_utf8(digits).ok()?.trim().parse().ok());
     length.map_or(BulkHeader::Garbage, BulkHeader::Length)
 }
 

@@ -7,6 +7,7 @@ use super::links::PipePiece;
 use super::{Audience, Lifecycle, Net, Parking, Server, ShutdownState, Snapshots, Stats, Table, Watching};
 use crate::client::Clients;
 use crate::config::{self, Config, OomScoreAdj, Supervised};
+use crate::env::alloc;
 use crate::env::clock::Clock;
 use crate::env::process::{self, OomScore};
 use crate::env::random::Rng;
@@ -17,7 +18,7 @@ use crate::journal::Journal;
 use crate::keyspace::access::Stamp;
 use crate::keyspace::{Changes, Expired, Keyspace, Turn};
 use crate::net::Source;
-use crate::observe::log;
+use crate::observe::log::{self, Logged};
 use crate::replication::Replication;
 use crate::replication::link::Link;
 use crate::types::Thresholds;
@@ -61,14 +62,14 @@ pub fn boot(
         table.rename(rename).map_err(|why| BootError(rename.fatal(why).to_string()))?;
     }
     process::check_memory_settings(config.disable_thp, &mut log::tell);
-    let max_clients = process::adjust_open_files_limit(config.maxclients, &mut log::tell).map_err(BootError)?;
+    let max_clients =
+        process::adjust_open_files_limit(config.maxclients, &mut log::tell).map_err(BootError)?;
     config.maxclients = max_clients;
     process::check_tcp_backlog(config.tcp_backlog, &mut log::tell);
     let clock = Clock::system();
     let mut net = Net::new().map_err(|why| failed("Failed creating the event loop", why))?;
-    net.listen(&config).map_err(|()| {
-        BootError(format!("Failed listening on port {} (tcp), aborting.", config.port))
-    })?;
+    net.listen(&config)
+        .map_err(|Logged| BootError(format!("Failed listening on port {} (tcp), aborting.", config.port)))?;
     if net.listeners.is_empty() {
         return Err(BootError("Configured to not listen anywhere, exiting.".into()));
     }
@@ -108,6 +109,7 @@ pub fn boot(
             started_unix_secs: clock.unix_secs(),
             started_mono_ms: clock.monotonic_ms(),
             pid: process::pid(),
+            startup_memory: 0,
             executable,
             pidfile: None,
             supervisor,
@@ -129,6 +131,8 @@ pub fn boot(
     server.apply_thresholds();
     server.refresh_stamp(false);
     server.apply_oom_score();
+    alloc::set_background_thread(server.config.jemalloc_bg_thread);
+    server.life.startup_memory = alloc::allocated();
     server.begin()?;
     Ok(server)
 }
@@ -208,7 +212,8 @@ impl Server {
 
     fn expand_title(&self, title: &str) -> Option<String> {
         let template = String::from_utf8_lossy(&self.config.proc_title_template).into_owned();
-        let host = self.config.bind.addresses().next().map_or("*".to_owned(), |address| address.host.to_owned());
+        let host =
+            self.config.bind.addresses().next().map_or("*".to_owned(), |address| address.host.to_owned());
         process::expand_title(&template, |name| {
             Some(match name {
                 "title" => title.to_owned(),
@@ -218,9 +223,12 @@ impl Server {
                 "port" => self.config.port.to_string(),
                 "tls-port" => self.config.tls_port.to_string(),
                 "unixsocket" => String::from_utf8_lossy(&self.config.unixsocket).into_owned(),
-                "config-file" => {
-                    self.config.config_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default()
-                }
+                "config-file" => self
+                    .config
+                    .config_file
+                    .as_ref()
+                    .map(|path| path.display().to_string())
+                    .unwrap_or_default(),
                 _ => return None,
             })
         })

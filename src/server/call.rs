@@ -46,6 +46,9 @@ impl Server {
         let stats = self.table.stats_mut(row);
         stats.calls += 1;
         stats.ns += ns;
+        if self.config.latency_tracking {
+            stats.latencies.get_or_insert_default().record(ns);
+        }
         self.settle(id, row, args, result, mark);
     }
 
@@ -64,14 +67,7 @@ impl Server {
         }
     }
 
-    fn settle(
-        &mut self,
-        id: ClientId,
-        row: RowId,
-        args: Args,
-        result: CmdResult,
-        mark: Mark,
-    ) {
+    fn settle(&mut self, id: ClientId, row: RowId, args: Args, result: CmdResult, mark: Mark) {
         let command = self.table.command(row);
         match result {
             Ok(Outcome::Done) => {

@@ -2,13 +2,21 @@
 
 use super::{RowId, Server};
 use crate::client::{Auth, ClientId, Queued, Role};
-use crate::exec::{Args, Block, BlockOn, CmdError, Command, Handler, flags};
+use crate::exec::{Args, Block, BlockOn, CmdError, Command, flags};
 
 /// Commands that are run, not queued, between MULTI and EXEC.
 const NOT_QUEUED: [&str; 6] = ["exec", "discard", "multi", "watch", "quit", "reset"];
 /// What a client that subscribed by RESP2 may still say.
 const IN_SUBSCRIPTION: [&str; 9] = [
-    "ping", "subscribe", "psubscribe", "ssubscribe", "unsubscribe", "punsubscribe", "sunsubscribe", "quit", "reset",
+    "ping",
+    "subscribe",
+    "psubscribe",
+    "ssubscribe",
+    "unsubscribe",
+    "punsubscribe",
+    "sunsubscribe",
+    "quit",
+    "reset",
 ];
 
 impl Server {
@@ -63,13 +71,12 @@ impl Server {
         }
         match self.table.find_subcommand(row, args.get(1)) {
             Some(sub) => Ok(sub),
-            None if matches!(command.handler, Handler::Container) => {
+            None => {
                 let mut text = b"ERR unknown subcommand '".to_vec();
                 text.extend_from_slice(&args.get(1)[..args.get(1).len().min(128)]);
                 text.extend_from_slice(format!("'. Try {} HELP.", command.name.to_uppercase()).as_bytes());
                 Err(CmdError::bytes(text))
             }
-            None => Ok(row),
         }
     }
 
@@ -102,7 +109,8 @@ impl Server {
         let session = &client.session;
         let is_master = session.is_master;
         let multi = session.transaction.is_some();
-        if session.auth == Auth::Required && self.config.requirepass.is_set() && !command.has(flags::NO_AUTH) {
+        if session.auth == Auth::Required && self.config.requirepass.is_set() && !command.has(flags::NO_AUTH)
+        {
             return Err(CmdError::NO_AUTH);
         }
         if command.has(flags::PROTECTED) && !is_master {
@@ -122,9 +130,7 @@ impl Server {
         let is_write = all_flags & flags::WRITE != 0 || all_flags & flags::MAY_REPLICATE != 0;
         if !is_master {
             self.admit_write(all_flags)?;
-            if client.session.resp == 2
-                && self.is_subscribed(id)
-                && !IN_SUBSCRIPTION.contains(&command.name)
+            if client.session.resp == 2 && self.is_subscribed(id) && !IN_SUBSCRIPTION.contains(&command.name)
             {
                 let text = format!(
                     "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
@@ -132,7 +138,10 @@ impl Server {
                 );
                 return Err(CmdError::new(text));
             }
-            if !self.config.replica_serve_stale_data && self.replication.is_stale() && !command.has(flags::STALE) {
+            if !self.config.replica_serve_stale_data
+                && self.replication.is_stale()
+                && !command.has(flags::STALE)
+            {
                 return Err(CmdError::MASTER_DOWN);
             }
         }
@@ -178,8 +187,11 @@ impl Server {
     /// DEBUG and MODULE are for those whom the configuration lets.
     fn admit_protected(&self, id: ClientId, command: &Command<Server>) -> Result<(), CmdError> {
         let name = command.full_name.split('|').next().unwrap_or(command.name);
-        let action =
-            if name == "debug" { self.config.enable_debug_command } else { self.config.enable_module_command };
+        let action = if name == "debug" {
+            self.config.enable_debug_command
+        } else {
+            self.config.enable_module_command
+        };
         if action.allows(self.is_local(id)) {
             return Ok(());
         }

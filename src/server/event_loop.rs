@@ -20,8 +20,12 @@ impl Server {
     /// Runs until [`Server::leave`]. Returns the exit status.
     pub fn run(&mut self) -> i32 {
         let mut events = Events::with_capacity(1024);
+        let (mut began_us, mut commands) = (clock::monotonic_us(), self.stats.commands);
         loop {
             self.before_sleep();
+            let us = clock::monotonic_us().saturating_sub(began_us);
+            // RESETSTAT may have begun to count anew.
+            self.stats.note_turn(us, self.stats.commands.saturating_sub(commands));
             if let Some(status) = self.life.shutdown.exit_status() {
                 return status;
             }
@@ -30,12 +34,12 @@ impl Server {
                 log::warning!("Waiting for events: {why}");
             }
             self.begin_turn();
+            (began_us, commands) = (self.clock.monotonic_us(), self.stats.commands);
             for event in &events {
                 self.handle(event);
             }
             self.run_ready();
             self.cron_if_due();
-            self.stats.event_loop_turns += 1;
         }
     }
 
@@ -47,7 +51,8 @@ impl Server {
 
     /// How long nothing has to be done.
     fn timeout(&self) -> Option<Duration> {
-        let busy = !self.net.ready.is_empty() || !self.net.to_flush.is_empty() || self.snapshots.loading().is_some();
+        let busy =
+            !self.net.ready.is_empty() || !self.net.to_flush.is_empty() || self.snapshots.loading().is_some();
         if busy {
             return Some(Duration::ZERO);
         }
@@ -103,7 +108,8 @@ impl Server {
     fn run_ready(&mut self) {
         for id in std::mem::take(&mut self.net.ready) {
             // What is left over from before comes first: a client that was parked, or had its turn cut short.
-            let waits = self.clients.get(id).is_some_and(|client| client.parked.is_none() && client.has_leftover());
+            let waits =
+                self.clients.get(id).is_some_and(|client| client.parked.is_none() && client.has_leftover());
             if waits {
                 self.run_input(id);
             }
@@ -136,7 +142,10 @@ impl Server {
             return;
         }
         let protected = self.config.protected_mode && !self.config.requirepass.is_set();
-        if protected && !conn.is_unix() && !conn.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback()) {
+        if protected
+            && !conn.is_unix()
+            && !conn.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+        {
             let _ = conn.write(&[std::io::IoSlice::new(PROTECTED.as_bytes())]);
             self.stats.rejected_connections += 1;
             return;
@@ -161,8 +170,7 @@ impl Server {
         let unix = conn.is_unix();
         let path = || format!("{}:0", String::from_utf8_lossy(&self.config.unixsocket));
         let shown = |addr: Option<std::net::SocketAddr>| addr.map_or_else(|| "?:0".to_owned(), show_address);
-        let (addr, laddr) =
-            if unix { (path(), path()) } else { (shown(conn.peer()), shown(conn.local())) };
+        let (addr, laddr) = if unix { (path(), path()) } else { (shown(conn.peer()), shown(conn.local())) };
         self.clients.add(Client {
             session: Session::new(id, auth),
             role,
@@ -206,6 +214,8 @@ impl Server {
             return;
         }
         let now = clock::unix_ms().max(self.clock.unix_ms());
+        let began = clock::monotonic_us();
+        let mut expired = false;
         let mut keys = Vec::new();
         for index in 0..self.keyspace.count() {
             if self.keyspace.db(index).volatile() == 0 {
@@ -214,9 +224,14 @@ impl Server {
             keys.clear();
             self.keyspace.db_mut(index).due(now - 1, EXPIRIES, &mut keys);
             self.keyspace.db_mut(index).sweep(EXPIRIES);
+            expired |= !keys.is_empty();
             for key in &keys {
                 self.expire_key(index, key);
             }
+        }
+        if expired {
+            let us = clock::monotonic_us() - began;
+            self.stats.expiry_us += us;
         }
     }
 
@@ -232,7 +247,13 @@ impl Server {
     /// A client in words, for the log.
     pub fn describe(&self, id: ClientId) -> String {
         self.clients.get(id).map_or_else(String::new, |client| {
-            format!("id={} addr={} laddr={} name={}", id.id, client.addr, client.laddr, String::from_utf8_lossy(&client.session.name))
+            format!(
+                "id={} addr={} laddr={} name={}",
+                id.id,
+                client.addr,
+                client.laddr,
+                String::from_utf8_lossy(&client.session.name)
+            )
         })
     }
 }

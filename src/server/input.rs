@@ -23,7 +23,11 @@ impl Server {
         let mut shared = std::mem::take(&mut self.net.read_buffer);
         let mut taken = 0;
         while let Some(client) = self.clients.get_mut(id) {
-            if client.parked.is_some() || client.close_after_reply || client.close_now || !client.conn.is_readable() {
+            if client.parked.is_some()
+                || client.close_after_reply
+                || client.close_now
+                || !client.conn.is_readable()
+            {
                 break;
             }
             if taken >= TURN_BYTES {
@@ -128,7 +132,8 @@ impl Server {
             }
             let is_master = client.role == Role::Master;
             let max_bulk = if is_master { i64::MAX } else { self.limits.max_bulk as i64 };
-            let authenticated = client.session.auth == crate::client::Auth::Done || !self.config.requirepass.is_set();
+            let authenticated =
+                client.session.auth == crate::client::Auth::Done || !self.config.requirepass.is_set();
             match parser.parse(&buf[at..], &Limits { max_bulk, authenticated }) {
                 Ok(Parsed::Request) => {
                     self.execute(id, Args::new(parser.request(&buf[at..])));
@@ -173,7 +178,10 @@ impl Server {
         let text = format!("Protocol error: {error}");
         let shown = String::from_utf8_lossy(&at[..at.len().min(128)]).escape_debug().to_string();
         let is_master = self.clients.get(id).is_some_and(|client| client.role == Role::Master);
-        let line = format!("Protocol error ({error}) from client: {}. Query buffer during protocol error: '{shown}'", self.describe(id));
+        let line = format!(
+            "Protocol error ({error}) from client: {}. Query buffer during protocol error: '{shown}'",
+            self.describe(id)
+        );
         if is_master {
             log::warning!("{line}");
         } else {

@@ -10,6 +10,7 @@ use std::net::ToSocketAddrs;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
+use super::snapshots::version_for_replica;
 use super::{Purpose, Server, Why};
 use crate::client::{Auth, Client, ClientId, Role};
 use crate::config::MasterAddress;
@@ -22,7 +23,8 @@ use crate::persistence::load::Origin;
 use crate::protocol::encode_command;
 use crate::replication::history::{self, Decision, Wanted};
 use crate::replication::link::{
-    Body, BulkHeader, FullResync, Handshake, Link, PsyncAnswer, Step, Transfer, read_bulk_header, read_psync_answer,
+    Body, BulkHeader, FullResync, Handshake, Link, PsyncAnswer, Step, Transfer, read_bulk_header,
+    read_psync_answer,
 };
 use crate::replication::replicas::{FileTransfer, Phase};
 
@@ -56,7 +58,9 @@ impl Server {
     pub fn attach_replica(&mut self, id: ClientId, wanted: Option<Wanted>) -> Result<(), CmdError> {
         let now = self.clock.unix_ms();
         let Some(client) = self.clients.get(id) else { return Ok(()) };
-        if client.role == Role::Replica && self.replication.replicas.get(id).is_some_and(|r| r.state().is_some()) {
+        if client.role == Role::Replica
+            && self.replication.replicas.get(id).is_some_and(|r| r.state().is_some())
+        {
             return Ok(());
         }
         if self.replication.is_stale() {
@@ -155,8 +159,12 @@ impl Server {
             return;
         }
         let now = self.clock.unix_ms();
-        let waiting: Vec<_> =
-            self.replication.replicas.iter().filter(|replica| matches!(replica.phase, Phase::Waiting)).collect();
+        let waiting: Vec<_> = self
+            .replication
+            .replicas
+            .iter()
+            .filter(|replica| matches!(replica.phase, Phase::Waiting))
+            .collect();
         let Some(longest) = waiting.iter().map(|replica| now - replica.asked_at_ms).max() else { return };
         let diskless = self.config.repl_diskless_sync && waiting.iter().all(|replica| replica.capa_eof);
         if diskless {
@@ -192,12 +200,15 @@ impl Server {
     pub(super) fn attach_waiting_to_child(&mut self) {
         let Some(running) = self.snapshots.running() else { return };
         let (Purpose::Disk, Some(offset)) = (running.purpose, running.offset) else { return };
+        let version = running.version;
         if !self.journal.log().has(offset) {
             return;
         }
         for id in self.replication.replicas.ids() {
             let Some(replica) = self.replication.replicas.get_mut(id) else { continue };
-            if !matches!(replica.phase, Phase::Waiting) {
+            if !matches!(replica.phase, Phase::Waiting)
+                || version_for_replica(replica.version, version) < version
+            {
                 continue;
             }
             let mark = replica.capa_eof.then(|| random::hex(40));
@@ -412,9 +423,14 @@ impl Server {
             for id in self.replication.replicas.ids() {
                 let Some(replica) = self.replication.replicas.get_mut(id) else { continue };
                 let Phase::Pipe { sent, .. } = &mut replica.phase else { continue };
-                let Some(client) = self.clients.get_mut(id).filter(|client| !client.close_now) else { continue };
+                let Some(client) = self.clients.get_mut(id).filter(|client| !client.close_now) else {
+                    continue;
+                };
                 receivers += 1;
-                while *sent < self.pipe_piece.bytes.len() && client.output.is_empty() && client.conn.is_writable() {
+                while *sent < self.pipe_piece.bytes.len()
+                    && client.output.is_empty()
+                    && client.conn.is_writable()
+                {
                     match client.conn.write(&[IoSlice::new(&self.pipe_piece.bytes[*sent..])]) {
                         Ok(n) => {
                             *sent += n;
@@ -594,7 +610,10 @@ impl Server {
         let period = i64::from(self.config.repl_ping_replica_period) * 1000;
         let anybody = self.replication.replicas.attached().next().is_some();
         let held_back = self.parking.pauses(true, now);
-        if self.replication.master().is_none() && anybody && !held_back && now - self.replication.last_ping_ms >= period
+        if self.replication.master().is_none()
+            && anybody
+            && !held_back
+            && now - self.replication.last_ping_ms >= period
         {
             self.replication.last_ping_ms = now;
             self.journal.append_raw(b"*1\r\n$4\r\nPING\r\n");
@@ -608,7 +627,10 @@ impl Server {
                 Phase::Waiting => self.keep_alive(id),
                 Phase::File(transfer) if transfer.file.is_none() => self.keep_alive(id),
                 Phase::Online { .. } if silent && replica.synced => {
-                    log::warning!("Disconnecting timedout replica (streaming sync): {}", self.replica_name(id));
+                    log::warning!(
+                        "Disconnecting timedout replica (streaming sync): {}",
+                        self.replica_name(id)
+                    );
                     self.close_client_later(id);
                 }
                 Phase::Pipe { .. } | Phase::File(_) if silent => {
@@ -644,7 +666,10 @@ impl Server {
         if now - since > ttl {
             self.replication.history.renew();
             self.journal.deactivate();
-            log::notice!("Replication backlog freed after {} seconds without connected replicas.", ttl / 1000);
+            log::notice!(
+                "Replication backlog freed after {} seconds without connected replicas.",
+                ttl / 1000
+            );
         }
     }
 }
@@ -824,14 +849,18 @@ impl Server {
             match handshake.conn.write(&[IoSlice::new(&handshake.output)]) {
                 Ok(n) => drop(handshake.output.drain(..n)),
                 Err(why) => {
-                    log::warning!("Sending command to master in replication handshake: {}", crate::env::process::strerror(&why));
+                    log::warning!(
+                        "Sending command to master in replication handshake: {}",
+                        crate::env::process::strerror(&why)
+                    );
                     self.retry_link();
                     return false;
                 }
             }
         }
         let mut buf = [0; 4096];
-        let got = if handshake.conn.is_readable() { handshake.conn.read(&mut buf) } else { Ok(Got::WouldBlock) };
+        let got =
+            if handshake.conn.is_readable() { handshake.conn.read(&mut buf) } else { Ok(Got::WouldBlock) };
         match got {
             Ok(Got::Bytes(n)) => {
                 handshake.input.extend_from_slice(&buf[..n]);
@@ -946,7 +975,9 @@ impl Server {
                     self.disconnect_replicas();
                 }
                 self.journal.activate();
-                let Link::Handshake(handshake) = std::mem::take(&mut self.replication.link) else { return false };
+                let Link::Handshake(handshake) = std::mem::take(&mut self.replication.link) else {
+                    return false;
+                };
                 self.go_online(handshake.conn, handshake.input);
                 log::notice!("MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization.");
                 false
@@ -1008,7 +1039,8 @@ impl Server {
             Body::Header(bytes) => std::mem::take(bytes),
             _ => Vec::new(),
         };
-        let got = if transfer.conn.is_readable() { transfer.conn.read(&mut buf) } else { Ok(Got::WouldBlock) };
+        let got =
+            if transfer.conn.is_readable() { transfer.conn.read(&mut buf) } else { Ok(Got::WouldBlock) };
         let mut waits = false;
         match got {
             Ok(Got::Bytes(n)) => {
@@ -1025,7 +1057,10 @@ impl Server {
             }
             Err(why) => {
                 self.net.read_buffer = buf;
-                log::warning!("I/O error trying to sync with MASTER: {}", crate::env::process::strerror(&why));
+                log::warning!(
+                    "I/O error trying to sync with MASTER: {}",
+                    crate::env::process::strerror(&why)
+                );
                 self.retry_link();
                 return false;
             }
@@ -1068,11 +1103,16 @@ impl Server {
                     transfer.body = Body::Length(length);
                 }
                 BulkHeader::Mark(mark) => {
-                    log::notice!("MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk");
+                    log::notice!(
+                        "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
+                    );
                     transfer.body = Body::Mark { mark, tail: Vec::new() };
                 }
                 BulkHeader::Refused => {
-                    log::warning!("MASTER aborted replication with an error: {}", String::from_utf8_lossy(&line[1..]));
+                    log::warning!(
+                        "MASTER aborted replication with an error: {}",
+                        String::from_utf8_lossy(&line[1..])
+                    );
                     return None;
                 }
                 BulkHeader::Garbage => {
@@ -1097,7 +1137,9 @@ impl Server {
             // The kernel is told to begin writing what has come, so that the last fsync finds little to do.
             let (from, len) = (transfer.synced as i64, (transfer.received - transfer.synced) as i64);
             // SAFETY: a plain system call on a descriptor that we own; it only hints.
-            unsafe { libc::sync_file_range(transfer.file.as_raw_fd(), from, len, libc::SYNC_FILE_RANGE_WRITE) };
+            unsafe {
+                libc::sync_file_range(transfer.file.as_raw_fd(), from, len, libc::SYNC_FILE_RANGE_WRITE)
+            };
             transfer.synced = transfer.received;
         }
         if complete {
@@ -1121,7 +1163,9 @@ impl Server {
         }
         // A child of ours would rename an older dump over it.
         if self.snapshots.running().is_some() {
-            log::notice!("Replica is about to load the RDB file received from the master, but there is a pending RDB child running. Killing it to avoid any inconsistency.");
+            log::notice!(
+                "Replica is about to load the RDB file received from the master, but there is a pending RDB child running. Killing it to avoid any inconsistency."
+            );
             self.await_stopped_child();
         }
         let dump = PathBuf::from(self.dbfilename());
@@ -1185,7 +1229,9 @@ impl Server {
     pub(super) fn master_dump_loaded(&mut self) {
         let Link::Loading { conn, resync } = std::mem::take(&mut self.replication.link) else { return };
         if self.config.rdb_del_sync_files && self.config.save.points().is_empty() {
-            log::notice!("Removing the RDB file obtained from the master, this replica has persistence disabled");
+            log::notice!(
+                "Removing the RDB file obtained from the master, this replica has persistence disabled"
+            );
             let _ = std::fs::remove_file(self.dbfilename());
         }
         match &resync.id {

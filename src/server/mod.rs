@@ -12,6 +12,8 @@
 //! links        replicas of ours, and the link to our master
 //! parking      clients that wait for something
 //! audience     clients that listen
+//! reconfigure  CONFIG SET takes effect
+//! memory       where the memory goes
 //! shutdown     the end
 //! ```
 //!
@@ -24,11 +26,13 @@ mod cron;
 mod dispatch;
 mod event_loop;
 mod input;
-mod links;
 mod lifecycle;
+mod links;
+mod memory;
 mod net;
 mod output;
 mod parking;
+mod reconfigure;
 mod shutdown;
 mod snapshots;
 mod stats;
@@ -38,14 +42,15 @@ mod transactions;
 pub use audience::Audience;
 pub use boot::{BootError, boot};
 pub use event_loop::show_address;
-pub use links::PipePiece;
-pub use parking::GivenUp;
-pub use stats::Rate;
 pub use lifecycle::Lifecycle;
+pub use links::PipePiece;
+pub use memory::{MemoryAccount, Share};
 pub use net::Net;
+pub use parking::GivenUp;
 pub use parking::{Parking, Why};
 pub use shutdown::{ShutdownFlags, ShutdownState};
 pub use snapshots::{Loading, Purpose, Snapshots};
+pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
 pub use table::{RowId, Table};
 pub use transactions::Watching;

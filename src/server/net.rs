@@ -6,7 +6,7 @@ use super::Why;
 use crate::client::{Client, ClientId};
 use crate::config::Config;
 use crate::net::{Listener, Reactor, Source, resolve};
-use crate::observe::log;
+use crate::observe::log::{self, Logged};
 use crate::protocol::Parser;
 
 /// Bytes read at once, into the one buffer that all connections share.
@@ -73,7 +73,7 @@ impl Net {
     }
 
     /// Listens as the configuration says. The sockets that were there are closed only if all goes well.
-    pub fn listen(&mut self, config: &Config) -> Result<(), ()> {
+    pub fn listen(&mut self, config: &Config) -> Result<(), Logged> {
         let old = std::mem::take(&mut self.listeners);
         let (unix, mut tcp): (Vec<_>, Vec<_>) = old.into_iter().partition(|l| l.path().is_some());
         let mut fresh = Vec::new();
@@ -82,7 +82,7 @@ impl Net {
             // Sockets taken over from `tcp` go back there.
             tcp.extend(fresh);
             self.listeners = unix.into_iter().chain(tcp).collect();
-            return Err(());
+            return Err(Logged);
         }
         for mut closed in tcp {
             closed.deregister(self.reactor.registry());
@@ -94,14 +94,18 @@ impl Net {
             match Listener::unix(path, config.unixsocketperm, config.tcp_backlog) {
                 Ok(listener) => all.push(listener),
                 Err(why) => {
-                    log::warning!("Failed opening Unix socket: bind: {}", crate::env::process::strerror(&why));
-                    return Err(());
+                    log::warning!(
+                        "Failed opening Unix socket: bind: {}",
+                        crate::env::process::strerror(&why)
+                    );
+                    return Err(Logged);
                 }
             }
         }
         self.listeners = all;
         self.register_listeners().map_err(|why| {
             log::warning!("Can't watch the listening sockets: {why}");
+            Logged
         })
     }
 
@@ -142,7 +146,7 @@ impl Net {
 }
 
 /// Opens the TCP listeners, taking over those of `old` that have the same address.
-fn tcp_listeners(config: &Config, old: &mut Vec<Listener>, fresh: &mut Vec<Listener>) -> Result<(), ()> {
+fn tcp_listeners(config: &Config, old: &mut Vec<Listener>, fresh: &mut Vec<Listener>) -> Result<(), Logged> {
     if config.port == 0 {
         return Ok(());
     }
@@ -154,7 +158,7 @@ fn tcp_listeners(config: &Config, old: &mut Vec<Listener>, fresh: &mut Vec<Liste
             Err(_) if optional => continue,
             Err(why) => {
                 log::warning!("Could not create server TCP listening socket {shown}:{}: {why}", config.port);
-                return Err(());
+                return Err(Logged);
             }
         };
         for addr in resolved {
@@ -167,7 +171,12 @@ fn tcp_listeners(config: &Config, old: &mut Vec<Listener>, fresh: &mut Vec<Liste
                 Err(why) => {
                     let unavailable = matches!(
                         why.raw_os_error(),
-                        Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT | libc::ENOPROTOOPT)
+                        Some(
+                            libc::EADDRNOTAVAIL
+                                | libc::EAFNOSUPPORT
+                                | libc::EPROTONOSUPPORT
+                                | libc::ENOPROTOOPT
+                        )
                     );
                     log::warning!(
                         "Warning: Could not create server TCP listening socket {shown}:{}: bind: {}",
@@ -177,10 +186,10 @@ fn tcp_listeners(config: &Config, old: &mut Vec<Listener>, fresh: &mut Vec<Liste
                     if optional && unavailable {
                         continue;
                     }
-                    return Err(());
+                    return Err(Logged);
                 }
             }
         }
     }
-    if fresh.is_empty() { Err(()) } else { Ok(()) }
+    if fresh.is_empty() { Err(Logged) } else { Ok(()) }
 }

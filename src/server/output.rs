@@ -95,10 +95,7 @@ impl Server {
             client.over_soft_limit_ms = since;
         }
         if over_hard || soft_expired {
-            log::warning!(
-                "Client {} closed for overcoming of output buffer limits.",
-                self.describe(id)
-            );
+            log::warning!("Client {} closed for overcoming of output buffer limits.", self.describe(id));
             self.stats.client_output_limit_disconnections += 1;
             self.close_client_later(id);
         }

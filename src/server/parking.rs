@@ -182,12 +182,8 @@ impl Server {
         let Some(client) = self.clients.get_mut(id) else { return };
         let request = args.request();
         self.parking.add(id, client.session.db, &why);
-        client.parked = Some(Parked {
-            why,
-            bytes: request.bytes.to_vec(),
-            spans: request.spans.to_vec(),
-            since_ms: now,
-        });
+        client.parked =
+            Some(Parked { why, bytes: request.bytes.to_vec(), spans: request.spans.to_vec(), since_ms: now });
     }
 
     /// Takes a client out of the parking; its request comes back.
@@ -264,7 +260,9 @@ impl Server {
         for id in std::mem::take(&mut self.parking.paused) {
             // `remove` would look for it in the list that was just taken.
             self.parking.count -= 1;
-            let Some(parked) = self.clients.get_mut(id).and_then(|client| client.parked.take()) else { continue };
+            let Some(parked) = self.clients.get_mut(id).and_then(|client| client.parked.take()) else {
+                continue;
+            };
             self.execute(id, Args::new(Request { bytes: &parked.bytes, spans: &parked.spans }));
             self.resume(id);
         }

@@ -5,7 +5,7 @@ use crate::client::ClientId;
 use crate::config::ShutdownOnSignal;
 use crate::env::signals::{self, StopSignal};
 use crate::exec::{Block, BlockOn, CmdError, CmdResult, Done, Outcome};
-use crate::observe::log;
+use crate::observe::log::{self, Logged};
 
 /// How to shut down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,12 +85,12 @@ impl Server {
         match self.prepare_shutdown(flags) {
             Ok(true) => Ok(Done),
             Ok(false) => Ok(Outcome::Block(Block { on: BlockOn::Shutdown, deadline_ms: None })),
-            Err(()) => Err(CmdError::text("ERR Errors trying to SHUTDOWN. Check logs.")),
+            Err(Logged) => Err(CmdError::text("ERR Errors trying to SHUTDOWN. Check logs.")),
         }
     }
 
     /// Begins the end. `Ok(true)` if the server leaves now, `Ok(false)` if it waits for replicas.
-    fn prepare_shutdown(&mut self, mut flags: ShutdownFlags) -> Result<bool, ()> {
+    fn prepare_shutdown(&mut self, mut flags: ShutdownFlags) -> Result<bool, Logged> {
         // What is half loaded must not be saved over the whole.
         if self.snapshots.loading().is_some() {
             flags = ShutdownFlags { nosave: true, save: false, ..flags };
@@ -103,7 +103,11 @@ impl Server {
             self.journal.append_raw(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
             self.life.shutdown.pending =
                 Some(Pending { flags, deadline_ms: now + u64::from(wait_secs) * 1000 });
-            log::notice!("{} of {} replicas are in sync when shutting down.", self.replicas_in_sync(), self.replication.replicas.attached().count());
+            log::notice!(
+                "{} of {} replicas are in sync when shutting down.",
+                self.replicas_in_sync(),
+                self.replication.replicas.attached().count()
+            );
             log::notice!("User requested shutdown...");
             log::notice!("Waiting for replicas before shutting down.");
             return Ok(false);
@@ -113,13 +117,21 @@ impl Server {
 
     fn replicas_in_sync(&self) -> usize {
         let end = self.journal.offset();
-        self.replication.replicas.attached().filter(|replica| replica.is_online() && replica.acked >= end).count()
+        self.replication
+            .replicas
+            .attached()
+            .filter(|replica| replica.is_online() && replica.acked >= end)
+            .count()
     }
 
     fn replicas_have_caught_up(&self) -> bool {
         let end = self.journal.offset();
         self.replication.master().is_some()
-            || self.replication.replicas.attached().all(|replica| !replica.is_online() || replica.acked >= end)
+            || self
+                .replication
+                .replicas
+                .attached()
+                .all(|replica| !replica.is_online() || replica.acked >= end)
     }
 
     /// Ends a pending shutdown when replicas have caught up, or have had their time.
@@ -153,7 +165,7 @@ impl Server {
     }
 
     /// The last things, in order. An error leaves the server running.
-    fn finish_shutdown(&mut self, flags: ShutdownFlags) -> Result<(), ()> {
+    fn finish_shutdown(&mut self, flags: ShutdownFlags) -> Result<(), Logged> {
         log::notice!("User requested shutdown...");
         self.life.supervisor.stopping(&mut log::tell);
         for replica in self.replication.replicas.attached() {
@@ -180,7 +192,7 @@ impl Server {
                     log::warning!("Error trying to save the DB, can't exit.");
                     self.life.supervisor.status("Error trying to save the DB, can't exit.", &mut log::tell);
                     signals::interrupts_ask_again();
-                    return Err(());
+                    return Err(Logged);
                 }
                 log::warning!("Error trying to save the DB, but forced to exit anyway.");
             }

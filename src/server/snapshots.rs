@@ -12,7 +12,7 @@ use super::Server;
 use crate::config::Config;
 use crate::env::clock;
 use crate::net::Source;
-use crate::observe::log;
+use crate::observe::log::{self, Logged};
 use crate::persistence::child::{Child, ChildOptions, Exit, Report, Target};
 use crate::persistence::dump::{DumpOptions, Usage};
 use crate::persistence::load::{LoadError, LoadOptions, LoadProgress, LoadedInfo, Loader, Step};
@@ -40,6 +40,8 @@ pub struct Running {
     pub purpose: Purpose,
     /// Where the write stream stood at the fork, if it was being kept: replicas can start from here.
     pub offset: Option<u64>,
+    /// Version of the dump's format.
+    pub version: u16,
     /// Changes since the last save at the time of the fork: what the dump covers.
     dirty: u64,
     /// The growing file, once the child has opened it.
@@ -61,6 +63,11 @@ pub struct Loading {
 impl Loading {
     pub fn progress(&self) -> LoadProgress {
         self.loader.progress()
+    }
+
+    /// The memory in use when the dump was made, as the dump tells it; zero if it does not.
+    pub fn used_memory_then(&self) -> u64 {
+        self.loader.origin().used_mem.unwrap_or(0)
     }
 }
 
@@ -113,7 +120,7 @@ impl Snapshots {
 }
 
 /// The rdb version for a reader of which we know the version (0: nothing).
-fn version_for_replica(version: u32, wanted: u16) -> u16 {
+pub fn version_for_replica(version: u32, wanted: u16) -> u16 {
     // Servers before 7.2 refuse version 11, and those of them that tell their version are newer anyway.
     if version >= 0x0007_0200 { wanted } else { wanted.min(10) }
 }
@@ -152,7 +159,7 @@ impl Server {
     }
 
     /// Saves in the foreground. The error is the log's.
-    pub fn save(&mut self) -> Result<(), ()> {
+    pub fn save(&mut self) -> Result<(), Logged> {
         let name = String::from_utf8_lossy(&self.config.dbfilename).into_owned();
         let to = Destination {
             dir: Path::new("."),
@@ -175,7 +182,7 @@ impl Server {
             Err(why) => {
                 log::warning!("{why}");
                 self.snapshots.last_ok = Some(false);
-                Err(())
+                Err(Logged)
             }
         }
     }
@@ -231,10 +238,11 @@ impl Server {
             Purpose::Disk => log::notice!("Background saving started by pid {}", child.pid),
             Purpose::Pipe => log::notice!("Background RDB transfer started by pid {}", child.pid),
         }
-        let watched = self.net.reactor.watch_fd(child.as_raw_fd(), Source::Child).and_then(|()| match &child.data {
-            Some(data) => self.net.reactor.watch_fd(data.as_raw_fd(), Source::ChildData),
-            None => Ok(()),
-        });
+        let watched =
+            self.net.reactor.watch_fd(child.as_raw_fd(), Source::Child).and_then(|()| match &child.data {
+                Some(data) => self.net.reactor.watch_fd(data.as_raw_fd(), Source::ChildData),
+                None => Ok(()),
+            });
         if let Err(why) = watched {
             // It cannot be heard, so it is asked by the cron.
             log::warning!("Can't watch the child: {why}");
@@ -245,6 +253,7 @@ impl Server {
             child,
             purpose,
             offset,
+            version,
             dirty: self.snapshots.dirty,
             file: None,
             keys: 0,
@@ -363,9 +372,10 @@ impl Server {
         let now = self.clock.unix_secs();
         let may_try = self.snapshots.last_save_ok() || now - self.snapshots.last_try > RETRY_SECS;
         let elapsed = now - self.snapshots.last_save;
-        let due = self.config.save.points().iter().copied().find(|point| {
-            self.snapshots.dirty >= point.changes as u64 && elapsed > point.seconds as i64 && may_try
-        });
+        let due =
+            self.config.save.points().iter().copied().find(|point| {
+                self.snapshots.dirty >= point.changes && elapsed > point.seconds as i64 && may_try
+            });
         if let Some(point) = due {
             log::notice!("{} changes in {} seconds. Saving...", point.changes, point.seconds);
             // The reason of a failure stands in the log, and the next try comes after a while.

@@ -33,8 +33,11 @@ impl Table {
     /// If a name stands there twice.
     pub fn new(families: &[&'static [Command<Server>]], seed: u64) -> Table {
         let state = || ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(17), 0x5bd1_e995);
-        let mut table =
-            Table { by_name: HashMap::with_hasher(state()), rows: Vec::new(), subcommands: HashMap::with_hasher(state()) };
+        let mut table = Table {
+            by_name: HashMap::with_hasher(state()),
+            rows: Vec::new(),
+            subcommands: HashMap::with_hasher(state()),
+        };
         for command in families.iter().copied().flatten() {
             let id = table.push(command);
             let twice = table.by_name.insert(command.name.as_bytes().to_vec(), id);

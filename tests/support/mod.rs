@@ -3,7 +3,7 @@
 //! It knows nothing of what is inside ours: it starts the binary, talks to its port, reads its log and kills it. A test
 //! that passes with it would pass after a rewrite. Nothing here sleeps for a guess of how long something takes: it
 //! waits for a condition, and fails with its name and the server's log when the condition does not come.
-#![allow(dead_code, reason = "every test file uses another part of the harness")]
+#![allow(dead_code, unused_imports, reason = "every test file uses another part of the harness")]
 
 mod proxy;
 

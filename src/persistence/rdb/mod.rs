@@ -19,7 +19,6 @@
 mod crc64;
 mod dump;
 mod error;
-mod lzf;
 mod opcode;
 mod reader;
 mod source;
@@ -32,10 +31,10 @@ mod zipmap;
 #[cfg(test)]
 mod tests;
 
+pub use crate::structures::lzf::{Compressor, decompress};
 pub use crc64::{Crc64, crc64};
 pub use dump::{DumpError, decode_dump, encode_dump, verify_dump};
 pub use error::{RdbError, RdbReason};
-pub use lzf::{Compressor, decompress};
 pub use opcode::ValueType;
 pub use reader::{Checksum, Entry, Reader, Record};
 pub use stream::{RawConsumer, RawGroup, RawPending, RawStream, StreamId};

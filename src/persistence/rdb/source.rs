@@ -7,8 +7,8 @@ use std::io::{self, Read};
 
 use super::crc64::Crc64;
 use super::error::{RdbError, RdbReason, Result};
-use super::lzf;
 use super::opcode::*;
+use crate::structures::lzf;
 
 /// How much is read ahead.
 const BUFFER: usize = 64 << 10;

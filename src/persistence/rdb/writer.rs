@@ -7,10 +7,10 @@
 use std::io::{self, Write};
 
 use super::crc64::Crc64;
-use super::lzf::Compressor;
 use super::opcode::*;
 use super::value::RawString;
 use super::{RDB_VERSION, RDB_VERSION_MIN};
+use crate::structures::lzf::Compressor;
 
 /// How much is gathered before it is written.
 const BUFFER: usize = 256 << 10;
