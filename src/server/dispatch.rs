@@ -214,7 +214,9 @@ impl Server {
         if (now - self.net.http_warned_secs).abs() > 60 {
             self.net.http_warned_secs = now;
             let peer = self.clients.get(id).and_then(|client| client.conn.peer());
-            let from = peer.map_or_else(String::new, |peer| format!(" from {}:{}", peer.ip().to_canonical(), peer.port()));
+            let from = peer.map_or_else(String::new, |peer| {
+                format!(" from {}:{}", peer.ip().to_canonical(), peer.port())
+            });
             crate::observe::log::warning!(
                 "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Redis instance. Connection{from} aborted."
             );
