@@ -15,27 +15,30 @@ const TO_ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all
 pub(super) const COMMANDS: &[Command<Server>] = &[container(
     "client",
     &[
-        server("getname", getname, 2)
-            .of("client|getname")
-            .flags(ANY_TIME)
-            .acl(acl::CONNECTION)
-            .doc(Group::Connection, "2.6.9", "O(1)", "Tells the name of the connection."),
+        server("getname", getname, 2).of("client|getname").flags(ANY_TIME).acl(acl::CONNECTION).doc(
+            Group::Connection,
+            "2.6.9",
+            "O(1)",
+            "Tells the name of the connection.",
+        ),
         server("getredir", getredir, 2).of("client|getredir").flags(ANY_TIME).acl(acl::CONNECTION).doc(
             Group::Connection,
             "6.0.0",
             "O(1)",
             "Tells to which client the notes about tracked keys go.",
         ),
-        server("help", client_help, 2)
-            .of("client|help")
-            .flags(LOADING | STALE)
-            .acl(acl::CONNECTION)
-            .doc(Group::Connection, "5.0.0", "O(1)", "Describes the subcommands."),
-        server("id", client_id, 2)
-            .of("client|id")
-            .flags(ANY_TIME)
-            .acl(acl::CONNECTION)
-            .doc(Group::Connection, "5.0.0", "O(1)", "Tells the number of the connection."),
+        server("help", client_help, 2).of("client|help").flags(LOADING | STALE).acl(acl::CONNECTION).doc(
+            Group::Connection,
+            "5.0.0",
+            "O(1)",
+            "Describes the subcommands.",
+        ),
+        server("id", client_id, 2).of("client|id").flags(ANY_TIME).acl(acl::CONNECTION).doc(
+            Group::Connection,
+            "5.0.0",
+            "O(1)",
+            "Tells the number of the connection.",
+        ),
         server("info", info, 2)
             .of("client|info")
             .flags(ANY_TIME)
@@ -88,7 +91,12 @@ pub(super) const COMMANDS: &[Command<Server>] = &[container(
             .of("client|no-evict")
             .flags(ADMIN | ANY_TIME)
             .acl(acl::CONNECTION)
-            .doc(Group::Connection, "7.0.0", "O(1)", "Spares the connection when memory for clients is short.")
+            .doc(
+                Group::Connection,
+                "7.0.0",
+                "O(1)",
+                "Spares the connection when memory for clients is short.",
+            )
             .args(ON_OR_OFF),
         server("no-touch", no_touch, 3)
             .of("client|no-touch")
@@ -151,11 +159,12 @@ pub(super) const COMMANDS: &[Command<Server>] = &[container(
                 arg("client-id", ArgKind::Integer),
                 one_of("unblock-type", &[token("timeout", "TIMEOUT"), token("error", "ERROR")]).optional(),
             ]),
-        server("unpause", unpause, 2)
-            .of("client|unpause")
-            .flags(ADMIN | ANY_TIME)
-            .acl(acl::CONNECTION)
-            .doc(Group::Connection, "6.2.0", "O(N) for N clients held back", "Ends CLIENT PAUSE."),
+        server("unpause", unpause, 2).of("client|unpause").flags(ADMIN | ANY_TIME).acl(acl::CONNECTION).doc(
+            Group::Connection,
+            "6.2.0",
+            "O(N) for N clients held back",
+            "Ends CLIENT PAUSE.",
+        ),
     ],
 )
 .doc(Group::Connection, "2.4.0", "Depends on subcommand.", "Works on connections.")];
@@ -288,11 +297,13 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
     let Some(client) = server.clients.get(id) else { return };
     let session = &client.session;
     let asks = id == asking;
-    let count = |kind| session.subscriptions.as_ref().map_or(0, |all: &Box<Subscriptions>| all.of(kind).len());
+    let count =
+        |kind| session.subscriptions.as_ref().map_or(0, |all: &Box<Subscriptions>| all.of(kind).len());
     let transaction = session.transaction.as_deref();
     let queued = transaction.map_or(-1, |transaction| transaction.queued.len() as i64);
     let words = |spans: &[crate::protocol::Span]| spans.iter().map(|span| span.len).sum::<usize>();
-    let multi_mem = transaction.map_or(0, |it| it.queued.iter().map(|queued| words(&queued.spans)).sum::<usize>());
+    let multi_mem =
+        transaction.map_or(0, |it| it.queued.iter().map(|queued| words(&queued.spans)).sum::<usize>());
     let argv_mem = match &client.parked {
         Some(parked) => words(&parked.spans),
         None if asks => words(args.request().spans),

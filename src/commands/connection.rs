@@ -6,7 +6,7 @@
 use crate::client::{Auth, ClientId, ReplyMode, Role};
 use crate::config::REDIS_VERSION;
 use crate::exec::flags::*;
-use crate::exec::{Args, ArgKind, CmdError, CmdResult, Command, Done, Group, acl, arg, block, server};
+use crate::exec::{ArgKind, Args, CmdError, CmdResult, Command, Done, Group, acl, arg, block, server};
 use crate::server::Server;
 
 /// The only user there is.

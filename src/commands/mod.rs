@@ -4,11 +4,13 @@ pub mod bitfield;
 pub mod bitmap;
 mod client;
 mod command;
+mod config;
 mod connection;
 mod databases;
 mod dump;
 pub mod expire;
 mod help;
+mod info;
 pub mod keys;
 mod monitor;
 pub mod object;
@@ -28,10 +30,12 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     bitmap::COMMANDS,
     client::COMMANDS,
     command::COMMANDS,
+    config::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
+    info::COMMANDS,
     keys::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,

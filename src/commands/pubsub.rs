@@ -77,12 +77,19 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             server("channels", channels, -2)
                 .of("pubsub|channels")
                 .flags(PUBSUB | LOADING | STALE)
-                .doc(Group::PubSub, "2.8.0", "O(N) for N channels", "Names the channels that somebody listens to.")
+                .doc(
+                    Group::PubSub,
+                    "2.8.0",
+                    "O(N) for N channels",
+                    "Names the channels that somebody listens to.",
+                )
                 .args(A_PATTERN),
-            server("numpat", numpat, 2)
-                .of("pubsub|numpat")
-                .flags(PUBSUB | LOADING | STALE)
-                .doc(Group::PubSub, "2.8.0", "O(1)", "Counts the different patterns that somebody listens by."),
+            server("numpat", numpat, 2).of("pubsub|numpat").flags(PUBSUB | LOADING | STALE).doc(
+                Group::PubSub,
+                "2.8.0",
+                "O(1)",
+                "Counts the different patterns that somebody listens by.",
+            ),
             server("numsub", numsub, -2)
                 .of("pubsub|numsub")
                 .flags(PUBSUB | LOADING | STALE)
@@ -101,12 +108,19 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             server("shardnumsub", shardnumsub, -2)
                 .of("pubsub|shardnumsub")
                 .flags(PUBSUB | LOADING | STALE)
-                .doc(Group::PubSub, "7.0.0", "O(N) for N shard channels", "Counts the listeners of shard channels.")
+                .doc(
+                    Group::PubSub,
+                    "7.0.0",
+                    "O(N) for N shard channels",
+                    "Counts the listeners of shard channels.",
+                )
                 .args(SOME_SHARD_CHANNELS),
-            server("help", pubsub_help, 2)
-                .of("pubsub|help")
-                .flags(LOADING | STALE)
-                .doc(Group::PubSub, "6.2.0", "O(1)", "Describes the subcommands."),
+            server("help", pubsub_help, 2).of("pubsub|help").flags(LOADING | STALE).doc(
+                Group::PubSub,
+                "6.2.0",
+                "O(1)",
+                "Describes the subcommands.",
+            ),
         ],
     )
     .doc(Group::PubSub, "2.8.0", "Depends on subcommand.", "Tells who listens to what."),

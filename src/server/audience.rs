@@ -315,7 +315,8 @@ impl Server {
         }
         let Some(client) = self.clients.get(id) else { return };
         let now = clock::unix_us();
-        let mut line = format!("+{}.{:06} [{} ", now / 1_000_000, now % 1_000_000, client.session.db).into_bytes();
+        let mut line =
+            format!("+{}.{:06} [{} ", now / 1_000_000, now % 1_000_000, client.session.db).into_bytes();
         if client.conn.is_unix() {
             line.extend_from_slice(b"unix:");
             line.extend_from_slice(&self.config.unixsocket);

@@ -7,6 +7,7 @@ use super::links::PipePiece;
 use super::{Audience, Lifecycle, Net, Parking, Server, ShutdownState, Snapshots, Stats, Table, Watching};
 use crate::client::Clients;
 use crate::config::{self, Config, OomScoreAdj, Supervised};
+use crate::env::alloc;
 use crate::env::clock::Clock;
 use crate::env::process::{self, OomScore};
 use crate::env::random::Rng;
@@ -108,6 +109,7 @@ pub fn boot(
             started_unix_secs: clock.unix_secs(),
             started_mono_ms: clock.monotonic_ms(),
             pid: process::pid(),
+            startup_memory: 0,
             executable,
             pidfile: None,
             supervisor,
@@ -129,6 +131,8 @@ pub fn boot(
     server.apply_thresholds();
     server.refresh_stamp(false);
     server.apply_oom_score();
+    alloc::set_background_thread(server.config.jemalloc_bg_thread);
+    server.life.startup_memory = alloc::allocated();
     server.begin()?;
     Ok(server)
 }

@@ -46,6 +46,9 @@ impl Server {
         let stats = self.table.stats_mut(row);
         stats.calls += 1;
         stats.ns += ns;
+        if self.config.latency_tracking {
+            stats.latencies.get_or_insert_default().record(ns);
+        }
         self.settle(id, row, args, result, mark);
     }
 

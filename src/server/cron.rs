@@ -30,6 +30,7 @@ impl Server {
         if now < self.life.cron.next_ms {
             return;
         }
+        let began = clock::monotonic_us();
         let hz = self.current_hz();
         self.life.cron.next_ms = now + u64::from(1000 / hz);
         self.life.cron.runs += 1;
@@ -44,6 +45,7 @@ impl Server {
             self.life.cron.next_second_ms = now + 1000;
             self.each_second();
         }
+        self.stats.cron_us += clock::monotonic_us() - began;
     }
 
     fn each_second(&mut self) {

@@ -105,7 +105,8 @@ impl Server {
         let session = &client.session;
         let is_master = session.is_master;
         let multi = session.transaction.is_some();
-        if session.auth == Auth::Required && self.config.requirepass.is_set() && !command.has(flags::NO_AUTH) {
+        if session.auth == Auth::Required && self.config.requirepass.is_set() && !command.has(flags::NO_AUTH)
+        {
             return Err(CmdError::NO_AUTH);
         }
         if command.has(flags::PROTECTED) && !is_master {

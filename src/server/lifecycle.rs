@@ -14,6 +14,8 @@ pub struct Lifecycle {
     pub started_unix_secs: i64,
     pub started_mono_ms: u64,
     pub pid: i32,
+    /// Bytes in use before the first key was loaded.
+    pub startup_memory: usize,
     /// The path of the program, for INFO and for restarting.
     pub executable: PathBuf,
     /// The file that holds our pid, to be removed at the end.

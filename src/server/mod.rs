@@ -12,6 +12,8 @@
 //! links        replicas of ours, and the link to our master
 //! parking      clients that wait for something
 //! audience     clients that listen
+//! reconfigure  CONFIG SET takes effect
+//! memory       where the memory goes
 //! shutdown     the end
 //! ```
 //!
@@ -26,9 +28,11 @@ mod event_loop;
 mod input;
 mod lifecycle;
 mod links;
+mod memory;
 mod net;
 mod output;
 mod parking;
+mod reconfigure;
 mod shutdown;
 mod snapshots;
 mod stats;
@@ -40,6 +44,7 @@ pub use boot::{BootError, boot};
 pub use event_loop::show_address;
 pub use lifecycle::Lifecycle;
 pub use links::PipePiece;
+pub use memory::{MemoryAccount, Share};
 pub use net::Net;
 pub use parking::GivenUp;
 pub use parking::{Parking, Why};

@@ -64,6 +64,11 @@ impl Loading {
     pub fn progress(&self) -> LoadProgress {
         self.loader.progress()
     }
+
+    /// The memory in use when the dump was made, as the dump tells it; zero if it does not.
+    pub fn used_memory_then(&self) -> u64 {
+        self.loader.origin().used_mem.unwrap_or(0)
+    }
 }
 
 /// See the head of this file.
