@@ -1,1 +1,167 @@
-fn main() {}
+//! The server program: arguments, configuration, the process, and then the loop until it ends.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::exit;
+
+use argh::FromArgs;
+use redis_rs::commands::FAMILIES;
+use redis_rs::config::{Config, DEFAULT_PIDFILE, FatalConfig, Invocation, LogLevel, SyslogFacility};
+use redis_rs::env::{alloc, crash, process, supervise};
+use redis_rs::observe::log;
+use redis_rs::server::boot::{self, version};
+
+/// A Redis server.
+///
+/// redis-rs [/path/to/redis.conf] [-] [--directive value ...]
+///
+/// Every directive of the configuration file can be given as an option: `redis-rs --port 7777 --replicaof 127.0.0.1
+/// 6379`. A dash reads (more) configuration from standard input.
+#[derive(FromArgs)]
+struct Arguments {
+    /// print the version and exit
+    #[argh(switch, short = 'v')]
+    version: bool,
+}
+
+fn main() {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    answer_about_ourselves(&args);
+    let invocation = Invocation::parse(&args[1..]);
+    let config = invocation.load().unwrap_or_else(|why| die_of(&why));
+    let executable = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(&args[0]));
+    let described = match (args.len(), &config.config_file) {
+        (1, _) => None,
+        (_, file) => Some(file.clone()),
+    };
+    let status = serve(config, executable, described.is_none());
+    // What is left to be dropped is the data set: the system does that faster.
+    std::io::stdout().flush().ok();
+    exit(status)
+}
+
+/// `--version` and `--help`, which argh knows how to answer; everything else is the configuration's matter.
+fn answer_about_ourselves(args: &[OsString]) {
+    let [program, only] = args else { return };
+    let only = only.to_string_lossy();
+    if !matches!(&*only, "--version" | "-v" | "--help" | "-h") {
+        return;
+    }
+    let word = if only == "-h" { "--help" } else { &*only };
+    match Arguments::from_args(&[&program.to_string_lossy()], &[word]) {
+        Ok(arguments) if arguments.version => {
+            println!("redis-rs v={} bits=64", version());
+            exit(0)
+        }
+        Ok(_) => {}
+        Err(early) => {
+            println!("{}", early.output);
+            exit(i32::from(early.status.is_err()))
+        }
+    }
+}
+
+/// Says why there is no configuration, where Redis says it.
+fn die_of(why: &FatalConfig) -> ! {
+    match why {
+        FatalConfig::Refused(_) => eprint!("{why}"),
+        FatalConfig::CannotOpen { .. } => log::warning!("{why}"),
+    }
+    exit(1)
+}
+
+/// Makes the process what the configuration wants, and serves until the end. Returns the exit status.
+fn serve(config: Config, executable: PathBuf, defaults: bool) -> i32 {
+    if let Err(why) = process::change_dir(&config.dir) {
+        eprintln!("{why}");
+        return 1;
+    }
+    let logfile = String::from_utf8_lossy(&config.logfile).into_owned();
+    if !logfile.is_empty()
+        && let Err(why) = log::probe(&logfile)
+    {
+        eprintln!("\n*** FATAL CONFIG FILE ERROR (Redis {}) ***\n{why}", redis_rs::config::REDIS_VERSION);
+        return 1;
+    }
+    log::set_level(level_of(config.loglevel));
+    log::open(&log::Destination { logfile, syslog: syslog_of(&config) });
+    let supervisor = supervise::begin(boot::supervision(config.supervised), &mut log::tell);
+    let background = config.daemonize && !supervisor.is_present();
+    if background && let Err(why) = process::daemonize() {
+        log::warning!("Can't daemonize: {why}");
+        return 1;
+    }
+    process::set_name();
+    let _counted = alloc::track_thread();
+    let report = crash::Report {
+        line: |text| log::from_handler(log::Level::Warning, text),
+        raw: |bytes| log::raw(log::Level::Warning, bytes),
+        version: redis_rs::config::REDIS_VERSION,
+        describe: None,
+    };
+    crash::install(report);
+    crash::catch_signals(config.crash_log_enabled);
+    log::notice!("oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo");
+    log::notice!(
+        "Redis version={}, bits=64, commit=00000000, modified=0, pid={}, just started",
+        redis_rs::config::REDIS_VERSION,
+        process::pid()
+    );
+    if defaults {
+        log::warning!(
+            "Warning: no config file specified, using the default config. In order to specify a config file use {} /path/to/redis.conf",
+            executable.display()
+        );
+    } else {
+        log::notice!("Configuration loaded");
+    }
+    log::this_is_the_server();
+    let pidfile = match (config.pidfile.is_set(), background) {
+        (true, _) => Some(config.pidfile.as_path().to_owned()),
+        (false, true) => Some(PathBuf::from(DEFAULT_PIDFILE)),
+        (false, false) => None,
+    };
+    if let Some(path) = &pidfile {
+        process::pidfile_write(path, &mut log::tell);
+        crash::remove_pidfile(path);
+    }
+    if !background {
+        log::raw(log::Level::Notice, format!("Port: {}\nPID: {}\n", config.port, process::pid()).as_bytes());
+    }
+    let mut server = match boot::boot(config, FAMILIES, supervisor, executable) {
+        Ok(server) => server,
+        Err(why) => {
+            log::warning!("{why}");
+            if let Some(path) = &pidfile {
+                process::pidfile_remove(path, &mut |_| {});
+            }
+            return 1;
+        }
+    };
+    server.life.pidfile = pidfile;
+    let status = server.run();
+    if status == 0 {
+        server.clean_up();
+    }
+    status
+}
+
+fn level_of(level: LogLevel) -> log::Level {
+    boot::log_level(level)
+}
+
+fn syslog_of(config: &Config) -> Option<(String, log::Facility)> {
+    let facility = match config.syslog_facility {
+        SyslogFacility::User => log::Facility::User,
+        SyslogFacility::Local0 => log::Facility::Local(0),
+        SyslogFacility::Local1 => log::Facility::Local(1),
+        SyslogFacility::Local2 => log::Facility::Local(2),
+        SyslogFacility::Local3 => log::Facility::Local(3),
+        SyslogFacility::Local4 => log::Facility::Local(4),
+        SyslogFacility::Local5 => log::Facility::Local(5),
+        SyslogFacility::Local6 => log::Facility::Local(6),
+        SyslogFacility::Local7 => log::Facility::Local(7),
+    };
+    config.syslog_enabled.then(|| (String::from_utf8_lossy(&config.syslog_ident).into_owned(), facility))
+}

@@ -73,6 +73,18 @@ pub struct Client<B> {
     pub write_offset: u64,
 }
 
+impl<B> Client<B> {
+    /// Whether there may be something to write once its socket takes it.
+    pub fn has_to_write(&self) -> bool {
+        !self.output.is_empty() || self.role == Role::Replica
+    }
+
+    /// Whether bytes that were read wait to be run.
+    pub fn has_leftover(&self) -> bool {
+        !self.input.is_empty()
+    }
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Clients<B> {

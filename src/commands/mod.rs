@@ -1,1 +1,48 @@
 //! The commands, one file per family: the rows that declare them, and their handlers.
+
+pub mod bitfield;
+pub mod bitmap;
+mod client;
+mod command;
+mod config;
+mod connection;
+mod databases;
+mod dump;
+pub mod expire;
+mod help;
+mod info;
+pub mod keys;
+mod monitor;
+pub mod object;
+mod pubsub;
+mod replication;
+mod saving;
+pub mod scan;
+pub mod string;
+mod transactions;
+
+use crate::exec::Command;
+use crate::server::Server;
+
+/// The rows of all families, as `main` hands them to the server.
+pub const FAMILIES: &[&[Command<Server>]] = &[
+    bitfield::COMMANDS,
+    bitmap::COMMANDS,
+    client::COMMANDS,
+    command::COMMANDS,
+    config::COMMANDS,
+    connection::COMMANDS,
+    databases::COMMANDS,
+    dump::COMMANDS,
+    expire::COMMANDS,
+    info::COMMANDS,
+    keys::COMMANDS,
+    monitor::COMMANDS,
+    object::COMMANDS,
+    pubsub::COMMANDS,
+    replication::COMMANDS,
+    saving::COMMANDS,
+    scan::COMMANDS,
+    string::COMMANDS,
+    transactions::COMMANDS,
+];

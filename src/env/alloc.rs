@@ -191,6 +191,19 @@ pub fn purge() {
     }
 }
 
+/// Lets jemalloc give free pages back by a thread of its own, or stops that thread. It never touches what is in use.
+pub fn set_background_thread(enabled: bool) {
+    // SAFETY: the name takes a bool.
+    let set = unsafe { raw::write(b"background_thread\0", enabled) };
+    debug_assert!(set.is_ok(), "jemalloc was built with support for it: {set:?}");
+}
+
+/// The allocator and its version, as INFO names it.
+pub fn name() -> String {
+    let version = tikv_jemalloc_ctl::version::read().unwrap_or_default();
+    format!("jemalloc-{}", version.split('-').next().unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -125,7 +125,10 @@ fn panicked(info: &std::panic::PanicHookInfo<'_>) {
     (report.raw)(START);
     (report.line)(format_args!("{} crashed by a panic", report.version));
     (report.line)(format_args!("------------------------------------------------"));
-    let what = info.payload_as_str().unwrap_or("(a panic without words)");
+    let payload = info.payload();
+    let literal = payload.downcast_ref::<&str>().copied();
+    let what = literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let what = what.unwrap_or("(a panic without words)");
     match info.location() {
         Some(at) => (report.line)(format_args!("Guru Meditation: {what} #{}:{}", at.file(), at.line())),
         None => (report.line)(format_args!("Guru Meditation: {what}")),

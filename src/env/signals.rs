@@ -51,9 +51,13 @@ impl Signals {
         let fd = SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Signals { fd })
     }
+}
 
-    /// The next request to stop, if one has come.
-    pub fn next(&mut self) -> Option<StopSignal> {
+/// The requests to stop that have come; none now does not mean none later.
+impl Iterator for Signals {
+    type Item = StopSignal;
+
+    fn next(&mut self) -> Option<StopSignal> {
         loop {
             match self.fd.read_signal() {
                 Ok(Some(info)) if info.ssi_signo == Signal::SIGINT as u32 => return Some(StopSignal::Int),

@@ -24,6 +24,12 @@ impl<'a> Args<'a> {
         self.request.spans.is_empty()
     }
 
+    /// The request that begins at word `index`: a command among the arguments of another.
+    pub fn skip(self, index: usize) -> Args<'a> {
+        let Request { bytes, spans } = self.request;
+        Args { request: Request { bytes, spans: &spans[index..] } }
+    }
+
     /// Word `index`, which has to exist (the arity of the row says so).
     #[inline]
     pub fn get(&self, index: usize) -> &'a [u8] {

@@ -28,6 +28,7 @@ pub mod flags {
             pub const NAMES: &[(u64, &str)] = &[$(($name, $text)),*];
         };
     }
+    // The order of the lines is the order of the names in replies.
     flags! {
         WRITE = 0, "write";
         READONLY = 1, "readonly";
@@ -44,12 +45,16 @@ pub mod flags {
         ASKING = 13, "asking";
         FAST = 14, "fast";
         NO_AUTH = 15, "no_auth";
-        MAY_REPLICATE = 16, "may_replicate";
+        NO_MANDATORY_KEYS = 19, "no_mandatory_keys";
         NO_ASYNC_LOADING = 23, "no_async_loading";
         NO_MULTI = 24, "no_multi";
         MOVABLE_KEYS = 26, "movablekeys";
         ALLOW_BUSY = 28, "allow_busy";
     }
+    /// Not listed: may send something to replicas though it is no write.
+    pub const MAY_REPLICATE: u64 = 1 << 16;
+    /// Not listed: what expires under it is not part of what it does, so that several deletions are no transaction.
+    pub const TOUCHES_ARBITRARY_KEYS: u64 = 1 << 41;
     /// Only inside: touches keys without their being in its key specs' reach (not listed).
     pub const PROTECTED: u64 = 1 << 40;
 }
@@ -137,6 +142,8 @@ pub struct Arg {
     pub multiple_token: bool,
     pub since: Option<&'static str>,
     pub deprecated_since: Option<&'static str>,
+    /// What stands for it in a line of usage, where that is not its name.
+    pub display: Option<&'static str>,
     /// For blocks and choices.
     pub args: &'static [Arg],
 }
@@ -182,6 +189,7 @@ pub const fn arg(name: &'static str, kind: ArgKind) -> Arg {
         multiple_token: false,
         since: None,
         deprecated_since: None,
+        display: None,
         args: &[],
     }
 }
@@ -224,6 +232,9 @@ impl Arg {
     }
     pub const fn deprecated(self, since: &'static str) -> Arg {
         Arg { deprecated_since: Some(since), ..self }
+    }
+    pub const fn display(self, text: &'static str) -> Arg {
+        Arg { display: Some(text), ..self }
     }
 }
 
@@ -305,6 +316,9 @@ pub mod acl {
     }
 }
 
+/// Indexes of the words that are keys, with the flags of each.
+pub type FindKeysFn = fn(Args) -> Result<Vec<(usize, u16)>, CmdError>;
+
 /// The declaration of a command (or of a subcommand).
 pub struct Command<S: 'static> {
     pub name: &'static str,
@@ -317,14 +331,18 @@ pub struct Command<S: 'static> {
     /// Categories named beside those that follow from flags and group.
     pub acl: u64,
     pub keys: &'static [KeySpec],
-    /// Finds the keys where the specs cannot (`SORT … STORE`, `MIGRATE`); gives the indexes of the words.
-    pub get_keys: Option<fn(Args) -> Result<Vec<usize>, CmdError>>,
+    /// Finds the keys where the specs cannot (`SORT … STORE`, `MIGRATE`); gives the indexes of the words, and what is
+    /// done to each.
+    pub get_keys: Option<FindKeysFn>,
     pub subcommands: &'static [Command<S>],
     pub group: Group,
     pub since: &'static str,
     pub summary: &'static str,
     pub complexity: &'static str,
+    /// Since when, and what to use instead.
     pub deprecated: Option<(&'static str, &'static str)>,
+    /// Meant for servers among themselves, not for users.
+    pub syscmd: bool,
     pub history: &'static [(&'static str, &'static str)],
     pub tips: &'static [&'static str],
     pub args: &'static [Arg],
@@ -365,6 +383,7 @@ const fn row<S>(name: &'static str, handler: Handler<S>, arity: i32) -> Command<
         summary: "",
         complexity: "",
         deprecated: None,
+        syscmd: false,
         history: &[],
         tips: &[],
         args: &[],
@@ -391,7 +410,7 @@ impl<S> Command<S> {
         self.keys = keys;
         self
     }
-    pub const fn get_keys(mut self, find: fn(Args) -> Result<Vec<usize>, CmdError>) -> Self {
+    pub const fn get_keys(mut self, find: FindKeysFn) -> Self {
         self.get_keys = Some(find);
         self
     }
@@ -414,6 +433,10 @@ impl<S> Command<S> {
     }
     pub const fn deprecated(mut self, since: &'static str, instead: &'static str) -> Self {
         self.deprecated = Some((since, instead));
+        self
+    }
+    pub const fn syscmd(mut self) -> Self {
+        self.syscmd = true;
         self
     }
     pub const fn history(mut self, history: &'static [(&'static str, &'static str)]) -> Self {
@@ -466,28 +489,95 @@ impl<S> Command<S> {
         all
     }
 
+    /// Whether any word of it can be a key.
+    pub fn has_keys(&self) -> bool {
+        self.get_keys.is_some() || self.keys.iter().any(|spec| !spec.is_fake())
+    }
+
+    /// The index of every word that is a key, with what is done to it. `None` where the words do not make sense.
+    ///
+    /// The specs say it, unless they cannot be sure of the flags, or of having found all keys: then the row's own
+    /// function does.
+    pub fn keys_and_flags(&self, args: Args) -> Option<Vec<(usize, u16)>> {
+        let mut specs = self.keys.iter().filter(|spec| !spec.is_fake()).peekable();
+        let varies = self.keys.iter().any(|spec| spec.flags & key_flags::VARIABLE_FLAGS != 0);
+        if self.get_keys.is_none() || specs.peek().is_some() && !varies {
+            let mut keys = Vec::new();
+            if specs.all(|spec| spec.collect(args, &mut keys).is_some()) {
+                return Some(keys);
+            }
+        }
+        self.get_keys.and_then(|find| find(args).ok())
+    }
+
     /// The index of every word that is a key. `None` where the words do not make sense.
     pub fn key_indexes(&self, args: Args) -> Option<Vec<usize>> {
-        if let Some(find) = self.get_keys {
-            return find(args).ok();
+        Some(self.keys_and_flags(args)?.into_iter().map(|(index, _)| index).collect())
+    }
+
+    /// The one range of keys by which clients of older servers know a command, and whether there are keys (or may
+    /// be) that it does not tell of.
+    pub fn legacy_range(&self) -> (Option<LegacyRange>, bool) {
+        let plain = |spec: &KeySpec| match (spec.begin, spec.find) {
+            (BeginSearch::Index(first), FindKeys::Range(last, step, _)) => {
+                Some(LegacyRange { first, last: if last >= 0 { first + last } else { last }, step })
+            }
+            _ => None,
+        };
+        let incomplete = |spec: &KeySpec| spec.flags & key_flags::INCOMPLETE != 0;
+        if let [only] = self.keys
+            && let Some(range) = plain(only)
+        {
+            return (Some(range), incomplete(only));
         }
-        let mut indexes = Vec::new();
-        for spec in self.keys.iter().filter(|spec| spec.flags & key_flags::NOT_KEY == 0) {
-            spec.collect(args, &mut indexes)?;
+        // Ranges that follow one another without a gap join into one; everything else is left out.
+        let mut joined: Option<LegacyRange> = None;
+        let mut movable = false;
+        for spec in self.keys {
+            let fits = |range: &LegacyRange| {
+                range.step == 1 && joined.is_none_or(|before: LegacyRange| before.last == range.first - 1)
+            };
+            let Some(range) = plain(spec).filter(fits) else {
+                movable = true;
+                continue;
+            };
+            movable |= incomplete(spec);
+            // A last key that counts from the end is behind every one that counts from the beginning.
+            let last = joined.map_or(range.last, |before| {
+                before.last.cast_unsigned().max(range.last.cast_unsigned()).cast_signed()
+            });
+            joined =
+                Some(LegacyRange { first: joined.map_or(range.first, |before| before.first), last, step: 1 });
         }
-        Some(indexes)
+        (joined, movable)
     }
 }
 
+/// First and last key (negative: from the end), and the step between keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LegacyRange {
+    pub first: i32,
+    pub last: i32,
+    pub step: i32,
+}
+
 impl KeySpec {
-    fn collect(&self, args: Args, indexes: &mut Vec<usize>) -> Option<()> {
+    /// Whether what it finds only looks like keys.
+    fn is_fake(&self) -> bool {
+        self.flags & key_flags::NOT_KEY != 0
+    }
+
+    /// Appends the keys that this spec finds. `None` if the words do not make sense, or if there may be more keys.
+    fn collect(&self, args: Args, keys: &mut Vec<(usize, u16)>) -> Option<()> {
         let count = args.len() as i32;
         let first = match self.begin {
             BeginSearch::Index(index) => index,
             BeginSearch::Keyword(word, from) => {
                 let (mut at, step) = if from > 0 { (from, 1) } else { (count + from, -1) };
+                // The word before the last place could be followed by a key; the last one could not.
+                let end = if from > 0 { count - 1 } else { 1 };
                 loop {
-                    if at < 1 || at >= count {
+                    if at < 1 || at >= count || at == end {
                         return Some(());
                     }
                     if args.is(at as usize, word) {
@@ -496,13 +586,13 @@ impl KeySpec {
                     at += step;
                 }
             }
-            BeginSearch::Unknown => return Some(()),
+            BeginSearch::Unknown => return None,
         };
         let (first, last, step) = match self.find {
             FindKeys::Range(last, step, limit) => {
                 let last = match last {
                     _ if last >= 0 => first + last,
-                    -1 if limit > 1 => first + (count - first) / limit - 1,
+                    _ if limit > 0 => first + (count - first) / limit + last,
                     _ => count + last,
                 };
                 (first, last, step)
@@ -512,16 +602,90 @@ impl KeySpec {
                 if at >= count {
                     return None;
                 }
-                let keys =
-                    args.int(at as usize).ok().filter(|&n| (0..=i64::from(count)).contains(&n))? as i32;
-                (first + key, first + key + (keys - 1) * step, step)
+                let keys = args.int(at as usize).ok().filter(|n| (0..=i64::from(count)).contains(n))?;
+                (first + key, first + key + keys as i32 - 1, step)
             }
-            FindKeys::Unknown => return Some(()),
+            FindKeys::Unknown => return None,
         };
-        if last >= count {
+        if last >= count || last < first || first >= count {
             return None;
         }
-        indexes.extend((first..=last).step_by(step.max(1) as usize).map(|at| at as usize));
-        Some(())
+        keys.extend((first..=last).step_by(step.max(1) as usize).map(|at| (at as usize, self.flags)));
+        (self.flags & key_flags::INCOMPLETE == 0).then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::key_flags as kf;
+    use super::*;
+    use crate::protocol::{Request, Span};
+
+    fn row(keys: &'static [KeySpec]) -> Command<()> {
+        data("test", |_| unreachable!(), -1).keys(keys)
+    }
+
+    /// The indexes of the keys in a line of words, as the row finds them.
+    fn keys(row: &Command<()>, line: &str) -> Option<Vec<usize>> {
+        let mut start = 0;
+        let spans: Vec<_> = line
+            .split(' ')
+            .map(|word| {
+                let span = Span { start, len: word.len() };
+                start += word.len() + 1;
+                span
+            })
+            .collect();
+        row.key_indexes(Args::new(Request { bytes: line.as_bytes(), spans: &spans }))
+    }
+
+    fn legacy(row: &Command<()>) -> (Option<(i32, i32, i32)>, bool) {
+        let (range, movable) = row.legacy_range();
+        (range.map(|range| (range.first, range.last, range.step)), movable)
+    }
+
+    #[test]
+    fn a_range_of_keys_is_found_from_either_end() {
+        let del = row(const { &[KeySpec::range(kf::RM, 1, -1, 1)] });
+        assert_eq!(keys(&del, "del a b c"), Some(vec![1, 2, 3]));
+        assert_eq!(keys(&del, "del"), None);
+        assert_eq!(legacy(&del), (Some((1, -1, 1)), false));
+        let mset = row(const { &[KeySpec::range(kf::OW, 1, -1, 2)] });
+        assert_eq!(keys(&mset, "mset a 1 b 2"), Some(vec![1, 3]));
+        let rename = row(const { &[KeySpec::range(kf::RW, 1, 1, 1), KeySpec::range(kf::OW, 2, 2, 1)] });
+        assert_eq!(keys(&rename, "rename a b"), Some(vec![1, 2]));
+        assert_eq!(legacy(&rename), (Some((1, 2, 1)), false));
+    }
+
+    #[test]
+    fn counted_keys_and_keys_behind_a_word_are_movable() {
+        let store = row(const { &[KeySpec::range(kf::OW, 1, 1, 1), KeySpec::counted(kf::RO, 2)] });
+        assert_eq!(keys(&store, "zunionstore d 2 a b weights 1 2"), Some(vec![1, 3, 4]));
+        assert_eq!(keys(&store, "zunionstore d 3 a b"), None);
+        assert_eq!(keys(&store, "zunionstore d x a b"), None);
+        assert_eq!(legacy(&store), (Some((1, 1, 1)), true));
+        const STREAMS: KeySpec = KeySpec {
+            flags: kf::RO,
+            begin: BeginSearch::Keyword("STREAMS", 1),
+            find: FindKeys::Range(-1, 1, 2),
+            notes: None,
+        };
+        let xread = row(const { &[STREAMS] });
+        assert_eq!(keys(&xread, "xread count 2 streams a b 0 0"), Some(vec![4, 5]));
+        assert_eq!(keys(&xread, "xread count 2"), Some(vec![]));
+        assert_eq!(legacy(&xread), (None, true));
+    }
+
+    #[test]
+    fn where_specs_are_uncertain_the_function_of_the_row_decides() {
+        const INCOMPLETE: KeySpec = KeySpec::range(kf::RO | kf::INCOMPLETE, 1, 1, 1);
+        let sort = row(const { &[INCOMPLETE] });
+        assert_eq!(keys(&sort, "sort a store b"), None);
+        assert_eq!(legacy(&sort), (Some((1, 1, 1)), true));
+        let sort = sort.get_keys(|_| Ok(vec![(1, kf::RO), (3, kf::OW)]));
+        assert_eq!(keys(&sort, "sort a store b"), Some(vec![1, 3]));
+        let fake = row(const { &[KeySpec::range(kf::NOT_KEY, 1, 1, 1)] });
+        assert!(!fake.has_keys());
+        assert_eq!(keys(&fake, "spublish c m"), Some(vec![]));
     }
 }

@@ -11,8 +11,8 @@ pub mod testing;
 pub use crate::protocol::CmdError;
 pub use args::{Args, Cursor};
 pub use command::{
-    Arg, ArgKind, BeginSearch, Command, FindKeys, Group, Handler, KeySpec, acl, arg, block, container, data,
-    flags, key, key_flags, one_of, server, token,
+    Arg, ArgKind, BeginSearch, Command, FindKeys, FindKeysFn, Group, Handler, KeySpec, LegacyRange, acl, arg,
+    block, container, data, flags, key, key_flags, one_of, server, token,
 };
 
 use crate::client::Session;

@@ -29,6 +29,7 @@ impl<S> Bench<S> {
             turn: Turn {
                 now_ms: 1_700_000_000_000,
                 stamp: Stamp::lru(1_700_000_000),
+                silent: false,
                 expired: Expired::Delete,
                 lazy_expire: false,
                 lazy_server_del: false,

@@ -15,7 +15,7 @@ const LRU_MASK: u32 = 0x00ff_ffff;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stamp {
     /// Nothing: a snapshot child shares the pages, or the client asked for no trace (CLIENT NO-TOUCH).
-    None { fresh: u32 },
+    None { fresh: u32, lfu_decay_minutes: Option<u32> },
     /// The time in seconds.
     Lru { seconds: u32 },
     /// A use; `roll` is this turn's chance.
@@ -33,13 +33,22 @@ impl Stamp {
 
     /// The same circumstances, but lookups leave no trace.
     pub fn silent(self) -> Stamp {
-        Stamp::None { fresh: self.fresh() }
+        Stamp::None { fresh: self.fresh(), lfu_decay_minutes: self.lfu_decay_minutes() }
+    }
+
+    /// Whether the bits of entries are those of LFU, and if so, after how many minutes its counters decay by one.
+    pub fn lfu_decay_minutes(&self) -> Option<u32> {
+        match *self {
+            Stamp::None { lfu_decay_minutes, .. } => lfu_decay_minutes,
+            Stamp::Lru { .. } => None,
+            Stamp::Lfu { decay_minutes, .. } => Some(decay_minutes),
+        }
     }
 
     /// The bits of a key that is new.
     pub fn fresh(&self) -> u32 {
         match *self {
-            Stamp::None { fresh } => fresh,
+            Stamp::None { fresh, .. } => fresh,
             Stamp::Lru { seconds } => seconds,
             Stamp::Lfu { minutes, .. } => minutes << 8 | LFU_INIT,
         }

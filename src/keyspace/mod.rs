@@ -12,7 +12,7 @@ mod view;
 pub use changes::{Changes, Class, Event, Propagate};
 pub use db::Db;
 pub use freer::Freer;
-pub use view::{DbView, Expired, KeyspaceStats, Turn};
+pub use view::{DbView, Expired, KeyspaceStats, SetIf, Ttl, Turn};
 
 /// All databases of a server.
 pub struct Keyspace {

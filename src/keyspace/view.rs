@@ -1,5 +1,7 @@
 //! A database as a command sees it: lookups that know what has expired, edits that record what they changed.
 
+use std::borrow::Cow;
+
 use super::changes::{Changes, Class};
 use super::db::Db;
 use crate::protocol::CmdError;
@@ -24,12 +26,37 @@ pub struct Turn {
     pub now_ms: i64,
     /// What to stamp a key with that is looked up (see [`super::access`]).
     pub stamp: super::access::Stamp,
+    /// The stamp is silent because the client asked for it.
+    pub silent: bool,
     pub expired: Expired,
     /// Whether an expired key is freed by the helper thread (`lazyfree-lazy-expire`), which shows in its command.
     pub lazy_expire: bool,
     /// Whether an overwritten value is freed lazily (`lazyfree-lazy-server-del`), and a deleted one (`-user-del`).
     pub lazy_server_del: bool,
     pub lazy_user_del: bool,
+}
+
+/// Whether a value is set where there is one, or none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SetIf {
+    #[default]
+    Always,
+    /// Only a key that is not there (NX).
+    Absent,
+    /// Only a key that is there (XX).
+    Present,
+}
+
+/// What setting a value does to the key's time to live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ttl {
+    /// It ends: the key stays until it is deleted.
+    #[default]
+    None,
+    /// It stays as it is.
+    Keep,
+    /// It becomes this unix time in milliseconds.
+    At(i64),
 }
 
 /// Counts of what lookups found.
@@ -65,28 +92,35 @@ impl DbView<'_> {
 
     /// Looks a key up for reading: counts a hit or a miss, notes the access.
     pub fn read(&mut self, key: &[u8]) -> Option<&Entry> {
-        if self.live(key).is_none() {
-            self.stats.misses += 1;
-            self.changes.event(Class::KEY_MISS, "keymiss", self.index, key);
-            return None;
+        let hash = hash::hash(key);
+        let shown = self.expire_if_due(hash, key);
+        match self.db.dict.get_mut_hashed(hash, key) {
+            Some(entry) if shown => {
+                self.stats.hits += 1;
+                self.turn.stamp.touch(entry);
+                Some(entry)
+            }
+            _ => {
+                self.stats.misses += 1;
+                self.changes.event(Class::KEY_MISS, "keymiss", self.index, key);
+                None
+            }
         }
-        self.stats.hits += 1;
-        let stamp = self.turn.stamp;
-        let entry = self.db.dict.get_mut(key)?;
-        stamp.touch(entry);
-        Some(entry)
     }
 
     /// Looks a key up without leaving a trace (OBJECT, TTL, DEBUG), except that it may be found expired.
     pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
-        self.live(key).map(|entry| &*entry)
+        let hash = hash::hash(key);
+        let shown = self.expire_if_due(hash, key);
+        self.db.dict.get_hashed(hash, key).filter(|_| shown)
     }
 
     /// Looks a key up to edit its value.
     pub fn write(&mut self, key: &[u8]) -> Option<&mut Entry> {
-        let stamp = self.turn.stamp;
-        let entry = self.live(key)?;
-        stamp.touch(entry);
+        let hash = hash::hash(key);
+        self.expire_for_write(hash, key);
+        let entry = self.db.dict.get_mut_hashed(hash, key)?;
+        self.turn.stamp.touch(entry);
         Some(entry)
     }
 
@@ -98,6 +132,23 @@ impl DbView<'_> {
     /// Looks up a string for reading.
     pub fn read_str(&mut self, key: &[u8]) -> Result<Option<StrRef<'_>>, CmdError> {
         self.read(key).map(|entry| entry.str().ok_or(CmdError::WRONG_TYPE)).transpose()
+    }
+
+    /// Looks up several strings for reading; a key that is absent counts as an empty string.
+    pub fn read_strs<'k>(
+        &mut self,
+        keys: impl Iterator<Item = &'k [u8]> + Clone,
+    ) -> Result<Vec<Cow<'_, [u8]>>, CmdError> {
+        let mut found = Vec::new();
+        for key in keys.clone() {
+            found.push(self.read_str(key)?.is_some());
+        }
+        // What was shown a moment ago is not found expired now.
+        let text = |(key, found): (&[u8], bool)| {
+            let entry = self.db.get(key).filter(|_| found);
+            entry.and_then(Entry::str).map_or(Cow::Borrowed(&[][..]), |string| string.text())
+        };
+        Ok(keys.zip(found).map(text).collect())
     }
 
     /// Looks up an object of type `T` for reading.
@@ -117,20 +168,58 @@ impl DbView<'_> {
 
     /// Sets a key's value and expiry, whatever was there. Records no event: the command knows which.
     pub fn set(&mut self, key: &[u8], expiry: Option<i64>, value: NewValue) {
-        let lazy = self.turn.lazy_server_del;
-        let Some(old) = self.write(key) else {
-            return self.add(key, expiry, value);
+        self.set_if(key, SetIf::Always, expiry.map_or(Ttl::None, Ttl::At), value);
+    }
+
+    /// Sets a key's value if there is one or none, as `condition` has it; says whether it did. Records no event.
+    pub fn set_if(&mut self, key: &[u8], condition: SetIf, ttl: Ttl, value: NewValue) -> bool {
+        let hash = hash::hash(key);
+        self.expire_for_write(hash, key);
+        let expiry = |before| match ttl {
+            Ttl::None => None,
+            Ttl::Keep => before,
+            Ttl::At(at) => Some(at),
         };
-        let lru = old.lru();
-        if lazy && old.is_object() {
-            if let Some(old) = self.db.remove(key) {
-                self.freer.free(old);
+        match (self.db.dict.get_mut_hashed(hash, key), condition) {
+            (Some(entry), SetIf::Absent) => {
+                self.turn.stamp.touch(entry);
+                return false;
             }
-            let mut entry = Entry::new(key, expiry, value);
-            entry.set_lru(lru);
-            self.db.insert(entry);
-        } else {
-            self.db.set(key, expiry, value);
+            (Some(entry), _) => {
+                self.turn.stamp.touch(entry);
+                let (before, after) = (entry.expiry(), expiry(entry.expiry()));
+                if self.turn.lazy_server_del && entry.is_object() {
+                    let mut fresh = Entry::new(key, after, value);
+                    fresh.set_lru(entry.lru());
+                    self.freer.free(std::mem::replace(entry, fresh));
+                } else {
+                    entry.set(after, value);
+                }
+                self.db.expiry_changed(hash, before, after);
+            }
+            (None, SetIf::Present) => return false,
+            (None, _) => {
+                let mut entry = Entry::new(key, expiry(None), value);
+                entry.set_lru(self.turn.stamp.fresh());
+                self.changes.event(Class::NEW, "new", self.index, key);
+                self.db.insert_hashed(hash, entry);
+            }
+        }
+        true
+    }
+
+    /// Asks the processor for several keys at once, so that looking them up afterwards waits for memory once.
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        const AT_ONCE: usize = 16;
+        let mut hashes = [0; AT_ONCE];
+        let mut count = 0;
+        for key in keys.take(AT_ONCE) {
+            hashes[count] = hash::hash(key);
+            self.db.dict.prefetch(hashes[count]);
+            count += 1;
+        }
+        for &hash in &hashes[..count] {
+            self.db.dict.prefetch_item(hash);
         }
     }
 
@@ -185,20 +274,34 @@ impl DbView<'_> {
         self.changes.event(Class::EXPIRED, "expired", self.index, key);
     }
 
-    /// The entry of a key that has not expired; one that has is treated as the turn says.
-    fn live(&mut self, key: &[u8]) -> Option<&mut Entry> {
-        let hash = hash::hash(key);
-        let expiry = self.db.dict.get_hashed(hash, key)?.expiry();
-        if expiry.is_some_and(|at| at < self.turn.now_ms) {
-            match self.turn.expired {
-                Expired::Show => {}
-                Expired::Hide => return None,
-                Expired::Delete => {
-                    self.expire(key);
-                    return None;
-                }
-            }
+    /// Treats a key whose time has come as the turn says. False if it is there and not to be shown.
+    fn expire_if_due(&mut self, hash: u64, key: &[u8]) -> bool {
+        if !self.is_due(hash, key) {
+            return true;
         }
-        self.db.dict.get_mut_hashed(hash, key)
+        match self.turn.expired {
+            Expired::Show => {}
+            Expired::Hide => return false,
+            Expired::Delete => self.expire(key),
+        }
+        true
+    }
+
+    /// As `expire_if_due`, for a lookup that may be followed by adding the key: then the old one cannot stay hidden.
+    fn expire_for_write(&mut self, hash: u64, key: &[u8]) {
+        if !self.expire_if_due(hash, key) {
+            self.expire(key);
+        }
+    }
+
+    fn is_due(&self, hash: u64, key: &[u8]) -> bool {
+        // Most databases have no key that ends, and then there is nothing to look at.
+        self.db.volatile() > 0
+            && self
+                .db
+                .dict
+                .get_hashed(hash, key)
+                .and_then(Entry::expiry)
+                .is_some_and(|at| at < self.turn.now_ms)
     }
 }

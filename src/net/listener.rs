@@ -89,6 +89,14 @@ impl Listener {
         }
     }
 
+    /// The descriptor.
+    pub fn fd(&self) -> std::os::fd::RawFd {
+        match self {
+            Listener::Tcp(listener) => listener.as_raw_fd(),
+            Listener::Unix(listener, _) => listener.as_raw_fd(),
+        }
+    }
+
     /// The path of a unix socket.
     pub fn path(&self) -> Option<&Path> {
         match self {

@@ -21,6 +21,10 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, Ordering::Relaxed};
 use crate::env::clock;
 use crate::env::process::{self, Note};
 
+/// An error whose reason stands in the log already: there is nothing left to say about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Logged;
+
 /// How important a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]

@@ -1,3 +1,12 @@
 //! Dump files: the RDB encoder and decoder, and the child that writes one.
+//!
+//! - `rdb`: the format, and nothing else.
+//! - `dump`: the databases on their way into a dump. `load`: and back, a slice at a time.
+//! - `snapshot`: a dump that takes the place of the old file only when it is whole.
+//! - `child`: the forked process that writes one while the server goes on.
 
+pub mod child;
+pub mod dump;
+pub mod load;
 pub mod rdb;
+pub mod snapshot;

@@ -1,6 +1,7 @@
 //! RESP2 and RESP3: the request parser and the reply writer of the server, the reply parser of clients.
 
 mod error;
+mod long_double;
 pub mod number;
 mod output;
 mod reply;
@@ -8,6 +9,8 @@ mod request;
 pub mod value;
 
 pub use error::CmdError;
-pub use output::{Mark, Output, Shared};
+pub use long_double::LongDouble;
+pub use number::parse_int;
+pub use output::{BY_REFERENCE, Mark, Output, Shared};
 pub use reply::{Deferred, Reply};
 pub use request::{Limits, Parsed, Parser, ProtocolError, Request, Span, encode_command, split_line};

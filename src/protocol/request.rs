@@ -117,6 +117,11 @@ impl Parser {
         self.left.is_some()
     }
 
+    /// Bytes known to be missing behind the first `have` bytes of the request.
+    pub fn missing(&self, have: usize) -> usize {
+        self.bulk.map_or(0, |len| (self.at + len + 2).saturating_sub(have))
+    }
+
     /// Bytes of `buf` that the finished request (or empty line) took.
     pub fn consumed(&self) -> usize {
         self.at

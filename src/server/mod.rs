@@ -1,6 +1,136 @@
 //! The server: a composition of services, the event loop, and the one way a command takes through it.
+//!
+//! ```text
+//! boot         from a configuration to a running server
+//! event_loop   one turn: wait, read, run, before_sleep
+//! input        bytes of a client become requests
+//! dispatch     a request finds its row and passes the checks
+//! call         a row is run, and what it did is settled
+//! output       replies and the write stream leave
+//! cron         what is to be done from time to time
+//! snapshots    save points, the child, loading
+//! links        replicas of ours, and the link to our master
+//! parking      clients that wait for something
+//! audience     clients that listen
+//! reconfigure  CONFIG SET takes effect
+//! memory       where the memory goes
+//! shutdown     the end
+//! ```
+//!
+//! [`Server`] owns everything, in named parts. A service gets the parts it touches as arguments, never the whole.
+
+mod audience;
+pub mod boot;
+mod call;
+mod cron;
+mod dispatch;
+mod event_loop;
+mod input;
+mod lifecycle;
+mod links;
+mod memory;
+mod net;
+mod output;
+mod parking;
+mod reconfigure;
+mod shutdown;
+mod snapshots;
+mod stats;
+mod table;
+mod transactions;
+
+pub use audience::Audience;
+pub use boot::{BootError, boot};
+pub use event_loop::show_address;
+pub use lifecycle::Lifecycle;
+pub use links::PipePiece;
+pub use memory::{MemoryAccount, Share};
+pub use net::Net;
+pub use parking::GivenUp;
+pub use parking::{Parking, Why};
+pub use shutdown::{ShutdownFlags, ShutdownState};
+pub use snapshots::{Loading, Purpose, Snapshots};
+pub use stats::Rate;
+pub use stats::{CommandStats, Stats};
+pub use table::{RowId, Table};
+pub use transactions::Watching;
+
+use crate::client::{Client, ClientId, Clients};
+use crate::config::Config;
+use crate::env::clock::Clock;
+use crate::env::random::Rng;
+use crate::env::signals::Signals;
+use crate::exec::Args;
+use crate::journal::Journal;
+use crate::keyspace::{Changes, Keyspace, Turn};
+use crate::protocol::{Output, Reply};
+use crate::replication::Replication;
+use crate::types::Thresholds;
 
 /// All services of a running server.
 pub struct Server {
-    pub keyspace: crate::keyspace::Keyspace,
+    pub config: Config,
+    pub table: Table,
+    /// The time of this turn, and the circumstances that lookups need.
+    pub clock: Clock,
+    pub turn: Turn,
+    pub limits: Thresholds,
+    pub rng: Rng,
+    pub keyspace: Keyspace,
+    /// What the command in hand has done so far.
+    pub changes: Changes,
+    pub journal: Journal,
+    pub clients: Clients<Why>,
+    pub watching: Watching,
+    pub parking: Parking,
+    pub audience: Audience,
+    pub snapshots: Snapshots,
+    pub replication: Replication,
+    pub net: Net,
+    pub stats: Stats,
+    pub life: Lifecycle,
+    pub pipe_piece: PipePiece,
+    signals: Signals,
+}
+
+impl Server {
+    /// The client with that name, if it is still there.
+    pub fn client(&mut self, id: ClientId) -> Option<&mut Client<Why>> {
+        self.clients.get_mut(id)
+    }
+
+    /// A writer of replies to the client whose command is being run.
+    ///
+    /// # Panics
+    /// If the client is gone; while its command runs it never is.
+    pub fn reply(&mut self, id: ClientId) -> Reply<'_> {
+        let client = self.clients.get_mut(id).expect("a client stays while its command runs");
+        Reply::new(&mut client.output, client.session.resp)
+    }
+
+    /// Runs `write` with a writer to the client and the rest of the server at once: for replies about the server.
+    pub fn reply_with(&mut self, id: ClientId, write: impl FnOnce(&Server, &mut Reply)) {
+        let mut output = Output::default();
+        let resp = self.clients.get(id).map_or(2, |client| client.session.resp);
+        write(self, &mut Reply::new(&mut output, resp));
+        if let Some(client) = self.clients.get_mut(id) {
+            client.output.append(&mut output);
+        }
+    }
+
+    /// The database that a client has selected.
+    pub fn db_of(&self, id: ClientId) -> usize {
+        self.clients.get(id).map_or(0, |client| client.session.db)
+    }
+
+    /// Whether this server is a replica.
+    pub fn is_replica(&self) -> bool {
+        self.replication.master().is_some()
+    }
+
+    /// Records that the running command is to be sent to replicas although (or in another form than) it changed data.
+    pub fn propagate_request(&mut self, args: Args) {
+        let words: Vec<&[u8]> = args.iter().collect();
+        self.changes.propagate(0, words.iter().copied());
+    }
 }

@@ -179,7 +179,7 @@ impl<T> Node<T> {
 #[inline]
 fn matching(word: u64, tag: u8) -> u64 {
     const LOW: u64 = 0x0101_0101_0101_0101;
-    let differs = word ^ LOW * u64::from(tag);
+    let differs = word ^ (LOW * u64::from(tag));
     let zero = differs.wrapping_sub(LOW) & !differs & (LOW << 7);
     zero & ((1 << (8 * (word >> 56 & 7))) - 1)
 }
@@ -1190,6 +1190,15 @@ mod tests {
         }
     }
 
+    #[derive(Debug, PartialEq)]
+    struct Named(Vec<u8>);
+
+    impl AsRef<[u8]> for Named {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
     fn name(i: u32) -> Vec<u8> {
         format!("key:{i}").into_bytes()
     }
@@ -1198,10 +1207,10 @@ mod tests {
         std::str::from_utf8(&key[4..]).unwrap().parse().unwrap()
     }
 
-    fn filled(keys: impl IntoIterator<Item = u32>) -> Dict<Box<Vec<u8>>> {
+    fn filled(keys: impl IntoIterator<Item = u32>) -> Dict<Box<Named>> {
         let mut dict = Dict::new();
         for key in keys {
-            dict.insert_new(Box::new(name(key)));
+            dict.insert_new(Box::new(Named(name(key))));
         }
         dict
     }
@@ -1227,7 +1236,7 @@ mod tests {
         Rest(bool),
         Retain(u32),
         PopSome(usize),
-        ClearStep(usize),
+        FreeSome(usize),
         Clear,
     }
 
@@ -1243,7 +1252,7 @@ mod tests {
             2 => any::<bool>().prop_map(Step::Rest),
             1 => (2..9u32).prop_map(Step::Retain),
             1 => (0..40usize).prop_map(Step::PopSome),
-            1 => (0..40usize).prop_map(Step::ClearStep),
+            1 => (0..40usize).prop_map(Step::FreeSome),
             1 => Just(Step::Clear),
         ];
         prop::collection::vec(step, 0..120)
@@ -1301,15 +1310,15 @@ mod tests {
                 }
                 Step::Rest(rest) => dict.pause_resize(rest),
                 Step::Retain(part) => {
-                    dict.retain(|item| number(&item.key) % part != 0);
-                    model.retain(|key, _| key % part != 0);
+                    dict.retain(|item| !number(&item.key).is_multiple_of(part));
+                    model.retain(|key, _| !key.is_multiple_of(part));
                 }
                 Step::PopSome(n) => {
                     for item in dict.pop_some(n) {
                         assert_eq!(model.remove(&number(&item.key)), Some(item.value));
                     }
                 }
-                Step::ClearStep(n) => {
+                Step::FreeSome(n) => {
                     dict.clear_step(n);
                     model.retain(|&key, _| dict.contains(&name(key)));
                 }
@@ -1358,21 +1367,21 @@ mod tests {
             let mut rng = xorshift(seed);
             let mut odd = Vec::new();
             for i in 0..start {
-                dict.insert_new(Box::new(name(2 * i + 1)));
+                dict.insert_new(Box::new(Named(name(2 * i + 1))));
                 odd.push(2 * i + 1);
             }
             let mut next = 2 * start + 1;
             let mut seen = HashSet::new();
             let mut cursor = 0;
             loop {
-                cursor = dict.scan(cursor, |item| { seen.insert(number(item)); });
+                cursor = dict.scan(cursor, |item| { seen.insert(number(item.key())); });
                 if cursor == 0 {
                     break;
                 }
                 // Phases of growth and of shrinking, so that the table turns round on the way.
-                if rng() % 3 == 0 {
+                if rng().is_multiple_of(3) {
                     for _ in 0..growth {
-                        dict.insert_new(Box::new(name(next)));
+                        dict.insert_new(Box::new(Named(name(next))));
                         odd.push(next);
                         next += 2;
                     }
@@ -1385,7 +1394,7 @@ mod tests {
                         prop_assert!(dict.remove(&name(odd.swap_remove(at))).is_some());
                     }
                 }
-                dict.pause_resize(rng() % 2 == 0);
+                dict.pause_resize(rng().is_multiple_of(2));
             }
             for i in 0..start {
                 prop_assert!(seen.contains(&(2 * i)), "{} was there all the time", 2 * i);
@@ -1400,7 +1409,7 @@ mod tests {
             let mut seen = Vec::new();
             let mut cursor = 0;
             loop {
-                cursor = dict.scan(cursor, |item| seen.push(number(item)));
+                cursor = dict.scan(cursor, |item| seen.push(number(item.key())));
                 if cursor == 0 {
                     break;
                 }
@@ -1415,7 +1424,7 @@ mod tests {
         let mut dict = Dict::new();
         let mut worst: f64 = 0.0;
         for i in 0..300_000 {
-            dict.insert_new(Box::new(name(i)));
+            dict.insert_new(Box::new(Named(name(i))));
             if i >= 1000 {
                 worst = worst.max(dict.memory() as f64 / dict.len() as f64);
             }
@@ -1432,7 +1441,7 @@ mod tests {
 
     #[test]
     fn small_tables_do_not_waste() {
-        assert_eq!(Dict::<Box<Vec<u8>>>::new().memory(), 0);
+        assert_eq!(Dict::<Box<Named>>::new().memory(), 0);
         for (n, most) in [(1, 72), (10, 200), (128, 128 * 13), (600, 600 * 12)] {
             let memory = filled(0..n).memory();
             assert!(memory <= most as usize, "{n} items take {memory} bytes");
@@ -1448,7 +1457,7 @@ mod tests {
             let mut drawn = vec![0u32; n as usize];
             let draws = 200 * n;
             for _ in 0..draws {
-                drawn[number(dict.random(&mut rng).unwrap()) as usize] += 1;
+                drawn[number(dict.random(&mut rng).unwrap().key()) as usize] += 1;
             }
             let expected = 200.0;
             let chi_square: f64 = drawn.iter().map(|&d| (f64::from(d) - expected).powi(2) / expected).sum();
@@ -1464,7 +1473,7 @@ mod tests {
         (0..99_999).for_each(|i| drop(dict.remove(&name(i)).unwrap()));
         let mut rng = xorshift(7);
         for _ in 0..10 {
-            assert_eq!(number(dict.random(&mut rng).unwrap()), 99_999);
+            assert_eq!(number(dict.random(&mut rng).unwrap().key()), 99_999);
         }
         dict.remove(&name(99_999)).unwrap();
         assert!(dict.random(&mut rng).is_none());
@@ -1476,11 +1485,11 @@ mod tests {
         let before = dict.stats().buckets;
         dict.pause_resize(true);
         (1000..1700).for_each(|i| {
-            dict.insert_new(Box::new(name(i)));
+            dict.insert_new(Box::new(Named(name(i))));
         });
         assert_eq!(dict.stats().buckets, before);
         (1700..9000).for_each(|i| {
-            dict.insert_new(Box::new(name(i)));
+            dict.insert_new(Box::new(Named(name(i))));
         });
         assert!(dict.stats().buckets > before);
         dict.verify();
@@ -1495,20 +1504,23 @@ mod tests {
         let mut dict = filled(0..5000);
         for i in 0..5000 {
             let fragment = hash(&name(i)) & ((1 << super::super::hash::FRAGMENT_BITS) - 1);
-            assert!(dict.find_by_hash(fragment, |item| number(item) == i).is_some());
+            assert!(dict.find_by_hash(fragment, |item| number(item.key()) == i).is_some());
             dict.prefetch(fragment);
             dict.prefetch_item(fragment);
         }
-        assert_eq!(dict.remove_by_hash(hash(&name(7)), |item| number(item) == 7), Some(Box::new(name(7))));
+        assert_eq!(
+            dict.remove_by_hash(hash(&name(7)), |item| number(item.key()) == 7),
+            Some(Box::new(Named(name(7))))
+        );
         assert!(!dict.contains(&name(7)));
     }
 
     #[test]
     fn a_table_made_for_many_items_takes_them_without_a_split() {
-        let mut dict: Dict<Box<Vec<u8>>> = Dict::with_capacity(10_000);
+        let mut dict: Dict<Box<Named>> = Dict::with_capacity(10_000);
         let before = dict.stats().buckets;
         (0..9000).for_each(|i| {
-            dict.insert_new(Box::new(name(i)));
+            dict.insert_new(Box::new(Named(name(i))));
         });
         assert_eq!(dict.stats().buckets, before);
         dict.verify();

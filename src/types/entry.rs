@@ -34,6 +34,23 @@ const LONG: u8 = 255;
 /// The largest expiry that six bytes hold.
 const SHORT_EXPIRY_MAX: i64 = (1 << 48) - 1;
 
+/// What every type of value can tell of itself; implemented beside the type, whatever the encoding.
+pub trait Value {
+    /// What TYPE says.
+    fn type_name(&self) -> &'static str;
+
+    /// What OBJECT ENCODING says.
+    fn encoding(&self) -> &'static str;
+
+    /// An equal value, of the same encoding, that shares nothing that is ever edited.
+    fn duplicate(&self) -> Object;
+
+    /// How many allocations freeing it takes, roughly.
+    fn effort(&self) -> usize {
+        1
+    }
+}
+
 /// Declares the kinds of value that are objects, in one place: the name of the kind, its number in the header, and
 /// the type that stands in the entry.
 macro_rules! objects {
@@ -70,7 +87,7 @@ macro_rules! objects {
         }
 
         /// A type that stands in an entry as an object.
-        pub trait Stored: Sized {
+        pub trait Stored: Sized + Value {
             const KIND: Kind;
         }
 
@@ -91,6 +108,18 @@ macro_rules! objects {
 
             fn size(kind: Kind) -> usize {
                 match kind { $(Kind::$kind => size_of::<$type>(),)* _ => 0 }
+            }
+
+            /// The object of this kind that stands at `at`, if it is one.
+            ///
+            /// # Safety
+            /// A value of this kind belongs to `at`, and lives as long as the reference.
+            unsafe fn at<'a>(kind: Kind, at: *const u8) -> Option<&'a dyn Value> {
+                match kind {
+                    // SAFETY: by the caller's word.
+                    $(Kind::$kind => Some(unsafe { &*at.cast::<$type>() }),)*
+                    _ => None,
+                }
             }
 
             /// Writes the object to where it is to stand.
@@ -128,8 +157,12 @@ objects! {
 pub enum NewValue<'a> {
     /// Bytes that become a string: an integer if they spell one, else inline or shared by length.
     Str(&'a [u8]),
+    /// Bytes that stay a string even if they spell an integer.
+    Text(&'a [u8]),
     /// Bytes that were edited: never an integer, `raw` for OBJECT ENCODING.
     Raw(&'a [u8]),
+    /// As `Raw`, and long ones need not be copied.
+    Edited(Vec<u8>),
     Int(i64),
     Object(Object),
 }
@@ -143,8 +176,11 @@ impl<'a> NewValue<'a> {
                 None if bytes.len() > INLINE_MAX => NewValue::Object(Object::Heap(Arc::new(bytes.to_vec()))),
                 None => NewValue::Str(bytes),
             },
-            NewValue::Raw(bytes) if bytes.len() > INLINE_MAX => {
+            NewValue::Text(bytes) | NewValue::Raw(bytes) if bytes.len() > INLINE_MAX => {
                 NewValue::Object(Object::Heap(Arc::new(bytes.to_vec())))
+            }
+            NewValue::Edited(bytes) if bytes.len() > INLINE_MAX => {
+                NewValue::Object(Object::Heap(Arc::new(bytes)))
             }
             other => other,
         }
@@ -153,8 +189,8 @@ impl<'a> NewValue<'a> {
     fn kind(&self) -> Kind {
         match self {
             NewValue::Int(_) => Kind::Int,
-            NewValue::Str(_) => Kind::Inline,
-            NewValue::Raw(_) => Kind::InlineRaw,
+            NewValue::Str(_) | NewValue::Text(_) => Kind::Inline,
+            NewValue::Raw(_) | NewValue::Edited(_) => Kind::InlineRaw,
             NewValue::Object(object) => object.kind(),
         }
     }
@@ -163,7 +199,10 @@ impl<'a> NewValue<'a> {
     fn end(&self, head: usize) -> usize {
         match self {
             NewValue::Int(_) => head + 8,
-            NewValue::Str(bytes) | NewValue::Raw(bytes) => head + len_size(bytes.len()) + bytes.len(),
+            NewValue::Str(bytes) | NewValue::Text(bytes) | NewValue::Raw(bytes) => {
+                head + len_size(bytes.len()) + bytes.len()
+            }
+            NewValue::Edited(bytes) => head + len_size(bytes.len()) + bytes.len(),
             NewValue::Object(object) => head.next_multiple_of(8) + Object::size(object.kind()),
         }
     }
@@ -271,6 +310,66 @@ impl Entry {
             self.resize(old, new);
             self.put_behind_key(key_end, expiry, value);
         }
+    }
+
+    /// Makes the value a number, in place if it was one; the expiry stays.
+    pub fn set_int(&mut self, n: i64) {
+        if self.kind() == Kind::Int {
+            // SAFETY: the kind says that eight bytes of a number stand at the value's place.
+            unsafe { self.value_at().cast::<i64>().write_unaligned(n) };
+        } else {
+            self.set(self.expiry(), NewValue::Int(n));
+        }
+    }
+
+    /// The bytes of a string for editing, followed by zeros up to `len` if they were fewer; the expiry stays. The
+    /// string is `raw` from now on. `None` if the value is no string. A long string is not copied, unless a reply
+    /// that is being sent still refers to it.
+    pub fn edit_str(&mut self, len: usize) -> Option<&mut [u8]> {
+        match self.str()? {
+            StrRef::Heap(_) => {}
+            StrRef::Inline { bytes, .. } if len <= bytes.len() => {
+                self.put_kind(Kind::InlineRaw, self.expiry());
+                // SAFETY: an inline string stands at the value's place, and `self` is borrowed for as long as the
+                // slice is.
+                return Some(unsafe {
+                    let (start, len) = get_len(self.value_at());
+                    std::slice::from_raw_parts_mut(start, len)
+                });
+            }
+            short => {
+                let mut digits = itoa::Buffer::new();
+                let bytes = short.bytes(&mut digits);
+                let len = len.max(bytes.len());
+                if len <= INLINE_MAX {
+                    let mut edited = [0; INLINE_MAX];
+                    edited[..bytes.len()].copy_from_slice(bytes);
+                    self.set(self.expiry(), NewValue::Raw(&edited[..len]));
+                    return self.edit_str(len);
+                }
+                let mut edited = Vec::with_capacity(len);
+                edited.extend_from_slice(bytes);
+                self.set(self.expiry(), NewValue::Object(Object::Heap(Arc::new(edited))));
+            }
+        }
+        let bytes = Arc::make_mut(self.object_mut::<Shared>()?);
+        if bytes.len() < len {
+            bytes.resize(len, 0);
+        }
+        Some(bytes)
+    }
+
+    /// Appends to a string, which is `raw` from now on; its new length, or `None` if the value is no string.
+    pub fn append(&mut self, tail: &[u8]) -> Option<usize> {
+        if let Some(bytes) = self.object_mut::<Shared>() {
+            let bytes = Arc::make_mut(bytes);
+            bytes.extend_from_slice(tail);
+            return Some(bytes.len());
+        }
+        let start = self.str()?.len();
+        let bytes = self.edit_str(start + tail.len())?;
+        bytes[start..].copy_from_slice(tail);
+        Some(bytes.len())
     }
 
     /// Gives the entry another expiry, or none.
@@ -405,7 +504,40 @@ impl Entry {
 
     /// How many allocations freeing the entry takes, roughly.
     pub fn effort(&self) -> usize {
-        1
+        self.value().map_or(1, Value::effort)
+    }
+
+    /// What TYPE says.
+    pub fn type_name(&self) -> &'static str {
+        // What is no object is a string.
+        self.value().map_or("string", Value::type_name)
+    }
+
+    /// What OBJECT ENCODING says.
+    pub fn encoding(&self) -> &'static str {
+        match (self.value(), self.str()) {
+            (Some(value), _) => value.encoding(),
+            (None, Some(string)) => string.encoding(),
+            (None, None) => unreachable!("what is no object is a string"),
+        }
+    }
+
+    /// An equal value with the same expiry under another key. The access bits are not copied.
+    pub fn duplicate(&self, key: &[u8]) -> Entry {
+        let value = match (self.value(), self.str()) {
+            (Some(value), _) => NewValue::Object(value.duplicate()),
+            (None, Some(StrRef::Int(n))) => NewValue::Int(n),
+            (None, Some(StrRef::Inline { bytes, raw: true })) => NewValue::Raw(bytes),
+            (None, Some(StrRef::Inline { bytes, raw: false })) => NewValue::Str(bytes),
+            (None, _) => unreachable!("what is no object is a string, and a long string is an object"),
+        };
+        Entry::new(key, self.expiry(), value)
+    }
+
+    /// The value, if it is an object, as what all types of object have in common.
+    fn value(&self) -> Option<&dyn Value> {
+        // SAFETY: the kind says what stands at the object's place, which lives as long as the entry is borrowed.
+        unsafe { Object::at(self.kind(), self.object_at()) }
     }
 
     /// Bytes of the entry's own allocation.
@@ -445,7 +577,10 @@ impl Entry {
             let at = put_expiry(self.0.as_ptr().add(key_end), expiry);
             match value {
                 NewValue::Int(n) => at.cast::<i64>().write_unaligned(n),
-                NewValue::Str(bytes) | NewValue::Raw(bytes) => {
+                NewValue::Str(bytes) | NewValue::Text(bytes) | NewValue::Raw(bytes) => {
+                    put_len(at, bytes.len()).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+                }
+                NewValue::Edited(bytes) => {
                     put_len(at, bytes.len()).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
                 }
                 NewValue::Object(object) => object.put(self.object_at()),
@@ -606,10 +741,56 @@ mod tests {
                 prop_assert_eq!(entry.lru(), 0x00ab_cdef);
                 prop_assert_eq!(&*entry.str().unwrap().text(), &text[..]);
             }
+            let copy = entry.duplicate(b"copy");
+            prop_assert_eq!(copy.key(), b"copy");
+            prop_assert_eq!(copy.expiry(), entry.expiry());
+            prop_assert_eq!((copy.type_name(), copy.encoding()), ("string", entry.encoding()));
+            prop_assert_eq!(&*copy.str().unwrap().text(), &text[..]);
             let entry = entry.rename(b"other");
+            drop(copy);
             prop_assert_eq!(entry.key(), b"other");
             prop_assert_eq!(entry.expiry(), steps.last().unwrap().1);
             prop_assert_eq!(&*entry.str().unwrap().text(), &text[..]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn edits_of_a_string_equal_those_of_a_vector(
+            first in models(),
+            expiry in expiries(),
+            steps in prop::collection::vec((0..3u8, 0usize..900, prop::collection::vec(any::<u8>(), 0..300)), 1..10),
+        ) {
+            let mut entry = Entry::new(b"key", expiry, first.new_value());
+            let mut text = first.text();
+            let mut replies = Vec::new();
+            for (what, at, bytes) in &steps {
+                match what {
+                    0 => {
+                        prop_assert_eq!(entry.append(bytes), Some(text.len() + bytes.len()));
+                        text.extend_from_slice(bytes);
+                    }
+                    1 => {
+                        let end = at + bytes.len();
+                        text.resize(text.len().max(end), 0);
+                        text[*at..end].copy_from_slice(bytes);
+                        entry.edit_str(end).unwrap()[*at..end].copy_from_slice(bytes);
+                    }
+                    _ => {
+                        entry.set_int(*at as i64);
+                        text = at.to_string().into_bytes();
+                    }
+                }
+                prop_assert_eq!(&*entry.str().unwrap().text(), &text[..]);
+                prop_assert_eq!(entry.expiry(), expiry);
+                // What a reply refers to stays as it was.
+                if let Some(StrRef::Heap(shared)) = entry.str() {
+                    replies.push((Shared::clone(shared), text.clone()));
+                }
+            }
+            for (shared, text) in replies {
+                prop_assert_eq!(&*shared, &text);
+            }
         }
     }
 

@@ -6,6 +6,6 @@ mod entry;
 mod string;
 mod thresholds;
 
-pub use entry::{Entry, Kind, NewValue, Object, Shared, Stored};
+pub use entry::{Entry, Kind, NewValue, Object, Shared, Stored, Value};
 pub use string::{INLINE_MAX, StrRef, int_encoding};
 pub use thresholds::Thresholds;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::entry::Shared;
+use super::entry::{Object, Shared, Value};
 use crate::protocol::number::parse_int;
 
 /// Strings up to this many bytes stand in the entry; longer ones are shared pointers.
@@ -72,6 +72,21 @@ impl<'a> StrRef<'a> {
             StrRef::Inline { bytes, raw: false } if bytes.len() <= EMBSTR_MAX => "embstr",
             StrRef::Inline { .. } | StrRef::Heap(_) => "raw",
         }
+    }
+}
+
+impl Value for Shared {
+    fn type_name(&self) -> &'static str {
+        "string"
+    }
+
+    fn encoding(&self) -> &'static str {
+        StrRef::Heap(self).encoding()
+    }
+
+    /// A second pointer: whoever edits a long string makes it his own first.
+    fn duplicate(&self) -> Object {
+        Shared::clone(self).into()
     }
 }
 

@@ -1,0 +1,243 @@
+//! REPLICAOF, ROLE, WAIT, and what replicas say: PSYNC, SYNC, REPLCONF.
+
+use crate::client::ClientId;
+use crate::config::MasterAddress;
+use crate::exec::flags::*;
+use crate::exec::{
+    Arg, ArgKind, Args, Block, BlockOn, CmdError, CmdResult, Command, Done, Group, Outcome, acl, arg, block,
+    one_of, server, token,
+};
+use crate::observe::log;
+use crate::replication::history::Wanted;
+use crate::replication::link::Link;
+use crate::server::Server;
+
+pub(super) const COMMANDS: &[Command<Server>] = &[
+    server("replicaof", replicaof, 3)
+        .flags(ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING)
+        .doc(Group::Server, "5.0.0", "O(1)", "Makes the server a replica of another, or a master.")
+        .args(REPLICAOF_ARGS),
+    server("slaveof", replicaof, 3)
+        .flags(ADMIN | NOSCRIPT | STALE | NO_ASYNC_LOADING)
+        .doc(Group::Server, "1.0.0", "O(1)", "Makes the server a replica of another, or a master.")
+        .deprecated("5.0.0", "`REPLICAOF`")
+        .args(REPLICAOF_ARGS),
+    server("role", role, 1).flags(NOSCRIPT | LOADING | STALE | FAST).acl(acl::ADMIN | acl::DANGEROUS).doc(
+        Group::Server,
+        "2.8.12",
+        "O(1)",
+        "Tells what the server is in replication, and how it stands.",
+    ),
+    server("wait", wait, 3)
+        .acl(acl::CONNECTION)
+        .doc(
+            Group::Generic,
+            "3.0.0",
+            "O(1)",
+            "Waits until so many replicas have acknowledged the writes that the client has made.",
+        )
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
+        .args(&[arg("numreplicas", ArgKind::Integer), arg("timeout", ArgKind::Integer)]),
+    server("sync", sync, 1).flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI).doc(
+        Group::Server,
+        "1.0.0",
+        "",
+        "Asks for a dump and the stream of writes; spoken by old replicas.",
+    ),
+    server("psync", psync, -3)
+        .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI)
+        .doc(
+            Group::Server,
+            "2.8.0",
+            "",
+            "Asks for the stream of writes from some place on; spoken by replicas.",
+        )
+        .args(&[arg("replicationid", ArgKind::String), arg("offset", ArgKind::Integer)]),
+    server("replconf", replconf, -1).flags(ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY).doc(
+        Group::Server,
+        "3.0.0",
+        "O(1)",
+        "What masters and replicas tell each other about themselves.",
+    ),
+];
+
+const REPLICAOF_ARGS: &[Arg] = &[one_of(
+    "args",
+    &[
+        block("host-port", &[arg("host", ArgKind::String), arg("port", ArgKind::Integer)]),
+        block("no-one", &[token("no", "NO"), token("one", "ONE")]),
+    ],
+)];
+
+/// REPLICAOF host port | NO ONE
+fn replicaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    let by = server.describe(id);
+    if args.is(1, "no") && args.is(2, "one") {
+        if server.replication.master().is_some() {
+            server.set_master(None);
+            log::notice!("MASTER MODE enabled (user request from '{by}')");
+        }
+        server.reply(id).ok();
+        return Ok(Done);
+    }
+    if server.replication.replicas.get(id).is_some_and(|replica| replica.state().is_some()) {
+        return Err(CmdError::text("ERR Command is not valid when client is a replica."));
+    }
+    let port = args.int(2).ok().and_then(|port| u16::try_from(port).ok());
+    let port = port.ok_or(CmdError::text("ERR Invalid master port"))?;
+    let host = String::from_utf8_lossy(args.get(1)).into_owned();
+    if server
+        .replication
+        .master()
+        .is_some_and(|master| master.port == port && master.host.eq_ignore_ascii_case(&host))
+    {
+        log::notice!(
+            "REPLICAOF would result into synchronization with the master we are already connected with. No operation performed."
+        );
+        server.reply(id).simple("OK Already connected to specified master");
+        return Ok(Done);
+    }
+    server.set_master(Some(MasterAddress { host: host.clone(), port }));
+    log::notice!("REPLICAOF {host}:{port} enabled (user request from '{by}')");
+    server.reply(id).ok();
+    Ok(Done)
+}
+
+/// ROLE
+fn role(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
+    server.reply_with(id, |server, reply| match server.replication.master() {
+        None => {
+            reply.array(3);
+            reply.bulk(b"master");
+            reply.int(server.journal.offset());
+            let online: Vec<_> =
+                server.replication.replicas.iter().filter(|replica| replica.is_online()).collect();
+            reply.array(online.len());
+            for replica in online {
+                reply.array(3);
+                reply.bulk(replica.address().as_bytes());
+                reply.bulk_int(i64::from(replica.port));
+                reply.bulk_int(replica.acked as i64);
+            }
+        }
+        Some(master) => {
+            reply.array(5);
+            reply.bulk(b"slave");
+            reply.bulk(master.host.as_bytes());
+            reply.int(i64::from(master.port));
+            reply.bulk(server.replication.link.role_state().as_bytes());
+            let offset = match server.replication.link {
+                Link::Online { .. } => server.journal.offset() as i64,
+                _ => -1,
+            };
+            reply.int(offset);
+        }
+    });
+    Ok(Done)
+}
+
+/// WAIT numreplicas timeout
+fn wait(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    if server.replication.master().is_some() {
+        return Err(CmdError::text(
+            "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured to be writable (which is not the default) writes to replicas are just local and are not propagated.",
+        ));
+    }
+    let count = args.int(1)?;
+    let timeout = args.int(2).map_err(|_| CmdError::TIMEOUT_NOT_INTEGER)?;
+    if timeout < 0 {
+        return Err(CmdError::TIMEOUT_NEGATIVE);
+    }
+    let now = server.clock.unix_ms();
+    let deadline_ms = match timeout {
+        0 => None,
+        timeout => Some(now.checked_add(timeout).ok_or(CmdError::TIMEOUT_OUT_OF_RANGE)?),
+    };
+    let Some(client) = server.client(id) else { return Ok(Done) };
+    let (offset, may_block) = (client.write_offset, !client.session.deny_blocking);
+    let acknowledged = server.replication.acknowledged(offset);
+    if acknowledged >= count || !may_block {
+        server.reply(id).int(acknowledged);
+        return Ok(Done);
+    }
+    server.replication.ask_for_acks = true;
+    Ok(Outcome::Block(Block { on: BlockOn::Replicas { count, offset }, deadline_ms }))
+}
+
+/// SYNC
+fn sync(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
+    server.attach_replica(id, None)?;
+    Ok(Done)
+}
+
+/// PSYNC replicationid offset
+fn psync(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    if args.len() > 3 {
+        // FAILOVER is asked for by a third word, and is not built.
+        return Err(CmdError::text("ERR PSYNC FAILOVER can't be sent to a server that does not fail over."));
+    }
+    let offset = args.int(2)?;
+    server.attach_replica(id, Some(Wanted { id: args.get(1), offset }))?;
+    Ok(Done)
+}
+
+/// REPLCONF option value [option value ...]
+fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    if args.len().is_multiple_of(2) {
+        return Err(CmdError::SYNTAX);
+    }
+    let is_master = server.client(id).is_some_and(|client| client.session.is_master);
+    let mut at = 1;
+    while at < args.len() {
+        let value = args.get(at + 1);
+        match args.get(at).to_ascii_lowercase().as_slice() {
+            b"listening-port" => {
+                let port = args.int(at + 1)?;
+                server.replica_mut(id).port = u16::try_from(port).map_err(|_| CmdError::NOT_INTEGER)?;
+            }
+            b"ip-address" => {
+                if value.len() >= 46 {
+                    let text = format!(
+                        "ERR REPLCONF ip-address provided by replica instance is too long: {} bytes",
+                        value.len()
+                    );
+                    return Err(CmdError::new(text));
+                }
+                server.replica_mut(id).announced_ip = Some(String::from_utf8_lossy(value).into_owned());
+            }
+            b"capa" => {
+                let replica = server.replica_mut(id);
+                replica.capa_eof |= value.eq_ignore_ascii_case(b"eof");
+                replica.capa_psync2 |= value.eq_ignore_ascii_case(b"psync2");
+            }
+            b"version" => {
+                let text = String::from_utf8_lossy(value);
+                let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0).min(255));
+                let mut next = || parts.next().unwrap_or(0);
+                let version = next() << 16 | next() << 8 | next();
+                server.replica_mut(id).version = version;
+            }
+            b"rdb-only" => server.replica_mut(id).rdb_only = args.int(at + 1)? == 1,
+            b"ack" => {
+                // An acknowledgement is not answered, whoever sends it.
+                let offset = args.int(at + 1).unwrap_or(0);
+                server.replica_acknowledges(id, offset.max(0) as u64);
+                return Ok(Done);
+            }
+            b"getack" => {
+                if is_master {
+                    server.replication.ack_wanted = true;
+                }
+                return Ok(Done);
+            }
+            other => {
+                let mut text = b"ERR Unrecognized REPLCONF option: ".to_vec();
+                text.extend_from_slice(other);
+                return Err(CmdError::bytes(text));
+            }
+        }
+        at += 2;
+    }
+    server.reply(id).ok();
+    Ok(Done)
+}

@@ -1,0 +1,184 @@
+//! The databases on their way into a dump, in the order of a real one.
+//!
+//! This walks the tables and reads nothing but them: whoever calls says what the dump tells of its origin, and hears
+//! how far it has come. It runs in the server itself (SAVE) as in a forked child, so it takes no lock, writes to no
+//! entry and needs no memory that grows with the data.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::MaxmemoryPolicy;
+use crate::env::clock;
+use crate::env::random::Rng;
+use crate::keyspace::{Keyspace, access};
+use crate::persistence::rdb::{SavingAux, ValueType, Writer, WriterOptions, encode_dump};
+use crate::types::{Entry, Kind, StrRef};
+
+/// Progress is told after so many keys, beginning with the first.
+const TELL_EVERY: u64 = 1024;
+
+/// Values from this size on are worth a system call to release.
+const RELEASE_FROM: usize = 64 << 10;
+
+/// What the directives say about every dump.
+#[derive(Clone, Copy, Debug)]
+pub struct DumpOptions {
+    pub writer: WriterOptions,
+    pub usage: Usage,
+    /// `rdb-key-save-delay`, a test's aid: microseconds to rest after each key; if negative, a microsecond after one
+    /// key in so many.
+    pub key_save_delay_us: i32,
+    /// This is a forked child: pages that it has done with are given back, so that the parent, which is then their
+    /// only owner, need not copy them when it writes.
+    pub release: bool,
+}
+
+/// What is said about the use of each key. Only a server that evicts by use writes anything, as its reader could
+/// make nothing of it either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    Unsaid,
+    Idle,
+    Frequency { decay_minutes: u32 },
+}
+
+impl Usage {
+    /// What `maxmemory-policy` asks for; the minutes are `lfu-decay-time`.
+    pub fn of(policy: MaxmemoryPolicy, decay_minutes: u32) -> Usage {
+        use MaxmemoryPolicy::*;
+        match policy {
+            AllkeysLru | VolatileLru => Usage::Idle,
+            AllkeysLfu | VolatileLfu => Usage::Frequency { decay_minutes },
+            AllkeysRandom | VolatileRandom | VolatileTtl | NoEviction => Usage::Unsaid,
+        }
+    }
+}
+
+/// How far a dump has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub keys: u64,
+    pub bytes: u64,
+}
+
+/// Writes a whole dump. Returns what it was written to, flushed, and what has been written.
+pub fn write_dataset<W: Write>(
+    out: W,
+    keyspace: &Keyspace,
+    aux: &SavingAux,
+    options: &DumpOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> io::Result<(W, Progress)> {
+    let mut writer = Writer::new(out, options.writer);
+    let now_secs = clock::unix_ms() / 1000;
+    let mut delay = Delay::new(options.key_save_delay_us);
+    let mut keys = 0;
+    writer.header()?;
+    writer.saving_aux(aux)?;
+    for (index, db) in keyspace.iter().filter(|(_, db)| !db.is_empty()) {
+        writer.select_db(index as u64)?;
+        writer.resize_db(db.len() as u64, db.volatile() as u64)?;
+        for entry in db.dict().iter() {
+            if let Some(at) = entry.expiry() {
+                writer.expire_at_ms(at)?;
+            }
+            match options.usage {
+                Usage::Unsaid => {}
+                Usage::Idle => writer.idle(access::idle_ms(entry.lru(), now_secs) / 1000)?,
+                Usage::Frequency { decay_minutes } => {
+                    writer.freq(access::frequency(entry.lru(), now_secs, decay_minutes) as u8)?;
+                }
+            }
+            write_entry(&mut writer, entry)?;
+            if options.release {
+                release(entry);
+            }
+            delay.rest();
+            if keys % TELL_EVERY == 0 {
+                progress(Progress { keys: keys + 1, bytes: writer.bytes_written() });
+            }
+            keys += 1;
+        }
+    }
+    // The end mark and the checksum are nine bytes.
+    let bytes = writer.bytes_written() + 9;
+    Ok((writer.finish()?, Progress { keys, bytes }))
+}
+
+/// The type, the key and the value of an entry.
+pub fn write_entry<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Result<()> {
+    writer.entry(value_type(entry), entry.key())?;
+    write_value(writer, entry)
+}
+
+/// The payload of DUMP: the value of an entry, without its key and expiry.
+pub fn dump_value(entry: &Entry, options: WriterOptions) -> Vec<u8> {
+    let payload = encode_dump(options, |writer| {
+        writer.write_type(value_type(entry))?;
+        write_value(writer, entry)
+    });
+    payload.expect("writing to memory does not fail")
+}
+
+/// The form in which a value is written.
+fn value_type(entry: &Entry) -> ValueType {
+    match entry.kind() {
+        Kind::Int | Kind::Inline | Kind::InlineRaw | Kind::Heap => ValueType::String,
+    }
+}
+
+fn write_value<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Result<()> {
+    match entry.kind() {
+        Kind::Int | Kind::Inline | Kind::InlineRaw | Kind::Heap => match entry.str() {
+            Some(StrRef::Int(n)) => writer.write_int(n),
+            Some(StrRef::Inline { bytes, .. }) => writer.write_string(bytes),
+            Some(StrRef::Heap(bytes)) => writer.write_string(bytes),
+            None => unreachable!("these are the kinds of strings"),
+        },
+    }
+}
+
+/// Gives back the pages of a large value, in this process only. Small ones share their pages with others.
+fn release(entry: &Entry) {
+    let Some(StrRef::Heap(value)) = entry.str() else { return };
+    // A value that two keys share would be written as zeros the second time.
+    if value.len() < RELEASE_FROM || Arc::strong_count(value) > 1 {
+        return;
+    }
+    let page =
+        nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096) as usize;
+    let start = (value.as_ptr() as usize).next_multiple_of(page);
+    let end = (value.as_ptr() as usize + value.len()) / page * page;
+    // SAFETY: the pages lie wholly within the value's bytes, which stay readable (as zeros), and this process does not
+    // look at them again. A refusal changes nothing.
+    unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+}
+
+/// The rest that a test asks for between keys. Sleeping is at least a change of context, so shorter rests than that
+/// are made by sleeping now and then.
+pub(super) struct Delay {
+    us: i32,
+    rng: Rng,
+}
+
+impl Delay {
+    pub(super) fn new(us: i32) -> Delay {
+        Delay { us, rng: Rng::seeded(clock::monotonic_ns()) }
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.us == 0
+    }
+
+    pub(super) fn rest(&mut self) {
+        let us = match self.us {
+            0 => return,
+            us if us > 0 => us as u64,
+            us => u64::from(self.rng.one_in(u64::from(us.unsigned_abs()))),
+        };
+        if us > 0 {
+            std::thread::sleep(Duration::from_micros(us));
+        }
+    }
+}

@@ -1,0 +1,660 @@
+//! A dump on its way into the databases: a slice at each turn of the event loop, so that the server answers meanwhile.
+//!
+//! What the file tells about itself, and how it ended well, the loader tells in the lines that people look for; why it
+//! did not is returned. It never trusts the file: whatever stands in it, the outcome is a value or an error. After an
+//! error the databases hold the part that was loaded, and what becomes of that is the caller's business.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::dump::{Delay, Usage};
+use super::rdb::{self, Checksum, RawString, RawValue, RdbError, RdbReason, Reader, Record};
+use crate::env::process::{self, Note};
+use crate::keyspace::{Keyspace, access};
+use crate::observe::log;
+use crate::types::{Entry, INLINE_MAX, NewValue, Object};
+
+/// The clock is asked after so many records.
+const ASK_EVERY: u32 = 64;
+
+/// Length of a replication id.
+const REPLID_LEN: usize = 40;
+
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// `rdbchecksum`.
+    pub verify_checksum: bool,
+    /// Unix time at the beginning: keys that ended before it are not loaded, unless they are kept.
+    pub now_ms: i64,
+    /// Keys past their time are loaded too: a replica waits for its master's word, and what follows the base of an
+    /// append-only file was done while they were there.
+    pub keep_expired: bool,
+    /// Expired keys that were left out are handed out by `Loader::take_expired`, for the backlog of a master.
+    pub tell_expired: bool,
+    /// A key that is there already is replaced, where else that is an error (DEBUG RELOAD NOFLUSH MERGE).
+    pub allow_duplicates: bool,
+    /// What the access bits mean here (`Usage::of` of the policy), and those of a key about which nothing is said.
+    pub usage: Usage,
+    pub fresh_lru: u32,
+    /// `key-load-delay`, a test's aid, as `rdb-key-save-delay`.
+    pub key_load_delay_us: i32,
+    /// Who hears what is worth a line: the log (`log::tell`).
+    pub tell: fn(Note),
+}
+
+/// What a dump told about itself; nothing where it did not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    pub rdb_version: u16,
+    pub redis_ver: Option<String>,
+    pub ctime: Option<i64>,
+    pub used_mem: Option<u64>,
+    pub repl_stream_db: Option<i64>,
+    pub repl_id: Option<String>,
+    pub repl_offset: Option<i64>,
+    pub aof_base: bool,
+}
+
+impl Origin {
+    /// Where the replication stream stood (id, offset, selected database), if that is known completely. Old servers
+    /// wrote a database of -1 by mistake, after which the stream cannot be continued.
+    pub fn replication(&self) -> Option<(&str, i64, u64)> {
+        let offset = self.repl_offset.filter(|&offset| offset != -1)?;
+        let db = u64::try_from(self.repl_stream_db?).ok()?;
+        Some((self.repl_id.as_deref()?, offset, db))
+    }
+}
+
+/// How far loading has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadProgress {
+    pub loaded_bytes: u64,
+    /// The file's size at the beginning; zero if unknown.
+    pub total_bytes: u64,
+    pub keys_loaded: u64,
+    pub keys_expired: u64,
+}
+
+/// What a finished load amounts to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedInfo {
+    pub progress: LoadProgress,
+    pub origin: Origin,
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub enum Step {
+    /// There is more; the budget is spent.
+    More,
+    Done(LoadedInfo),
+}
+
+/// Why a dump was not loaded. The text is what the log shows last of it; see `log_lines` for all.
+#[derive(Debug)]
+pub enum LoadError {
+    /// There is no such file: for a server that starts, no error at all.
+    NotFound,
+    Open {
+        path: PathBuf,
+        why: io::Error,
+    },
+    Rdb(RdbError),
+    /// A database beyond those configured.
+    Databases {
+        offset: u64,
+        configured: usize,
+    },
+    Duplicate {
+        offset: u64,
+        key: Vec<u8>,
+        db: usize,
+    },
+    /// A type of value that this server does not have.
+    Unsupported {
+        offset: u64,
+        key: Vec<u8>,
+        what: &'static str,
+    },
+    /// Libraries of functions, which this server does not have.
+    Functions {
+        offset: u64,
+    },
+}
+
+impl LoadError {
+    /// True where the bytes stopped coming, false where they are bad: a replica that loads what its master sends tries
+    /// again after the former.
+    pub fn is_short_read(&self) -> bool {
+        matches!(self, LoadError::Rdb(error) if error.is_short_read())
+    }
+
+    /// Everything that the log should say, in its order, before the server says what it does about it.
+    pub fn log_lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let LoadError::Rdb(error) = self {
+            match &error.reason {
+                RdbReason::Io(_) | RdbReason::Truncated => {
+                    lines.push("Short read or OOM loading DB. Unrecoverable error, aborting now.".to_string())
+                }
+                reason @ RdbReason::Checksum { .. } => lines.push(reason.to_string()),
+                _ => {}
+            }
+        }
+        lines.push(self.to_string());
+        lines
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inside = |f: &mut fmt::Formatter, offset: &u64, what: &dyn fmt::Display| {
+            write!(f, "Internal error in RDB reading offset {offset}, function at load.rs -> {what}")
+        };
+        match self {
+            LoadError::NotFound => f.write_str("No such file or directory"),
+            LoadError::Open { path, why } => {
+                let why = process::strerror(why);
+                write!(f, "Fatal error: can't open the RDB file {} for reading: {why}", path.display())
+            }
+            LoadError::Rdb(RdbError { offset, reason }) => match reason {
+                RdbReason::Signature | RdbReason::Version(_) | RdbReason::ModuleAux(_) => reason.fmt(f),
+                RdbReason::Checksum { .. } => inside(f, offset, &"RDB CRC error"),
+                _ => inside(f, offset, reason),
+            },
+            LoadError::Databases { configured, .. } => write!(
+                f,
+                "FATAL: Data file was created with a Redis server configured to handle more than {configured} \
+                 databases. Exiting"
+            ),
+            LoadError::Duplicate { key, db, .. } => {
+                write!(f, "RDB has duplicated key '{}' in DB {db}", String::from_utf8_lossy(key))
+            }
+            LoadError::Unsupported { offset, key, what } => {
+                let key = String::from_utf8_lossy(key);
+                inside(f, offset, &format_args!("key '{key}' holds a {what}, not supported yet by redis-rs"))
+            }
+            LoadError::Functions { offset } => inside(
+                f,
+                offset,
+                &"the dump holds libraries of functions, not supported yet by redis-rs; save it without them \
+                  (FUNCTION FLUSH)",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl From<RdbError> for LoadError {
+    fn from(error: RdbError) -> LoadError {
+        LoadError::Rdb(error)
+    }
+}
+
+/// A dump being loaded.
+pub struct Loader<R = File> {
+    reader: Reader<R>,
+    options: LoadOptions,
+    delay: Delay,
+    db: usize,
+    progress: LoadProgress,
+    origin: Origin,
+    expired: Vec<(usize, Vec<u8>)>,
+}
+
+impl Loader<File> {
+    /// Opens a dump file and reads its header.
+    pub fn open(path: &Path, options: LoadOptions) -> Result<Loader<File>, LoadError> {
+        let file = File::open(path).map_err(|why| match why.kind() {
+            io::ErrorKind::NotFound => LoadError::NotFound,
+            _ => LoadError::Open { path: path.into(), why },
+        })?;
+        let total = file.metadata().map_or(0, |metadata| metadata.len());
+        Loader::new(file, total, options)
+    }
+}
+
+impl<R: Read> Loader<R> {
+    /// Begins to load from anything that can be read, of which so many bytes are expected (zero if nobody knows).
+    pub fn new(source: R, total_bytes: u64, options: LoadOptions) -> Result<Loader<R>, LoadError> {
+        let reader = Reader::new(source, options.verify_checksum)?;
+        Ok(Loader {
+            origin: Origin { rdb_version: reader.version(), ..Origin::default() },
+            progress: LoadProgress { total_bytes, ..LoadProgress::default() },
+            delay: Delay::new(options.key_load_delay_us),
+            reader,
+            options,
+            db: 0,
+            expired: Vec::new(),
+        })
+    }
+
+    pub fn progress(&self) -> LoadProgress {
+        LoadProgress { loaded_bytes: self.reader.offset(), ..self.progress }
+    }
+
+    /// What the dump has told about itself so far.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Expired keys that were left out since the last call, with their databases, if they were asked for.
+    pub fn take_expired(&mut self) -> Vec<(usize, Vec<u8>)> {
+        mem::take(&mut self.expired)
+    }
+
+    /// After the end: the source, and the bytes behind the dump that were already taken from it.
+    pub fn into_inner(self) -> (R, Vec<u8>) {
+        self.reader.into_inner()
+    }
+
+    /// Loads on, until about so many bytes have been read or `out_of_time` says so. One record is loaded at least.
+    pub fn step(
+        &mut self,
+        keyspace: &mut Keyspace,
+        bytes: u64,
+        out_of_time: &mut dyn FnMut() -> bool,
+    ) -> Result<Step, LoadError> {
+        let stop_at = self.reader.offset().saturating_add(bytes);
+        let ask_every = if self.delay.is_none() { ASK_EVERY } else { 1 };
+        let mut records = 0;
+        while let Some(record) = self.reader.next_record()? {
+            if let Record::Eof { checksum } = record {
+                return Ok(Step::Done(self.finish(checksum)));
+            }
+            self.take(keyspace, record)?;
+            records += 1;
+            if self.reader.offset() >= stop_at || (records % ask_every == 0 && out_of_time()) {
+                return Ok(Step::More);
+            }
+        }
+        unreachable!("a finished loader is not asked for another step")
+    }
+
+    fn take(&mut self, keyspace: &mut Keyspace, record: Record) -> Result<(), LoadError> {
+        let offset = self.reader.offset();
+        match record {
+            Record::Entry(entry) => self.take_entry(keyspace, entry)?,
+            Record::Aux { key, value } => self.take_aux(&key, &value),
+            Record::SelectDb(db) => {
+                self.db = usize::try_from(db)
+                    .ok()
+                    .filter(|&db| db < keyspace.count())
+                    .ok_or(LoadError::Databases { offset, configured: keyspace.count() })?;
+            }
+            // Our tables grow by one bucket at a time at no cost to speak of; they need no hint.
+            Record::ResizeDb { .. } => {}
+            Record::Function(_) => return Err(LoadError::Functions { offset }),
+            Record::ModuleAux { .. } => unreachable!("the reader refuses data of modules"),
+            Record::Eof { .. } => unreachable!("the end is seen before"),
+        }
+        Ok(())
+    }
+
+    fn take_entry(&mut self, keyspace: &mut Keyspace, entry: rdb::Entry) -> Result<(), LoadError> {
+        let rdb::Entry { key, expire_at_ms, idle, freq, value: mut raw } = entry;
+        let offset = self.reader.offset();
+        let value = match value_from_raw(&mut raw) {
+            Ok(value) => value,
+            Err(what) => return Err(LoadError::Unsupported { offset, key, what }),
+        };
+        let expired = expire_at_ms.is_some_and(|at| at < self.options.now_ms);
+        if expired && !self.options.keep_expired {
+            self.progress.keys_expired += 1;
+            if self.options.tell_expired {
+                self.expired.push((self.db, key));
+            }
+        } else {
+            let db = keyspace.db_mut(self.db);
+            if db.get(&key).is_some() {
+                if !self.options.allow_duplicates {
+                    return Err(LoadError::Duplicate { offset, key, db: self.db });
+                }
+                db.remove(&key);
+            }
+            let mut entry = Entry::new(&key, expire_at_ms, value);
+            entry.set_lru(self.access_bits(idle, freq));
+            db.insert(entry);
+            self.progress.keys_loaded += 1;
+        }
+        self.delay.rest();
+        Ok(())
+    }
+
+    /// What is said about a key's use counts where it means the same here.
+    fn access_bits(&self, idle: Option<u64>, freq: Option<u8>) -> u32 {
+        let now_secs = self.options.now_ms / 1000;
+        match (self.options.usage, idle, freq) {
+            (Usage::Frequency { .. }, _, Some(freq)) => access::frequency_bits(freq, now_secs),
+            (Usage::Idle | Usage::Unsaid, Some(idle), _) => access::idle_bits(idle, now_secs),
+            _ => self.options.fresh_lru,
+        }
+    }
+
+    fn take_aux(&mut self, key: &[u8], value: &[u8]) {
+        let text = String::from_utf8_lossy(value);
+        let number = leading_number(value);
+        let name = key.to_ascii_lowercase();
+        match &name[..] {
+            [b'%', ..] => self.notice(format!("RDB '{}': {text}", String::from_utf8_lossy(key))),
+            b"repl-stream-db" => self.origin.repl_stream_db = Some(number),
+            b"repl-id" if value.len() == REPLID_LEN => self.origin.repl_id = Some(text.into_owned()),
+            b"repl-offset" => self.origin.repl_offset = Some(number),
+            b"redis-ver" => {
+                self.notice(format!("Loading RDB produced by version {text}"));
+                self.origin.redis_ver = Some(text.into_owned());
+            }
+            b"ctime" => {
+                let age = (self.options.now_ms / 1000).saturating_sub(number).max(0);
+                self.notice(format!("RDB age {age} seconds"));
+                self.origin.ctime = Some(number);
+            }
+            b"used-mem" => {
+                self.notice(format!(
+                    "RDB memory usage when created {:.2} Mb",
+                    number as f64 / (1024.0 * 1024.0)
+                ));
+                self.origin.used_mem = u64::try_from(number).ok();
+            }
+            b"aof-preamble" if number != 0 => self.notice("RDB has an AOF tail".to_string()),
+            b"aof-base" => {
+                self.origin.aof_base = number != 0;
+                if self.origin.aof_base {
+                    self.notice("RDB is base AOF".to_string());
+                }
+            }
+            // Scripts that old servers saved are not kept any more.
+            b"lua" | b"redis-bits" | b"repl-id" | b"aof-preamble" => {}
+            _ => log::debug!("Unrecognized RDB AUX field: '{}'", String::from_utf8_lossy(key)),
+        }
+    }
+
+    fn notice(&self, text: String) {
+        (self.options.tell)(Note::Notice(text));
+    }
+
+    fn finish(&mut self, checksum: Checksum) -> LoadedInfo {
+        if self.options.verify_checksum && checksum == Checksum::Absent && self.reader.version() >= 5 {
+            self.notice("RDB file was saved with checksum disabled: no check performed.".to_string());
+        }
+        let progress = self.progress();
+        self.notice(format!(
+            "Done loading RDB, keys loaded: {}, keys expired: {}.",
+            progress.keys_loaded, progress.keys_expired
+        ));
+        LoadedInfo { progress, origin: mem::take(&mut self.origin) }
+    }
+}
+
+/// A value as it is kept in memory; what was read is borrowed or taken, not copied. The error names the type that this
+/// server does not have.
+pub fn value_from_raw(raw: &mut RawValue) -> Result<NewValue<'_>, &'static str> {
+    Ok(match raw {
+        RawValue::String(RawString::Int(int)) => NewValue::Int(*int),
+        RawValue::String(RawString::Bytes(bytes)) if bytes.len() > INLINE_MAX => {
+            bytes.shrink_to_fit();
+            NewValue::Object(Object::Heap(Arc::new(mem::take(bytes))))
+        }
+        RawValue::String(RawString::Bytes(bytes)) => NewValue::Str(bytes),
+        RawValue::List(_)
+        | RawValue::ListZiplist(_)
+        | RawValue::ListQuicklist(_)
+        | RawValue::ListQuicklist2(_) => return Err("list"),
+        RawValue::Set(_) | RawValue::SetIntset(_) | RawValue::SetListpack(_) => return Err("set"),
+        RawValue::Zset(_) | RawValue::ZsetZiplist(_) | RawValue::ZsetListpack(_) => return Err("sorted set"),
+        RawValue::Hash(_)
+        | RawValue::HashZipmap(_)
+        | RawValue::HashZiplist(_)
+        | RawValue::HashListpack(_) => return Err("hash"),
+        RawValue::Stream(_) => return Err("stream"),
+        RawValue::Module { .. } => return Err("module's value"),
+    })
+}
+
+/// The number that a text begins with, zero if none: how the fields' readers have always read them.
+fn leading_number(text: &[u8]) -> i64 {
+    let digits =
+        text.iter().enumerate().take_while(|&(at, byte)| byte.is_ascii_digit() || (at == 0 && *byte == b'-'));
+    let end = digits.count();
+    str::from_utf8(&text[..end]).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// What tests of saving and loading share.
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+
+    pub fn options() -> LoadOptions {
+        LoadOptions {
+            verify_checksum: true,
+            now_ms: 1_000_000,
+            keep_expired: false,
+            tell_expired: false,
+            allow_duplicates: false,
+            usage: Usage::Unsaid,
+            fresh_lru: 1000,
+            key_load_delay_us: 0,
+            tell: |_| (),
+        }
+    }
+
+    /// Keys of every kind in several databases, some with times to live.
+    pub fn sample() -> Keyspace {
+        let mut keyspace = Keyspace::new(16, 0);
+        for (index, db) in [0, 3, 15].into_iter().enumerate() {
+            for n in 0..500 {
+                let key = format!("key:{index}:{n}");
+                let expiry = (n % 3 == 0).then_some(2_000_000 + n);
+                let text = match n % 5 {
+                    0 => format!("value {n}").into_bytes(),
+                    1 => (n * 1_000_003).to_string().into_bytes(),
+                    2 => (i64::MAX - n).to_string().into_bytes(),
+                    3 => vec![b'x'; 700 + n as usize],
+                    _ => (0..=255).cycle().take(n as usize).collect(),
+                };
+                keyspace.db_mut(db).set(key.as_bytes(), expiry, NewValue::Str(&text));
+            }
+        }
+        keyspace
+    }
+
+    type Key = (usize, Vec<u8>, Option<i64>, Vec<u8>, &'static str);
+
+    /// Everything that a client could see, sorted.
+    pub fn content(keyspace: &Keyspace) -> Vec<Key> {
+        let mut all = Vec::new();
+        for (index, db) in keyspace.iter() {
+            db.verify();
+            all.extend(db.dict().iter().map(|entry| {
+                let value = entry.str().expect("a string");
+                let text = value.text().into_owned();
+                (index, entry.key().to_vec(), entry.expiry(), text, value.encoding())
+            }));
+        }
+        all.sort();
+        all
+    }
+
+    pub fn load_file(path: &Path) -> Result<(Keyspace, LoadedInfo), LoadError> {
+        run(Loader::open(path, options())?)
+    }
+
+    pub fn run<R: Read>(mut loader: Loader<R>) -> Result<(Keyspace, LoadedInfo), LoadError> {
+        let mut keyspace = Keyspace::new(16, 0);
+        loop {
+            if let Step::Done(info) = loader.step(&mut keyspace, 4096, &mut || false)? {
+                return Ok((keyspace, info));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dump::{DumpOptions, write_dataset};
+    use super::super::rdb::{SavingAux, ValueType, Writer, WriterOptions};
+    use super::testing::*;
+    use super::*;
+
+    fn dumped(keyspace: &Keyspace, usage: Usage) -> Vec<u8> {
+        let aux =
+            SavingAux { redis_ver: "7.2.4", ctime: 1000, used_mem: 1, replication: None, aof_base: false };
+        let options =
+            DumpOptions { writer: WriterOptions::default(), usage, key_save_delay_us: 0, release: false };
+        write_dataset(Vec::new(), keyspace, &aux, &options, &mut |_| ()).unwrap().0
+    }
+
+    fn written(save: impl FnOnce(&mut Writer<Vec<u8>>)) -> Vec<u8> {
+        let mut writer = Writer::new(Vec::new(), WriterOptions::default());
+        writer.header().unwrap();
+        save(&mut writer);
+        writer.finish().unwrap()
+    }
+
+    fn load(bytes: &[u8], options: LoadOptions) -> Result<(Keyspace, LoadedInfo), LoadError> {
+        run(Loader::new(bytes, bytes.len() as u64, options)?)
+    }
+
+    fn failure(bytes: &[u8]) -> Vec<String> {
+        load(bytes, options()).err().expect("it does not load").log_lines()
+    }
+
+    #[test]
+    fn loading_goes_on_from_step_to_step() {
+        let keyspace = sample();
+        let bytes = dumped(&keyspace, Usage::Unsaid);
+        let mut loader = Loader::new(&bytes[..], bytes.len() as u64, options()).unwrap();
+        let mut loaded = Keyspace::new(16, 0);
+        let mut steps = 0;
+        let info = loop {
+            let before = loader.progress();
+            match loader.step(&mut loaded, 1, &mut || false).unwrap() {
+                Step::More => assert!(loader.progress().loaded_bytes > before.loaded_bytes),
+                Step::Done(info) => break info,
+            }
+            steps += 1;
+        };
+        assert!(steps > keyspace.keys());
+        assert_eq!(info.progress.loaded_bytes, bytes.len() as u64);
+        assert_eq!(info.origin.replication(), None);
+        assert_eq!(content(&loaded), content(&keyspace));
+
+        // The clock ends a step, too.
+        let mut loader = Loader::new(&bytes[..], 0, options()).unwrap();
+        let mut loaded = Keyspace::new(16, 0);
+        assert!(matches!(loader.step(&mut loaded, u64::MAX, &mut || true), Ok(Step::More)));
+        assert!((1..100).contains(&loaded.keys()));
+    }
+
+    #[test]
+    fn a_master_leaves_expired_keys_out_and_a_replica_keeps_them() {
+        let mut keyspace = Keyspace::new(16, 0);
+        keyspace.db_mut(2).set(b"gone", Some(999_999), NewValue::Int(1));
+        keyspace.db_mut(2).set(b"just", Some(1_000_000), NewValue::Int(2));
+        keyspace.db_mut(2).set(b"ever", None, NewValue::Int(3));
+        let bytes = dumped(&keyspace, Usage::Unsaid);
+        let mut loader = Loader::new(&bytes[..], 0, LoadOptions { tell_expired: true, ..options() }).unwrap();
+        let mut loaded = Keyspace::new(16, 0);
+        let Step::Done(info) = loader.step(&mut loaded, u64::MAX, &mut || false).unwrap() else {
+            panic!("nothing ends the step")
+        };
+        assert_eq!((info.progress.keys_loaded, info.progress.keys_expired), (2, 1));
+        assert_eq!(loader.take_expired(), [(2, b"gone".to_vec())]);
+        assert!(loaded.db(2).get(b"gone").is_none());
+        let (loaded, info) = load(&bytes, LoadOptions { keep_expired: true, ..options() }).unwrap();
+        assert_eq!((info.progress.keys_loaded, info.progress.keys_expired), (3, 0));
+        assert_eq!(content(&loaded), content(&keyspace));
+    }
+
+    #[test]
+    fn the_use_of_keys_is_saved_where_keys_are_evicted_by_it() {
+        let now_secs = crate::env::clock::unix_ms() / 1000;
+        let mut keyspace = Keyspace::new(1, 0);
+        keyspace.db_mut(0).set(b"k", None, NewValue::Int(1));
+        let bits = |keyspace: &Keyspace| keyspace.db(0).get(b"k").unwrap().lru();
+        let now = LoadOptions { now_ms: now_secs * 1000, ..options() };
+
+        keyspace.db_mut(0).get_mut(b"k").unwrap().set_lru(access::idle_bits(5000, now_secs));
+        let bytes = dumped(&keyspace, Usage::Idle);
+        let (loaded, _) = load(&bytes, LoadOptions { usage: Usage::Idle, ..now }).unwrap();
+        let idle_secs = access::idle_ms(bits(&loaded), now_secs) / 1000;
+        assert!((5000..5005).contains(&idle_secs), "{idle_secs}");
+        let frequency = Usage::Frequency { decay_minutes: 1 };
+        let (loaded, _) = load(&bytes, LoadOptions { usage: frequency, ..now }).unwrap();
+        assert_eq!(bits(&loaded), 1000, "idle times mean nothing there");
+
+        keyspace.db_mut(0).get_mut(b"k").unwrap().set_lru(access::frequency_bits(200, now_secs));
+        let bytes = dumped(&keyspace, frequency);
+        let (loaded, _) = load(&bytes, LoadOptions { usage: frequency, ..now }).unwrap();
+        assert!((199..=200).contains(&access::frequency(bits(&loaded), now_secs, 1)));
+        let (loaded, _) = load(&dumped(&keyspace, Usage::Unsaid), now).unwrap();
+        assert_eq!(bits(&loaded), 1000);
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_in_the_words_of_the_log() {
+        assert_eq!(failure(b"RUBIS0011xxx"), ["Wrong signature trying to load DB from file"]);
+        assert_eq!(failure(b"REDIS0099xxx"), ["Can't handle RDB format version 99"]);
+        let good = written(|w| {
+            w.select_db(9).unwrap();
+            w.string_entry(b"key", b"some value").unwrap();
+        });
+        assert!(load(&good, options()).is_ok());
+        let cut = failure(&good[..good.len() - 12]);
+        assert_eq!(cut[0], "Short read or OOM loading DB. Unrecoverable error, aborting now.");
+        assert!(cut[1].starts_with("Internal error in RDB reading offset "), "{}", cut[1]);
+        assert!(cut[1].ends_with(" -> Unexpected EOF reading RDB file"), "{}", cut[1]);
+        let mut changed = good.clone();
+        changed[20] ^= 1;
+        let changed = failure(&changed);
+        assert!(changed[0].starts_with("Wrong RDB checksum expected: ("), "{}", changed[0]);
+        assert!(changed[1].ends_with(" -> RDB CRC error"), "{}", changed[1]);
+        assert_eq!(
+            failure(&written(|w| w.select_db(16).unwrap())),
+            [
+                "FATAL: Data file was created with a Redis server configured to handle more than 16 databases. Exiting"
+            ]
+        );
+        let twice = written(|w| {
+            w.string_entry(b"key", b"1").unwrap();
+            w.string_entry(b"key", b"2").unwrap();
+        });
+        assert_eq!(failure(&twice), ["RDB has duplicated key 'key' in DB 0"]);
+        let (loaded, _) = load(&twice, LoadOptions { allow_duplicates: true, ..options() }).unwrap();
+        assert_eq!(loaded.db(0).get(b"key").unwrap().str().unwrap().as_int(), Some(2));
+        let list = written(|w| {
+            w.entry(ValueType::List, b"l").unwrap();
+            w.write_len(1).unwrap();
+            w.write_string(b"element").unwrap();
+        });
+        let list = &failure(&list)[0];
+        assert!(list.ends_with("key 'l' holds a list, not supported yet by redis-rs"), "{list}");
+        assert!(failure(&written(|w| w.function(b"#!lua").unwrap()))[0].contains("libraries of functions"));
+        assert!(matches!(load_file(Path::new("/no/such/dump.rdb")), Err(LoadError::NotFound)));
+    }
+
+    #[test]
+    fn no_damage_panics() {
+        let mut keyspace = Keyspace::new(16, 0);
+        keyspace.db_mut(0).set(b"number", Some(5_000_000), NewValue::Int(1 << 40));
+        keyspace.db_mut(1).set(b"text", None, NewValue::Str(b"some text"));
+        keyspace.db_mut(1).set(b"long", None, NewValue::Str(&[b'l'; 600]));
+        let good = dumped(&keyspace, Usage::Idle);
+        for end in 0..good.len() {
+            assert!(load(&good[..end], options()).is_err(), "cut to {end}");
+        }
+        for at in 0..good.len() {
+            for bit in 0..8 {
+                let mut bad = good.clone();
+                bad[at] ^= 1 << bit;
+                let _ = load(&bad, options());
+                let _ = load(&bad, LoadOptions { verify_checksum: false, ..options() });
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Which stream of writes this is, and whether a replica may go on in it: the pure core of PSYNC.
+//!
+//! A stream is named by a replication id and addressed by offset. A server that is promoted begins a stream of its
+//! own at the place where it stands, and keeps the old id as the second one: up to that place both streams are the
+//! same bytes, so the replicas of the old master can go on with the new one.
+//!
+//! ```text
+//! id2  ────────────────┐ second_offset
+//! id                   └───────────────→ end
+//! ```
+//! On the wire an offset names the *next byte wanted*, counted from 1; inside it is the number of bytes before it.
+//! Source: replication.c of Redis 7.2, masterTryPartialResynchronization.
+
+use crate::env::random;
+use crate::journal::Log;
+
+/// The names of our stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// 40 hexadecimal digits.
+    pub id: String,
+    /// The stream that ours was until `second_offset`.
+    pub id2: Option<(String, u64)>,
+}
+
+/// What the second id is shown as when there is none.
+pub const NO_ID: &str = "0000000000000000000000000000000000000000";
+
+impl Default for History {
+    fn default() -> Self {
+        History { id: random::hex(40), id2: None }
+    }
+}
+
+impl History {
+    /// Begins a stream of our own at `offset`, that continues the one we followed.
+    pub fn shift(&mut self, offset: u64) {
+        let old = std::mem::replace(&mut self.id, random::hex(40));
+        self.id2 = Some((old, offset));
+    }
+
+    /// Begins a stream that continues nothing.
+    pub fn renew(&mut self) {
+        *self = History::default();
+    }
+
+    /// Follows a master's stream from its snapshot on.
+    pub fn adopt(&mut self, id: &str) {
+        self.id = id.to_owned();
+        self.id2 = None;
+    }
+
+    /// Goes on with the same bytes under another id, as the master said: at `offset` it has changed its name.
+    pub fn renamed(&mut self, id: &str, offset: u64) {
+        let old = std::mem::replace(&mut self.id, id.to_owned());
+        self.id2 = Some((old, offset));
+    }
+
+    /// The second id and its offset as INFO shows them.
+    pub fn second(&self) -> (&str, i64) {
+        match &self.id2 {
+            Some((id, offset)) => (id, *offset as i64 + 1),
+            None => (NO_ID, -1),
+        }
+    }
+}
+
+/// What a replica asks for with `PSYNC id offset`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    pub id: &'a [u8],
+    /// The next byte wanted, counted from 1; -1 for all.
+    pub offset: i64,
+}
+
+/// The answer to PSYNC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Go on: from this position of the log.
+    Continue(u64),
+    /// Start with a snapshot.
+    Full(Why),
+}
+
+/// Why a replica has to start with a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It asked for it (`?`).
+    Asked,
+    /// It follows another stream, or ours beyond the place where the ids parted.
+    OtherStream { second_offset: Option<i64> },
+    /// The log does not reach back so far, or there is none.
+    NotInLog,
+}
+
+/// Whether a replica may go on. `log` is `None` while nothing is kept.
+pub fn decide(history: &History, log: Option<&Log>, wanted: &Wanted) -> Decision {
+    if wanted.id != history.id.as_bytes() {
+        let second = history.id2.as_ref().filter(|(id, _)| id.as_bytes() == wanted.id);
+        match second {
+            Some((_, offset)) if wanted.offset <= *offset as i64 + 1 => {}
+            _ if wanted.id == b"?" => return Decision::Full(Why::Asked),
+            _ => {
+                let second_offset = second.map(|(_, offset)| *offset as i64 + 1);
+                return Decision::Full(Why::OtherStream { second_offset });
+            }
+        }
+    }
+    let position = wanted.offset.checked_sub(1).and_then(|at| u64::try_from(at).ok());
+    match (position, log) {
+        (Some(position), Some(log)) if log.has(position) => Decision::Continue(position),
+        _ => Decision::Full(Why::NotInLog),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(id: &str, offset: i64) -> Wanted<'_> {
+        Wanted { id: id.as_bytes(), offset }
+    }
+
+    #[test]
+    fn a_replica_goes_on_where_the_log_reaches() {
+        let history = History { id: "a".repeat(40), id2: None };
+        let mut log = Log::new(100);
+        log.append(&[b'x'; 50]);
+        let ask = |offset| decide(&history, Some(&log), &wanted(&"a".repeat(40), offset));
+        assert_eq!(ask(101), Decision::Continue(100));
+        assert_eq!(ask(151), Decision::Continue(150));
+        assert_eq!(ask(100), Decision::Full(Why::NotInLog));
+        assert_eq!(ask(152), Decision::Full(Why::NotInLog));
+        assert_eq!(ask(-1), Decision::Full(Why::NotInLog));
+        assert_eq!(ask(i64::MIN), Decision::Full(Why::NotInLog));
+        let nothing = decide(&history, None, &wanted(&"a".repeat(40), 101));
+        assert_eq!(nothing, Decision::Full(Why::NotInLog));
+    }
+
+    #[test]
+    fn after_a_promotion_the_old_id_counts_up_to_where_it_ended() {
+        let mut history = History { id: "a".repeat(40), id2: None };
+        history.shift(120);
+        let mut log = Log::new(100);
+        log.append(&[b'x'; 50]);
+        let ask = |id: &str, offset| decide(&history, Some(&log), &wanted(id, offset));
+        assert_eq!(ask(&"a".repeat(40), 121), Decision::Continue(120));
+        let beyond = Decision::Full(Why::OtherStream { second_offset: Some(121) });
+        assert_eq!(ask(&"a".repeat(40), 122), beyond);
+        assert_eq!(ask(&history.id.clone(), 140), Decision::Continue(139));
+        assert_eq!(ask("?", -1), Decision::Full(Why::Asked));
+        assert_eq!(ask(&"b".repeat(40), 121), Decision::Full(Why::OtherStream { second_offset: None }));
+    }
+}

@@ -1,0 +1,179 @@
+//! Our replicas, as their master sees them: where each stands between asking and following the stream.
+
+use std::fs::File;
+
+use crate::client::ClientId;
+use crate::config::Config;
+
+/// What a snapshot on its way to a replica looks like on the wire.
+#[derive(Debug)]
+pub struct FileTransfer {
+    /// The dump, perhaps still being written; `None` until it can be opened.
+    pub file: Option<File>,
+    /// Bytes sent.
+    pub sent: u64,
+    /// Its length, once the child is done.
+    pub len: Option<u64>,
+    /// The mark that ends it, for a replica that takes the dump before its length is known.
+    pub mark: Option<String>,
+}
+
+/// Where a replica stands.
+#[derive(Debug)]
+pub enum Phase {
+    /// It has introduced itself (REPLCONF), and not asked yet.
+    Handshake,
+    /// It waits for a snapshot to be begun.
+    Waiting,
+    /// A snapshot is made or sent for it; the write stream waits for it at `position`.
+    File(FileTransfer),
+    /// It is sent a snapshot straight from the child, through our hands: so many bytes of the piece in hand.
+    Pipe { sent: usize, mark: String },
+    /// It follows the stream; until its first acknowledgement only if it does not have to give one.
+    Online { after_ack: bool },
+}
+
+/// One replica.
+#[derive(Debug)]
+pub struct Replica {
+    pub id: ClientId,
+    pub phase: Phase,
+    /// Its next byte of the write stream.
+    pub position: u64,
+    /// The port it listens on, and the address it wants to be known by.
+    pub port: u16,
+    pub announced_ip: Option<String>,
+    /// Address of its connection.
+    pub ip: String,
+    pub capa_eof: bool,
+    pub capa_psync2: bool,
+    /// The version it told, as a number (0x00070204), 0 if none.
+    pub version: u32,
+    /// It only wants the dump (`redis-cli --rdb`).
+    pub rdb_only: bool,
+    pub acked: u64,
+    pub acked_at_ms: i64,
+    /// When it asked for a snapshot (unix ms).
+    pub asked_at_ms: i64,
+    pub synced: bool,
+}
+
+impl Replica {
+    pub fn new(id: ClientId, ip: String, now_ms: i64) -> Replica {
+        Replica {
+            id,
+            phase: Phase::Handshake,
+            position: 0,
+            port: 0,
+            announced_ip: None,
+            ip,
+            capa_eof: false,
+            capa_psync2: false,
+            version: 0,
+            rdb_only: false,
+            acked: 0,
+            acked_at_ms: now_ms,
+            asked_at_ms: now_ms,
+            synced: false,
+        }
+    }
+
+    /// The state as INFO names it; `None` for one that has not asked for anything yet.
+    pub fn state(&self) -> Option<&'static str> {
+        match &self.phase {
+            Phase::Handshake => None,
+            Phase::Waiting => Some("wait_bgsave"),
+            Phase::File(transfer) if transfer.sent == 0 => Some("wait_bgsave"),
+            Phase::File(_) => Some("send_bulk"),
+            Phase::Pipe { .. } => Some("wait_bgsave"),
+            Phase::Online { .. } => Some("online"),
+        }
+    }
+
+    pub fn is_online(&self) -> bool {
+        matches!(self.phase, Phase::Online { .. })
+    }
+
+    /// Whether it counts on bytes of the log from its position on.
+    pub fn reads_log(&self) -> bool {
+        !matches!(self.phase, Phase::Handshake | Phase::Waiting)
+    }
+
+    /// The address it is known by.
+    pub fn address(&self) -> &str {
+        self.announced_ip.as_deref().unwrap_or(&self.ip)
+    }
+
+    /// Seconds since it was last heard of.
+    pub fn lag_secs(&self, now_ms: i64) -> i64 {
+        (now_ms - self.acked_at_ms).max(0) / 1000
+    }
+}
+
+/// All replicas.
+#[derive(Debug, Default)]
+pub struct Replicas {
+    list: Vec<Replica>,
+}
+
+impl Replicas {
+    pub fn get(&self, id: ClientId) -> Option<&Replica> {
+        self.list.iter().find(|replica| replica.id == id)
+    }
+
+    pub fn get_mut(&mut self, id: ClientId) -> Option<&mut Replica> {
+        self.list.iter_mut().find(|replica| replica.id == id)
+    }
+
+    /// The replica with that id, new if it was none.
+    pub fn get_or_add(&mut self, id: ClientId, ip: impl FnOnce() -> String, now_ms: i64) -> &mut Replica {
+        let at = match self.list.iter().position(|replica| replica.id == id) {
+            Some(at) => at,
+            None => {
+                self.list.push(Replica::new(id, ip(), now_ms));
+                self.list.len() - 1
+            }
+        };
+        &mut self.list[at]
+    }
+
+    pub fn remove(&mut self, id: ClientId) -> Option<Replica> {
+        let at = self.list.iter().position(|replica| replica.id == id)?;
+        Some(self.list.remove(at))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Replica> {
+        self.list.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Replica> {
+        self.list.iter_mut()
+    }
+
+    /// Those that have asked for the stream, online or on their way there.
+    pub fn attached(&self) -> impl Iterator<Item = &Replica> {
+        self.list.iter().filter(|replica| !matches!(replica.phase, Phase::Handshake))
+    }
+
+    pub fn ids(&self) -> Vec<ClientId> {
+        self.list.iter().map(|replica| replica.id).collect()
+    }
+
+    /// The oldest position of the log that one of them still reads.
+    pub fn oldest_position(&self) -> Option<u64> {
+        self.list.iter().filter(|replica| replica.reads_log()).map(|replica| replica.position).min()
+    }
+
+    /// Replicas that have acknowledged everything up to an offset.
+    pub fn acknowledged(&self, offset: u64) -> i64 {
+        self.list.iter().filter(|replica| replica.is_online() && replica.acked >= offset).count() as i64
+    }
+
+    /// Replicas that are online and were heard of within `min-replicas-max-lag`.
+    pub fn good(&self, config: &Config, now_ms: i64) -> usize {
+        let good = |replica: &&Replica| {
+            replica.is_online() && replica.lag_secs(now_ms) <= i64::from(config.min_replicas_max_lag)
+        };
+        self.list.iter().filter(good).count()
+    }
+}

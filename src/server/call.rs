@@ -1,0 +1,191 @@
+//! A row is run, and what it did is settled: the only place where effects become consequences.
+//!
+//! The order, written here and nowhere else:
+//! 1. the reply, or the error, stands in the client's output;
+//! 2. counts of the row;
+//! 3. the journal: recorded commands, then the request itself if it changed something;
+//! 4. those who watch or track a key hear that it changed;
+//! 5. keyspace events;
+//! 6. those who wait for a key are noted, and run after the command ([`Server::after_command`]).
+
+use super::{RowId, Server};
+use crate::client::{ClientId, ReplyMode};
+use crate::env::clock;
+use crate::exec::{Args, CmdError, CmdResult, Ctx, Handler, Outcome, flags};
+use crate::keyspace::{Expired, Propagate};
+use crate::protocol::{Mark, Reply};
+
+impl Server {
+    /// Runs a row for a client and settles what it did.
+    pub(super) fn call(&mut self, id: ClientId, row: RowId, args: Args) {
+        let command = self.table.command(row);
+        self.prepare_turn(id);
+        self.changes.clear();
+        self.changes.observed = !self.watching.is_empty() || self.parking.waits_for_keys();
+        self.audience.begin_call();
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let mark = client.output.mark();
+        if client.output.tail_capacity() == 0 {
+            let buffer = self.net.buffer();
+            client.output.lend(|| buffer);
+        }
+        let started = clock::monotonic_ns();
+        let result = match command.handler {
+            Handler::Data(run) => run(&mut Ctx {
+                args,
+                db: self.keyspace.view(client.session.db, &mut self.changes, &self.turn),
+                reply: Reply::new(&mut client.output, client.session.resp),
+                session: &client.session,
+                limits: &self.limits,
+                rng: &mut self.rng,
+            }),
+            Handler::Server(run) => run(self, id, args),
+            Handler::Container => Err(CmdError::arity(command.full_name)),
+        };
+        let ns = clock::monotonic_ns() - started;
+        let stats = self.table.stats_mut(row);
+        stats.calls += 1;
+        stats.ns += ns;
+        if self.config.latency_tracking {
+            stats.latencies.get_or_insert_default().record(ns);
+        }
+        self.settle(id, row, args, result, mark);
+    }
+
+    /// The circumstances in which a client's command looks keys up.
+    fn prepare_turn(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get(id) else { return };
+        self.turn.expired = if client.session.is_master {
+            Expired::Show
+        } else if self.replication.master().is_some() || self.parking.pauses(true, self.clock.unix_ms()) {
+            Expired::Hide
+        } else {
+            Expired::Delete
+        };
+        if client.session.no_touch != self.turn.silent {
+            self.refresh_stamp(client.session.no_touch);
+        }
+    }
+
+    fn settle(&mut self, id: ClientId, row: RowId, args: Args, result: CmdResult, mark: Mark) {
+        let command = self.table.command(row);
+        match result {
+            Ok(Outcome::Done) => {
+                debug_assert!(
+                    !command.has(flags::READONLY) || self.changes.dirty == 0,
+                    "{} is declared to change nothing",
+                    command.full_name
+                );
+            }
+            Ok(Outcome::Block(block)) => {
+                self.park(id, block, args);
+            }
+            Err(error) => {
+                if let Some(client) = self.clients.get_mut(id) {
+                    client.output.truncate(mark);
+                    Reply::new(&mut client.output, client.session.resp).error(error.as_bytes());
+                    if client.session.is_master {
+                        crate::observe::log::warning!(
+                            "== CRITICAL == This replica is sending an error to its master: '{error}' after processing the command '{}'",
+                            command.full_name
+                        );
+                    }
+                }
+                self.table.stats_mut(row).failed += 1;
+                self.stats.count_error(error.code());
+            }
+        }
+        if self.changes.is_empty() {
+            return;
+        }
+        self.settle_changes(id, Some(args));
+    }
+
+    /// Steps 3 to 6 for whatever stands in `changes`; `args` is the request, if there was one.
+    pub(super) fn settle_changes(&mut self, id: ClientId, args: Option<Args>) {
+        self.snapshots.note_changes(self.changes.dirty);
+        self.propagate(id, args);
+        for (db, key) in self.changes.touched() {
+            self.watching.touched(*db, key, &mut self.clients);
+            self.parking.touched(*db, key);
+        }
+        for &db in self.changes.flushed() {
+            self.watching.flushed(db, &mut self.clients);
+            self.parking.flushed(db);
+        }
+        self.publish_events();
+        self.changes.clear();
+    }
+
+    /// Step 3: what the command did enters the write stream. A replica's own stream is its master's, verbatim.
+    fn propagate(&mut self, id: ClientId, args: Option<Args>) {
+        if self.replication.master().is_some() || !self.journal.is_active() {
+            return;
+        }
+        let verbatim = match self.changes.propagate {
+            Propagate::Verbatim => args.filter(|_| self.changes.dirty > 0),
+            Propagate::Always => args,
+            Propagate::Recorded => None,
+        };
+        let count = self.changes.ops().len() + usize::from(verbatim.is_some());
+        if count == 0 {
+            return;
+        }
+        let (in_exec, db) = match self.clients.get(id) {
+            Some(client) => (client.session.in_exec, client.session.db),
+            None => (false, 0),
+        };
+        let first_db = self.changes.ops().next().map_or(db, |(db, _)| db);
+        if in_exec {
+            self.watching.begin_exec_in(&mut self.journal, first_db);
+        }
+        let framed = count > 1 && !in_exec;
+        if framed {
+            self.journal.append(first_db, b"*1\r\n$5\r\nMULTI\r\n");
+        }
+        for (db, command) in self.changes.ops() {
+            self.journal.append(db, command);
+        }
+        if let Some(args) = verbatim {
+            self.journal.append(db, args.bytes());
+        }
+        if framed {
+            self.journal.append_raw(b"*1\r\n$4\r\nEXEC\r\n");
+        }
+        if let Some(client) = self.clients.get_mut(id) {
+            client.write_offset = self.journal.offset();
+        }
+    }
+
+    /// CLIENT REPLY: drops what a request wrote since `mark` if the client does not want to hear it. A master never
+    /// does: its stream is no conversation.
+    pub(super) fn settle_reply_mode(&mut self, id: ClientId, mark: Mark) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if client.session.is_master {
+            return client.output.truncate(mark);
+        }
+        // The reply of a parked client is yet to come.
+        if client.parked.is_some() {
+            return;
+        }
+        match client.session.reply_mode {
+            ReplyMode::On => {}
+            ReplyMode::Off => client.output.truncate(mark),
+            ReplyMode::SkipNext => {
+                client.output.truncate(mark);
+                client.session.reply_mode = ReplyMode::Skip;
+            }
+            ReplyMode::Skip => {
+                client.output.truncate(mark);
+                client.session.reply_mode = ReplyMode::On;
+            }
+        }
+    }
+
+    /// What may follow from a command once it is settled: those who waited for its keys run.
+    pub(super) fn after_command(&mut self) {
+        while let Some((db, key)) = self.parking.next_ready() {
+            self.serve_waiters(db, &key);
+        }
+    }
+}

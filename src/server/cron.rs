@@ -1,0 +1,138 @@
+//! What is to be done from time to time: `hz` times a second, and once a second.
+
+use super::Server;
+use crate::client::Role;
+use crate::config::MaxmemoryPolicy;
+use crate::env::{alloc, clock};
+use crate::keyspace::access::Stamp;
+use crate::observe::log;
+
+/// Clients looked at in one run of the cron, at least.
+const CLIENTS_AT_LEAST: usize = 5;
+
+/// When the cron runs.
+#[derive(Debug, Default)]
+pub struct Cron {
+    /// Monotonic milliseconds of the next run.
+    next_ms: u64,
+    next_second_ms: u64,
+    runs: u64,
+}
+
+impl Server {
+    /// How long until the cron has to run.
+    pub(super) fn cron_wait_ms(&self) -> u64 {
+        self.life.cron.next_ms.saturating_sub(self.clock.monotonic_ms())
+    }
+
+    pub(super) fn cron_if_due(&mut self) {
+        let now = self.clock.monotonic_ms();
+        if now < self.life.cron.next_ms {
+            return;
+        }
+        let began = clock::monotonic_us();
+        let hz = self.current_hz();
+        self.life.cron.next_ms = now + u64::from(1000 / hz);
+        self.life.cron.runs += 1;
+        self.refresh_stamp(false);
+        self.stats.peak_memory = self.stats.peak_memory.max(alloc::allocated());
+        self.stats.sample(now);
+        self.handle_shutdown();
+        self.clients_cron(hz);
+        self.resize_tables();
+        self.snapshots_cron();
+        if now >= self.life.cron.next_second_ms {
+            self.life.cron.next_second_ms = now + 1000;
+            self.each_second();
+        }
+        self.stats.cron_us += clock::monotonic_us() - began;
+    }
+
+    fn each_second(&mut self) {
+        self.link_cron();
+        self.replicas_cron();
+        if log::enabled(log::Level::Debug) {
+            self.log_summary();
+        }
+    }
+
+    /// `hz`, more of it with many clients (`dynamic-hz`).
+    pub fn current_hz(&self) -> u32 {
+        let mut hz = self.config.hz.clamp(1, 500);
+        if self.config.dynamic_hz {
+            while self.clients.len() / hz as usize > 200 && hz < 500 {
+                hz *= 2;
+            }
+        }
+        hz.min(500)
+    }
+
+    /// The stamp that lookups leave: none while a child shares our pages, or for a client that leaves no trace.
+    pub(super) fn refresh_stamp(&mut self, silent: bool) {
+        use MaxmemoryPolicy::{AllkeysLfu, VolatileLfu};
+        let secs = self.clock.unix_secs();
+        let stamp = match self.config.maxmemory_policy {
+            AllkeysLfu | VolatileLfu => Stamp::lfu(
+                secs,
+                self.config.lfu_decay_time,
+                self.config.lfu_log_factor,
+                self.clock.unix_us() as u64,
+            ),
+            _ => Stamp::lru(secs),
+        };
+        let resting = silent || self.snapshots.running().is_some();
+        self.turn.stamp = if resting { stamp.silent() } else { stamp };
+        self.turn.silent = silent;
+        self.turn.lazy_expire = self.config.lazyfree_lazy_expire;
+        self.turn.lazy_server_del = self.config.lazyfree_lazy_server_del;
+        self.turn.lazy_user_del = self.config.lazyfree_lazy_user_del;
+    }
+
+    /// Looks at some clients: those that are idle too long, those over their limits.
+    fn clients_cron(&mut self, hz: u32) {
+        let some = (self.clients.len() / hz as usize).max(CLIENTS_AT_LEAST);
+        let round = self.clients.some_after(self.net.round, some);
+        self.net.round = if round.len() < some { 0 } else { round.last().map_or(0, |id| id.id) };
+        let now = self.clock.unix_ms();
+        let timeout = i64::from(self.config.timeout) * 1000;
+        for id in round {
+            let Some(client) = self.clients.get(id) else { continue };
+            let idle = now - client.active_ms;
+            let mortal = client.role == Role::Normal && client.parked.is_none() && !self.is_subscribed(id);
+            if timeout > 0 && mortal && idle > timeout {
+                log::verbose!("Closing idle client");
+                self.close_client(id);
+                continue;
+            }
+            self.check_output_limit(id);
+        }
+        self.close_marked_clients();
+    }
+
+    /// Lets tables that have lost many keys shrink, a little at a time.
+    fn resize_tables(&mut self) {
+        if self.snapshots.running().is_some() || !self.config.activerehashing {
+            return;
+        }
+        let until = clock::monotonic_us() + 1000;
+        for index in 0..self.keyspace.count() {
+            while self.keyspace.db_mut(index).dict_mut().resize_step(64) {
+                if clock::monotonic_us() >= until {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn log_summary(&self) {
+        for (index, db) in self.keyspace.iter().filter(|(_, db)| !db.is_empty()) {
+            log::debug!("DB {index}: {} keys ({} volatile)", db.len(), db.volatile());
+        }
+        log::debug!(
+            "{} clients connected ({} replicas), {} bytes in use",
+            self.clients.len(),
+            self.replication.replicas.attached().count(),
+            alloc::allocated()
+        );
+    }
+}

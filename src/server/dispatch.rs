@@ -1,0 +1,245 @@
+//! A request finds its row, and passes the checks that stand before every call, in Redis's order.
+
+use super::{RowId, Server};
+use crate::client::{Auth, ClientId, Queued, Role};
+use crate::exec::{Args, Block, BlockOn, CmdError, Command, flags};
+
+/// Commands that are run, not queued, between MULTI and EXEC.
+const NOT_QUEUED: [&str; 6] = ["exec", "discard", "multi", "watch", "quit", "reset"];
+/// What a client that subscribed by RESP2 may still say.
+const IN_SUBSCRIPTION: [&str; 9] = [
+    "ping",
+    "subscribe",
+    "psubscribe",
+    "ssubscribe",
+    "unsubscribe",
+    "punsubscribe",
+    "sunsubscribe",
+    "quit",
+    "reset",
+];
+
+impl Server {
+    /// Runs one request of a client: finds its row, checks, queues or calls.
+    pub(super) fn execute(&mut self, id: ClientId, args: Args) {
+        self.stats.commands += 1;
+        let Some(client) = self.clients.get_mut(id) else { return };
+        client.commands += 1;
+        let mark = client.output.mark();
+        match self.admit(id, args) {
+            Ok(Admitted::Call(row)) => {
+                self.audience.hold_for(id);
+                self.call(id, row, args);
+                self.show_to_monitors(id, self.table.command(row), args);
+                self.settle_reply_mode(id, mark);
+                self.deliver_held(id);
+                self.after_command();
+                return self.queue_flush(id);
+            }
+            Ok(Admitted::Queue(row)) => self.queue(id, row, args),
+            Ok(Admitted::Park(block)) => self.park(id, block, args),
+            Err(error) => self.reject(id, &error),
+        }
+        self.settle_reply_mode(id, mark);
+        self.queue_flush(id);
+    }
+
+    /// A request that may not be run: its client hears why, and a transaction in the making fails.
+    fn reject(&mut self, id: ClientId, error: &CmdError) {
+        self.stats.count_error(error.code());
+        if let Some(client) = self.clients.get_mut(id) {
+            if let Some(transaction) = &mut client.session.transaction {
+                transaction.failed = true;
+            }
+            if client.session.is_master {
+                crate::observe::log::warning!(
+                    "== CRITICAL == This replica is sending an error to its master: '{error}' after processing the command '{}'",
+                    client.last_command
+                );
+            }
+        }
+        self.reply(id).error(error.as_bytes());
+    }
+
+    /// The row that a request names, its subcommand's if it has some.
+    pub fn resolve(&self, args: Args) -> Result<RowId, CmdError> {
+        let Some(row) = self.table.find(args.get(0)) else { return Err(unknown_command(args)) };
+        let command = self.table.command(row);
+        if command.subcommands.is_empty() || args.len() < 2 {
+            return Ok(row);
+        }
+        match self.table.find_subcommand(row, args.get(1)) {
+            Some(sub) => Ok(sub),
+            None => {
+                let mut text = b"ERR unknown subcommand '".to_vec();
+                text.extend_from_slice(&args.get(1)[..args.get(1).len().min(128)]);
+                text.extend_from_slice(format!("'. Try {} HELP.", command.name.to_uppercase()).as_bytes());
+                Err(CmdError::bytes(text))
+            }
+        }
+    }
+
+    fn admit(&mut self, id: ClientId, args: Args) -> Result<Admitted, CmdError> {
+        let row = self.resolve(args)?;
+        let command = self.table.command(row);
+        if !command.arity_fits(args.len()) {
+            self.table.stats_mut(row).rejected += 1;
+            return Err(CmdError::arity(command.full_name));
+        }
+        let result = self.admit_row(id, row, command, args);
+        if result.is_err() {
+            self.table.stats_mut(row).rejected += 1;
+        }
+        result
+    }
+
+    fn admit_row(
+        &mut self,
+        id: ClientId,
+        row: RowId,
+        command: &'static Command<Server>,
+        args: Args,
+    ) -> Result<Admitted, CmdError> {
+        let client = self.clients.get_mut(id).expect("its request is in hand");
+        client.last_command = command.full_name;
+        let session = &client.session;
+        let is_master = session.is_master;
+        let multi = session.transaction.is_some();
+        if session.auth == Auth::Required && self.config.requirepass.is_set() && !command.has(flags::NO_AUTH)
+        {
+            return Err(CmdError::NO_AUTH);
+        }
+        if command.has(flags::PROTECTED) && !is_master {
+            self.admit_protected(id, command)?;
+        }
+        let Some(client) = self.clients.get(id) else { return Err(CmdError::SYNTAX) };
+        if command.has(flags::NO_MULTI) && multi {
+            return Err(CmdError::text("ERR Command not allowed inside a transaction"));
+        }
+        // What EXEC is going to do counts as EXEC's own doing.
+        let mut all_flags = command.flags;
+        if command.name == "exec"
+            && let Some(transaction) = &client.session.transaction
+        {
+            all_flags |= transaction.flags;
+        }
+        let is_write = all_flags & flags::WRITE != 0 || all_flags & flags::MAY_REPLICATE != 0;
+        if !is_master {
+            self.admit_write(all_flags)?;
+            if client.session.resp == 2 && self.is_subscribed(id) && !IN_SUBSCRIPTION.contains(&command.name)
+            {
+                let text = format!(
+                    "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                    command.full_name
+                );
+                return Err(CmdError::new(text));
+            }
+            if !self.config.replica_serve_stale_data
+                && self.replication.is_stale()
+                && !command.has(flags::STALE)
+            {
+                return Err(CmdError::MASTER_DOWN);
+            }
+        }
+        if self.snapshots.loading().is_some() && !command.has(flags::LOADING) {
+            return Err(CmdError::LOADING);
+        }
+        // Replicas are exempt from pauses, which must not help them to touch keys; monitors count as such here.
+        let touches = flags::WRITE | flags::READONLY | flags::MAY_REPLICATE;
+        if matches!(client.role, Role::Replica | Role::Monitor) && all_flags & touches != 0 {
+            return Err(CmdError::text("ERR Replica can't interact with the keyspace"));
+        }
+        if let Some(transaction) = client.session.transaction.as_deref()
+            && !NOT_QUEUED.contains(&command.name)
+        {
+            let _ = transaction;
+            return Ok(Admitted::Queue(row));
+        }
+        if client.role != Role::Replica && !is_master && self.parking.pauses(is_write, self.clock.unix_ms()) {
+            return Ok(Admitted::Park(Block { on: BlockOn::Unpause, deadline_ms: None }));
+        }
+        let _ = args;
+        Ok(Admitted::Call(row))
+    }
+
+    /// The checks of what may change the data set.
+    fn admit_write(&self, all_flags: u64) -> Result<(), CmdError> {
+        if all_flags & flags::WRITE == 0 {
+            return Ok(());
+        }
+        let replica = self.is_replica();
+        if !replica && self.snapshots.writes_are_stopped(&self.config) {
+            return Err(CmdError::MISCONF);
+        }
+        if !replica && self.replication.too_few_good_replicas(&self.config, self.clock.unix_ms()) {
+            return Err(CmdError::NO_REPLICAS);
+        }
+        if replica && self.config.replica_read_only {
+            return Err(CmdError::READ_ONLY);
+        }
+        Ok(())
+    }
+
+    /// DEBUG and MODULE are for those whom the configuration lets.
+    fn admit_protected(&self, id: ClientId, command: &Command<Server>) -> Result<(), CmdError> {
+        let name = command.full_name.split('|').next().unwrap_or(command.name);
+        let action = if name == "debug" {
+            self.config.enable_debug_command
+        } else {
+            self.config.enable_module_command
+        };
+        if action.allows(self.is_local(id)) {
+            return Ok(());
+        }
+        Err(CmdError::new(format!(
+            "ERR {} command not allowed. If the enable-{name}-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
+            name.to_uppercase()
+        )))
+    }
+
+    /// Whether a client comes from this machine.
+    pub fn is_local(&self, id: ClientId) -> bool {
+        let Some(client) = self.clients.get(id) else { return false };
+        client.conn.is_unix() || client.conn.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+    }
+
+    fn queue(&mut self, id: ClientId, row: RowId, args: Args) {
+        let flags = self.table.command(row).flags;
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if let Some(transaction) = &mut client.session.transaction {
+            let request = args.request();
+            transaction.flags |= flags;
+            transaction.queued.push(Queued {
+                bytes: request.bytes.to_vec(),
+                spans: request.spans.to_vec(),
+                flags,
+            });
+        }
+        self.reply(id).simple("QUEUED");
+    }
+}
+
+/// What is to be done with a request that may be run.
+enum Admitted {
+    Call(RowId),
+    Queue(RowId),
+    Park(Block),
+}
+
+/// The text quotes the beginning of the arguments.
+fn unknown_command(args: Args) -> CmdError {
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend_from_slice(&args.get(0)[..args.get(0).len().min(128)]);
+    text.extend_from_slice(b"', with args beginning with: ");
+    let mut quoted: Vec<u8> = Vec::new();
+    for arg in args.from(1) {
+        if quoted.len() >= 128 {
+            break;
+        }
+        quoted.push(b'\'');
+        quoted.extend_from_slice(&arg[..arg.len().min(128 - (quoted.len() - 1))]);
+        quoted.extend_from_slice(b"' ");
+    }
+    text.extend_from_slice(&quoted);
+    CmdError::bytes(text)
+}

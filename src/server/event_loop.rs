@@ -1,0 +1,267 @@
+//! One turn of the loop: wait, hear what happened, run it, and settle accounts before sleeping again.
+
+use std::time::Duration;
+
+use mio::Events;
+
+use super::Server;
+use crate::client::{Auth, Client, ClientId, Role, Session};
+use crate::env::clock;
+use crate::net::{Conn, Source};
+use crate::observe::log;
+use crate::protocol::{Output, Parser};
+
+/// Connections accepted in one turn.
+const ACCEPTS: usize = 1000;
+/// Expired keys deleted in one turn, per database.
+const EXPIRIES: usize = 2000;
+
+impl Server {
+    /// Runs until [`Server::leave`]. Returns the exit status.
+    pub fn run(&mut self) -> i32 {
+        let mut events = Events::with_capacity(1024);
+        let (mut began_us, mut commands) = (clock::monotonic_us(), self.stats.commands);
+        loop {
+            self.before_sleep();
+            let us = clock::monotonic_us().saturating_sub(began_us);
+            // RESETSTAT may have begun to count anew.
+            self.stats.note_turn(us, self.stats.commands.saturating_sub(commands));
+            if let Some(status) = self.life.shutdown.exit_status() {
+                return status;
+            }
+            let timeout = self.timeout();
+            if let Err(why) = self.net.reactor.wait(&mut events, timeout) {
+                log::warning!("Waiting for events: {why}");
+            }
+            self.begin_turn();
+            (began_us, commands) = (self.clock.monotonic_us(), self.stats.commands);
+            for event in &events {
+                self.handle(event);
+            }
+            self.run_ready();
+            self.cron_if_due();
+        }
+    }
+
+    /// The time of a new turn.
+    fn begin_turn(&mut self) {
+        self.clock.refresh();
+        self.turn.now_ms = self.clock.unix_ms();
+    }
+
+    /// How long nothing has to be done.
+    fn timeout(&self) -> Option<Duration> {
+        let busy =
+            !self.net.ready.is_empty() || !self.net.to_flush.is_empty() || self.snapshots.loading().is_some();
+        if busy {
+            return Some(Duration::ZERO);
+        }
+        let now = self.clock.unix_ms();
+        let mut wait_ms = self.cron_wait_ms();
+        let deadlines = [self.parking.next_deadline(), self.next_expiry(now), self.transfer_deadline(now)];
+        for deadline in deadlines.into_iter().flatten() {
+            wait_ms = wait_ms.min((deadline - now).max(0) as u64);
+        }
+        Some(Duration::from_millis(wait_ms))
+    }
+
+    /// When the next key ends, for a server that deletes keys by itself.
+    fn next_expiry(&self, now: i64) -> Option<i64> {
+        let expires = self.active_expiry_runs();
+        expires.then(|| self.keyspace.next_deadline(now)).flatten().map(|at| at + 1)
+    }
+
+    fn active_expiry_runs(&self) -> bool {
+        self.life.active_expiry
+            && self.replication.master().is_none()
+            && self.snapshots.loading().is_none()
+            && !self.parking.pauses(true, self.clock.unix_ms())
+    }
+
+    fn handle(&mut self, event: &mio::event::Event) {
+        match Source::of(event.token()) {
+            Source::Signals => self.handle_signals(),
+            Source::Child => self.poll_child(),
+            Source::ChildData => self.feed_transfers(),
+            Source::Link => {
+                if let Some(conn) = self.replication.link.conn_mut() {
+                    conn.note(event);
+                }
+                self.drive_link();
+            }
+            Source::Listener(index) => self.accept(index),
+            Source::Client(slot) => {
+                let Some(id) = self.clients.in_slot(slot) else { return };
+                let Some(client) = self.clients.get_mut(id) else { return };
+                client.conn.note(event);
+                if client.conn.is_readable() {
+                    self.net.ready.push(id);
+                }
+                if event.is_writable() && self.clients.get(id).is_some_and(|client| client.has_to_write()) {
+                    self.queue_flush(id);
+                }
+            }
+        }
+    }
+
+    /// Reads and runs what clients have sent. Those that have more are asked again in the next turn.
+    fn run_ready(&mut self) {
+        for id in std::mem::take(&mut self.net.ready) {
+            // What is left over from before comes first: a client that was parked, or had its turn cut short.
+            let waits =
+                self.clients.get(id).is_some_and(|client| client.parked.is_none() && client.has_leftover());
+            if waits {
+                self.run_input(id);
+            }
+            self.read_client(id);
+        }
+    }
+
+    fn accept(&mut self, index: usize) {
+        for _ in 0..ACCEPTS {
+            let Some(listener) = self.net.listeners.get(index) else { return };
+            match listener.accept() {
+                Ok(Some(conn)) => self.welcome(conn),
+                Ok(None) => return,
+                Err(why) => {
+                    log::warning!("Accepting client connection: {}", crate::env::process::strerror(&why));
+                    return;
+                }
+            }
+        }
+        // More may wait, and an edge tells of them only once: ask for the edge anew.
+        self.net.rearm(index);
+    }
+
+    /// Takes a connection in, or sends it away with a reason.
+    fn welcome(&mut self, mut conn: Conn) {
+        if self.clients.len() >= self.config.maxclients as usize {
+            // It may be gone already, and the words are for its good only.
+            let _ = conn.write(&[std::io::IoSlice::new(b"-ERR max number of clients reached\r\n")]);
+            self.stats.rejected_connections += 1;
+            return;
+        }
+        let protected = self.config.protected_mode && !self.config.requirepass.is_set();
+        if protected
+            && !conn.is_unix()
+            && !conn.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+        {
+            let _ = conn.write(&[std::io::IoSlice::new(PROTECTED.as_bytes())]);
+            self.stats.rejected_connections += 1;
+            return;
+        }
+        conn.set_nodelay(true);
+        conn.set_keepalive(Duration::from_secs(u64::from(self.config.tcp_keepalive)));
+        let slot = self.clients.next_slot();
+        if let Err(why) = conn.register(self.net.reactor.registry(), Source::Client(slot).token()) {
+            log::warning!("Error registering fd event for the new client: {why}");
+            return;
+        }
+        let auth = if self.config.requirepass.is_set() { Auth::Required } else { Auth::Done };
+        self.stats.connections += 1;
+        let id = self.add_client(conn, auth, Role::Normal);
+        log::verbose!("Accepted {}", self.clients.get(id).map_or("", |client| &client.addr));
+    }
+
+    /// Adds a client whose connection is registered for the next slot.
+    pub(super) fn add_client(&mut self, conn: Conn, auth: Auth, role: Role) -> ClientId {
+        let now = self.clock.unix_ms();
+        let id = self.clients.take_id();
+        let unix = conn.is_unix();
+        let path = || format!("{}:0", String::from_utf8_lossy(&self.config.unixsocket));
+        let shown = |addr: Option<std::net::SocketAddr>| addr.map_or_else(|| "?:0".to_owned(), show_address);
+        let (addr, laddr) = if unix { (path(), path()) } else { (shown(conn.peer()), shown(conn.local())) };
+        self.clients.add(Client {
+            session: Session::new(id, auth),
+            role,
+            conn,
+            addr,
+            laddr,
+            input: Vec::new(),
+            parser: Parser::default(),
+            output: Output::default(),
+            parked: None,
+            close_after_reply: false,
+            close_now: false,
+            flush_queued: false,
+            backlogged: false,
+            created_ms: now,
+            active_ms: now,
+            last_command: "NULL",
+            commands: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            over_soft_limit_ms: None,
+            write_offset: 0,
+        })
+    }
+
+    /// What is done before every sleep: what this turn has brought leaves the house.
+    fn before_sleep(&mut self) {
+        self.load_slice();
+        self.expire_due();
+        self.give_up_waiting();
+        self.serve_waiters_of_replicas();
+        self.feed_stream();
+        self.close_marked_clients();
+        self.flush_clients();
+        self.close_marked_clients();
+    }
+
+    /// Deletes the keys whose time has come: a bounded number of them each turn.
+    fn expire_due(&mut self) {
+        if !self.active_expiry_runs() {
+            return;
+        }
+        let now = clock::unix_ms().max(self.clock.unix_ms());
+        let began = clock::monotonic_us();
+        let mut expired = false;
+        let mut keys = Vec::new();
+        for index in 0..self.keyspace.count() {
+            if self.keyspace.db(index).volatile() == 0 {
+                continue;
+            }
+            keys.clear();
+            self.keyspace.db_mut(index).due(now - 1, EXPIRIES, &mut keys);
+            self.keyspace.db_mut(index).sweep(EXPIRIES);
+            expired |= !keys.is_empty();
+            for key in &keys {
+                self.expire_key(index, key);
+            }
+        }
+        if expired {
+            let us = clock::monotonic_us() - began;
+            self.stats.expiry_us += us;
+        }
+    }
+
+    /// Deletes one key because its time has come.
+    pub(super) fn expire_key(&mut self, db: usize, key: &[u8]) {
+        self.changes.clear();
+        self.changes.observed = !self.watching.is_empty() || self.parking.waits_for_keys();
+        self.keyspace.view(db, &mut self.changes, &self.turn).expire(key);
+        self.settle_changes(ClientId { id: 0, slot: usize::MAX }, None);
+        self.after_command();
+    }
+
+    /// A client in words, for the log.
+    pub fn describe(&self, id: ClientId) -> String {
+        self.clients.get(id).map_or_else(String::new, |client| {
+            format!(
+                "id={} addr={} laddr={} name={}",
+                id.id,
+                client.addr,
+                client.laddr,
+                String::from_utf8_lossy(&client.session.name)
+            )
+        })
+    }
+}
+
+/// An address as Redis shows it: IPv6 without mapping, in brackets.
+pub fn show_address(addr: std::net::SocketAddr) -> String {
+    let ip = addr.ip().to_canonical();
+    if ip.is_ipv6() { format!("[{ip}]:{}", addr.port()) } else { format!("{ip}:{}", addr.port()) }
+}
+
+const PROTECTED: &str = "-DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the default user. In this mode connections are only accepted from the loopback interface. If you want to connect from external computers to Redis you may adopt one of the following solutions: 1) Just disable protected mode sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting to Redis from the same host the server is running, however MAKE SURE Redis is not publicly accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the protected mode by editing the Redis configuration file, and setting the protected mode option to 'no', and then restarting the server. 3) If you started the server manually just for testing, restart it with the '--protected-mode no' option. 4) Setup a an authentication password for the default user. NOTE: You only need to do one of the above things in order for the server to start accepting connections from the outside.\r\n";

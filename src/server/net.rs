@@ -1,0 +1,192 @@
+//! The server's side of the network: listeners, shared buffers, and the lists of clients with something to do.
+
+use std::io;
+
+use super::Why;
+use crate::client::{Client, ClientId};
+use crate::config::Config;
+use crate::net::{Listener, Reactor, Source, resolve};
+use crate::observe::log::{self, Logged};
+use crate::protocol::Parser;
+
+/// Bytes read at once, into the one buffer that all connections share.
+pub const READ_BUFFER: usize = 64 * 1024;
+/// Idle buffers kept for outputs, and the largest that is kept.
+const SPARE_BUFFERS: usize = 64;
+const SPARE_CAPACITY: usize = 64 * 1024;
+
+/// See the head of this file.
+pub struct Net {
+    pub reactor: Reactor,
+    pub listeners: Vec<Listener>,
+    pub read_buffer: Vec<u8>,
+    /// The parser of requests that arrive whole.
+    pub parser: Parser,
+    /// Clients that may have more to read.
+    pub ready: Vec<ClientId>,
+    /// Clients with output to be written.
+    pub to_flush: Vec<ClientId>,
+    /// Clients to be closed at the end of the turn.
+    pub to_close: Vec<ClientId>,
+    spare: Vec<Vec<u8>>,
+    /// The last client that the cron's round has looked at.
+    pub round: u64,
+}
+
+impl Net {
+    pub fn new() -> io::Result<Net> {
+        Ok(Net {
+            reactor: Reactor::new()?,
+            listeners: Vec::new(),
+            read_buffer: vec![0; READ_BUFFER],
+            parser: Parser::default(),
+            ready: Vec::new(),
+            to_flush: Vec::new(),
+            to_close: Vec::new(),
+            spare: Vec::new(),
+            round: 0,
+        })
+    }
+
+    /// Notes that a client has output to be written at the end of the turn.
+    pub fn queue_flush(&mut self, client: &mut Client<Why>, id: ClientId) {
+        if !client.flush_queued {
+            client.flush_queued = true;
+            self.to_flush.push(id);
+        }
+    }
+
+    /// An empty buffer for a client's output.
+    pub fn buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back.
+    pub fn give_back(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0 && buffer.capacity() <= SPARE_CAPACITY && self.spare.len() < SPARE_BUFFERS {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Listens as the configuration says. The sockets that were there are closed only if all goes well.
+    pub fn listen(&mut self, config: &Config) -> Result<(), Logged> {
+        let old = std::mem::take(&mut self.listeners);
+        let (unix, mut tcp): (Vec<_>, Vec<_>) = old.into_iter().partition(|l| l.path().is_some());
+        let mut fresh = Vec::new();
+        let result = tcp_listeners(config, &mut tcp, &mut fresh);
+        if result.is_err() {
+            // Sockets taken over from `tcp` go back there.
+            tcp.extend(fresh);
+            self.listeners = unix.into_iter().chain(tcp).collect();
+            return Err(Logged);
+        }
+        for mut closed in tcp {
+            closed.deregister(self.reactor.registry());
+        }
+        let mut all: Vec<Listener> = unix;
+        all.extend(fresh);
+        if config.unixsocket.is_set() && !all.iter().any(|l| l.path().is_some()) {
+            let path = config.unixsocket.as_path();
+            match Listener::unix(path, config.unixsocketperm, config.tcp_backlog) {
+                Ok(listener) => all.push(listener),
+                Err(why) => {
+                    log::warning!(
+                        "Failed opening Unix socket: bind: {}",
+                        crate::env::process::strerror(&why)
+                    );
+                    return Err(Logged);
+                }
+            }
+        }
+        self.listeners = all;
+        self.register_listeners().map_err(|why| {
+            log::warning!("Can't watch the listening sockets: {why}");
+            Logged
+        })
+    }
+
+    /// Gives every listener its token (its place in the list may have changed).
+    fn register_listeners(&mut self) -> io::Result<()> {
+        let registry = self.reactor.registry();
+        for (index, listener) in self.listeners.iter_mut().enumerate() {
+            listener.deregister(registry);
+            listener.register(registry, Source::Listener(index).token())?;
+        }
+        Ok(())
+    }
+
+    /// Asks for the event of a listener anew, where more connections wait than were accepted.
+    pub fn rearm(&mut self, index: usize) {
+        let registry = self.reactor.registry();
+        if let Some(listener) = self.listeners.get_mut(index) {
+            listener.deregister(registry);
+            if let Err(why) = listener.register(registry, Source::Listener(index).token()) {
+                log::warning!("Can't watch the listening socket: {why}");
+            }
+        }
+    }
+
+    /// The descriptors of the listeners, for a child to close.
+    pub fn listener_fds(&self) -> Vec<std::os::fd::RawFd> {
+        self.listeners.iter().map(Listener::fd).collect()
+    }
+
+    /// Removes the file of the unix socket.
+    pub fn remove_unix_socket(&self) {
+        for path in self.listeners.iter().filter_map(Listener::path) {
+            log::notice!("Removing the unix socket file.");
+            // It may be gone, or another server's by now; neither is ours to mend.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Opens the TCP listeners, taking over those of `old` that have the same address.
+fn tcp_listeners(config: &Config, old: &mut Vec<Listener>, fresh: &mut Vec<Listener>) -> Result<(), Logged> {
+    if config.port == 0 {
+        return Ok(());
+    }
+    for address in config.bind.addresses() {
+        let shown = address.host.to_string();
+        let optional = address.optional;
+        let resolved = match resolve(&shown, config.port) {
+            Ok(resolved) => resolved,
+            Err(_) if optional => continue,
+            Err(why) => {
+                log::warning!("Could not create server TCP listening socket {shown}:{}: {why}", config.port);
+                return Err(Logged);
+            }
+        };
+        for addr in resolved {
+            if let Some(at) = old.iter().position(|l| l.addr() == Some(addr)) {
+                fresh.push(old.swap_remove(at));
+                continue;
+            }
+            match Listener::tcp(addr, config.tcp_backlog) {
+                Ok(listener) => fresh.push(listener),
+                Err(why) => {
+                    let unavailable = matches!(
+                        why.raw_os_error(),
+                        Some(
+                            libc::EADDRNOTAVAIL
+                                | libc::EAFNOSUPPORT
+                                | libc::EPROTONOSUPPORT
+                                | libc::ENOPROTOOPT
+                        )
+                    );
+                    log::warning!(
+                        "Warning: Could not create server TCP listening socket {shown}:{}: bind: {}",
+                        config.port,
+                        crate::env::process::strerror(&why)
+                    );
+                    if optional && unavailable {
+                        continue;
+                    }
+                    return Err(Logged);
+                }
+            }
+        }
+    }
+    if fresh.is_empty() { Err(Logged) } else { Ok(()) }
+}
