@@ -1,7 +1,7 @@
 //! The server program: arguments, configuration, the process, and then the loop until it ends.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::exit;
 
@@ -126,9 +126,7 @@ fn serve(config: Config, executable: PathBuf, defaults: bool) -> i32 {
         process::pidfile_write(path, &mut log::tell);
         crash::remove_pidfile(path);
     }
-    if !background {
-        log::raw(log::Level::Notice, format!("Port: {}\nPID: {}\n", config.port, process::pid()).as_bytes());
-    }
+    introduce(&config, background);
     let mut server = match boot::boot(config, FAMILIES, supervisor, executable) {
         Ok(server) => server,
         Err(why) => {
@@ -145,6 +143,34 @@ fn serve(config: Config, executable: PathBuf, defaults: bool) -> i32 {
         server.clean_up();
     }
     status
+}
+
+/// Says who we are: a picture for people at a terminal (or who asked for it), a line for the log of everybody else.
+fn introduce(config: &Config, background: bool) {
+    let at_terminal =
+        !background && !config.syslog_enabled && !config.logfile.is_set() && std::io::stdout().is_terminal();
+    if !config.always_show_logo && !at_terminal {
+        log::notice!("Running mode=standalone, port={}.", config.port);
+        return;
+    }
+    let logo = format!(
+        r"
+     .-----------.
+    /  __   __  /|     redis-rs {}
+   /  /_/  /_  / |     Redis {} in Rust, 64 bit
+  /  / \  __/ /  |
+ .-----------.   /     Running in standalone mode
+ |  o     o  |  /      Port: {}
+ |___________| /       PID: {}
+ '-----------''
+
+",
+        env!("CARGO_PKG_VERSION"),
+        redis_rs::config::REDIS_VERSION,
+        config.port,
+        process::pid()
+    );
+    log::raw(log::Level::Notice, logo.as_bytes());
 }
 
 fn level_of(level: LogLevel) -> log::Level {
