@@ -99,8 +99,8 @@ mod tests {
         assert_eq!(logged(&[b"a", &[b'x'; 128]]), [word("a"), vec![b'x'; 128]]);
         let long = logged(&[&[b'x'; 129]]);
         assert_eq!(long, [[vec![b'x'; 128], word("... (1 more bytes)")].concat()]);
-        assert_eq!(logged(&[b"a"; 32]).len(), 32);
-        let many = logged(&[b"a"; 33]);
+        assert_eq!(logged(&[&b"a"[..]; 32]).len(), 32);
+        let many = logged(&[&b"a"[..]; 33]);
         assert_eq!((many.len(), &many[31]), (32, &word("... (2 more arguments)")));
     }
 
