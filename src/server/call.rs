@@ -21,7 +21,7 @@ impl Server {
         let command = self.table.command(row);
         self.prepare_turn(id);
         self.changes.clear();
-        self.changes.observed = !self.watching.is_empty() || self.parking.waits_for_keys();
+        self.changes.observed = self.somebody_observes();
         self.audience.begin_call();
         let Some(client) = self.clients.get_mut(id) else { return };
         let mark = client.output.mark();
@@ -86,6 +86,11 @@ impl Server {
         }
     }
 
+    /// Whether anybody wants to know which keys change.
+    pub(super) fn somebody_observes(&self) -> bool {
+        !self.watching.is_empty() || self.parking.waits_for_keys() || self.keeps_local_ends()
+    }
+
     /// The circumstances in which a client's command looks keys up.
     fn prepare_turn(&mut self, id: ClientId) {
         let Some(client) = self.clients.get(id) else { return };
@@ -139,6 +144,7 @@ impl Server {
     pub(super) fn settle_changes(&mut self, id: ClientId, args: Option<Args>) {
         self.snapshots.note_changes(self.changes.dirty);
         self.propagate(id, args);
+        self.note_local_ends(id);
         for (db, key) in self.changes.touched() {
             self.watching.touched(*db, key, &mut self.clients);
             self.parking.touched(*db, key);

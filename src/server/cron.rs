@@ -45,6 +45,7 @@ impl Server {
         self.handle_shutdown();
         self.clients_cron(hz);
         self.resize_tables();
+        self.end_local_keys();
         self.snapshots_cron();
         if now >= self.life.cron.next_second_ms {
             self.life.cron.next_second_ms = now + 1000;

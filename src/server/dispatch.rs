@@ -26,12 +26,16 @@ impl Server {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.commands += 1;
         let mark = client.output.mark();
+        let is_replica = client.role == Role::Replica;
         match self.admit(id, args) {
             Ok(Admitted::Call(row)) => {
                 self.audience.hold_for(id);
                 self.call(id, row, args);
                 self.show_to_monitors(id, self.table.command(row), args);
                 self.settle_reply_mode(id, mark);
+                if is_replica {
+                    self.replica_was_answered(id, mark);
+                }
                 self.deliver_held(id);
                 self.after_command();
                 return self.queue_flush(id);
@@ -42,6 +46,9 @@ impl Server {
             Err(error) => self.reject(id, &error),
         }
         self.settle_reply_mode(id, mark);
+        if is_replica {
+            self.replica_was_answered(id, mark);
+        }
         self.queue_flush(id);
     }
 

@@ -389,7 +389,7 @@ impl Server {
             verify_checksum: self.config.rdbchecksum,
             now_ms: self.clock.unix_ms(),
             keep_expired: self.replication.master().is_some(),
-            tell_expired: false,
+            tell_expired: !from_master && self.replication.master().is_none(),
             allow_duplicates: false,
             usage: Usage::of(self.config.maxmemory_policy, self.config.lfu_decay_time),
             fresh_lru: self.turn.stamp.fresh(),
@@ -455,9 +455,10 @@ impl Server {
             }
             Ok(Step::Done(info)) => {
                 let took = clock::monotonic_us() - loading.started_us;
+                let expired = loading.loader.take_expired();
                 self.snapshots.last_loaded = info.progress;
                 self.snapshots.loading = None;
-                self.loaded(info, from_master, took);
+                self.loaded(info, expired, from_master, took);
             }
             Err(why) => {
                 self.snapshots.loading = None;
@@ -466,14 +467,14 @@ impl Server {
         }
     }
 
-    fn loaded(&mut self, info: LoadedInfo, from_master: bool, took_us: u64) {
+    fn loaded(&mut self, info: LoadedInfo, expired: Vec<(usize, Vec<u8>)>, from_master: bool, took_us: u64) {
         if from_master {
-            return self.master_dump_loaded();
+            return self.master_dump_loaded(&info.origin);
         }
         log::notice!("DB loaded from disk: {:.3} seconds", took_us as f64 / 1e6);
         self.snapshots.dirty = 0;
         self.snapshots.last_save = self.clock.unix_secs();
-        self.adopt_loaded_history(&info.origin);
+        self.adopt_loaded_history(&info.origin, expired);
         self.ready_to_accept();
     }
 
