@@ -389,7 +389,7 @@ impl Server {
             verify_checksum: self.config.rdbchecksum,
             now_ms: self.clock.unix_ms(),
             keep_expired: self.replication.master().is_some(),
-            tell_expired: !from_master && self.replication.master().is_none(),
+            tell_expired: self.replication.master().is_none(),
             allow_duplicates: false,
             usage: Usage::of(self.config.maxmemory_policy, self.config.lfu_decay_time),
             fresh_lru: self.turn.stamp.fresh(),
