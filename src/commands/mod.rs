@@ -7,17 +7,21 @@ mod command;
 mod config;
 mod connection;
 mod databases;
+mod debug;
 mod dump;
 pub mod expire;
 mod help;
 mod info;
+mod introspect;
 pub mod keys;
+mod latency;
 mod monitor;
 pub mod object;
 mod pubsub;
 mod replication;
 mod saving;
 pub mod scan;
+mod slowlog;
 pub mod string;
 mod transactions;
 
@@ -33,16 +37,20 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     config::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
+    debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
     info::COMMANDS,
+    introspect::COMMANDS,
     keys::COMMANDS,
+    latency::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,
     replication::COMMANDS,
     saving::COMMANDS,
     scan::COMMANDS,
+    slowlog::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
 ];

@@ -43,13 +43,47 @@ impl Server {
             Handler::Container => Err(CmdError::arity(command.full_name)),
         };
         let ns = clock::monotonic_ns() - started;
+        // One that waits has not been called yet: it will be.
+        if !matches!(result, Ok(Outcome::Block(_))) {
+            self.count_call(id, row, args, ns);
+        }
+        self.settle(id, row, args, result, mark);
+    }
+
+    /// Step 2: how often the command was called and how long it took; what took long is noted with its words.
+    fn count_call(&mut self, id: ClientId, row: RowId, args: Args, ns: u64) {
+        let command = self.table.command(row);
         let stats = self.table.stats_mut(row);
         stats.calls += 1;
         stats.ns += ns;
         if self.config.latency_tracking {
             stats.latencies.get_or_insert_default().record(ns);
         }
-        self.settle(id, row, args, result, mark);
+        let us = ns / 1000;
+        self.note_latency(if command.has(flags::FAST) { "fast-command" } else { "command" }, us);
+        if let Ok(slow_us) = u64::try_from(self.config.slowlog_log_slower_than)
+            && !command.has(flags::SKIP_SLOWLOG)
+        {
+            if us >= slow_us
+                && let Some(client) = self.clients.get(id)
+            {
+                let redacted = self.audience.redacted();
+                let words = args.iter().enumerate().map(|(index, word)| match redacted.contains(&index) {
+                    true => &b"(redacted)"[..],
+                    false => word,
+                });
+                self.slowlog.record(self.clock.unix_secs(), us, words, &client.addr, &client.session.name);
+            }
+            self.slowlog.trim(self.config.slowlog_max_len);
+        }
+    }
+
+    /// Notes that something took so long, if `latency-monitor-threshold` wants to hear of it.
+    pub(super) fn note_latency(&mut self, event: &'static str, us: u64) {
+        let threshold = self.config.latency_monitor_threshold;
+        if threshold > 0 && us / 1000 >= threshold {
+            self.latency.record(event, clock::unix_ms() / 1000, us / 1000);
+        }
     }
 
     /// Whether anybody wants to know which keys change.

@@ -232,6 +232,7 @@ impl Server {
         if expired {
             let us = clock::monotonic_us() - began;
             self.stats.expiry_us += us;
+            self.note_latency("expire-cycle", us);
         }
     }
 

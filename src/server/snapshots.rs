@@ -234,6 +234,7 @@ impl Server {
         }
         self.stats.forks += 1;
         self.stats.last_fork_us = child.fork_us;
+        self.note_latency("fork", child.fork_us);
         match purpose {
             Purpose::Disk => log::notice!("Background saving started by pid {}", child.pid),
             Purpose::Pipe => log::notice!("Background RDB transfer started by pid {}", child.pid),
@@ -383,20 +384,49 @@ impl Server {
         }
     }
 
-    /// Begins to load the dump file of a server that starts. `Ok(false)` if there is none.
-    pub(super) fn begin_loading(&mut self, path: &Path, from_master: bool) -> Result<bool, LoadError> {
-        let options = LoadOptions {
+    fn load_options(&self) -> LoadOptions {
+        LoadOptions {
             verify_checksum: self.config.rdbchecksum,
             now_ms: self.clock.unix_ms(),
             keep_expired: self.replication.master().is_some(),
-            tell_expired: !from_master && self.replication.master().is_none(),
+            tell_expired: self.replication.master().is_none(),
             allow_duplicates: false,
             usage: Usage::of(self.config.maxmemory_policy, self.config.lfu_decay_time),
             fresh_lru: self.turn.stamp.fresh(),
             key_load_delay_us: self.config.key_load_delay,
             tell: log::tell,
-        };
-        let loader = match Loader::open(path, options) {
+        }
+    }
+
+    /// Loads the dump file into what is there while everybody waits (DEBUG RELOAD). Keys that are there already are
+    /// replaced if `merge` says so, and errors otherwise. The error is the log's.
+    pub fn load_at_once(&mut self, merge: bool) -> Result<(), Logged> {
+        let path = String::from_utf8_lossy(&self.config.dbfilename).into_owned();
+        let options = LoadOptions { allow_duplicates: merge, ..self.load_options() };
+        let loaded = Loader::open(Path::new(&path), options).and_then(|mut loader| {
+            loop {
+                if let Step::Done(info) = loader.step(&mut self.keyspace, u64::MAX, &mut || false)? {
+                    return Ok(info);
+                }
+            }
+        });
+        match loaded {
+            Ok(info) => {
+                self.snapshots.last_loaded = info.progress;
+                Ok(())
+            }
+            Err(why) => {
+                for line in why.log_lines() {
+                    log::warning!("{line}");
+                }
+                Err(Logged)
+            }
+        }
+    }
+
+    /// Begins to load the dump file of a server that starts. `Ok(false)` if there is none.
+    pub(super) fn begin_loading(&mut self, path: &Path, from_master: bool) -> Result<bool, LoadError> {
+        let loader = match Loader::open(path, self.load_options()) {
             Ok(loader) => loader,
             Err(LoadError::NotFound) if !from_master => return Ok(false),
             Err(why) => return Err(why),
