@@ -149,7 +149,7 @@ impl Server {
         self.set_title();
         log::notice!("Server initialized");
         let path = PathBuf::from(String::from_utf8_lossy(&self.config.dbfilename).into_owned());
-        match self.begin_loading(&path, false) {
+        match self.begin_loading(&path, false, super::snapshots::LoadInto::Place) {
             Ok(true) => {}
             Ok(false) => self.ready_to_accept(),
             Err(why) => {

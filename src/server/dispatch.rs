@@ -162,7 +162,12 @@ impl Server {
                 return Err(CmdError::MASTER_DOWN);
             }
         }
-        if self.snapshots.loading().is_some() && !command.has(flags::LOADING) {
+        if let Some(loading) = self.snapshots.loading()
+            && match loading.serves_old_data() {
+                true => command.has(flags::NO_ASYNC_LOADING),
+                false => !command.has(flags::LOADING),
+            }
+        {
             return Err(CmdError::LOADING);
         }
         // Replicas are exempt from pauses, which must not help them to touch keys; monitors count as such here.

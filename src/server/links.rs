@@ -10,13 +10,13 @@ use std::net::ToSocketAddrs;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
-use super::snapshots::version_for_replica;
+use super::snapshots::{LoadInto, version_for_replica};
 use super::{Purpose, Server, Why};
 use crate::client::{Auth, Client, ClientId, Role};
-use crate::config::MasterAddress;
+use crate::config::{MasterAddress, ReplDisklessLoad};
 use crate::env::random;
 use crate::exec::CmdError;
-use crate::keyspace::Expired;
+use crate::keyspace::{Db, Expired, Keyspace};
 use crate::net::{Conn, Got, Source};
 use crate::observe::log;
 use crate::persistence::load::Origin;
@@ -1221,8 +1221,37 @@ impl Server {
             );
             self.await_stopped_child();
         }
-        log::notice!("MASTER <-> REPLICA sync: Flushing old data");
-        let old = self.keyspace.take(self.clock.unix_ms());
+        // What those who follow us were told is void.
+        self.disconnect_replicas();
+        let place = match self.config.repl_diskless_load {
+            ReplDisklessLoad::Swapdb => {
+                // Old data is served meanwhile only if it is an older state of the same history.
+                let serves =
+                    self.replication.can_resume && resync.id.as_ref() == Some(&self.replication.history.id);
+                LoadInto::Aside { keyspace: self.keyspace.fresh(self.clock.unix_ms()), serves }
+            }
+            ReplDisklessLoad::Disabled | ReplDisklessLoad::OnEmptyDb => {
+                log::notice!("MASTER <-> REPLICA sync: Flushing old data");
+                let old = self.keyspace.take(self.clock.unix_ms());
+                self.let_go_of(old);
+                self.replication.can_resume = false;
+                LoadInto::Place
+            }
+        };
+        log::notice!("MASTER <-> REPLICA sync: Loading DB in memory");
+        self.replication.uncommitted = rest;
+        self.replication.link = Link::Loading { conn, resync, path: path.clone() };
+        if let Err(why) = self.begin_loading(&path, true, place) {
+            for line in why.log_lines() {
+                log::warning!("{line}");
+            }
+            self.master_dump_failed(self.config.repl_diskless_load == ReplDisklessLoad::Swapdb);
+        }
+        true
+    }
+
+    /// Old data makes place for the master's.
+    fn let_go_of(&mut self, old: Vec<Db>) {
         if self.config.replica_lazy_flush {
             self.keyspace.freer.free_any(Box::new(old), 0);
         } else {
@@ -1230,19 +1259,6 @@ impl Server {
         }
         self.watching.flushed(None, &mut self.clients);
         self.parking.flushed(None);
-        // What those who follow us were told is void.
-        self.disconnect_replicas();
-        log::notice!("MASTER <-> REPLICA sync: Loading DB in memory");
-        self.replication.can_resume = false;
-        self.replication.uncommitted = rest;
-        self.replication.link = Link::Loading { conn, resync, path: path.clone() };
-        if let Err(why) = self.begin_loading(&path, true) {
-            for line in why.log_lines() {
-                log::warning!("{line}");
-            }
-            self.master_dump_failed();
-        }
-        true
     }
 
     /// Sends our master a line end, since loading takes long and it shall not think us dead.
@@ -1257,16 +1273,24 @@ impl Server {
         }
     }
 
-    pub(super) fn master_dump_failed(&mut self) {
+    pub(super) fn master_dump_failed(&mut self, kept: bool) {
         log::warning!("Failed trying to load the MASTER synchronization DB from disk, check server logs.");
-        let now = self.clock.unix_ms();
-        drop(self.keyspace.take(now));
+        // What was being loaded aside is gone already, and the old data stays.
+        if !kept {
+            drop(self.keyspace.take(self.clock.unix_ms()));
+        }
         self.retry_link();
     }
 
     /// The master's dump is loaded: the stream follows.
-    pub(super) fn master_dump_loaded(&mut self, origin: &Origin) {
+    pub(super) fn master_dump_loaded(&mut self, origin: &Origin, aside: Option<Keyspace>) {
         let Link::Loading { conn, resync, path } = std::mem::take(&mut self.replication.link) else { return };
+        if let Some(mut aside) = aside {
+            log::notice!("MASTER <-> REPLICA sync: Swapping active DB with loaded DB");
+            let old = self.keyspace.exchange(aside.take(0));
+            log::notice!("MASTER <-> REPLICA sync: Discarding old DB");
+            self.let_go_of(old);
+        }
         // Now that it has proved whole it may replace our own dump.
         if self.config.rdb_del_sync_files && self.config.save.points().is_empty() {
             log::notice!(
