@@ -2,6 +2,7 @@
 # make check           formatting, lints, syntax of the scripts
 # make test            every test; installs what they need and lacks when root, else says what to install
 # make demo            a master and two replicas, from nothing to stop.sh, in a temporary directory
+# make bench           CPU time per operation beside Debian's redis-server (QUICK=1: a short run)
 # make install         PREFIX=/usr/local DESTDIR=
 # make clean
 
@@ -12,7 +13,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/test-deps.sh tools/demo.sh .ci/run
 SHARE = $(DESTDIR)$(PREFIX)/share/redis-rs
 
-.PHONY: all build check test demo install clean toolchain
+.PHONY: all build check test demo bench install clean toolchain
 
 all: build redis.conf
 
@@ -49,6 +50,10 @@ test: toolchain
 
 demo: all
 	tools/demo.sh
+
+bench: build
+	tools/test-deps.sh
+	tools/bench/cpu_per_op.py --server ./redis-rs $(if $(QUICK),--rounds 2 --requests 50000)
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/tools $(DESTDIR)$(PREFIX)/lib/systemd/system \
