@@ -4,10 +4,12 @@
 
 mod digest;
 mod entry;
+pub mod list;
 mod string;
 mod thresholds;
 
 pub use digest::Digest;
 pub use entry::{Entry, Kind, NewValue, Object, Shared, Stored, Value};
+pub use list::List;
 pub use string::{INLINE_MAX, StrRef, int_encoding};
 pub use thresholds::Thresholds;
