@@ -6,6 +6,7 @@ pub mod command;
 pub mod databases;
 pub mod dump;
 pub mod expire;
+pub mod hash;
 mod help;
 pub mod keys;
 pub mod object;
@@ -13,6 +14,7 @@ mod ping_tmp;
 mod replication;
 mod saving;
 pub mod scan;
+pub mod set;
 pub mod string;
 mod transactions;
 
@@ -34,5 +36,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     command::COMMANDS,
     replication::COMMANDS,
     saving::COMMANDS,
+    hash::COMMANDS,
+    set::COMMANDS,
     transactions::COMMANDS,
 ];

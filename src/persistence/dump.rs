@@ -13,10 +13,15 @@ use crate::env::clock;
 use crate::env::random::Rng;
 use crate::keyspace::{Keyspace, access};
 use crate::persistence::rdb::{SavingAux, ValueType, Writer, WriterOptions, encode_dump};
-use crate::types::{Entry, Kind, StrRef};
+use crate::structures::listpack::Element;
+use crate::types::{Entry, Hash, Kind, Set, StrRef};
 
 /// Progress is told after so many keys, beginning with the first.
 const TELL_EVERY: u64 = 1024;
+
+/// The versions from which on these values may be written as the listpacks that they are.
+const HASH_LISTPACK_SINCE: u16 = 10;
+const SET_LISTPACK_SINCE: u16 = 11;
 
 /// Values from this size on are worth a system call to release.
 const RELEASE_FROM: usize = 64 << 10;
@@ -108,34 +113,83 @@ pub fn write_dataset<W: Write>(
 
 /// The type, the key and the value of an entry.
 pub fn write_entry<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Result<()> {
-    writer.entry(value_type(entry), entry.key())?;
+    writer.entry(value_type(entry, writer.version()), entry.key())?;
     write_value(writer, entry)
 }
 
 /// The payload of DUMP: the value of an entry, without its key and expiry.
 pub fn dump_value(entry: &Entry, options: WriterOptions) -> Vec<u8> {
     let payload = encode_dump(options, |writer| {
-        writer.write_type(value_type(entry))?;
+        writer.write_type(value_type(entry, writer.version()))?;
         write_value(writer, entry)
     });
     payload.expect("writing to memory does not fail")
 }
 
-/// The form in which a value is written.
-fn value_type(entry: &Entry) -> ValueType {
+/// The form in which a value is written: one that readers of the version know.
+fn value_type(entry: &Entry, version: u16) -> ValueType {
     match entry.kind() {
         Kind::Int | Kind::Inline | Kind::InlineRaw | Kind::Heap => ValueType::String,
+        Kind::Hash => match entry.object() {
+            Some(Hash::Packed(_)) if version >= HASH_LISTPACK_SINCE => ValueType::HashListpack,
+            _ => ValueType::Hash,
+        },
+        Kind::Set => match entry.object() {
+            Some(Set::Ints(_)) => ValueType::SetIntset,
+            Some(Set::Packed(_)) if version >= SET_LISTPACK_SINCE => ValueType::SetListpack,
+            _ => ValueType::Set,
+        },
     }
 }
 
 fn write_value<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Result<()> {
-    match entry.kind() {
-        Kind::Int | Kind::Inline | Kind::InlineRaw | Kind::Heap => match entry.str() {
-            Some(StrRef::Int(n)) => writer.write_int(n),
-            Some(StrRef::Inline { bytes, .. }) => writer.write_string(bytes),
-            Some(StrRef::Heap(bytes)) => writer.write_string(bytes),
-            None => unreachable!("these are the kinds of strings"),
-        },
+    if let Some(hash) = entry.object::<Hash>() {
+        return write_hash(writer, hash);
+    }
+    if let Some(set) = entry.object::<Set>() {
+        return write_set(writer, set);
+    }
+    match entry.str() {
+        Some(StrRef::Int(n)) => writer.write_int(n),
+        Some(StrRef::Inline { bytes, .. }) => writer.write_string(bytes),
+        Some(StrRef::Heap(bytes)) => writer.write_string(bytes),
+        None => unreachable!("every other kind is a string"),
+    }
+}
+
+fn write_hash<W: Write>(writer: &mut Writer<W>, hash: &Hash) -> io::Result<()> {
+    match hash {
+        Hash::Packed(listpack) if writer.version() >= HASH_LISTPACK_SINCE => {
+            writer.write_string(listpack.as_bytes())
+        }
+        hash => {
+            writer.write_len(hash.len() as u64)?;
+            for (field, value) in hash.iter() {
+                write_element(writer, field)?;
+                write_element(writer, value)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn write_set<W: Write>(writer: &mut Writer<W>, set: &Set) -> io::Result<()> {
+    match set {
+        Set::Ints(intset) => writer.write_string(intset.as_bytes()),
+        Set::Packed(listpack) if writer.version() >= SET_LISTPACK_SINCE => {
+            writer.write_string(listpack.as_bytes())
+        }
+        set => {
+            writer.write_len(set.len() as u64)?;
+            set.iter().try_for_each(|member| write_element(writer, member))
+        }
+    }
+}
+
+fn write_element<W: Write>(writer: &mut Writer<W>, element: Element) -> io::Result<()> {
+    match element {
+        Element::Int(n) => writer.write_int(n),
+        Element::Str(bytes) => writer.write_string(bytes),
     }
 }
 

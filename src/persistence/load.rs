@@ -11,15 +11,21 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::decode::{hash_value, set_value};
 use super::dump::{Delay, Usage};
 use super::rdb::{self, Checksum, RawString, RawValue, RdbError, RdbReason, Reader, Record};
 use crate::env::process::{self, Note};
 use crate::keyspace::{Keyspace, access};
 use crate::observe::log;
-use crate::types::{Entry, INLINE_MAX, NewValue, Object};
+use crate::types::{Entry, INLINE_MAX, NewValue, Object, Thresholds};
+
+pub use super::decode::BadValue;
 
 /// The clock is asked after so many records.
 const ASK_EVERY: u32 = 64;
+
+/// So many empty keys are told of one by one.
+const EMPTY_KEYS_TOLD: u64 = 10;
 
 /// Length of a replication id.
 const REPLID_LEN: usize = 40;
@@ -40,6 +46,8 @@ pub struct LoadOptions {
     /// What the access bits mean here (`Usage::of` of the policy), and those of a key about which nothing is said.
     pub usage: Usage,
     pub fresh_lru: u32,
+    /// When to convert encodings.
+    pub limits: Thresholds,
     /// `key-load-delay`, a test's aid, as `rdb-key-save-delay`.
     pub key_load_delay_us: i32,
     /// Who hears what is worth a line: the log (`log::tell`).
@@ -77,6 +85,8 @@ pub struct LoadProgress {
     pub total_bytes: u64,
     pub keys_loaded: u64,
     pub keys_expired: u64,
+    /// Collections without elements, which old servers wrote by mistake.
+    pub keys_empty: u64,
 }
 
 /// What a finished load amounts to.
@@ -119,6 +129,11 @@ pub enum LoadError {
         offset: u64,
         key: Vec<u8>,
         what: &'static str,
+    },
+    /// A value that is not well formed.
+    Corrupt {
+        offset: u64,
+        why: &'static str,
     },
     /// Libraries of functions, which this server does not have.
     Functions {
@@ -178,6 +193,7 @@ impl fmt::Display for LoadError {
                 let key = String::from_utf8_lossy(key);
                 inside(f, offset, &format_args!("key '{key}' holds a {what}, not supported yet by redis-rs"))
             }
+            LoadError::Corrupt { offset, why } => inside(f, offset, why),
             LoadError::Functions { offset } => inside(
                 f,
                 offset,
@@ -299,9 +315,18 @@ impl<R: Read> Loader<R> {
     fn take_entry(&mut self, keyspace: &mut Keyspace, entry: rdb::Entry) -> Result<(), LoadError> {
         let rdb::Entry { key, expire_at_ms, idle, freq, value: mut raw } = entry;
         let offset = self.reader.offset();
-        let value = match value_from_raw(&mut raw) {
+        let value = match value_from_raw(&mut raw, &self.options.limits) {
             Ok(value) => value,
-            Err(what) => return Err(LoadError::Unsupported { offset, key, what }),
+            Err(BadValue::Unsupported(what)) => return Err(LoadError::Unsupported { offset, key, what }),
+            Err(BadValue::Corrupt(why)) => return Err(LoadError::Corrupt { offset, why }),
+            Err(BadValue::Empty) => {
+                self.progress.keys_empty += 1;
+                if self.progress.keys_empty <= EMPTY_KEYS_TOLD {
+                    let key = String::from_utf8_lossy(&key);
+                    self.notice(format!("rdbLoadObject skipping empty key: {key}"));
+                }
+                return Ok(());
+            }
         };
         let expired = expire_at_ms.is_some_and(|at| at < self.options.now_ms);
         if expired && !self.options.keep_expired {
@@ -383,17 +408,20 @@ impl<R: Read> Loader<R> {
             self.notice("RDB file was saved with checksum disabled: no check performed.".to_string());
         }
         let progress = self.progress();
+        let empty = match progress.keys_empty {
+            0 => String::new(),
+            count => format!(", empty keys skipped: {count}"),
+        };
         self.notice(format!(
-            "Done loading RDB, keys loaded: {}, keys expired: {}.",
+            "Done loading RDB, keys loaded: {}, keys expired: {}{empty}.",
             progress.keys_loaded, progress.keys_expired
         ));
         LoadedInfo { progress, origin: mem::take(&mut self.origin) }
     }
 }
 
-/// A value as it is kept in memory; what was read is borrowed or taken, not copied. The error names the type that this
-/// server does not have.
-pub fn value_from_raw(raw: &mut RawValue) -> Result<NewValue<'_>, &'static str> {
+/// A value as it is kept in memory; what was read is borrowed or taken, not copied, where that is possible.
+pub fn value_from_raw<'a>(raw: &'a mut RawValue, limits: &Thresholds) -> Result<NewValue<'a>, BadValue> {
     Ok(match raw {
         RawValue::String(RawString::Int(int)) => NewValue::Int(*int),
         RawValue::String(RawString::Bytes(bytes)) if bytes.len() > INLINE_MAX => {
@@ -404,15 +432,19 @@ pub fn value_from_raw(raw: &mut RawValue) -> Result<NewValue<'_>, &'static str> 
         RawValue::List(_)
         | RawValue::ListZiplist(_)
         | RawValue::ListQuicklist(_)
-        | RawValue::ListQuicklist2(_) => return Err("list"),
-        RawValue::Set(_) | RawValue::SetIntset(_) | RawValue::SetListpack(_) => return Err("set"),
-        RawValue::Zset(_) | RawValue::ZsetZiplist(_) | RawValue::ZsetListpack(_) => return Err("sorted set"),
+        | RawValue::ListQuicklist2(_) => return Err(BadValue::Unsupported("list")),
+        RawValue::Set(_) | RawValue::SetIntset(_) | RawValue::SetListpack(_) => {
+            NewValue::Object(set_value(raw, limits)?.into())
+        }
+        RawValue::Zset(_) | RawValue::ZsetZiplist(_) | RawValue::ZsetListpack(_) => {
+            return Err(BadValue::Unsupported("sorted set"));
+        }
         RawValue::Hash(_)
         | RawValue::HashZipmap(_)
         | RawValue::HashZiplist(_)
-        | RawValue::HashListpack(_) => return Err("hash"),
-        RawValue::Stream(_) => return Err("stream"),
-        RawValue::Module { .. } => return Err("module's value"),
+        | RawValue::HashListpack(_) => NewValue::Object(hash_value(raw, limits)?.into()),
+        RawValue::Stream(_) => return Err(BadValue::Unsupported("stream")),
+        RawValue::Module { .. } => return Err(BadValue::Unsupported("module's value")),
     })
 }
 
@@ -438,6 +470,7 @@ pub(super) mod testing {
             allow_duplicates: false,
             usage: Usage::Unsaid,
             fresh_lru: 1000,
+            limits: Thresholds::default(),
             key_load_delay_us: 0,
             tell: |_| (),
         }

@@ -169,7 +169,15 @@ impl Server {
 
     /// Takes over what the data types need to know of the configuration.
     pub fn apply_thresholds(&mut self) {
-        self.limits = Thresholds { max_bulk: self.config.proto_max_bulk_len };
+        let config = &self.config;
+        self.limits = Thresholds {
+            max_bulk: config.proto_max_bulk_len,
+            hash_listpack_entries: config.hash_max_listpack_entries,
+            hash_listpack_value: config.hash_max_listpack_value,
+            set_intset_entries: config.set_max_intset_entries,
+            set_listpack_entries: config.set_max_listpack_entries,
+            set_listpack_value: config.set_max_listpack_value,
+        };
         self.changes.notify = self.config.notify_keyspace_events;
     }
 

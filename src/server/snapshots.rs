@@ -388,6 +388,7 @@ impl Server {
             allow_duplicates: false,
             usage: Usage::of(self.config.maxmemory_policy, self.config.lfu_decay_time),
             fresh_lru: self.turn.stamp.fresh(),
+            limits: self.limits,
             key_load_delay_us: self.config.key_load_delay,
             tell: log::tell,
         };

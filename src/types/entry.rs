@@ -20,6 +20,8 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::hash::Hash;
+use super::set::Set;
 use super::string::{INLINE_MAX, StrRef, int_encoding};
 use crate::structures::dict::Item;
 
@@ -150,6 +152,8 @@ macro_rules! objects {
 
 objects! {
     Heap = 3: Shared;
+    Hash = 5: Hash;
+    Set = 6: Set;
 }
 
 /// A value on its way into an entry.
@@ -467,6 +471,7 @@ impl Entry {
                     Some(StrRef::Inline { bytes, raw: kind == Kind::InlineRaw })
                 }
                 Kind::Heap => self.object::<Shared>().map(StrRef::Heap),
+                Kind::Hash | Kind::Set => None,
             }
         }
     }

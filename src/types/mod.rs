@@ -3,9 +3,16 @@
 //! Nothing here knows of clients, replies or time: an [`Entry`] is told what to keep, a type is told what to do.
 
 mod entry;
+mod hash;
+mod record;
+mod sample;
+mod set;
 mod string;
 mod thresholds;
 
 pub use entry::{Entry, Kind, NewValue, Object, Shared, Stored, Value};
+pub use hash::Hash;
+pub use record::{Field, Member};
+pub use set::Set;
 pub use string::{INLINE_MAX, StrRef, int_encoding};
 pub use thresholds::Thresholds;
