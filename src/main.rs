@@ -1,7 +1,7 @@
 //! The server program: arguments, configuration, the process, and then the loop until it ends.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::exit;
 
@@ -35,7 +35,7 @@ fn main() {
         (1, _) => None,
         (_, file) => Some(file.clone()),
     };
-    let status = serve(config, executable, described.is_none());
+    let status = serve(config, executable, &args[1..], described.is_none());
     // What is left to be dropped is the data set: the system does that faster.
     std::io::stdout().flush().ok();
     exit(status)
@@ -72,7 +72,7 @@ fn die_of(why: &FatalConfig) -> ! {
 }
 
 /// Makes the process what the configuration wants, and serves until the end. Returns the exit status.
-fn serve(config: Config, executable: PathBuf, defaults: bool) -> i32 {
+fn serve(config: Config, executable: PathBuf, arguments: &[OsString], defaults: bool) -> i32 {
     if let Err(why) = process::change_dir(&config.dir) {
         eprintln!("{why}");
         return 1;
@@ -126,9 +126,7 @@ fn serve(config: Config, executable: PathBuf, defaults: bool) -> i32 {
         process::pidfile_write(path, &mut log::tell);
         crash::remove_pidfile(path);
     }
-    if !background {
-        log::raw(log::Level::Notice, format!("Port: {}\nPID: {}\n", config.port, process::pid()).as_bytes());
-    }
+    introduce(&config, background);
     let mut server = match boot::boot(config, FAMILIES, supervisor, executable) {
         Ok(server) => server,
         Err(why) => {
@@ -140,11 +138,40 @@ fn serve(config: Config, executable: PathBuf, defaults: bool) -> i32 {
         }
     };
     server.life.pidfile = pidfile;
+    server.life.arguments = arguments.to_vec();
     let status = server.run();
     if status == 0 {
         server.clean_up();
     }
     status
+}
+
+/// Says who we are: a picture for people at a terminal (or who asked for it), a line for the log of everybody else.
+fn introduce(config: &Config, background: bool) {
+    let at_terminal =
+        !background && !config.syslog_enabled && !config.logfile.is_set() && std::io::stdout().is_terminal();
+    if !config.always_show_logo && !at_terminal {
+        log::notice!("Running mode=standalone, port={}.", config.port);
+        return;
+    }
+    let logo = format!(
+        r"
+     .-----------.
+    /  __   __  /|     redis-rs {}
+   /  /_/  /_  / |     Redis {} in Rust, 64 bit
+  /  / \  __/ /  |
+ .-----------.   /     Running in standalone mode
+ |  o     o  |  /      Port: {}
+ |___________| /       PID: {}
+ '-----------''
+
+",
+        env!("CARGO_PKG_VERSION"),
+        redis_rs::config::REDIS_VERSION,
+        config.port,
+        process::pid()
+    );
+    log::raw(log::Level::Notice, logo.as_bytes());
 }
 
 fn level_of(level: LogLevel) -> log::Level {

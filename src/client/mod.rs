@@ -5,6 +5,8 @@
 
 mod list;
 mod session;
+mod subscriptions;
 
 pub use list::{Client, ClientId, Clients, Parked, Role};
 pub use session::{Auth, Queued, ReplyMode, Session, Transaction};
+pub use subscriptions::{Kind, Subscriptions, Topic};

@@ -1,5 +1,7 @@
 //! What a client has told us about itself, and what it is in the middle of.
 
+use super::Subscriptions;
+
 /// Whether the client may run commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
@@ -59,6 +61,8 @@ pub struct Session {
     pub watch_dirty: bool,
     /// Keys it watches: database, key, and whether the key had expired already when it was watched.
     pub watched: Vec<(usize, Vec<u8>, bool)>,
+    /// Channels and patterns it listens to, if any.
+    pub subscriptions: Option<Box<Subscriptions>>,
     /// CLIENT NO-EVICT, CLIENT NO-TOUCH.
     pub no_evict: bool,
     pub no_touch: bool,
@@ -84,6 +88,7 @@ impl Session {
             transaction: None,
             watch_dirty: false,
             watched: Vec::new(),
+            subscriptions: None,
             no_evict: false,
             no_touch: false,
             is_master: false,

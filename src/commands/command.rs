@@ -390,15 +390,14 @@ fn begin_search(reply: &mut Reply, kind: &str, parameters: usize) {
 /// Writes one command as COMMAND DOCS documents it.
 fn write_docs<S>(reply: &mut Reply, command: &Command<S>) {
     let map = reply.defer_map();
-    let mut pairs = 4;
+    let mut pairs = 0;
     for (name, text) in [
         ("summary", command.summary),
         ("since", command.since),
         ("group", command.group.name()),
         ("complexity", command.complexity),
     ] {
-        reply.bulk(name.as_bytes());
-        reply.bulk(text.as_bytes());
+        pairs += write_text(reply, name, Some(text).filter(|text| !text.is_empty()));
     }
     let doc_flags = [(command.deprecated.is_some(), "deprecated"), (command.syscmd, "syscmd")];
     if doc_flags.iter().any(|(is_so, _)| *is_so) {

@@ -203,7 +203,7 @@ fn persist(ctx: &mut Ctx) -> CmdResult {
 /// TTL key
 fn ttl(ctx: &mut Ctx) -> CmdResult {
     let now_ms = ctx.now_ms();
-    time_generic(ctx, |at| (at - now_ms).max(0).saturating_add(500) / 1000)
+    time_generic(ctx, |at| rounded_secs((at - now_ms).max(0)))
 }
 
 /// PTTL key
@@ -214,12 +214,17 @@ fn pttl(ctx: &mut Ctx) -> CmdResult {
 
 /// EXPIRETIME key
 fn expiretime(ctx: &mut Ctx) -> CmdResult {
-    time_generic(ctx, |at| at.max(0).saturating_add(500) / 1000)
+    time_generic(ctx, |at| rounded_secs(at.max(0)))
 }
 
 /// PEXPIRETIME key
 fn pexpiretime(ctx: &mut Ctx) -> CmdResult {
     time_generic(ctx, |at| at.max(0))
+}
+
+/// Milliseconds as the nearest number of seconds.
+fn rounded_secs(ms: i64) -> i64 {
+    ms / 1000 + i64::from(ms % 1000 >= 500)
 }
 
 /// Replies the time at which a key ends, in the given form; -1 if it never does, -2 if there is none.

@@ -2,19 +2,28 @@
 
 pub mod bitfield;
 pub mod bitmap;
-pub mod command;
-pub mod databases;
-pub mod dump;
+mod client;
+mod command;
+mod config;
+mod connection;
+mod databases;
+mod debug;
+mod dump;
 pub mod expire;
-pub mod hash;
+mod hash;
 mod help;
+mod info;
+mod introspect;
 pub mod keys;
+mod latency;
+mod monitor;
 pub mod object;
-mod ping_tmp;
+mod pubsub;
 mod replication;
 mod saving;
 pub mod scan;
-pub mod set;
+mod set;
+mod slowlog;
 pub mod string;
 mod transactions;
 
@@ -23,20 +32,29 @@ use crate::server::Server;
 
 /// The rows of all families, as `main` hands them to the server.
 pub const FAMILIES: &[&[Command<Server>]] = &[
-    ping_tmp::COMMANDS,
-    keys::COMMANDS,
-    expire::COMMANDS,
-    scan::COMMANDS,
-    object::COMMANDS,
-    dump::COMMANDS,
-    databases::COMMANDS,
-    string::COMMANDS,
-    bitmap::COMMANDS,
     bitfield::COMMANDS,
+    bitmap::COMMANDS,
+    client::COMMANDS,
     command::COMMANDS,
+    config::COMMANDS,
+    connection::COMMANDS,
+    databases::COMMANDS,
+    debug::COMMANDS,
+    dump::COMMANDS,
+    expire::COMMANDS,
+    hash::COMMANDS,
+    info::COMMANDS,
+    introspect::COMMANDS,
+    keys::COMMANDS,
+    latency::COMMANDS,
+    monitor::COMMANDS,
+    object::COMMANDS,
+    pubsub::COMMANDS,
     replication::COMMANDS,
     saving::COMMANDS,
-    hash::COMMANDS,
+    scan::COMMANDS,
     set::COMMANDS,
+    slowlog::COMMANDS,
+    string::COMMANDS,
     transactions::COMMANDS,
 ];

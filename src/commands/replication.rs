@@ -53,7 +53,7 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             "Asks for the stream of writes from some place on; spoken by replicas.",
         )
         .args(&[arg("replicationid", ArgKind::String), arg("offset", ArgKind::Integer)]),
-    server("replconf", replconf, -1).flags(ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY).doc(
+    server("replconf", replconf, -1).flags(ADMIN | NOSCRIPT | LOADING | STALE | ALLOW_BUSY).syscmd().doc(
         Group::Server,
         "3.0.0",
         "O(1)",

@@ -225,6 +225,32 @@ pub fn check_memory_settings(disable_thp: bool, tell: &mut dyn FnMut(Note)) -> b
     true
 }
 
+/// Bytes of this process that are in memory now; zero where the system does not tell.
+pub fn resident_bytes() -> usize {
+    let pages = fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|statm| statm.split_whitespace().nth(1)?.parse::<usize>().ok());
+    pages.unwrap_or(0) * page_size()
+}
+
+/// Bytes of memory that the machine has.
+pub fn total_memory() -> u64 {
+    // SAFETY: sysconf takes a constant and touches no memory of ours.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    pages.max(0) as u64 * page_size() as u64
+}
+
+fn page_size() -> usize {
+    // SAFETY: sysconf takes a constant and touches no memory of ours.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(0) as usize
+}
+
+/// The operating system as `uname` tells of it: name, release, machine.
+pub fn system_name() -> String {
+    let read = |name| fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
+    format!("{} {} {}", read("ostype").trim(), read("osrelease").trim(), std::env::consts::ARCH)
+}
+
 /// `oom-score-adj`: no, yes or relative, absolute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OomScoreAdj {

@@ -11,14 +11,14 @@ pub struct Db {
     wheel: Wheel,
     /// Keys with a time to live.
     volatile: usize,
-    /// Average time to live of keys seen by the expiry cycle, in ms (INFO keyspace).
-    pub(super) avg_ttl_ms: i64,
+    /// The sum of the times (unix ms) at which they end.
+    expiries: i128,
 }
 
 impl Db {
     /// An empty database; `now_ms` is the unix time from which the wheel turns.
     pub fn new(now_ms: i64) -> Self {
-        Db { dict: Dict::new(), wheel: Wheel::new(now_ms.max(0) as u64), volatile: 0, avg_ttl_ms: 0 }
+        Db { dict: Dict::new(), wheel: Wheel::new(now_ms.max(0) as u64), volatile: 0, expiries: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -34,8 +34,10 @@ impl Db {
         self.volatile
     }
 
-    pub fn avg_ttl_ms(&self) -> i64 {
-        self.avg_ttl_ms
+    /// The average time to live of those keys, in milliseconds.
+    pub fn avg_ttl_ms(&self, now_ms: i64) -> i64 {
+        let average = self.expiries.checked_div(self.volatile as i128).map(|at| at as i64);
+        average.map_or(0, |at| at.saturating_sub(now_ms).max(0))
     }
 
     /// The table, for reading.
@@ -87,6 +89,7 @@ impl Db {
     pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let entry = self.dict.remove(key)?;
         self.volatile -= usize::from(entry.expiry().is_some());
+        self.expiries -= i128::from(entry.expiry().unwrap_or(0));
         Some(entry)
     }
 
@@ -102,8 +105,10 @@ impl Db {
     /// Notes that the entry of that hash was given another expiry.
     pub(super) fn expiry_changed(&mut self, hash: u64, before: Option<i64>, after: Option<i64>) {
         self.volatile -= usize::from(before.is_some());
+        self.expiries -= i128::from(before.unwrap_or(0));
         if let Some(at) = after {
             self.volatile += 1;
+            self.expiries += i128::from(at);
             if before != after {
                 self.wheel.insert(hash, at.max(0) as u64);
             }
@@ -153,6 +158,8 @@ impl Db {
         self.dict.verify();
         let volatile = self.dict.iter().filter(|entry| entry.expiry().is_some()).count();
         assert_eq!(volatile, self.volatile);
+        let expiries: i128 = self.dict.iter().filter_map(Entry::expiry).map(i128::from).sum();
+        assert_eq!(expiries, self.expiries);
         assert!(self.wheel.len() >= volatile);
     }
 }

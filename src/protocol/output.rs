@@ -70,6 +70,11 @@ impl Output {
         self.tail.capacity()
     }
 
+    /// Bytes in the open buffer.
+    pub fn tail_len(&self) -> usize {
+        self.tail.len()
+    }
+
     /// The buffer to append to.
     pub fn tail(&mut self) -> &mut Vec<u8> {
         &mut self.tail

@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::links::PipePiece;
-use super::{Lifecycle, Net, Parking, Server, ShutdownState, Snapshots, Stats, Table, Watching};
+use super::{Audience, Lifecycle, Net, Parking, Server, ShutdownState, Snapshots, Stats, Table, Watching};
 use crate::client::Clients;
 use crate::config::{self, Config, OomScoreAdj, Supervised};
+use crate::env::alloc;
 use crate::env::clock::Clock;
 use crate::env::process::{self, OomScore};
 use crate::env::random::Rng;
@@ -17,7 +18,9 @@ use crate::journal::Journal;
 use crate::keyspace::access::Stamp;
 use crate::keyspace::{Changes, Expired, Keyspace, Turn};
 use crate::net::Source;
+use crate::observe::latency::Latency;
 use crate::observe::log::{self, Logged};
+use crate::observe::slowlog::SlowLog;
 use crate::replication::Replication;
 use crate::replication::link::Link;
 use crate::types::Thresholds;
@@ -99,15 +102,20 @@ pub fn boot(
         clients: Clients::default(),
         watching: Watching::default(),
         parking: Parking::default(),
+        audience: Audience::default(),
         snapshots: Snapshots::default(),
         replication,
         stats: Stats::default(),
+        slowlog: SlowLog::default(),
+        latency: Latency::default(),
         life: Lifecycle {
             run_id: crate::env::random::hex(40),
             started_unix_secs: clock.unix_secs(),
             started_mono_ms: clock.monotonic_ms(),
             pid: process::pid(),
+            startup_memory: 0,
             executable,
+            arguments: Vec::new(),
             pidfile: None,
             supervisor,
             oom_score: OomScore::default(),
@@ -128,6 +136,8 @@ pub fn boot(
     server.apply_thresholds();
     server.refresh_stamp(false);
     server.apply_oom_score();
+    alloc::set_background_thread(server.config.jemalloc_bg_thread);
+    server.life.startup_memory = alloc::allocated();
     server.begin()?;
     Ok(server)
 }

@@ -20,8 +20,12 @@ impl Server {
     /// Runs until [`Server::leave`]. Returns the exit status.
     pub fn run(&mut self) -> i32 {
         let mut events = Events::with_capacity(1024);
+        let (mut began_us, mut commands) = (clock::monotonic_us(), self.stats.commands);
         loop {
             self.before_sleep();
+            let us = clock::monotonic_us().saturating_sub(began_us);
+            // RESETSTAT may have begun to count anew.
+            self.stats.note_turn(us, self.stats.commands.saturating_sub(commands));
             if let Some(status) = self.life.shutdown.exit_status() {
                 return status;
             }
@@ -30,12 +34,12 @@ impl Server {
                 log::warning!("Waiting for events: {why}");
             }
             self.begin_turn();
+            (began_us, commands) = (self.clock.monotonic_us(), self.stats.commands);
             for event in &events {
                 self.handle(event);
             }
             self.run_ready();
             self.cron_if_due();
-            self.stats.event_loop_turns += 1;
         }
     }
 
@@ -210,6 +214,8 @@ impl Server {
             return;
         }
         let now = clock::unix_ms().max(self.clock.unix_ms());
+        let began = clock::monotonic_us();
+        let mut expired = false;
         let mut keys = Vec::new();
         for index in 0..self.keyspace.count() {
             if self.keyspace.db(index).volatile() == 0 {
@@ -218,15 +224,22 @@ impl Server {
             keys.clear();
             self.keyspace.db_mut(index).due(now - 1, EXPIRIES, &mut keys);
             self.keyspace.db_mut(index).sweep(EXPIRIES);
+            expired |= !keys.is_empty();
             for key in &keys {
                 self.expire_key(index, key);
             }
+        }
+        if expired {
+            let us = clock::monotonic_us() - began;
+            self.stats.expiry_us += us;
+            self.note_latency("expire-cycle", us);
         }
     }
 
     /// Deletes one key because its time has come.
     pub(super) fn expire_key(&mut self, db: usize, key: &[u8]) {
         self.changes.clear();
+        self.changes.observed = self.somebody_observes();
         self.keyspace.view(db, &mut self.changes, &self.turn).expire(key);
         self.settle_changes(ClientId { id: 0, slot: usize::MAX }, None);
         self.after_command();

@@ -11,6 +11,9 @@
 //! snapshots    save points, the child, loading
 //! links        replicas of ours, and the link to our master
 //! parking      clients that wait for something
+//! audience     clients that listen
+//! reconfigure  CONFIG SET takes effect
+//! memory       where the memory goes
 //! shutdown     the end
 //! ```
 //!
@@ -25,19 +28,23 @@ mod event_loop;
 mod input;
 mod lifecycle;
 mod links;
+mod memory;
 mod net;
 mod output;
 mod parking;
+mod reconfigure;
 mod shutdown;
 mod snapshots;
 mod stats;
 mod table;
 mod transactions;
 
+pub use audience::Audience;
 pub use boot::{BootError, boot};
 pub use event_loop::show_address;
 pub use lifecycle::Lifecycle;
 pub use links::PipePiece;
+pub use memory::{MemoryAccount, Share};
 pub use net::Net;
 pub use parking::GivenUp;
 pub use parking::{Parking, Why};
@@ -56,6 +63,8 @@ use crate::env::signals::Signals;
 use crate::exec::Args;
 use crate::journal::Journal;
 use crate::keyspace::{Changes, Keyspace, Turn};
+use crate::observe::latency::Latency;
+use crate::observe::slowlog::SlowLog;
 use crate::protocol::{Output, Reply};
 use crate::replication::Replication;
 use crate::types::Thresholds;
@@ -76,10 +85,13 @@ pub struct Server {
     pub clients: Clients<Why>,
     pub watching: Watching,
     pub parking: Parking,
+    pub audience: Audience,
     pub snapshots: Snapshots,
     pub replication: Replication,
     pub net: Net,
     pub stats: Stats,
+    pub slowlog: SlowLog,
+    pub latency: Latency,
     pub life: Lifecycle,
     pub pipe_piece: PipePiece,
     signals: Signals,

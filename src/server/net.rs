@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::client::ClientId;
+use super::Why;
+use crate::client::{Client, ClientId};
 use crate::config::Config;
 use crate::net::{Listener, Reactor, Source, resolve};
 use crate::observe::log::{self, Logged};
@@ -27,6 +28,8 @@ pub struct Net {
     pub to_flush: Vec<ClientId>,
     /// Clients to be closed at the end of the turn.
     pub to_close: Vec<ClientId>,
+    /// When the log last told of somebody who speaks HTTP to us.
+    pub http_warned_secs: i64,
     spare: Vec<Vec<u8>>,
     /// The last client that the cron's round has looked at.
     pub round: u64,
@@ -42,9 +45,18 @@ impl Net {
             ready: Vec::new(),
             to_flush: Vec::new(),
             to_close: Vec::new(),
+            http_warned_secs: 0,
             spare: Vec::new(),
             round: 0,
         })
+    }
+
+    /// Notes that a client has output to be written at the end of the turn.
+    pub fn queue_flush(&mut self, client: &mut Client<Why>, id: ClientId) {
+        if !client.flush_queued {
+            client.flush_queued = true;
+            self.to_flush.push(id);
+        }
     }
 
     /// An empty buffer for a client's output.

@@ -14,11 +14,8 @@ const TURN_BYTES: usize = 1 << 20;
 impl Server {
     /// Notes that a client has output to be written at the end of the turn.
     pub fn queue_flush(&mut self, id: ClientId) {
-        if let Some(client) = self.clients.get_mut(id)
-            && !client.flush_queued
-        {
-            client.flush_queued = true;
-            self.net.to_flush.push(id);
+        if let Some(client) = self.clients.get_mut(id) {
+            self.net.queue_flush(client, id);
         }
     }
 
@@ -137,7 +134,7 @@ impl Server {
     }
 
     /// Closes a client now. Not to be called while its command runs.
-    pub(super) fn close_client(&mut self, id: ClientId) {
+    pub fn close_client(&mut self, id: ClientId) {
         if self.clients.get(id).is_none() {
             return;
         }
@@ -146,11 +143,11 @@ impl Server {
         self.forget_subscriptions(id);
         let Some(mut client) = self.clients.remove(id) else { return };
         client.conn.deregister(self.net.reactor.registry());
+        self.replica_is_gone(id, &client);
         match client.role {
-            Role::Replica => self.replica_is_gone(id, &client),
             Role::Master => self.master_is_gone(client),
             Role::Monitor => self.monitor_is_gone(id),
-            Role::Normal => {}
+            Role::Normal | Role::Replica => {}
         }
     }
 

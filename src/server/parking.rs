@@ -98,8 +98,18 @@ impl Parking {
     /// Holds clients back until a time (unix ms). A longer or stricter pause that is under way goes on.
     pub fn pause_until(&mut self, until_ms: i64, writes_only: bool) {
         let pause = self.pause.get_or_insert(Pause { until_ms, writes_only });
+        if pause.until_ms == 0 {
+            pause.writes_only = writes_only;
+        }
         pause.until_ms = pause.until_ms.max(until_ms);
         pause.writes_only &= writes_only;
+    }
+
+    /// Ends a pause: at the end of this turn those who were held back run.
+    pub fn end_pause(&mut self) {
+        if let Some(pause) = &mut self.pause {
+            pause.until_ms = 0;
+        }
     }
 
     /// Whether a pause is under way, and since it holds back what: (until, writes only).
@@ -204,6 +214,7 @@ impl Server {
         let db = client.session.db;
         let Some(parked) = client.parked.take() else { return };
         let args = Args::new(Request { bytes: &parked.bytes, spans: &parked.spans });
+        let mark = client.output.mark();
         let Ok(row) = self.resolve(args) else { return };
         self.call(id, row, args);
         let Some(client) = self.clients.get_mut(id) else { return };
@@ -219,6 +230,7 @@ impl Server {
             return;
         }
         self.parking.remove(id, db, &parked.why);
+        self.settle_reply_mode(id, mark);
         self.resume(id);
     }
 
@@ -242,8 +254,8 @@ impl Server {
         }
     }
 
-    /// Ends a pause: those who were held back run.
-    pub fn unpause(&mut self) {
+    /// Lets those run who were held back by a pause.
+    pub(super) fn unpause(&mut self) {
         self.parking.pause = None;
         for id in std::mem::take(&mut self.parking.paused) {
             // `remove` would look for it in the list that was just taken.
@@ -268,6 +280,7 @@ impl Server {
             _ => 0,
         };
         let Some(client) = self.clients.get_mut(id) else { return false };
+        let mark = client.output.mark();
         let mut reply = Reply::new(&mut client.output, client.session.resp);
         match how {
             GivenUp::TimedOut => match parked.why.on {
@@ -279,6 +292,7 @@ impl Server {
                 reply.error("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)");
             }
         }
+        self.settle_reply_mode(id, mark);
         self.resume(id);
         true
     }
@@ -293,14 +307,15 @@ impl Server {
     /// Lets those who wait for replicas look whether enough have acknowledged.
     pub(super) fn serve_replica_waiters(&mut self) {
         for id in self.parking.waiters.clone() {
-            let Some(parked) = self.clients.get(id).and_then(|client| client.parked.as_ref()) else {
-                continue;
-            };
+            let Some(client) = self.clients.get(id) else { continue };
+            let Some(parked) = &client.parked else { continue };
             let BlockOn::Replicas { count, offset } = parked.why.on else { continue };
+            let mark = client.output.mark();
             let acknowledged = self.replication.acknowledged(offset);
             if acknowledged >= count {
                 self.unpark(id);
                 self.reply(id).int(acknowledged);
+                self.settle_reply_mode(id, mark);
                 self.resume(id);
             }
         }

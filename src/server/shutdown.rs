@@ -212,7 +212,6 @@ impl Server {
     /// Takes down what is visible from outside. The last thing a server does.
     pub fn clean_up(&mut self) {
         if let Some(pidfile) = self.life.pidfile.take() {
-            log::notice!("Removing the pid file.");
             crate::env::process::pidfile_remove(&pidfile, &mut log::tell);
         }
         self.net.remove_unix_socket();

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use crate::observe::histogram::Histogram;
+
 /// Counts of one command.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct CommandStats {
     pub calls: u64,
     /// Time it took, in nanoseconds.
     pub ns: u64,
     pub rejected: u64,
     pub failed: u64,
+    /// How long its calls took, once it was called with `latency-tracking`.
+    pub latencies: Option<Box<Histogram>>,
 }
 
 /// How many kinds of error are told apart; beyond that somebody makes codes up.
@@ -41,7 +45,15 @@ pub struct Stats {
     pub peak_memory: usize,
     /// Clients parked at this time are counted in `parking`; keys found expired in `keyspace`.
     pub event_loop_turns: u64,
+    /// Time spent in turns, waiting not counted, and the longest turn.
     pub event_loop_us: u64,
+    pub longest_turn_us: u64,
+    pub most_commands_in_turn: u64,
+    /// Time spent in the cron, and in deleting keys whose time has come.
+    pub cron_us: u64,
+    pub expiry_us: u64,
+    /// Failed attempts to authenticate.
+    pub denied_auth: u64,
     rates: Rates,
 }
 
@@ -55,7 +67,7 @@ struct Rates {
 }
 
 const SAMPLES: usize = 16;
-const METRICS: usize = 5;
+const METRICS: usize = 7;
 
 /// A rate that INFO shows.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +77,8 @@ pub enum Rate {
     BytesOut,
     BytesInReplication,
     BytesOutReplication,
+    Turns,
+    TurnTime,
 }
 
 impl Stats {
@@ -87,6 +101,8 @@ impl Stats {
             self.bytes_out + self.bytes_out_replication,
             self.bytes_in_replication,
             self.bytes_out_replication,
+            self.event_loop_turns,
+            self.event_loop_us,
         ];
         let rates = &mut self.rates;
         let elapsed = now_ms.saturating_sub(rates.at_ms).max(1);
@@ -101,6 +117,19 @@ impl Stats {
     /// The average of the recent samples, per second.
     pub fn rate(&self, rate: Rate) -> u64 {
         self.rates.samples[rate as usize].iter().sum::<u64>() / SAMPLES as u64
+    }
+
+    /// How long a turn of the loop took of late, waiting not counted, in microseconds.
+    pub fn mean_turn_us(&self) -> u64 {
+        self.rate(Rate::TurnTime).checked_div(self.rate(Rate::Turns)).unwrap_or(0)
+    }
+
+    /// Notes a turn of the loop in which so many commands ran.
+    pub fn note_turn(&mut self, us: u64, commands: u64) {
+        self.event_loop_turns += 1;
+        self.event_loop_us += us;
+        self.longest_turn_us = self.longest_turn_us.max(us);
+        self.most_commands_in_turn = self.most_commands_in_turn.max(commands);
     }
 
     /// Forgets what CONFIG RESETSTAT forgets.

@@ -127,7 +127,10 @@ impl Server {
         for queued in &transaction.queued {
             let args = Args::new(Request { bytes: &queued.bytes, spans: &queued.spans });
             match self.resolve(args) {
-                Ok(row) => self.call(id, row, args),
+                Ok(row) => {
+                    self.call(id, row, args);
+                    self.show_to_monitors(id, self.table.command(row), args);
+                }
                 Err(error) => self.reply(id).error(error.as_bytes()),
             }
         }

@@ -88,7 +88,7 @@ pub fn new() -> Vec<u8> {
     hll.extend_from_slice(MAGIC);
     hll.resize(HEADER, 0);
     hll[ENCODING_AT] = SPARSE;
-    push_zeros(&mut hll, REGISTERS);
+    hll.extend(zeros(REGISTERS).0);
     hll
 }
 
@@ -239,11 +239,12 @@ fn val(value: u8, len: usize) -> u8 {
     VAL | (value - 1) << 2 | (len - 1) as u8
 }
 
-fn push_zeros(into: &mut Vec<u8>, len: usize) {
-    if len > ZERO_MAX_RUN {
-        into.extend([XZERO | ((len - 1) >> 8) as u8, (len - 1) as u8]);
-    } else if len > 0 {
-        into.push((len - 1) as u8);
+/// The bytes of a run of zeros, and how many they are; none for no register.
+fn zeros(len: usize) -> ([u8; 2], usize) {
+    match len {
+        0 => ([0; 2], 0),
+        1..=ZERO_MAX_RUN => ([(len - 1) as u8, 0], 1),
+        _ => ([XZERO | ((len - 1) >> 8) as u8, (len - 1) as u8], 2),
     }
 }
 
@@ -290,19 +291,29 @@ fn sparse_raise(hll: &mut Vec<u8>, index: usize, count: u8, max_bytes: usize) ->
         hll[at] = val(count, 1);
     } else {
         // 3. Any other is split into what is before the register, itself, and what is after it: five bytes at most.
-        let mut split = Vec::with_capacity(5);
-        let rest = |split: &mut Vec<u8>, len| match run.value {
-            0 => push_zeros(split, len),
-            value if len > 0 => split.push(val(value, len)),
-            _ => {}
+        let mut split = [0; 5];
+        let mut len = 0;
+        let mut put = |(bytes, count): ([u8; 2], usize)| {
+            split[len..len + count].copy_from_slice(&bytes[..count]);
+            len += count;
         };
-        rest(&mut split, index - first);
-        split.push(val(count, 1));
-        rest(&mut split, first + run.len - 1 - index);
-        if split.len() > run.width && hll.len() + split.len() - run.width > max_bytes {
+        let rest = |len: usize| match run.value {
+            0 => zeros(len),
+            _ if len == 0 => ([0; 2], 0),
+            value => ([val(value, len), 0], 1),
+        };
+        put(rest(index - first));
+        put(([val(count, 1), 0], 1));
+        put(rest(first + run.len - 1 - index));
+        let old_len = hll.len();
+        let new_len = old_len - run.width + len;
+        if new_len > old_len && new_len > max_bytes {
             return promote(hll, index, count);
         }
-        hll.splice(at..at + run.width, split);
+        hll.resize(old_len.max(new_len), 0);
+        hll.copy_within(at + run.width..old_len, at + len);
+        hll.truncate(new_len);
+        hll[at..at + len].copy_from_slice(&split[..len]);
     }
 
     // 4. Values that are equal now and stand side by side are merged, within five steps from the run before. How far

@@ -12,5 +12,6 @@ pub mod lzf;
 pub mod order_tree;
 pub mod quicklist;
 pub mod sorted_set;
+pub mod stream;
 pub mod thin_bytes;
 pub mod wheel;

@@ -752,7 +752,7 @@ mod tests {
         Remove(usize),
         RemoveRun(usize, usize),
         Rescore(usize, u8),
-        ClearStep(usize),
+        Clear(usize),
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -763,7 +763,7 @@ mod tests {
             4 => any::<usize>().prop_map(Step::Remove),
             3 => (any::<usize>(), 0..300usize).prop_map(|(at, n)| Step::RemoveRun(at, n)),
             4 => (any::<usize>(), 0..40u8).prop_map(|(at, score)| Step::Rescore(at, score)),
-            1 => (0..200usize).prop_map(Step::ClearStep),
+            1 => (0..200usize).prop_map(Step::Clear),
         ];
         prop::collection::vec(step, 0..80)
     }
@@ -823,7 +823,7 @@ mod tests {
                             }
                         }
                     }
-                    Step::ClearStep(n) => {
+                    Step::Clear(n) => {
                         tree.clear_step(n);
                         model.truncate(tree.len());
                     }

@@ -538,8 +538,8 @@ mod tests {
             members.iter().for_each(|member| { set.insert(member.as_bytes(), 7.0); });
             let kind = |(bytes, kind): &'_ (String, u8)| match kind {
                 0 => (LexBound::Lowest, bytes.clone()),
-                1 => (LexBound::Included(&*bytes.clone().leak().as_bytes()), bytes.clone()),
-                2 => (LexBound::Excluded(&*bytes.clone().leak().as_bytes()), bytes.clone()),
+                1 => (LexBound::Included(bytes.clone().leak().as_bytes()), bytes.clone()),
+                2 => (LexBound::Excluded(bytes.clone().leak().as_bytes()), bytes.clone()),
                 _ => (LexBound::Highest, bytes.clone()),
             };
             for pair in bounds.windows(2) {

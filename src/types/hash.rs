@@ -6,6 +6,7 @@
 //! Invariant: a listpack holds pairs of a field and its value, no field twice; a table is never empty but for a moment
 //! inside of a command.
 
+use super::digest::Digest;
 use super::entry::{Object, Value};
 use super::record::{Field, Needle};
 use super::{Thresholds, sample};
@@ -186,16 +187,6 @@ impl Hash {
         }
     }
 
-    /// Bytes that are allocated for it, without itself.
-    pub fn memory(&self) -> usize {
-        match self {
-            Hash::Packed(listpack) => listpack.memory(),
-            Hash::Table(dict) => {
-                size_of::<Dict<Field>>() + dict.memory() + dict.iter().map(Field::memory).sum::<usize>()
-            }
-        }
-    }
-
     /// Panics if an invariant does not hold.
     pub fn verify(&self) {
         match self {
@@ -253,6 +244,22 @@ impl Value for Hash {
         match self {
             Hash::Packed(_) => 1,
             Hash::Table(dict) => dict.len(),
+        }
+    }
+
+    fn memory(&self, samples: usize) -> usize {
+        match self {
+            Hash::Packed(listpack) => listpack.memory(),
+            Hash::Table(dict) => sample::table_memory(dict, samples, Field::memory),
+        }
+    }
+
+    fn digest(&self, digest: &mut Digest) {
+        for (field, value) in self.iter() {
+            let mut pair = Digest::default();
+            pair.mix(field.text(&mut itoa::Buffer::new()));
+            pair.mix(value.text(&mut itoa::Buffer::new()));
+            digest.add_digest(&pair);
         }
     }
 }
@@ -352,7 +359,7 @@ mod tests {
         for n in 0..100_000 {
             hash.set(format!("field:{n:08}").as_bytes(), format!("value:{n:08}").as_bytes(), &limits);
         }
-        let bytes = hash.memory() as f64 / hash.len() as f64;
+        let bytes = hash.memory(usize::MAX) as f64 / hash.len() as f64;
         assert!(bytes <= 52.0, "{bytes} bytes a field");
     }
 }

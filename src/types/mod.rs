@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows of clients, replies or time: an [`Entry`] is told what to keep, a type is told what to do.
 
+mod digest;
 mod entry;
 mod hash;
 mod record;
@@ -10,6 +11,7 @@ mod set;
 mod string;
 mod thresholds;
 
+pub use digest::Digest;
 pub use entry::{Entry, Kind, NewValue, Object, Shared, Stored, Value};
 pub use hash::Hash;
 pub use record::{Field, Member};

@@ -1,4 +1,4 @@
-//! Drawing several things at once, none of them twice.
+//! Parts that stand for the whole: drawing several things at once, none of them twice; reckoning from some of them.
 
 use crate::env::random::Rng;
 use crate::structures::dict::{Dict, Item};
@@ -46,4 +46,12 @@ pub(super) fn of_table<'a, T: Item>(dict: &'a Dict<T>, count: usize, rng: &mut R
         }
     }
     drawn
+}
+
+/// Bytes of a table and its items, reckoned from some of them.
+pub(super) fn table_memory<T: Item>(dict: &Dict<T>, samples: usize, memory: impl Fn(&T) -> usize) -> usize {
+    let samples = samples.min(dict.len()).max(1);
+    let looked_at: usize = dict.iter().take(samples).map(memory).sum();
+    let items = looked_at as f64 / samples as f64 * dict.len() as f64;
+    size_of::<Dict<T>>() + dict.memory() + items as usize
 }

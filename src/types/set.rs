@@ -3,6 +3,7 @@
 //! A set never turns from a table back into something smaller by itself. What decides is asked of the [`Thresholds`]
 //! with every addition.
 
+use super::digest::Digest;
 use super::entry::{Object, Value};
 use super::record::{Member, Needle};
 use super::{Thresholds, sample};
@@ -270,17 +271,6 @@ impl Set {
         }
     }
 
-    /// Bytes that are allocated for it, without itself.
-    pub fn memory(&self) -> usize {
-        match self {
-            Set::Ints(intset) => intset.memory(),
-            Set::Packed(listpack) => listpack.memory(),
-            Set::Table(dict) => {
-                size_of::<Dict<Member>>() + dict.memory() + dict.iter().map(Member::memory).sum::<usize>()
-            }
-        }
-    }
-
     /// Panics if an invariant does not hold.
     pub fn verify(&self) {
         match self {
@@ -347,6 +337,20 @@ impl Value for Set {
         match self {
             Set::Ints(_) | Set::Packed(_) => 1,
             Set::Table(dict) => dict.len(),
+        }
+    }
+
+    fn memory(&self, samples: usize) -> usize {
+        match self {
+            Set::Ints(intset) => intset.memory(),
+            Set::Packed(listpack) => listpack.memory(),
+            Set::Table(dict) => sample::table_memory(dict, samples, Member::memory),
+        }
+    }
+
+    fn digest(&self, digest: &mut Digest) {
+        for member in self.iter() {
+            digest.add(member.text(&mut itoa::Buffer::new()));
         }
     }
 }
@@ -476,7 +480,7 @@ mod tests {
         for n in 0..100_000 {
             set.insert(member(n).as_bytes(), &limits);
         }
-        set.memory() as f64 / set.len() as f64
+        set.memory(usize::MAX) as f64 / set.len() as f64
     }
 
     #[test]

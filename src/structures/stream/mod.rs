@@ -1,0 +1,519 @@
+//! A log of entries, each a list of fields and values under an id that only ever grows, and the groups that read it.
+//!
+//! Entries stand in blocks (`block`), listpacks of some kilobytes whose bytes are those of dumps; an ordered index
+//! leads to them by the id of their first entry. An entry that is deleted leaves a tombstone until its whole block is
+//! gone. Groups (`group`) know what they have read; nothing in the log knows of them.
+//!
+//! Invariants: ids ascend through each block and from block to block; `len` counts the live entries, and `first_id` is
+//! the first of them, or 0-0 when there is none. A block all of whose entries were trimmed one by one may stay.
+
+mod block;
+mod group;
+mod id;
+
+use std::collections::{BTreeMap, btree_map};
+
+use super::listpack::Listpack;
+
+pub use block::Entry;
+pub use group::{Consumer, ConsumerId, Group, Pending, StoredConsumer};
+pub use id::StreamId;
+
+/// Listpacks count in 32 bits; no entry and no block may come near.
+const BLOCK_MAX_BYTES: usize = 1 << 30;
+
+/// How large blocks may grow. Zero is no limit.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockLimits {
+    pub max_bytes: usize,
+    pub max_entries: u64,
+}
+
+/// The id that somebody asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewId {
+    /// The time now, or what follows the last id if that is later.
+    Auto,
+    /// This time, and the next number within it.
+    AutoSeq(u64),
+    Given(StreamId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    /// The id is not greater than the last one, or there is none left.
+    NotGreater,
+    /// The entry has more than 1 GiB.
+    TooBig,
+}
+
+/// What is trimmed away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trim {
+    /// The oldest entries, until so many are left.
+    MaxLen(u64),
+    /// All entries with a lesser id.
+    MinId(StreamId),
+}
+
+/// What a dump tells beside blocks and groups. Older ones do not tell all of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    pub len: u64,
+    pub last_id: StreamId,
+    pub first_id: Option<StreamId>,
+    pub max_deleted_id: Option<StreamId>,
+    pub entries_added: Option<u64>,
+}
+
+/// The blocks of a dump are not those of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Corrupted;
+
+#[derive(Clone, Default)]
+pub struct Stream {
+    blocks: BTreeMap<StreamId, Listpack>,
+    len: u64,
+    last_id: StreamId,
+    first_id: StreamId,
+    max_deleted_id: StreamId,
+    entries_added: u64,
+    groups: BTreeMap<Box<[u8]>, Group>,
+}
+
+impl Stream {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A stream out of a dump, after a look at every element of every block.
+    pub fn restore(
+        blocks: impl IntoIterator<Item = (StreamId, Listpack)>,
+        counters: Counters,
+    ) -> Result<Self, Corrupted> {
+        let mut stream = Stream { len: counters.len, last_id: counters.last_id, ..Self::default() };
+        let mut last = None;
+        let mut live = 0;
+        for (master, listpack) in blocks {
+            if last.is_some_and(|last| master <= last) {
+                return Err(Corrupted);
+            }
+            last = Some(block::check(&listpack, master).ok_or(Corrupted)?);
+            live += block::Head::of(&listpack).live as u64;
+            stream.blocks.insert(master, listpack);
+        }
+        if live != counters.len || last.is_some_and(|last| last > counters.last_id) {
+            return Err(Corrupted);
+        }
+        // What an older dump does not tell is what it would be if nothing had ever been deleted.
+        stream.first_id = counters.first_id.unwrap_or_else(|| stream.find_first_id());
+        stream.max_deleted_id = counters.max_deleted_id.unwrap_or_default();
+        stream.entries_added = counters.entries_added.unwrap_or(counters.len);
+        Ok(stream)
+    }
+
+    /// Live entries.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The greatest id that was ever given, be the entry there or not.
+    pub fn last_id(&self) -> StreamId {
+        self.last_id
+    }
+
+    /// The id of the first live entry; 0-0 when there is none.
+    pub fn first_id(&self) -> StreamId {
+        self.first_id
+    }
+
+    pub fn max_deleted_id(&self) -> StreamId {
+        self.max_deleted_id
+    }
+
+    pub fn entries_added(&self) -> u64 {
+        self.entries_added
+    }
+
+    pub fn set_last_id(&mut self, id: StreamId) {
+        self.last_id = id;
+    }
+
+    pub fn set_max_deleted_id(&mut self, id: StreamId) {
+        self.max_deleted_id = id;
+    }
+
+    pub fn set_entries_added(&mut self, entries: u64) {
+        self.entries_added = entries;
+    }
+
+    /// The blocks as dumps hold them, each under the id that its entries are relative to.
+    pub fn blocks(&self) -> impl ExactSizeIterator<Item = (StreamId, &Listpack)> {
+        self.blocks.iter().map(|(&master, block)| (master, block))
+    }
+
+    /// Bytes of all blocks and, about, of what leads to them, and of the groups.
+    pub fn memory(&self) -> usize {
+        let blocks: usize = self.blocks.values().map(Listpack::memory).sum();
+        let groups: usize = self.groups.iter().map(|(name, group)| name.len() + group.memory()).sum();
+        let per_block = size_of::<StreamId>() + size_of::<Listpack>();
+        blocks + self.blocks.len() * per_block * 3 / 2 + groups
+    }
+
+    // ---- adding
+
+    /// The id that a new entry would get.
+    pub fn next_id(&self, wanted: NewId, now_ms: u64) -> Result<StreamId, AppendError> {
+        let id = match wanted {
+            NewId::Given(id) => Some(id),
+            NewId::Auto if now_ms > self.last_id.ms => Some(StreamId::new(now_ms, 0)),
+            NewId::Auto => self.last_id.next(),
+            NewId::AutoSeq(ms) if ms == self.last_id.ms => {
+                self.last_id.seq.checked_add(1).map(|seq| StreamId::new(ms, seq))
+            }
+            NewId::AutoSeq(ms) => Some(StreamId::new(ms, 0)),
+        };
+        id.filter(|&id| id > self.last_id).ok_or(AppendError::NotGreater)
+    }
+
+    /// Adds an entry of fields and values.
+    pub fn append<'a>(
+        &mut self,
+        id: StreamId,
+        pairs: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+        limits: BlockLimits,
+    ) -> Result<(), AppendError> {
+        if id <= self.last_id {
+            return Err(AppendError::NotGreater);
+        }
+        let bytes: usize = pairs.clone().map(|(field, value)| field.len() + value.len()).sum();
+        if bytes > BLOCK_MAX_BYTES {
+            return Err(AppendError::TooBig);
+        }
+        match self.blocks.last_entry() {
+            Some(mut last) if has_room(last.get(), bytes, limits) => {
+                let master = *last.key();
+                block::append(last.get_mut(), master, id, pairs);
+            }
+            _ => {
+                let mut new = block::create(pairs.clone());
+                block::append(&mut new, id, id, pairs);
+                self.blocks.insert(id, new);
+            }
+        }
+        self.len += 1;
+        self.entries_added += 1;
+        self.last_id = id;
+        if self.len == 1 {
+            self.first_id = id;
+        }
+        Ok(())
+    }
+
+    // ---- reading
+
+    /// Live entries from one id to another, both included, in ascending order.
+    pub fn range(&self, start: StreamId, end: StreamId) -> Ascending<'_> {
+        let from = self.block_of(start).unwrap_or(start);
+        let blocks = if from <= end { self.blocks.range(from..=end) } else { Default::default() };
+        Ascending { blocks, start, end, entry: None }
+    }
+
+    /// The same in descending order.
+    pub fn range_back(&self, start: StreamId, end: StreamId) -> Descending<'_> {
+        let from = self.block_of(start).unwrap_or(start);
+        let blocks = if from <= end { self.blocks.range(from..=end) } else { Default::default() };
+        Descending { blocks, start, end, entry: None }
+    }
+
+    /// The block in which an entry would be.
+    fn block_of(&self, id: StreamId) -> Option<StreamId> {
+        self.blocks.range(..=id).next_back().map(|(&master, _)| master)
+    }
+
+    pub fn get(&self, id: StreamId) -> Option<Entry<'_>> {
+        self.range(id, id).next()
+    }
+
+    pub fn first(&self) -> Option<Entry<'_>> {
+        self.range(StreamId::MIN, StreamId::MAX).next()
+    }
+
+    pub fn last(&self) -> Option<Entry<'_>> {
+        self.range_back(StreamId::MIN, StreamId::MAX).next()
+    }
+
+    fn find_first_id(&self) -> StreamId {
+        self.first().map_or(StreamId::MIN, |entry| entry.id)
+    }
+
+    // ---- removing
+
+    /// Deletes an entry; true if it was there.
+    pub fn delete(&mut self, id: StreamId) -> bool {
+        let Some(at) = self.get(id).map(|entry| entry.at) else { return false };
+        let master = self.block_of(id).expect("an entry is in a block");
+        let block = self.blocks.get_mut(&master).expect("it was found");
+        if block::Head::of(block).live == 1 {
+            self.blocks.remove(&master);
+        } else {
+            block::mark_deleted(block, at);
+            block::change_counts(block, -1, 1);
+        }
+        self.len -= 1;
+        self.max_deleted_id = self.max_deleted_id.max(id);
+        if self.first_id == id {
+            self.first_id = self.find_first_id();
+        }
+        true
+    }
+
+    /// Trims from the old end and says how many entries went. Where it need not be exact only whole blocks go.
+    /// With a limit, no more entries than that.
+    pub fn trim(&mut self, trim: Trim, exact: bool, limit: Option<u64>) -> u64 {
+        let mut deleted = 0;
+        while let Some(first) = self.blocks.first_entry() {
+            let master = *first.key();
+            let head = block::Head::of(first.get());
+            let live = head.live as u64;
+            if matches!(trim, Trim::MaxLen(most) if self.len <= most)
+                || limit.is_some_and(|limit| deleted + live > limit)
+            {
+                break;
+            }
+            let whole = match trim {
+                Trim::MaxLen(most) => self.len - live >= most,
+                Trim::MinId(min) => head.last(master).is_none_or(|entry| entry.id < min),
+            };
+            if whole {
+                first.remove();
+                self.len -= live;
+                deleted += live;
+            } else {
+                if exact {
+                    deleted += self.trim_block(master, trim);
+                }
+                break;
+            }
+        }
+        if deleted > 0 {
+            self.first_id = self.find_first_id();
+        }
+        deleted
+    }
+
+    /// Leaves tombstones for the entries at the beginning of the first block.
+    fn trim_block(&mut self, master: StreamId, trim: Trim) -> u64 {
+        let block = self.blocks.get_mut(&master).expect("the block to be trimmed is there");
+        let mut deleted = 0;
+        let mut at = block::Head::of(block).first(master).map(|entry| (entry.at, entry.id, entry.deleted));
+        while let Some((place, id, was_deleted)) = at {
+            let done = match trim {
+                Trim::MaxLen(most) => self.len <= most,
+                Trim::MinId(min) => id >= min,
+            };
+            if done {
+                break;
+            }
+            let next = block::Head::of(block).entry_at(master, place).next();
+            at = next.map(|entry| (entry.at, entry.id, entry.deleted));
+            if !was_deleted {
+                block::mark_deleted(block, place);
+                self.len -= 1;
+                deleted += 1;
+            }
+        }
+        block::change_counts(block, -(deleted as i64), deleted as i64);
+        deleted
+    }
+
+    /// Frees about so many allocations (blocks, and groups with all that is pending in them, at least one); true once
+    /// nothing is left. What is left meanwhile is good for nothing but more of these calls.
+    pub fn clear_step(&mut self, budget: usize) -> bool {
+        let mut freed = 0;
+        while freed < budget {
+            if self.blocks.pop_last().is_some() {
+                freed += 1;
+            } else if let Some((_, group)) = self.groups.pop_last() {
+                freed += 1 + group.pending_count() + group.consumer_count();
+            } else {
+                break;
+            }
+        }
+        self.len = 0;
+        self.blocks.is_empty() && self.groups.is_empty()
+    }
+
+    // ---- groups
+
+    pub fn group(&self, name: &[u8]) -> Option<&Group> {
+        self.groups.get(name)
+    }
+
+    pub fn group_mut(&mut self, name: &[u8]) -> Option<&mut Group> {
+        self.groups.get_mut(name)
+    }
+
+    /// All groups in the order of their names.
+    pub fn groups(&self) -> impl ExactSizeIterator<Item = (&[u8], &Group)> {
+        self.groups.iter().map(|(name, group)| (&name[..], group))
+    }
+
+    /// Adds a group; false if there is one of that name.
+    pub fn add_group(&mut self, name: &[u8], group: Group) -> bool {
+        match self.groups.entry(name.into()) {
+            btree_map::Entry::Occupied(_) => false,
+            btree_map::Entry::Vacant(place) => {
+                place.insert(group);
+                true
+            }
+        }
+    }
+
+    pub fn remove_group(&mut self, name: &[u8]) -> Option<Group> {
+        self.groups.remove(name)
+    }
+
+    /// Whether a tombstone may lie between two ids. Only the greatest deleted id is known.
+    pub fn has_tombstones(&self, start: StreamId, end: StreamId) -> bool {
+        !self.is_empty()
+            && self.max_deleted_id != StreamId::MIN
+            && self.first_id <= self.max_deleted_id
+            && (start..=end).contains(&self.max_deleted_id)
+    }
+
+    /// How many entries had been added when the one with this id was, itself included; if that can be told.
+    pub fn entries_read_until(&self, id: StreamId) -> Option<u64> {
+        if self.entries_added == 0 {
+            return Some(0);
+        }
+        if id == self.last_id || (self.is_empty() && id < self.last_id) {
+            return Some(self.entries_added);
+        }
+        let unbroken = self.max_deleted_id == StreamId::MIN || self.max_deleted_id < self.first_id;
+        if id > self.last_id || id > self.first_id || !unbroken {
+            return None;
+        }
+        let before_first = self.entries_added.wrapping_sub(self.len);
+        Some(if id == self.first_id { before_first.wrapping_add(1) } else { before_first })
+    }
+
+    /// How many entries a group has not read yet, if that can be told.
+    pub fn lag(&self, group: &Group) -> Option<i64> {
+        if self.entries_added == 0 {
+            return Some(0);
+        }
+        let read = match group.entries_read {
+            Some(read) if !self.has_tombstones(group.last_id, StreamId::MAX) => read,
+            _ => self.entries_read_until(group.last_id)?,
+        };
+        Some(self.entries_added.wrapping_sub(read) as i64)
+    }
+
+    /// Asserts everything that must hold.
+    pub fn verify(&self) {
+        let mut last = None;
+        let mut live = 0;
+        for (&master, block) in &self.blocks {
+            assert!(last.is_none_or(|last| master > last), "ids ascend from block to block");
+            last = Some(block::check(block, master).expect("a block is well formed"));
+            live += block::Head::of(block).live as u64;
+        }
+        assert_eq!(live, self.len);
+        assert!(last.is_none_or(|last| last <= self.last_id));
+        assert_eq!(self.first_id, self.find_first_id());
+        self.groups.values().for_each(Group::verify);
+    }
+}
+
+/// Whether another entry of so many bytes goes into a block.
+fn has_room(block: &Listpack, bytes: usize, limits: BlockLimits) -> bool {
+    let max_bytes = match limits.max_bytes {
+        0 => BLOCK_MAX_BYTES,
+        max_bytes => max_bytes.min(BLOCK_MAX_BYTES),
+    };
+    if block.bytes() + bytes >= max_bytes {
+        return false;
+    }
+    let head = block::Head::of(block);
+    limits.max_entries == 0 || ((head.live + head.deleted) as u64) < limits.max_entries
+}
+
+/// Live entries in ascending order.
+pub struct Ascending<'a> {
+    blocks: btree_map::Range<'a, StreamId, Listpack>,
+    start: StreamId,
+    end: StreamId,
+    /// The entry that was visited last.
+    entry: Option<Entry<'a>>,
+}
+
+impl<'a> Iterator for Ascending<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        loop {
+            let next = self.entry.as_ref().and_then(Entry::next);
+            let entry = match next {
+                Some(entry) => entry,
+                None => {
+                    let (&master, block) = self.blocks.next()?;
+                    let Some(first) = block::Head::of(block).first(master) else { continue };
+                    first
+                }
+            };
+            self.entry = Some(entry);
+            if entry.id > self.end {
+                // Nothing behind it is wanted either.
+                self.blocks = Default::default();
+                self.entry = None;
+                return None;
+            }
+            if entry.id >= self.start && !entry.deleted {
+                return Some(entry);
+            }
+        }
+    }
+}
+
+/// Live entries in descending order.
+pub struct Descending<'a> {
+    blocks: btree_map::Range<'a, StreamId, Listpack>,
+    start: StreamId,
+    end: StreamId,
+    entry: Option<Entry<'a>>,
+}
+
+impl<'a> Iterator for Descending<'a> {
+    type Item = Entry<'a>;
+
+    fn next(&mut self) -> Option<Entry<'a>> {
+        loop {
+            let previous = self.entry.as_ref().and_then(Entry::previous);
+            let entry = match previous {
+                Some(entry) => entry,
+                None => {
+                    let (&master, block) = self.blocks.next_back()?;
+                    let Some(last) = block::Head::of(block).last(master) else { continue };
+                    last
+                }
+            };
+            self.entry = Some(entry);
+            if entry.id < self.start {
+                self.blocks = Default::default();
+                self.entry = None;
+                return None;
+            }
+            if entry.id <= self.end && !entry.deleted {
+                return Some(entry);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
