@@ -556,3 +556,170 @@ fn hdel(ctx: &mut Ctx) -> CmdResult {
     ctx.reply.int(deleted);
     Ok(Done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::testing::Bench;
+    use crate::types::NewValue;
+
+    fn bench() -> Bench<Server> {
+        let mut bench = Bench::new(&[COMMANDS]);
+        bench.keyspace.db_mut(0).set(b"str", None, NewValue::Str(b"text"));
+        bench
+    }
+
+    fn expect(bench: &mut Bench<Server>, lines: &[(&str, &str)]) {
+        for (line, reply) in lines {
+            assert_eq!(bench.run(line), *reply, "{line}");
+        }
+    }
+
+    const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
+
+    #[test]
+    fn fields_are_set_and_read() {
+        expect(
+            &mut bench(),
+            &[
+                ("HSET h a 1 b x a 2", ":2\r\n"),
+                ("HSET h a 1 b", "-ERR wrong number of arguments for 'hset' command\r\n"),
+                ("HMSET h a 3 c", "-ERR wrong number of arguments for 'hmset' command\r\n"),
+                ("HMSET h c 0123", "+OK\r\n"),
+                ("HSETNX h c 5", ":0\r\n"),
+                ("HSETNX h d 5", ":1\r\n"),
+                ("HGET h a", "$1\r\n2\r\n"),
+                ("HGET h z", "$-1\r\n"),
+                ("HMGET h a z c", "*3\r\n$1\r\n2\r\n$-1\r\n$4\r\n0123\r\n"),
+                ("HMGET none a", "*1\r\n$-1\r\n"),
+                ("HLEN h", ":4\r\n"),
+                ("HSTRLEN h c", ":4\r\n"),
+                ("HSTRLEN h z", ":0\r\n"),
+                ("HEXISTS h d", ":1\r\n"),
+                ("HEXISTS h z", ":0\r\n"),
+                ("HDEL h c d z", ":2\r\n"),
+                ("HGETALL h", "*4\r\n$1\r\na\r\n$1\r\n2\r\n$1\r\nb\r\n$1\r\nx\r\n"),
+                ("HKEYS h", "*2\r\n$1\r\na\r\n$1\r\nb\r\n"),
+                ("HVALS h", "*2\r\n$1\r\n2\r\n$1\r\nx\r\n"),
+                ("HGETALL none", "*0\r\n"),
+                ("HDEL h a b", ":2\r\n"),
+                ("HLEN h", ":0\r\n"),
+                ("HSET str a 1", WRONG_TYPE),
+                ("HGETALL str", WRONG_TYPE),
+                ("HDEL str a", WRONG_TYPE),
+            ],
+        );
+    }
+
+    #[test]
+    fn numbers_in_fields_count() {
+        expect(
+            &mut bench(),
+            &[
+                ("HINCRBY h n 5", ":5\r\n"),
+                ("HINCRBY h n 9223372036854775807", "-ERR increment or decrement would overflow\r\n"),
+                ("HINCRBY h n x", "-ERR value is not an integer or out of range\r\n"),
+                ("HINCRBY str n x", "-ERR value is not an integer or out of range\r\n"),
+                ("HINCRBY str n 1", WRONG_TYPE),
+                ("HSET h s text", ":1\r\n"),
+                ("HINCRBY h s 1", "-ERR hash value is not an integer\r\n"),
+                ("HINCRBYFLOAT h s 1", "-ERR hash value is not a float\r\n"),
+                ("HINCRBYFLOAT h n 0.1", "$3\r\n5.1\r\n"),
+                ("HINCRBYFLOAT h n inf", "-ERR value is NaN or Infinity\r\n"),
+                ("HINCRBYFLOAT h n x", "-ERR value is not a valid float\r\n"),
+                ("HINCRBYFLOAT h new -2", "$2\r\n-2\r\n"),
+            ],
+        );
+    }
+
+    #[test]
+    fn maps_and_pairs_are_told_apart_in_the_newer_protocol() {
+        let mut bench = bench();
+        bench.run("HSET h f v");
+        for (line, old, new) in [
+            ("HGETALL h", "*2\r\n$1\r\nf\r\n$1\r\nv\r\n", "%1\r\n$1\r\nf\r\n$1\r\nv\r\n"),
+            ("HGETALL none", "*0\r\n", "%0\r\n"),
+            ("HRANDFIELD h", "$1\r\nf\r\n", "$1\r\nf\r\n"),
+            ("HRANDFIELD none", "$-1\r\n", "_\r\n"),
+            ("HRANDFIELD h 5", "*1\r\n$1\r\nf\r\n", "*1\r\n$1\r\nf\r\n"),
+            (
+                "HRANDFIELD h -2 WITHVALUES",
+                "*4\r\n$1\r\nf\r\n$1\r\nv\r\n$1\r\nf\r\n$1\r\nv\r\n",
+                "*2\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n",
+            ),
+            ("HRANDFIELD h 0", "*0\r\n", "*0\r\n"),
+            (
+                "HSCAN h 0",
+                "*2\r\n$1\r\n0\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n",
+                "*2\r\n$1\r\n0\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n",
+            ),
+            ("HSCAN h 7 MATCH x*", "*2\r\n$1\r\n0\r\n*0\r\n", "*2\r\n$1\r\n0\r\n*0\r\n"),
+            ("HSCAN none 0 NONSENSE", "*2\r\n$1\r\n0\r\n*0\r\n", "*2\r\n$1\r\n0\r\n*0\r\n"),
+        ] {
+            bench.session.resp = 2;
+            assert_eq!(bench.run(line), old, "{line}");
+            bench.session.resp = 3;
+            assert_eq!(bench.run(line), new, "{line}");
+        }
+        let range =
+            "-ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807\r\n";
+        expect(
+            &mut bench,
+            &[
+                ("HRANDFIELD h -9223372036854775808", range),
+                ("HRANDFIELD h 4611686018427387904 WITHVALUES", "-ERR value is out of range\r\n"),
+                ("HRANDFIELD h 1 WITHVALUES x", "-ERR syntax error\r\n"),
+                ("HRANDFIELD h x", "-ERR value is not an integer or out of range\r\n"),
+                ("HSCAN h x", "-ERR invalid cursor\r\n"),
+                ("HSCAN h 0 TYPE hash", "-ERR syntax error\r\n"),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_was_done_is_told() {
+        let mut bench = bench();
+        bench.changes.notify = Class::ALL | Class::NEW;
+        bench.changes.observed = true;
+        for (line, events, dirty, sent) in [
+            ("HSET h a 1 b 2", "new hset", 2, ""),
+            ("HSET h a 1", "hset", 1, ""),
+            ("HSETNX h a 1", "", 0, ""),
+            ("HINCRBY h a 1", "hincrby", 1, ""),
+            ("HINCRBYFLOAT h a 1.5", "hincrbyfloat", 1, "0: HSET h a 3.5"),
+            ("HDEL h z", "", 0, ""),
+            ("HDEL h a b z", "hdel del", 2, ""),
+        ] {
+            bench.run(line);
+            let names: Vec<_> = bench.changes.events().iter().map(|event| event.name).collect();
+            assert_eq!(names.join(" "), events, "{line}");
+            assert_eq!(bench.changes.dirty, dirty, "{line}");
+            assert_eq!(bench.changes.touched().len(), usize::from(dirty > 0), "{line}");
+            assert_eq!(bench.propagated().join("\n"), sent, "{line}");
+        }
+        assert!(bench.keyspace.db(0).get(b"h").is_none());
+    }
+
+    #[test]
+    fn an_iteration_finds_every_field() {
+        let mut bench = bench();
+        let pairs: Vec<String> = (0..1000).map(|n| format!("field:{n} {n}")).collect();
+        bench.run(&format!("HSET h {}", pairs.join(" ")));
+        assert_eq!(bench.keyspace.db(0).get(b"h").unwrap().encoding(), "hashtable");
+        let mut found = std::collections::BTreeSet::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            let reply = bench.run(&format!("HSCAN h {cursor} COUNT 50"));
+            let words: Vec<_> = reply.split("\r\n").filter(|word| !word.starts_with(['$', '*'])).collect();
+            for pair in words[1..].chunks_exact(2) {
+                assert_eq!(pair[0], format!("field:{}", pair[1]));
+                found.insert(pair[1].to_owned());
+            }
+            cursor = words[0].to_owned();
+            if cursor == "0" {
+                break;
+            }
+        }
+        assert_eq!(found.len(), 1000);
+    }
+}

@@ -615,3 +615,217 @@ fn store(ctx: &mut Ctx, set: Set, event: &'static str) -> CmdResult {
     }
     Ok(Done)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::exec::testing::Bench;
+
+    fn bench() -> Bench<Server> {
+        let mut bench = Bench::new(&[COMMANDS]);
+        bench.keyspace.db_mut(0).set(b"str", None, NewValue::Str(b"text"));
+        bench
+    }
+
+    fn expect(bench: &mut Bench<Server>, lines: &[(&str, &str)]) {
+        for (line, reply) in lines {
+            assert_eq!(bench.run(line), *reply, "{line}");
+        }
+    }
+
+    /// The elements of a reply, sorted.
+    fn members(reply: &str) -> Vec<String> {
+        let words =
+            reply.split("\r\n").skip(1).filter(|word| !word.is_empty() && !word.starts_with(['$', '*']));
+        let mut words: Vec<String> = words.map(str::to_owned).collect();
+        words.sort();
+        words
+    }
+
+    fn encoding(bench: &Bench<Server>, key: &str) -> &'static str {
+        bench.keyspace.db(0).get(key.as_bytes()).map_or("none", Entry::encoding)
+    }
+
+    const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
+
+    #[test]
+    fn members_come_and_go() {
+        expect(
+            &mut bench(),
+            &[
+                ("SADD s b a 3 a", ":3\r\n"),
+                ("SADD s a", ":0\r\n"),
+                ("SCARD s", ":3\r\n"),
+                ("SISMEMBER s 3", ":1\r\n"),
+                ("SMISMEMBER s 3 4 a", "*3\r\n:1\r\n:0\r\n:1\r\n"),
+                ("SMISMEMBER none 3", "*1\r\n:0\r\n"),
+                ("SMEMBERS s", "*3\r\n$1\r\nb\r\n$1\r\na\r\n$1\r\n3\r\n"),
+                ("SADD i 5 -1 3", ":3\r\n"),
+                ("SMEMBERS i", "*3\r\n$2\r\n-1\r\n$1\r\n3\r\n$1\r\n5\r\n"),
+                ("SREM i 3 4", ":1\r\n"),
+                ("SMOVE s i b", ":1\r\n"),
+                ("SMOVE s i b", ":0\r\n"),
+                ("SMEMBERS i", "*3\r\n$2\r\n-1\r\n$1\r\n5\r\n$1\r\nb\r\n"),
+                ("SMOVE none str b", ":0\r\n"),
+                ("SMOVE s str a", WRONG_TYPE),
+                ("SMOVE s s a", ":1\r\n"),
+                ("SMOVE s s z", ":0\r\n"),
+                ("SMOVE i new 5", ":1\r\n"),
+                ("SMEMBERS new", "*1\r\n$1\r\n5\r\n"),
+                ("SREM s a 3 z", ":2\r\n"),
+                ("SCARD s", ":0\r\n"),
+                ("SADD str a", WRONG_TYPE),
+                ("SPOP str", WRONG_TYPE),
+            ],
+        );
+    }
+
+    #[test]
+    fn sets_are_combined() {
+        let mut bench = bench();
+        bench.run("SADD a 1 2 3 4");
+        bench.run("SADD b 2 4 6 x");
+        expect(
+            &mut bench,
+            &[
+                ("SINTER a b", "*2\r\n$1\r\n2\r\n$1\r\n4\r\n"),
+                ("SINTER a none", "*0\r\n"),
+                ("SINTER none str", WRONG_TYPE),
+                ("SINTERCARD 2 a b", ":2\r\n"),
+                ("SINTERCARD 2 a b LIMIT 1", ":1\r\n"),
+                ("SINTERCARD 2 a b LIMIT 0", ":2\r\n"),
+                ("SINTERCARD 0 a", "-ERR numkeys should be greater than 0\r\n"),
+                ("SINTERCARD x a", "-ERR numkeys should be greater than 0\r\n"),
+                ("SINTERCARD 3 a b", "-ERR Number of keys can't be greater than number of args\r\n"),
+                ("SINTERCARD 1 a LIMIT -1", "-ERR LIMIT can't be negative\r\n"),
+                ("SINTERCARD 1 a LIMIT", "-ERR syntax error\r\n"),
+                ("SDIFF a b", "*2\r\n$1\r\n1\r\n$1\r\n3\r\n"),
+                ("SDIFF a a", "*0\r\n"),
+                ("SDIFF none a", "*0\r\n"),
+                ("SINTERSTORE d a b", ":2\r\n"),
+                ("SMEMBERS d", "*2\r\n$1\r\n2\r\n$1\r\n4\r\n"),
+                ("SDIFFSTORE d b a", ":2\r\n"),
+                ("SUNIONSTORE u a b none", ":6\r\n"),
+                ("SINTERSTORE u a none", ":0\r\n"),
+                ("SINTERSTORE u a none", ":0\r\n"),
+                ("SCARD u", ":0\r\n"),
+                ("SUNIONSTORE str a b", ":6\r\n"),
+            ],
+        );
+        assert_eq!(members(&bench.run("SUNION a b")), ["1", "2", "3", "4", "6", "x"]);
+        bench.session.resp = 3;
+        assert_eq!(bench.run("SINTER a b"), "~2\r\n$1\r\n2\r\n$1\r\n4\r\n");
+        assert_eq!(bench.run("SUNION none"), "~0\r\n");
+    }
+
+    #[test]
+    fn a_stored_set_is_as_small_as_it_can_be() {
+        let mut bench = bench();
+        bench.run("SADD mixed 1 2 3 a b");
+        bench.run("SADD ints 1 2 3 4 5 6");
+        bench.limits.set_listpack_entries = 4;
+        bench.run("SADD big 1 2 3 a b c d e f");
+        for (line, expected) in [
+            ("SINTERSTORE d mixed ints", "intset"),
+            ("SINTERSTORE d big mixed", "hashtable"),
+            ("SINTERSTORE d big ints", "intset"),
+            ("SDIFFSTORE d big mixed", "listpack"),
+            ("SUNIONSTORE d ints ints", "intset"),
+        ] {
+            bench.run(line);
+            assert_eq!(encoding(&bench, "d"), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_chance_took_is_named_to_replicas() {
+        let mut bench = bench();
+        bench.changes.notify = Class::ALL;
+        bench.run("SADD s a");
+        assert_eq!(bench.run("SPOP s"), "$1\r\na\r\n");
+        assert_eq!(bench.propagated(), ["0: SREM s a"]);
+        assert_eq!(encoding(&bench, "s"), "none");
+        assert_eq!(
+            bench.changes.events().iter().map(|event| event.name).collect::<Vec<_>>(),
+            ["spop", "del"]
+        );
+        assert_eq!(bench.run("SPOP s"), "$-1\r\n");
+        assert_eq!(bench.run("SPOP s 3"), "*0\r\n");
+        assert_eq!(bench.run("SPOP s -1"), "-ERR value is out of range, must be positive\r\n");
+        assert_eq!(bench.run("SPOP s 1 2"), "-ERR syntax error\r\n");
+        let names: Vec<String> = (0..3000).map(|n| format!("m{n}")).collect();
+        bench.run(&format!("SADD s {}", names.join(" ")));
+        let mut left: BTreeSet<String> = names.into_iter().collect();
+        for count in [1, 2000, 900] {
+            let popped = members(&bench.run(&format!("SPOP s {count}")));
+            assert_eq!(popped.len(), count);
+            assert!(popped.iter().all(|member| left.remove(member)));
+            let named: Vec<String> = bench
+                .propagated()
+                .iter()
+                .flat_map(|line| {
+                    line.strip_prefix("0: SREM s ").unwrap().split(' ').map(str::to_owned).collect::<Vec<_>>()
+                })
+                .collect();
+            assert_eq!(named.into_iter().collect::<BTreeSet<_>>(), popped.into_iter().collect());
+            assert_eq!(bench.changes.dirty, count as u64);
+        }
+        assert_eq!(encoding(&bench, "s"), "listpack", "few were left of many");
+        bench.turn.lazy_server_del = true;
+        let rest = members(&bench.run("SPOP s 100000"));
+        assert_eq!(rest.into_iter().collect::<BTreeSet<_>>(), left);
+        assert_eq!(bench.propagated(), ["0: UNLINK s"]);
+        assert_eq!((bench.changes.dirty, encoding(&bench, "s")), (99, "none"));
+    }
+
+    #[test]
+    fn random_members_are_members() {
+        let mut bench = bench();
+        for (fill, encoded) in
+            [("SADD s 1 2 3 4 5", "intset"), ("SADD s a b", "listpack"), ("SADD s c d e", "hashtable")]
+        {
+            if encoded == "hashtable" {
+                bench.limits.set_listpack_entries = 3;
+            }
+            bench.run(fill);
+            assert_eq!(encoding(&bench, "s"), encoded);
+            let all: BTreeSet<String> = members(&bench.run("SMEMBERS s")).into_iter().collect();
+            for count in [1, 2, 4, 100] {
+                let some = members(&bench.run(&format!("SRANDMEMBER s {count}")));
+                assert_eq!(some.len(), all.len().min(count));
+                assert!(some.windows(2).all(|two| two[0] != two[1]));
+                assert!(some.iter().all(|member| all.contains(member)));
+                let many = members(&bench.run(&format!("SRANDMEMBER s -{count}")));
+                assert_eq!(many.len(), count);
+                assert!(many.iter().all(|member| all.contains(member)));
+            }
+            assert_eq!(members(&bench.run("SSCAN s 0 COUNT 100")).len() - 1, all.len());
+        }
+        assert_eq!(bench.run("SRANDMEMBER none"), "$-1\r\n");
+        assert_eq!(bench.run("SRANDMEMBER none 1"), "*0\r\n");
+        assert_eq!(bench.run("SSCAN none 0 NONSENSE"), "*2\r\n$1\r\n0\r\n*0\r\n");
+        assert_eq!(bench.run("SSCAN s 0 NONSENSE"), "-ERR syntax error\r\n");
+    }
+
+    #[test]
+    fn dirty_counts_members() {
+        let mut bench = bench();
+        for (line, dirty) in [
+            ("SADD s a b c", 3),
+            ("SADD s a d", 1),
+            ("SADD s a", 0),
+            ("SMOVE s t a", 2),
+            ("SADD t b", 1),
+            ("SMOVE s t b", 1),
+            ("SREM s c d z", 2),
+            ("SUNIONSTORE u t", 1),
+            ("SDIFFSTORE u t t", 1),
+            ("SDIFFSTORE u t t", 0),
+        ] {
+            bench.run(line);
+            assert_eq!(bench.changes.dirty, dirty, "{line}");
+        }
+    }
+}

@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn hashes_of_all_times_are_read() {
         let zipmap = b"\x02\x03foo\x03\x00bar\x05hello\xfe\x05\x00\x00\x00\x02world..\xff";
-        let ziplist = b"\x15\0\0\0\x12\0\0\0\x04\0\0\x01a\x03\xf2\x02\x01b\x03\xc0\x39\x30\xff";
+        let ziplist = b"\x17\0\0\0\x12\0\0\0\x04\0\0\x01a\x03\xf2\x02\x01b\x03\xc0\x39\x30\xff";
         let plain = vec![(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), vec![b'x'; 3])];
         for (raw, expected) in [
             (RawValue::HashZipmap(zipmap.to_vec()), "foo=bar hello=world"),
