@@ -14,7 +14,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/test-deps.sh tools/demo.sh .ci/run
 SHARE = $(DESTDIR)$(PREFIX)/share/redis-rs
 
-.PHONY: all build check test bench-replication demo bench install clean toolchain
+.PHONY: all build check test bench bench-replication demo install clean toolchain
 
 all: build redis.conf
 

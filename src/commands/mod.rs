@@ -2,6 +2,7 @@
 
 pub mod bitfield;
 pub mod bitmap;
+mod blocking;
 mod client;
 mod command;
 mod config;
@@ -10,17 +11,20 @@ mod databases;
 mod debug;
 mod dump;
 pub mod expire;
+mod hash;
 mod help;
 mod info;
 mod introspect;
 pub mod keys;
 mod latency;
+mod list;
 mod monitor;
 pub mod object;
 mod pubsub;
 mod replication;
 mod saving;
 pub mod scan;
+mod set;
 mod slowlog;
 pub mod string;
 mod transactions;
@@ -40,16 +44,19 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
+    hash::COMMANDS,
     info::COMMANDS,
     introspect::COMMANDS,
     keys::COMMANDS,
     latency::COMMANDS,
+    list::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,
     replication::COMMANDS,
     saving::COMMANDS,
     scan::COMMANDS,
+    set::COMMANDS,
     slowlog::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,

@@ -53,7 +53,7 @@ impl Server {
     }
 
     /// A request that may not be run: its client hears why, and a transaction in the making fails.
-    fn reject(&mut self, id: ClientId, args: Args, error: CmdError) {
+    pub(super) fn reject(&mut self, id: ClientId, args: Args, error: CmdError) {
         let row = self.table.find(args.get(0)).map(|row| self.table.command(row));
         let exec = row.filter(|command| command.name == "exec");
         let error = if exec.is_some() { aborted(&error) } else { error };
@@ -98,7 +98,8 @@ impl Server {
         }
     }
 
-    fn admit(&mut self, id: ClientId, args: Args) -> Result<Admitted, CmdError> {
+    /// Whether a request may be run, and what is to be done with it.
+    pub(super) fn admit(&mut self, id: ClientId, args: Args) -> Result<Admitted, CmdError> {
         let row = match self.resolve(args) {
             Err(_) if ["post", "host:"].iter().any(|word| args.is(0, word)) => return Ok(Admitted::TurnAway),
             found => found?,
@@ -263,7 +264,7 @@ impl Server {
 }
 
 /// What is to be done with a request that may be run.
-enum Admitted {
+pub(super) enum Admitted {
     Call(RowId),
     Queue(RowId),
     Park(Block),

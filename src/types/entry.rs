@@ -21,6 +21,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::digest::Digest;
+use super::hash::Hash;
+use super::list::List;
+use super::set::Set;
 use super::string::{INLINE_MAX, StrRef, int_encoding};
 use crate::structures::dict::Item;
 
@@ -157,6 +160,9 @@ macro_rules! objects {
 
 objects! {
     Heap = 3: Shared;
+    List = 4: List;
+    Hash = 5: Hash;
+    Set = 6: Set;
 }
 
 /// A value on its way into an entry.
@@ -474,6 +480,7 @@ impl Entry {
                     Some(StrRef::Inline { bytes, raw: kind == Kind::InlineRaw })
                 }
                 Kind::Heap => self.object::<Shared>().map(StrRef::Heap),
+                _ => None,
             }
         }
     }
