@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::links::PipePiece;
+use super::replicas::PipePiece;
 use super::{Audience, Lifecycle, Net, Parking, Server, ShutdownState, Snapshots, Stats, Table, Watching};
 use crate::client::Clients;
 use crate::config::{self, Config, OomScoreAdj, Supervised};
