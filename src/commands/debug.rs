@@ -51,6 +51,12 @@ const TOOLS: &[Tool] = &[
         ],
     },
     Tool {
+        name: "config-rewrite-force-all",
+        words: 0..=0,
+        run: config_rewrite_force_all,
+        help: &["CONFIG-REWRITE-FORCE-ALL", "    As CONFIG REWRITE, with a line for every directive."],
+    },
+    Tool {
         name: "crash-and-recover",
         words: 0..=1,
         run: crash_and_recover,
@@ -477,6 +483,12 @@ fn replicate(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         encode_command(&mut command, args.from(2));
         server.journal.append_raw(&command);
     }
+    done(server, id)
+}
+
+/// DEBUG CONFIG-REWRITE-FORCE-ALL
+fn config_rewrite_force_all(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
+    server.config.rewrite_all().map_err(|why| CmdError::new(why.to_string()))?;
     done(server, id)
 }
 

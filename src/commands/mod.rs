@@ -11,6 +11,7 @@ mod databases;
 mod debug;
 mod dump;
 pub mod expire;
+mod hash;
 mod help;
 mod info;
 mod introspect;
@@ -23,6 +24,7 @@ mod pubsub;
 mod replication;
 mod saving;
 pub mod scan;
+mod set;
 mod slowlog;
 pub mod string;
 mod transactions;
@@ -42,6 +44,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
+    hash::COMMANDS,
     info::COMMANDS,
     introspect::COMMANDS,
     keys::COMMANDS,
@@ -53,6 +56,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     replication::COMMANDS,
     saving::COMMANDS,
     scan::COMMANDS,
+    set::COMMANDS,
     slowlog::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,

@@ -188,6 +188,11 @@ impl Server {
                 plain_from: self.limits.list.plain_from,
                 ..Shape::new(config.list_max_listpack_size.into(), config.list_compress_depth.into())
             },
+            hash_listpack_entries: config.hash_max_listpack_entries,
+            hash_listpack_value: config.hash_max_listpack_value,
+            set_intset_entries: config.set_max_intset_entries,
+            set_listpack_entries: config.set_max_listpack_entries,
+            set_listpack_value: config.set_max_listpack_value,
         };
         self.changes.notify = self.config.notify_keyspace_events;
     }
