@@ -657,13 +657,12 @@ impl Server {
         let period = i64::from(self.config.repl_ping_replica_period) * 1000;
         let anybody = self.replication.replicas.attached().next().is_some();
         let held_back = self.parking.pauses(true, now);
-        if self.replication.master().is_none()
-            && anybody
-            && !held_back
-            && now - self.replication.last_ping_ms >= period
-        {
+        // The beat goes on while nobody listens: who has just attached is not greeted by a ping that was due long ago.
+        if now - self.replication.last_ping_ms >= period {
             self.replication.last_ping_ms = now;
-            self.journal.append_raw(b"*1\r\n$4\r\nPING\r\n");
+            if self.replication.master().is_none() && anybody && !held_back {
+                self.journal.append_raw(b"*1\r\n$4\r\nPING\r\n");
+            }
         }
         let timeout = i64::from(self.config.repl_timeout) * 1000;
         for id in self.replication.replicas.ids() {
