@@ -44,6 +44,8 @@ pub struct Replication {
     pub ask_for_acks: bool,
     /// Our master has asked how far we are.
     pub ack_wanted: bool,
+    /// The link could go on, and its turn is over.
+    pub link_has_more: bool,
     pub last_ping_ms: i64,
     /// Keys to which a writable replica's own clients gave an end (unix ms): no master will tell of it.
     pub local_ends: BTreeSet<(i64, usize, Vec<u8>)>,

@@ -51,8 +51,11 @@ impl Server {
 
     /// How long nothing has to be done.
     fn timeout(&self) -> Option<Duration> {
-        let busy =
-            !self.net.ready.is_empty() || !self.net.to_flush.is_empty() || self.snapshots.loading().is_some();
+        let busy = !self.net.ready.is_empty()
+            || !self.net.to_flush.is_empty()
+            || self.snapshots.loading().is_some()
+            || self.pipe_piece.more
+            || self.replication.link_has_more;
         if busy {
             return Some(Duration::ZERO);
         }
@@ -106,6 +109,9 @@ impl Server {
 
     /// Reads and runs what clients have sent. Those that have more are asked again in the next turn.
     fn run_ready(&mut self) {
+        if self.replication.link_has_more {
+            self.drive_link();
+        }
         for id in std::mem::take(&mut self.net.ready) {
             // What is left over from before comes first: a client that was parked, or had its turn cut short.
             let waits =
@@ -199,6 +205,10 @@ impl Server {
     /// What is done before every sleep: what this turn has brought leaves the house.
     fn before_sleep(&mut self) {
         self.load_slice();
+        if self.pipe_piece.more {
+            self.pump_pipe();
+        }
+        self.finish_child();
         self.expire_due();
         self.give_up_waiting();
         self.serve_waiters_of_replicas();

@@ -31,6 +31,8 @@ const SYNC_EVERY: u64 = 8 << 20;
 const LOCAL_ENDS: usize = 2000;
 /// The time between attempts to reach the master, in ms.
 const RETRY_MS: u64 = 1000;
+/// Steps of the link (reads of a dump, most of the time) in one turn of the loop.
+const STEPS_PER_TURN: usize = 32;
 /// Longest line that a master may answer with.
 const LONGEST_LINE: usize = 64 * 1024;
 
@@ -165,8 +167,11 @@ impl Server {
     }
 
     /// Brings the link as far as it goes now.
+    ///
+    /// A bounded number of steps: a dump that arrives quickly shall not keep the clients waiting for its end.
     pub(super) fn drive_link(&mut self) {
-        loop {
+        self.replication.link_has_more = false;
+        for _ in 0..STEPS_PER_TURN {
             let moved = match &self.replication.link {
                 Link::Connecting { .. } => self.finish_connecting(),
                 Link::Handshake(_) => self.drive_handshake(),
@@ -177,6 +182,7 @@ impl Server {
                 return;
             }
         }
+        self.replication.link_has_more = true;
     }
 
     fn finish_connecting(&mut self) -> bool {

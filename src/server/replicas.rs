@@ -21,9 +21,11 @@ use crate::replication::replicas::{FileTransfer, Phase};
 /// Pieces of the log gathered into one write.
 const PIECES: usize = 16;
 /// Bytes of a dump sent to one replica before others get their turn.
-const FILE_TURN: usize = 4 << 20;
+const FILE_TURN: usize = 1 << 20;
 /// Bytes of a diskless dump held between child and replicas.
 const PIPE_PIECE: usize = 256 * 1024;
+/// Bytes of it passed on in one turn of the loop.
+const PIPE_TURN: usize = 1 << 20;
 /// How often a growing dump is looked at for more, in ms.
 const LOOK_EVERY_MS: i64 = 10;
 
@@ -33,6 +35,8 @@ pub struct PipePiece {
     bytes: Vec<u8>,
     /// The child's end is closed: this was the last piece.
     ended: bool,
+    /// There may be more to pass on at once; the turn was over.
+    pub(super) more: bool,
 }
 
 impl Server {
@@ -421,7 +425,11 @@ impl Server {
     }
 
     /// Passes a diskless dump on: a piece is read when every replica has been sent the one before.
-    fn pump_pipe(&mut self) {
+    ///
+    /// A bounded amount of it: where child and replicas are quick, the other clients shall not wait for the end.
+    pub(super) fn pump_pipe(&mut self) {
+        self.pipe_piece.more = false;
+        let mut turn = PIPE_TURN;
         loop {
             let mut busy = false;
             let mut receivers = 0;
@@ -460,6 +468,10 @@ impl Server {
             if busy || self.pipe_piece.ended {
                 return;
             }
+            if turn == 0 {
+                self.pipe_piece.more = true;
+                return;
+            }
             if receivers == 0 {
                 log::warning!("Diskless rdb transfer, last replica dropped, killing fork child.");
                 running.child.stop();
@@ -476,7 +488,10 @@ impl Server {
                         "Diskless rdb transfer, done reading from pipe, {receivers} replicas still up."
                     );
                 }
-                Ok(n) => piece.truncate(n),
+                Ok(n) => {
+                    piece.truncate(n);
+                    turn = turn.saturating_sub(n);
+                }
                 Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => {
                     self.pipe_piece.bytes = Vec::new();
                     self.reset_pipe_positions();
@@ -504,14 +519,10 @@ impl Server {
         }
     }
 
-    /// Whether everything that a diskless child has written was passed on; what was not, is now, as far as it goes.
-    pub(super) fn drain_pipe_before_the_end(&mut self) -> bool {
+    /// Whether everything that a diskless child has written was passed on.
+    pub(super) fn pipe_is_drained(&self) -> bool {
         let piped = self.snapshots.running().is_some_and(|running| running.purpose == Purpose::Pipe);
-        if !piped {
-            return true;
-        }
-        self.pump_pipe();
-        self.pipe_piece.ended
+        !piped || self.pipe_piece.ended
     }
 
     /// A replica's connection is closed.
@@ -637,13 +648,12 @@ impl Server {
         let period = i64::from(self.config.repl_ping_replica_period) * 1000;
         let anybody = self.replication.replicas.attached().next().is_some();
         let held_back = self.parking.pauses(true, now);
-        if self.replication.master().is_none()
-            && anybody
-            && !held_back
-            && now - self.replication.last_ping_ms >= period
-        {
+        // The beat goes on while nobody listens: who has just attached is not greeted by a ping that was due long ago.
+        if now - self.replication.last_ping_ms >= period {
             self.replication.last_ping_ms = now;
-            self.journal.append_raw(b"*1\r\n$4\r\nPING\r\n");
+            if self.replication.master().is_none() && anybody && !held_back {
+                self.journal.append_raw(b"*1\r\n$4\r\nPING\r\n");
+            }
         }
         let timeout = i64::from(self.config.repl_timeout) * 1000;
         for id in self.replication.replicas.ids() {

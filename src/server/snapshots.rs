@@ -50,6 +50,8 @@ pub struct Running {
     pub keys: u64,
     pub total_keys: u64,
     pub cow_bytes: u64,
+    /// How it ended; what it has left in a pipe may still have to be passed on.
+    exit: Option<Exit>,
 }
 
 /// What is loaded, and why.
@@ -275,6 +277,7 @@ impl Server {
             keys: 0,
             total_keys,
             cow_bytes: 0,
+            exit: None,
         });
         self.refresh_stamp(false);
         Ok(())
@@ -293,19 +296,26 @@ impl Server {
                 Report::Failed { .. } => {}
             }
         }
-        let exit = if running.child.has_hung_up() { running.child.reap() } else { None };
+        if running.exit.is_none() && running.child.has_hung_up() {
+            running.exit = running.child.reap();
+        }
         self.attach_waiting_to_child();
         self.feed_transfers();
-        if let Some(exit) = exit {
-            self.child_has_ended(exit);
+    }
+
+    /// Settles the end of a child that has ended, once what it left in a diskless pipe was passed on: that belongs to
+    /// the snapshot.
+    pub(super) fn finish_child(&mut self) {
+        let drained = self.pipe_is_drained();
+        let Some(running) = &mut self.snapshots.running else { return };
+        match running.exit.take() {
+            Some(Exit::Ok) if !drained => running.exit = Some(Exit::Ok),
+            Some(exit) => self.child_has_ended(exit),
+            None => {}
         }
     }
 
     fn child_has_ended(&mut self, exit: Exit) {
-        // What is left in a diskless pipe belongs to the snapshot: it is passed on first.
-        if exit == Exit::Ok && !self.drain_pipe_before_the_end() {
-            return;
-        }
         let Some(running) = self.snapshots.running.take() else { return };
         self.net.reactor.forget_fd(running.child.as_raw_fd());
         if let Some(data) = &running.child.data {
@@ -359,7 +369,7 @@ impl Server {
         while self.snapshots.running.is_some() {
             let Some(running) = &mut self.snapshots.running else { return };
             running.child.poll_reports();
-            match running.child.reap() {
+            match running.exit.take().or_else(|| running.child.reap()) {
                 Some(exit) => {
                     let exit = if exit == Exit::Ok { Exit::Stopped } else { exit };
                     self.child_has_ended(exit);
