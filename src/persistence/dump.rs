@@ -14,7 +14,7 @@ use crate::env::random::Rng;
 use crate::keyspace::{Keyspace, access};
 use crate::persistence::rdb::{SavingAux, ValueType, Writer, WriterOptions, encode_dump};
 use crate::structures::listpack::Element;
-use crate::types::{Entry, Hash, Kind, Set, StrRef};
+use crate::types::{Entry, Hash, Kind, Set, StrRef, View};
 
 /// Progress is told after so many keys, beginning with the first.
 const TELL_EVERY: u64 = 1024;
@@ -130,8 +130,8 @@ pub fn dump_value(entry: &Entry, options: WriterOptions) -> Vec<u8> {
 fn value_type(entry: &Entry, version: u16) -> ValueType {
     match entry.kind() {
         Kind::Int | Kind::Inline | Kind::InlineRaw | Kind::Heap => ValueType::String,
-        Kind::Hash => match entry.object() {
-            Some(Hash::Packed(_)) if version >= HASH_LISTPACK_SINCE => ValueType::HashListpack,
+        Kind::Hash => match entry.object().map(Hash::view) {
+            Some(View::Packed(_)) if version >= HASH_LISTPACK_SINCE => ValueType::HashListpack,
             _ => ValueType::Hash,
         },
         Kind::Set => match entry.object() {
@@ -158,11 +158,11 @@ fn write_value<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Result<()
 }
 
 fn write_hash<W: Write>(writer: &mut Writer<W>, hash: &Hash) -> io::Result<()> {
-    match hash {
-        Hash::Packed(listpack) if writer.version() >= HASH_LISTPACK_SINCE => {
+    match hash.view() {
+        View::Packed(listpack) if writer.version() >= HASH_LISTPACK_SINCE => {
             writer.write_string(listpack.as_bytes())
         }
-        hash => {
+        _ => {
             writer.write_len(hash.len() as u64)?;
             for (field, value) in hash.iter() {
                 write_element(writer, field)?;
