@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use support::{LONG, PATIENCE, Proxy, Raw, Role, Server, wait_until};
 
+/// What fills a dump shall not be compressed away.
+const WHOLE: (&str, &str) = ("rdbcompression", "no");
 const AT_ONCE: (&str, &str) = ("repl-diskless-sync-delay", "0");
 
 #[test]
@@ -145,7 +147,7 @@ fn a_replica_that_restarts_with_its_dump_goes_on_where_it_was() {
 #[test]
 fn a_replica_that_dies_while_it_is_sent_a_dump_leaves_the_others_alone() {
     for way in ["no", "yes"] {
-        let master = Server::start(&[("repl-diskless-sync", way), ("repl-diskless-sync-delay", "1")]);
+        let master = Server::start(&[WHOLE, ("repl-diskless-sync", way), ("repl-diskless-sync-delay", "1")]);
         master.fill(20_000, 500);
         let proxy = Proxy::to(master.port());
         proxy.throttle(2_000_000);
@@ -167,7 +169,7 @@ fn a_replica_that_dies_while_it_is_sent_a_dump_leaves_the_others_alone() {
 #[test]
 fn a_link_that_breaks_within_the_dump_costs_a_retry_and_nothing_else() {
     for way in ["no", "yes"] {
-        let master = Server::start(&[("repl-diskless-sync", way), AT_ONCE]);
+        let master = Server::start(&[WHOLE, ("repl-diskless-sync", way), AT_ONCE]);
         master.fill(20_000, 500);
         let proxy = Proxy::to(master.port());
         proxy.throttle(3_000_000);
@@ -205,7 +207,7 @@ fn temp_files(server: &Server) -> Vec<String> {
 
 #[test]
 fn a_slow_replica_delays_nobody_and_gets_everything() {
-    let master = Server::start(&[("repl-diskless-sync", "no")]);
+    let master = Server::start(&[WHOLE, ("repl-diskless-sync", "no")]);
     master.fill(20_000, 300);
     let proxy = Proxy::to(master.port());
     proxy.throttle(1_500_000);

@@ -2,6 +2,7 @@
 
 pub mod bitfield;
 pub mod bitmap;
+mod blocking;
 mod client;
 mod command;
 mod config;
@@ -16,6 +17,7 @@ mod info;
 mod introspect;
 pub mod keys;
 mod latency;
+mod list;
 mod monitor;
 pub mod object;
 mod pubsub;
@@ -47,6 +49,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     introspect::COMMANDS,
     keys::COMMANDS,
     latency::COMMANDS,
+    list::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,

@@ -5,12 +5,14 @@
 //! collection of nothing is told apart, since old servers wrote some by mistake.
 
 use std::collections::HashSet;
+use std::mem;
 
-use super::rdb::{RawValue, Ziplist, Zipmap};
+use super::rdb::{QuicklistNode, RawValue, Ziplist, ZiplistValue, Zipmap};
 use crate::structures::hash::hash;
 use crate::structures::intset::Intset;
 use crate::structures::listpack::{Element, Listpack};
-use crate::types::{Hash, Set, Thresholds};
+use crate::structures::quicklist::{Quicklist, Shape};
+use crate::types::{Hash, List, Set, Thresholds};
 
 /// Why a value cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +23,47 @@ pub enum BadValue {
     Corrupt(&'static str),
     /// A collection without elements.
     Empty,
+}
+
+/// A list, from any of its four forms.
+pub(super) fn list_value(raw: &mut RawValue, shape: Shape) -> Result<List, BadValue> {
+    let mut list = Quicklist::new(shape);
+    match raw {
+        RawValue::List(elements) => elements.iter().for_each(|element| list.push_back(element)),
+        RawValue::ListZiplist(ziplist) => {
+            let pack = listpack_from_ziplist(ziplist)?;
+            return if pack.is_empty() { Err(BadValue::Empty) } else { Ok(List::from_listpack(pack, shape)) };
+        }
+        RawValue::ListQuicklist(nodes) => {
+            for node in nodes {
+                list.push_packed_node(listpack_from_ziplist(node)?);
+            }
+        }
+        RawValue::ListQuicklist2(nodes) => {
+            for node in nodes {
+                match node {
+                    QuicklistNode::Plain(element) => list.push_plain_node(mem::take(element)),
+                    QuicklistNode::Packed(bytes) => {
+                        let pack = Listpack::from_bytes(bytes);
+                        list.push_packed_node(
+                            pack.map_err(|_| BadValue::Corrupt("Listpack integrity check failed."))?,
+                        );
+                    }
+                }
+            }
+        }
+        _ => unreachable!("these are the forms of lists"),
+    }
+    if list.is_empty() { Err(BadValue::Empty) } else { Ok(List::from_quicklist(list)) }
+}
+
+fn listpack_from_ziplist(bytes: &[u8]) -> Result<Listpack, BadValue> {
+    let ziplist = Ziplist::new(bytes).ok_or(BadValue::Corrupt("Ziplist integrity check failed."))?;
+    let element = |value| match value {
+        ZiplistValue::Int(n) => Element::Int(n),
+        ZiplistValue::Str(bytes) => Element::Str(bytes),
+    };
+    Ok(ziplist.iter().map(element).collect())
 }
 
 /// A hash, from any of its five forms.

@@ -12,15 +12,18 @@ use crate::config::MaxmemoryPolicy;
 use crate::env::clock;
 use crate::env::random::Rng;
 use crate::keyspace::{Keyspace, access};
-use crate::persistence::rdb::{SavingAux, ValueType, Writer, WriterOptions, encode_dump};
+use crate::persistence::rdb::{
+    NODE_PACKED, NODE_PLAIN, SavingAux, ValueType, Writer, WriterOptions, encode_dump,
+};
 use crate::structures::listpack::Element;
-use crate::types::{Entry, Hash, Kind, Set, StrRef, View};
+use crate::structures::quicklist::{End, NodeRef};
+use crate::types::{Entry, Hash, Kind, List, Set, StrRef, View};
 
 /// Progress is told after so many keys, beginning with the first.
 const TELL_EVERY: u64 = 1024;
 
-/// The versions from which on these values may be written as the listpacks that they are.
-const HASH_LISTPACK_SINCE: u16 = 10;
+/// The versions from which on values may be written as the listpacks that they are.
+const LISTPACKS_SINCE: u16 = 10;
 const SET_LISTPACK_SINCE: u16 = 11;
 
 /// Values from this size on are worth a system call to release.
@@ -126,12 +129,15 @@ pub fn dump_value(entry: &Entry, options: WriterOptions) -> Vec<u8> {
     payload.expect("writing to memory does not fail")
 }
 
-/// The form in which a value is written: one that readers of the version know.
+/// The form in which a value is written: the one that is nearest to memory among those that readers of this version
+/// of dumps know.
 fn value_type(entry: &Entry, version: u16) -> ValueType {
     match entry.kind() {
         Kind::Int | Kind::Inline | Kind::InlineRaw | Kind::Heap => ValueType::String,
+        Kind::List if version < LISTPACKS_SINCE => ValueType::List,
+        Kind::List => ValueType::ListQuicklist2,
         Kind::Hash => match entry.object().map(Hash::view) {
-            Some(View::Packed(_)) if version >= HASH_LISTPACK_SINCE => ValueType::HashListpack,
+            Some(View::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::HashListpack,
             _ => ValueType::Hash,
         },
         Kind::Set => match entry.object() {
@@ -143,23 +149,52 @@ fn value_type(entry: &Entry, version: u16) -> ValueType {
 }
 
 fn write_value<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Result<()> {
-    if let Some(hash) = entry.object::<Hash>() {
-        return write_hash(writer, hash);
+    match entry.kind() {
+        Kind::Int | Kind::Inline | Kind::InlineRaw | Kind::Heap => match entry.str() {
+            Some(StrRef::Int(n)) => writer.write_int(n),
+            Some(StrRef::Inline { bytes, .. }) => writer.write_string(bytes),
+            Some(StrRef::Heap(bytes)) => writer.write_string(bytes),
+            None => unreachable!("these are the kinds of strings"),
+        },
+        Kind::List => write_list(writer, entry.object().expect("its kind says so")),
+        Kind::Hash => write_hash(writer, entry.object().expect("its kind says so")),
+        Kind::Set => write_set(writer, entry.object().expect("its kind says so")),
     }
-    if let Some(set) = entry.object::<Set>() {
-        return write_set(writer, set);
+}
+
+fn write_list<W: Write>(writer: &mut Writer<W>, list: &List) -> io::Result<()> {
+    if writer.version() < LISTPACKS_SINCE {
+        writer.write_len(list.len() as u64)?;
+        let mut elements = list.iter(End::Front);
+        while let Some(element) = elements.step() {
+            writer.write_string(element.text(&mut itoa::Buffer::new()))?;
+        }
+        return Ok(());
     }
-    match entry.str() {
-        Some(StrRef::Int(n)) => writer.write_int(n),
-        Some(StrRef::Inline { bytes, .. }) => writer.write_string(bytes),
-        Some(StrRef::Heap(bytes)) => writer.write_string(bytes),
-        None => unreachable!("every other kind is a string"),
+    match list {
+        List::Packed(pack) => {
+            writer.write_len(1)?;
+            write_node(writer, NodeRef::Packed(pack.as_bytes()))
+        }
+        List::Quick(list) => {
+            writer.write_len(list.node_count() as u64)?;
+            list.nodes().try_for_each(|node| write_node(writer, node))
+        }
+    }
+}
+
+fn write_node<W: Write>(writer: &mut Writer<W>, node: NodeRef) -> io::Result<()> {
+    let plain = matches!(node, NodeRef::Plain(_) | NodeRef::Compressed { plain: true, .. });
+    writer.write_len(if plain { NODE_PLAIN } else { NODE_PACKED })?;
+    match node {
+        NodeRef::Plain(bytes) | NodeRef::Packed(bytes) => writer.write_string(bytes),
+        NodeRef::Compressed { len, lzf, .. } => writer.write_compressed(lzf, len as u64),
     }
 }
 
 fn write_hash<W: Write>(writer: &mut Writer<W>, hash: &Hash) -> io::Result<()> {
     match hash.view() {
-        View::Packed(listpack) if writer.version() >= HASH_LISTPACK_SINCE => {
+        View::Packed(listpack) if writer.version() >= LISTPACKS_SINCE => {
             writer.write_string(listpack.as_bytes())
         }
         _ => {

@@ -23,6 +23,7 @@ use crate::observe::log::{self, Logged};
 use crate::observe::slowlog::SlowLog;
 use crate::replication::Replication;
 use crate::replication::link::Link;
+use crate::structures::quicklist::Shape;
 use crate::types::Thresholds;
 
 /// Why there is no server. The text is what the user is told.
@@ -182,6 +183,11 @@ impl Server {
         let config = &self.config;
         self.limits = Thresholds {
             max_bulk: config.proto_max_bulk_len,
+            list: Shape {
+                // Set by DEBUG alone.
+                plain_from: self.limits.list.plain_from,
+                ..Shape::new(config.list_max_listpack_size.into(), config.list_compress_depth.into())
+            },
             hash_listpack_entries: config.hash_max_listpack_entries,
             hash_listpack_value: config.hash_max_listpack_value,
             set_intset_entries: config.set_max_intset_entries,

@@ -224,8 +224,6 @@ impl Server {
 
     /// What may follow from a command once it is settled: those who waited for its keys run.
     pub(super) fn after_command(&mut self) {
-        while let Some((db, key)) = self.parking.next_ready() {
-            self.serve_waiters(db, &key);
-        }
+        self.serve_waiters();
     }
 }

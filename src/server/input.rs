@@ -23,11 +23,9 @@ impl Server {
         let mut shared = std::mem::take(&mut self.net.read_buffer);
         let mut taken = 0;
         while let Some(client) = self.clients.get_mut(id) {
-            if client.parked.is_some()
-                || client.close_after_reply
-                || client.close_now
-                || !client.conn.is_readable()
-            {
+            // What a client sends while it is parked waits in its own buffer: were it not read, nobody would see that
+            // the client has gone, and what it waited for would be given to nobody.
+            if client.close_after_reply || client.close_now || !client.conn.is_readable() {
                 break;
             }
             if taken >= TURN_BYTES {
@@ -132,8 +130,7 @@ impl Server {
             }
             let is_master = client.role == Role::Master;
             let max_bulk = if is_master { i64::MAX } else { self.limits.max_bulk as i64 };
-            let authenticated =
-                client.session.auth == crate::client::Auth::Done || !self.config.requirepass.is_set();
+            let authenticated = client.session.auth == crate::client::Auth::Done;
             match parser.parse(&buf[at..], &Limits { max_bulk, authenticated }) {
                 Ok(Parsed::Request) => {
                     self.execute(id, Args::new(parser.request(&buf[at..])));

@@ -758,6 +758,8 @@ impl Server {
             }
         }
         self.config.replicaof.0 = self.replication.master().cloned();
+        // What we are dear for has changed; if the system refuses, the log says so.
+        self.apply_oom_score();
     }
 
     /// Gives the connection to the master up, whatever it was doing.

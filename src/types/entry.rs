@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use super::digest::Digest;
 use super::hash::Hash;
+use super::list::List;
 use super::set::Set;
 use super::string::{INLINE_MAX, StrRef, int_encoding};
 use crate::structures::dict::Item;
@@ -159,6 +160,7 @@ macro_rules! objects {
 
 objects! {
     Heap = 3: Shared;
+    List = 4: List;
     Hash = 5: Hash;
     Set = 6: Set;
 }
@@ -478,7 +480,7 @@ impl Entry {
                     Some(StrRef::Inline { bytes, raw: kind == Kind::InlineRaw })
                 }
                 Kind::Heap => self.object::<Shared>().map(StrRef::Heap),
-                Kind::Hash | Kind::Set => None,
+                _ => None,
             }
         }
     }

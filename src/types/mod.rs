@@ -5,6 +5,7 @@
 mod digest;
 mod entry;
 mod hash;
+pub mod list;
 mod record;
 mod sample;
 mod set;
@@ -15,6 +16,7 @@ mod word;
 pub use digest::Digest;
 pub use entry::{Entry, Kind, NewValue, Object, Shared, Stored, Value};
 pub use hash::Hash;
+pub use list::List;
 pub use record::{Field, Member};
 pub use set::Set;
 pub use string::{INLINE_MAX, StrRef, int_encoding};

@@ -55,7 +55,7 @@ impl Set {
     pub fn from_intset(intset: Intset, limits: &Thresholds) -> Set {
         let mut set = Set::Ints(intset);
         if set.len() as u64 > limits.set_intset_entries {
-            set.unpack(0);
+            set.become_table(0);
         }
         set
     }
@@ -64,7 +64,7 @@ impl Set {
     pub fn from_listpack(listpack: Listpack, limits: &Thresholds) -> Set {
         let mut set = Set::Packed(listpack);
         if set.len() as u64 > limits.set_listpack_entries {
-            set.unpack(0);
+            set.become_table(0);
         }
         set
     }
@@ -104,7 +104,7 @@ impl Set {
             Set::Table(_) => return,
         };
         if count as u64 > most {
-            self.unpack(count);
+            self.become_table(count);
         }
     }
 
@@ -116,7 +116,7 @@ impl Set {
                 Some(n) => {
                     let new = intset.insert(n);
                     if new && intset.len() as u64 > intset_most(limits) {
-                        self.unpack(0);
+                        self.become_table(0);
                     }
                     return new;
                 }
@@ -125,7 +125,7 @@ impl Set {
                     *self = Set::Packed(listpack);
                     return true;
                 }
-                None => self.unpack(1),
+                None => self.become_table(1),
             },
             Set::Packed(listpack) => {
                 if listpack.find(member.text(&mut itoa::Buffer::new()), 0).is_some() {
@@ -138,7 +138,7 @@ impl Set {
                     listpack.push_back(member);
                     return true;
                 }
-                self.unpack(1);
+                self.become_table(1);
             }
             Set::Table(_) => {}
         }
@@ -187,7 +187,7 @@ impl Set {
     }
 
     /// Makes it a table with room for so many members more.
-    fn unpack(&mut self, more: usize) {
+    fn become_table(&mut self, more: usize) {
         let mut dict = Dict::with_capacity(self.len() + more);
         for member in self.iter() {
             dict.insert_new(Member::new(&Needle::new(member)));
