@@ -9,7 +9,7 @@ use crate::keyspace::{Class, DbView};
 use crate::protocol::{LongDouble, Reply};
 use crate::server::Server;
 use crate::structures::listpack::Element;
-use crate::types::{Hash, NewValue, Thresholds};
+use crate::types::{Hash, NewValue, Thresholds, View};
 
 const READ: &[KeySpec] = &[KeySpec::range(kf::RO | kf::ACCESS, 1, 1, 1)];
 const LOOK: &[KeySpec] = &[KeySpec::range(kf::RO, 1, 1, 1)];
@@ -377,13 +377,13 @@ fn hscan(ctx: &mut Ctx) -> CmdResult {
     };
     let scan = Scan::parse(ctx.args.cursor(3), false)?;
     let mut found = Found::default();
-    match hash {
+    match hash.view() {
         // What is small is given whole.
-        Hash::Packed(_) => {
+        View::Packed(_) => {
             cursor = 0;
             hash.iter().for_each(|(field, value)| found.push_if(&scan, field, Some(value)));
         }
-        Hash::Table(dict) => {
+        View::Table(dict) => {
             cursor = scan.walk(dict, cursor, |field| found.push_if(&scan, field.name(), Some(field.value())));
         }
     }

@@ -17,7 +17,7 @@ use crate::persistence::rdb::{
 };
 use crate::structures::listpack::Element;
 use crate::structures::quicklist::{End, NodeRef};
-use crate::types::{Entry, Hash, Kind, List, Set, StrRef};
+use crate::types::{Entry, Hash, Kind, List, Set, StrRef, View};
 
 /// Progress is told after so many keys, beginning with the first.
 const TELL_EVERY: u64 = 1024;
@@ -136,8 +136,8 @@ fn value_type(entry: &Entry, version: u16) -> ValueType {
         Kind::Int | Kind::Inline | Kind::InlineRaw | Kind::Heap => ValueType::String,
         Kind::List if version < LISTPACKS_SINCE => ValueType::List,
         Kind::List => ValueType::ListQuicklist2,
-        Kind::Hash => match entry.object() {
-            Some(Hash::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::HashListpack,
+        Kind::Hash => match entry.object().map(Hash::view) {
+            Some(View::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::HashListpack,
             _ => ValueType::Hash,
         },
         Kind::Set => match entry.object() {
@@ -193,11 +193,11 @@ fn write_node<W: Write>(writer: &mut Writer<W>, node: NodeRef) -> io::Result<()>
 }
 
 fn write_hash<W: Write>(writer: &mut Writer<W>, hash: &Hash) -> io::Result<()> {
-    match hash {
-        Hash::Packed(listpack) if writer.version() >= LISTPACKS_SINCE => {
+    match hash.view() {
+        View::Packed(listpack) if writer.version() >= LISTPACKS_SINCE => {
             writer.write_string(listpack.as_bytes())
         }
-        hash => {
+        _ => {
             writer.write_len(hash.len() as u64)?;
             for (field, value) in hash.iter() {
                 write_element(writer, field)?;

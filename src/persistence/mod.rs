@@ -1,7 +1,8 @@
 //! Dump files: the RDB encoder and decoder, and the child that writes one.
 //!
 //! - `rdb`: the format, and nothing else.
-//! - `dump`: the databases on their way into a dump. `load`: and back, a slice at a time.
+//! - `dump`: the databases on their way into a dump. `load`: and back, a slice at a time; `decode`: what it
+//!   holds for a key, on its way to being a value.
 //! - `snapshot`: a dump that takes the place of the old file only when it is whole.
 //! - `child`: the forked process that writes one while the server goes on.
 

@@ -6,33 +6,32 @@
 //! Invariant: a listpack holds pairs of a field and its value, no field twice; a table is never empty but for a moment
 //! inside of a command.
 
+use std::fmt;
+
 use super::digest::Digest;
 use super::entry::{Object, Value};
 use super::record::{Field, Needle};
+use super::word::{PackedOr, View, ViewMut};
 use super::{Thresholds, sample};
 use crate::env::random::Rng;
 use crate::structures::dict::{self, Dict, Slot};
 use crate::structures::listpack::{self, Element, Listpack};
 
 /// See the head of this file.
-#[derive(Debug)]
-pub enum Hash {
-    Packed(Listpack),
-    Table(Box<Dict<Field>>),
-}
+pub struct Hash(PackedOr<Dict<Field>>);
 
 /// A field and its value.
 pub type Pair<'a> = (Element<'a>, Element<'a>);
 
 impl Hash {
     pub fn new() -> Hash {
-        Hash::Packed(Listpack::new())
+        Hash(PackedOr::packed(Listpack::new()))
     }
 
     /// An empty one that is to hold so many fields.
     pub fn with_capacity(fields: usize, limits: &Thresholds) -> Hash {
         if fields as u64 > limits.hash_listpack_entries {
-            Hash::Table(Box::new(Dict::with_capacity(fields)))
+            Hash(PackedOr::table(Dict::with_capacity(fields)))
         } else {
             Hash::new()
         }
@@ -40,34 +39,40 @@ impl Hash {
 
     /// Takes a listpack over. The caller knows that it holds pairs, and no field twice.
     pub fn from_listpack(listpack: Listpack, limits: &Thresholds) -> Hash {
-        let mut hash = Hash::Packed(listpack);
+        let mut hash = Hash(PackedOr::packed(listpack));
         if hash.len() as u64 > limits.hash_listpack_entries {
             hash.unpack(0);
         }
         hash
     }
 
+    /// How it stands in memory.
+    #[inline]
+    pub fn view(&self) -> View<'_, Dict<Field>> {
+        self.0.view()
+    }
+
     /// Fields in it.
     pub fn len(&self) -> usize {
-        match self {
-            Hash::Packed(listpack) => listpack.len() / 2,
-            Hash::Table(dict) => dict.len(),
+        match self.view() {
+            View::Packed(listpack) => listpack.len() / 2,
+            View::Table(dict) => dict.len(),
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        match self {
-            Hash::Packed(listpack) => listpack.is_empty(),
-            Hash::Table(dict) => dict.is_empty(),
+        match self.view() {
+            View::Packed(listpack) => listpack.is_empty(),
+            View::Table(dict) => dict.is_empty(),
         }
     }
 
     /// The value of a field.
     #[inline]
     pub fn get(&self, field: &[u8]) -> Option<Element<'_>> {
-        match self {
-            Hash::Packed(listpack) => listpack.find_value(field).map(|place| listpack.at(place)),
-            Hash::Table(dict) => dict.get(Needle::new(field).key()).map(Field::value),
+        match self.view() {
+            View::Packed(listpack) => listpack.find_value(field).map(|place| listpack.at(place)),
+            View::Table(dict) => dict.get(Needle::new(field).key()).map(Field::value),
         }
     }
 
@@ -78,7 +83,7 @@ impl Hash {
     /// Makes ready for words that are fields and values by turns, all to be set: if they are too many or one of them
     /// is too long, the hash becomes a table at once.
     pub fn prepare<'a>(&mut self, words: impl ExactSizeIterator<Item = &'a [u8]>, limits: &Thresholds) {
-        let Hash::Packed(listpack) = self else { return };
+        let ViewMut::Packed(listpack) = self.0.view_mut() else { return };
         let fields = words.len() / 2;
         if fields as u64 > limits.hash_listpack_entries {
             return self.unpack(fields);
@@ -98,13 +103,13 @@ impl Hash {
     /// Sets a field's value; true if the field is new.
     pub fn set<'a>(&mut self, field: &[u8], value: impl Into<Element<'a>>, limits: &Thresholds) -> bool {
         let value = value.into();
-        if let Hash::Packed(_) = self
+        if let View::Packed(_) = self.view()
             && field.len().max(value.len()) as u64 > limits.hash_listpack_value
         {
             self.unpack(1);
         }
-        match self {
-            Hash::Packed(listpack) => {
+        match self.0.view_mut() {
+            ViewMut::Packed(listpack) => {
                 if let Some(place) = listpack.find_value(field) {
                     listpack.replace(place, value);
                     return false;
@@ -116,7 +121,7 @@ impl Hash {
                 }
                 true
             }
-            Hash::Table(dict) => {
+            ViewMut::Table(dict) => {
                 let needle = Needle::new(field);
                 match dict.find(needle.key()) {
                     Slot::Occupied(mut slot) => {
@@ -134,46 +139,46 @@ impl Hash {
 
     /// Removes a field; true if it was there.
     pub fn remove(&mut self, field: &[u8]) -> bool {
-        match self {
-            Hash::Packed(listpack) => {
+        match self.0.view_mut() {
+            ViewMut::Packed(listpack) => {
                 let place = listpack.find(field, 1);
                 place.map(|place| listpack.remove_run(place, 2)).is_some()
             }
-            Hash::Table(dict) => dict.remove(Needle::new(field).key()).is_some(),
+            ViewMut::Table(dict) => dict.remove(Needle::new(field).key()).is_some(),
         }
     }
 
     /// Makes it a table with room for so many fields more.
     fn unpack(&mut self, more: usize) {
-        let Hash::Packed(listpack) = self else { return };
+        let ViewMut::Packed(listpack) = self.0.view_mut() else { return };
         let mut dict = Dict::with_capacity(listpack.len() / 2 + more);
         for (field, value) in listpack.pairs() {
             dict.insert_new(Field::new(&Needle::new(field), value));
         }
-        *self = Hash::Table(Box::new(dict));
+        *self = Hash(PackedOr::table(dict));
     }
 
     /// The fields with their values: in the order in which they came, while they are few.
     pub fn iter(&self) -> Iter<'_> {
-        match self {
-            Hash::Packed(listpack) => Iter::Packed(listpack.pairs()),
-            Hash::Table(dict) => Iter::Table(dict.iter()),
+        match self.view() {
+            View::Packed(listpack) => Iter::Packed(listpack.pairs()),
+            View::Table(dict) => Iter::Table(dict.iter()),
         }
     }
 
     /// Any field, each as likely as another; `None` if there is none.
     pub fn random(&self, rng: &mut Rng) -> Option<Pair<'_>> {
-        match self {
-            Hash::Packed(listpack) => listpack.random_pair(&mut |below| rng.below(below)),
-            Hash::Table(dict) => dict.random(&mut || rng.next_u64()).map(pair),
+        match self.view() {
+            View::Packed(listpack) => listpack.random_pair(&mut |below| rng.below(below)),
+            View::Table(dict) => dict.random(&mut || rng.next_u64()).map(pair),
         }
     }
 
     /// So many fields, in random order and possibly the same ones again.
     pub fn random_many(&self, count: usize, rng: &mut Rng) -> Vec<Pair<'_>> {
-        match self {
-            Hash::Packed(listpack) => listpack.random_pairs(count, &mut |below| rng.below(below)),
-            Hash::Table(dict) => {
+        match self.view() {
+            View::Packed(listpack) => listpack.random_pairs(count, &mut |below| rng.below(below)),
+            View::Table(dict) => {
                 (0..count).filter_map(|_| dict.random(&mut || rng.next_u64()).map(pair)).collect()
             }
         }
@@ -181,26 +186,32 @@ impl Hash {
 
     /// Up to so many different fields.
     pub fn random_unique(&self, count: usize, rng: &mut Rng) -> Vec<Pair<'_>> {
-        match self {
-            Hash::Packed(listpack) => listpack.random_unique_pairs(count, &mut |below| rng.below(below)),
-            Hash::Table(dict) => sample::of_table(dict, count, rng).into_iter().map(pair).collect(),
+        match self.view() {
+            View::Packed(listpack) => listpack.random_unique_pairs(count, &mut |below| rng.below(below)),
+            View::Table(dict) => sample::of_table(dict, count, rng).into_iter().map(pair).collect(),
         }
     }
 
     /// Panics if an invariant does not hold.
     pub fn verify(&self) {
-        match self {
-            Hash::Packed(listpack) => {
+        match self.view() {
+            View::Packed(listpack) => {
                 listpack.verify();
                 assert!(listpack.len().is_multiple_of(2), "a field has a value");
             }
-            Hash::Table(dict) => dict.verify(),
+            View::Table(dict) => dict.verify(),
         }
     }
 }
 
 fn pair(field: &Field) -> Pair<'_> {
     (field.name(), field.value())
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
 }
 
 impl Default for Hash {
@@ -211,14 +222,14 @@ impl Default for Hash {
 
 impl Clone for Hash {
     fn clone(&self) -> Hash {
-        match self {
-            Hash::Packed(listpack) => Hash::Packed(listpack.clone()),
-            Hash::Table(dict) => {
+        match self.view() {
+            View::Packed(listpack) => Hash(PackedOr::packed(listpack.clone())),
+            View::Table(dict) => {
                 let mut copy = Dict::with_capacity(dict.len());
                 for field in dict.iter() {
                     copy.insert_new(field.clone());
                 }
-                Hash::Table(Box::new(copy))
+                Hash(PackedOr::table(copy))
             }
         }
     }
@@ -230,9 +241,9 @@ impl Value for Hash {
     }
 
     fn encoding(&self) -> &'static str {
-        match self {
-            Hash::Packed(_) => "listpack",
-            Hash::Table(_) => "hashtable",
+        match self.view() {
+            View::Packed(_) => "listpack",
+            View::Table(_) => "hashtable",
         }
     }
 
@@ -241,16 +252,16 @@ impl Value for Hash {
     }
 
     fn effort(&self) -> usize {
-        match self {
-            Hash::Packed(_) => 1,
-            Hash::Table(dict) => dict.len(),
+        match self.view() {
+            View::Packed(_) => 1,
+            View::Table(dict) => dict.len(),
         }
     }
 
     fn memory(&self, samples: usize) -> usize {
-        match self {
-            Hash::Packed(listpack) => listpack.memory(),
-            Hash::Table(dict) => sample::table_memory(dict, samples, Field::memory),
+        match self.view() {
+            View::Packed(listpack) => listpack.memory(),
+            View::Table(dict) => sample::table_memory(dict, samples, Field::memory),
         }
     }
 
@@ -353,7 +364,7 @@ mod tests {
 
     #[test]
     fn a_hash_is_small() {
-        assert_eq!(size_of::<Hash>(), 16);
+        assert_eq!(size_of::<Hash>(), 8);
         let limits = Thresholds::default();
         let mut hash = Hash::new();
         for n in 0..100_000 {

@@ -11,6 +11,7 @@ mod sample;
 mod set;
 mod string;
 mod thresholds;
+mod word;
 
 pub use digest::Digest;
 pub use entry::{Entry, Kind, NewValue, Object, Shared, Stored, Value};
@@ -20,3 +21,4 @@ pub use record::{Field, Member};
 pub use set::Set;
 pub use string::{INLINE_MAX, StrRef, int_encoding};
 pub use thresholds::Thresholds;
+pub use word::View;
