@@ -36,7 +36,7 @@ impl Load {
                 for _ in 0..50 {
                     let key = format!("key:{}", random(5000));
                     let other = format!("key:{}", random(5000));
-                    match random(12) {
+                    match random(20) {
                         0 | 1 => pipe.cmd("SET").arg(&key).arg(random(1 << 40)),
                         2 => pipe
                             .cmd("SET")
@@ -61,6 +61,25 @@ impl Load {
                             .arg(1)
                             .arg("PX")
                             .arg(1 + random(200)),
+                        11 => {
+                            pipe.cmd("RPUSH").arg(format!("l:{}", random(20))).arg(random(1000)).arg("item")
+                        }
+                        12 => pipe.cmd("LPOP").arg(format!("l:{}", random(20))),
+                        13 => pipe.cmd("LMOVE").arg("l:1").arg("l:2").arg("LEFT").arg("RIGHT"),
+                        14 => pipe
+                            .cmd("HSET")
+                            .arg(format!("h:{}", random(20)))
+                            .arg(random(300))
+                            .arg(random(1 << 20)),
+                        15 => pipe.cmd("HINCRBYFLOAT").arg("h:float").arg(random(30)).arg("0.1"),
+                        16 => pipe
+                            .cmd("SADD")
+                            .arg(format!("s:{}", random(20)))
+                            .arg(random(700))
+                            .arg(random(700)),
+                        // Which members go is chance: replicas have to be told which.
+                        17 => pipe.cmd("SPOP").arg(format!("s:{}", random(20))).arg(random(5)),
+                        18 => pipe.cmd("SUNIONSTORE").arg("s:all").arg("s:1").arg("s:2"),
                         _ => pipe.cmd("COPY").arg(&key).arg(format!("copy:{}", random(500))).arg("REPLACE"),
                     };
                     pipe.ignore();

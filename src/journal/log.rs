@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 /// Bytes of a block.
-const BLOCK: usize = 64 * 1024;
+const BLOCK: usize = 16 * 1024;
 
 /// See the head of this file.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use crate::replication::history::{self, Decision, Wanted};
 use crate::replication::replicas::{FileTransfer, Phase};
 
 /// Pieces of the log gathered into one write.
-const PIECES: usize = 16;
+const PIECES: usize = 64;
 /// Bytes of a dump sent to one replica before others get their turn.
 const FILE_TURN: usize = 1 << 20;
 /// Bytes of a diskless dump held between child and replicas.
@@ -647,6 +647,10 @@ impl Server {
         let now = self.clock.unix_ms();
         let period = i64::from(self.config.repl_ping_replica_period) * 1000;
         let anybody = self.replication.replicas.attached().next().is_some();
+        if !anybody {
+            // The first PING comes a period after the first replica.
+            self.replication.last_ping_ms = now;
+        }
         let held_back = self.parking.pauses(true, now);
         // The beat goes on while nobody listens: who has just attached is not greeted by a ping that was due long ago.
         if now - self.replication.last_ping_ms >= period {
