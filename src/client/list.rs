@@ -34,6 +34,8 @@ pub struct Parked<B> {
     pub bytes: Vec<u8>,
     pub spans: Vec<Span>,
     pub since_ms: i64,
+    /// Its place among those who wait: who came earlier has a smaller one.
+    pub ticket: u64,
 }
 
 /// One client. `B` is what it can be parked for.

@@ -123,7 +123,7 @@ fn restore(ctx: &mut Ctx) -> CmdResult {
         ttl => Some(ctx.now_ms().saturating_add(ttl)),
     };
     let mut raw = decode_dump(ctx.args.get(3)).map_err(|error| CmdError::new(format!("ERR {error}")))?;
-    let value = value_from_raw(&mut raw).map_err(|_| CmdError::text("ERR Bad data format"))?;
+    let value = value_from_raw(&mut raw, ctx.limits).map_err(|_| CmdError::text("ERR Bad data format"))?;
     let mut entry = Entry::new(key, expiry, value);
     let db = &mut ctx.db;
     let lazily = db.turn.lazy_server_del;

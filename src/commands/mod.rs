@@ -2,6 +2,7 @@
 
 pub mod bitfield;
 pub mod bitmap;
+mod blocking;
 mod client;
 mod command;
 mod config;
@@ -12,6 +13,7 @@ pub mod expire;
 mod help;
 mod info;
 pub mod keys;
+mod list;
 mod monitor;
 pub mod object;
 mod pubsub;
@@ -37,6 +39,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     expire::COMMANDS,
     info::COMMANDS,
     keys::COMMANDS,
+    list::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,

@@ -12,11 +12,17 @@ use crate::config::MaxmemoryPolicy;
 use crate::env::clock;
 use crate::env::random::Rng;
 use crate::keyspace::{Keyspace, access};
-use crate::persistence::rdb::{SavingAux, ValueType, Writer, WriterOptions, encode_dump};
-use crate::types::{Entry, Kind, StrRef};
+use crate::persistence::rdb::{
+    NODE_PACKED, NODE_PLAIN, SavingAux, ValueType, Writer, WriterOptions, encode_dump,
+};
+use crate::structures::quicklist::{End, NodeRef};
+use crate::types::{Entry, Kind, List, StrRef};
 
 /// Progress is told after so many keys, beginning with the first.
 const TELL_EVERY: u64 = 1024;
+
+/// The version of dumps whose readers know listpacks.
+const LISTPACKS_SINCE: u16 = 10;
 
 /// Values from this size on are worth a system call to release.
 const RELEASE_FROM: usize = 64 << 10;
@@ -108,23 +114,26 @@ pub fn write_dataset<W: Write>(
 
 /// The type, the key and the value of an entry.
 pub fn write_entry<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Result<()> {
-    writer.entry(value_type(entry), entry.key())?;
+    writer.entry(value_type(entry, writer.version()), entry.key())?;
     write_value(writer, entry)
 }
 
 /// The payload of DUMP: the value of an entry, without its key and expiry.
 pub fn dump_value(entry: &Entry, options: WriterOptions) -> Vec<u8> {
     let payload = encode_dump(options, |writer| {
-        writer.write_type(value_type(entry))?;
+        writer.write_type(value_type(entry, writer.version()))?;
         write_value(writer, entry)
     });
     payload.expect("writing to memory does not fail")
 }
 
-/// The form in which a value is written.
-fn value_type(entry: &Entry) -> ValueType {
+/// The form in which a value is written: the one that is nearest to memory among those that readers of this version
+/// of dumps know.
+fn value_type(entry: &Entry, version: u16) -> ValueType {
     match entry.kind() {
         Kind::Int | Kind::Inline | Kind::InlineRaw | Kind::Heap => ValueType::String,
+        Kind::List if version < LISTPACKS_SINCE => ValueType::List,
+        Kind::List => ValueType::ListQuicklist2,
     }
 }
 
@@ -136,6 +145,37 @@ fn write_value<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Result<()
             Some(StrRef::Heap(bytes)) => writer.write_string(bytes),
             None => unreachable!("these are the kinds of strings"),
         },
+        Kind::List => write_list(writer, entry.object().expect("its kind says so")),
+    }
+}
+
+fn write_list<W: Write>(writer: &mut Writer<W>, list: &List) -> io::Result<()> {
+    if writer.version() < LISTPACKS_SINCE {
+        writer.write_len(list.len() as u64)?;
+        let mut elements = list.iter(End::Front);
+        while let Some(element) = elements.step() {
+            writer.write_string(element.text(&mut itoa::Buffer::new()))?;
+        }
+        return Ok(());
+    }
+    match list {
+        List::Packed(pack) => {
+            writer.write_len(1)?;
+            write_node(writer, NodeRef::Packed(pack.as_bytes()))
+        }
+        List::Quick(list) => {
+            writer.write_len(list.node_count() as u64)?;
+            list.nodes().try_for_each(|node| write_node(writer, node))
+        }
+    }
+}
+
+fn write_node<W: Write>(writer: &mut Writer<W>, node: NodeRef) -> io::Result<()> {
+    let plain = matches!(node, NodeRef::Plain(_) | NodeRef::Compressed { plain: true, .. });
+    writer.write_len(if plain { NODE_PLAIN } else { NODE_PACKED })?;
+    match node {
+        NodeRef::Plain(bytes) | NodeRef::Packed(bytes) => writer.write_string(bytes),
+        NodeRef::Compressed { len, lzf, .. } => writer.write_compressed(lzf, len as u64),
     }
 }
 

@@ -12,14 +12,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::dump::{Delay, Usage};
-use super::rdb::{self, Checksum, RawString, RawValue, RdbError, RdbReason, Reader, Record};
+use super::rdb::{
+    self, Checksum, QuicklistNode, RawString, RawValue, RdbError, RdbReason, Reader, Record, Ziplist,
+    ZiplistValue,
+};
 use crate::env::process::{self, Note};
 use crate::keyspace::{Keyspace, access};
 use crate::observe::log;
-use crate::types::{Entry, INLINE_MAX, NewValue, Object};
+use crate::structures::listpack::{Element, Listpack};
+use crate::structures::quicklist::{Quicklist, Shape};
+use crate::types::{Entry, INLINE_MAX, List, NewValue, Object, Thresholds};
 
 /// The clock is asked after so many records.
 const ASK_EVERY: u32 = 64;
+
+/// So many empty keys are told of one by one.
+const TELL_EMPTY: u64 = 10;
 
 /// Length of a replication id.
 const REPLID_LEN: usize = 40;
@@ -37,6 +45,8 @@ pub struct LoadOptions {
     pub tell_expired: bool,
     /// A key that is there already is replaced, where else that is an error (DEBUG RELOAD NOFLUSH MERGE).
     pub allow_duplicates: bool,
+    /// How values are encoded.
+    pub limits: Thresholds,
     /// What the access bits mean here (`Usage::of` of the policy), and those of a key about which nothing is said.
     pub usage: Usage,
     pub fresh_lru: u32,
@@ -77,6 +87,8 @@ pub struct LoadProgress {
     pub total_bytes: u64,
     pub keys_loaded: u64,
     pub keys_expired: u64,
+    /// Keys that were passed over because they hold nothing.
+    pub keys_empty: u64,
 }
 
 /// What a finished load amounts to.
@@ -118,6 +130,11 @@ pub enum LoadError {
     Unsupported {
         offset: u64,
         key: Vec<u8>,
+        what: &'static str,
+    },
+    /// A value that is not what its type says.
+    Corrupt {
+        offset: u64,
         what: &'static str,
     },
     /// Libraries of functions, which this server does not have.
@@ -178,6 +195,7 @@ impl fmt::Display for LoadError {
                 let key = String::from_utf8_lossy(key);
                 inside(f, offset, &format_args!("key '{key}' holds a {what}, not supported yet by redis-rs"))
             }
+            LoadError::Corrupt { offset, what } => inside(f, offset, what),
             LoadError::Functions { offset } => inside(
                 f,
                 offset,
@@ -299,9 +317,18 @@ impl<R: Read> Loader<R> {
     fn take_entry(&mut self, keyspace: &mut Keyspace, entry: rdb::Entry) -> Result<(), LoadError> {
         let rdb::Entry { key, expire_at_ms, idle, freq, value: mut raw } = entry;
         let offset = self.reader.offset();
-        let value = match value_from_raw(&mut raw) {
+        let value = match value_from_raw(&mut raw, &self.options.limits) {
             Ok(value) => value,
-            Err(what) => return Err(LoadError::Unsupported { offset, key, what }),
+            Err(NoValue::Unsupported(what)) => return Err(LoadError::Unsupported { offset, key, what }),
+            Err(NoValue::Corrupt(what)) => return Err(LoadError::Corrupt { offset, what }),
+            Err(NoValue::Empty) => {
+                if self.progress.keys_empty < TELL_EMPTY {
+                    let key = String::from_utf8_lossy(&key);
+                    self.notice(format!("rdbLoadObject skipping empty key: {key}"));
+                }
+                self.progress.keys_empty += 1;
+                return Ok(());
+            }
         };
         let expired = expire_at_ms.is_some_and(|at| at < self.options.now_ms);
         if expired && !self.options.keep_expired {
@@ -383,17 +410,31 @@ impl<R: Read> Loader<R> {
             self.notice("RDB file was saved with checksum disabled: no check performed.".to_string());
         }
         let progress = self.progress();
-        self.notice(format!(
-            "Done loading RDB, keys loaded: {}, keys expired: {}.",
+        let mut done = format!(
+            "Done loading RDB, keys loaded: {}, keys expired: {}",
             progress.keys_loaded, progress.keys_expired
-        ));
+        );
+        if progress.keys_empty > 0 {
+            done += &format!(", empty keys skipped: {}", progress.keys_empty);
+        }
+        self.notice(done + ".");
         LoadedInfo { progress, origin: mem::take(&mut self.origin) }
     }
 }
 
-/// A value as it is kept in memory; what was read is borrowed or taken, not copied. The error names the type that this
-/// server does not have.
-pub fn value_from_raw(raw: &mut RawValue) -> Result<NewValue<'_>, &'static str> {
+/// Why what was read makes no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoValue {
+    /// It is of a type that this server does not have.
+    Unsupported(&'static str),
+    /// It is not what it says it is.
+    Corrupt(&'static str),
+    /// A collection of nothing, which servers once wrote by mistake.
+    Empty,
+}
+
+/// A value as it is kept in memory; what was read is borrowed or taken, not copied.
+pub fn value_from_raw<'a>(raw: &'a mut RawValue, limits: &Thresholds) -> Result<NewValue<'a>, NoValue> {
     Ok(match raw {
         RawValue::String(RawString::Int(int)) => NewValue::Int(*int),
         RawValue::String(RawString::Bytes(bytes)) if bytes.len() > INLINE_MAX => {
@@ -404,16 +445,60 @@ pub fn value_from_raw(raw: &mut RawValue) -> Result<NewValue<'_>, &'static str> 
         RawValue::List(_)
         | RawValue::ListZiplist(_)
         | RawValue::ListQuicklist(_)
-        | RawValue::ListQuicklist2(_) => return Err("list"),
-        RawValue::Set(_) | RawValue::SetIntset(_) | RawValue::SetListpack(_) => return Err("set"),
-        RawValue::Zset(_) | RawValue::ZsetZiplist(_) | RawValue::ZsetListpack(_) => return Err("sorted set"),
+        | RawValue::ListQuicklist2(_) => NewValue::Object(list_from_raw(raw, limits.list)?.into()),
+        RawValue::Set(_) | RawValue::SetIntset(_) | RawValue::SetListpack(_) => {
+            return Err(NoValue::Unsupported("set"));
+        }
+        RawValue::Zset(_) | RawValue::ZsetZiplist(_) | RawValue::ZsetListpack(_) => {
+            return Err(NoValue::Unsupported("sorted set"));
+        }
         RawValue::Hash(_)
         | RawValue::HashZipmap(_)
         | RawValue::HashZiplist(_)
-        | RawValue::HashListpack(_) => return Err("hash"),
-        RawValue::Stream(_) => return Err("stream"),
-        RawValue::Module { .. } => return Err("module's value"),
+        | RawValue::HashListpack(_) => return Err(NoValue::Unsupported("hash")),
+        RawValue::Stream(_) => return Err(NoValue::Unsupported("stream")),
+        RawValue::Module { .. } => return Err(NoValue::Unsupported("module's value")),
     })
+}
+
+fn list_from_raw(raw: &mut RawValue, shape: Shape) -> Result<List, NoValue> {
+    let mut list = Quicklist::new(shape);
+    match raw {
+        RawValue::List(elements) => elements.iter().for_each(|element| list.push_back(element)),
+        RawValue::ListZiplist(ziplist) => {
+            let pack = listpack_from_ziplist(ziplist)?;
+            return if pack.is_empty() { Err(NoValue::Empty) } else { Ok(List::from_listpack(pack, shape)) };
+        }
+        RawValue::ListQuicklist(nodes) => {
+            for node in nodes {
+                list.push_packed_node(listpack_from_ziplist(node)?);
+            }
+        }
+        RawValue::ListQuicklist2(nodes) => {
+            for node in nodes {
+                match node {
+                    QuicklistNode::Plain(element) => list.push_plain_node(mem::take(element)),
+                    QuicklistNode::Packed(bytes) => {
+                        let pack = Listpack::from_bytes(bytes);
+                        list.push_packed_node(
+                            pack.map_err(|_| NoValue::Corrupt("Listpack integrity check failed."))?,
+                        );
+                    }
+                }
+            }
+        }
+        _ => unreachable!("these are the forms of lists"),
+    }
+    if list.is_empty() { Err(NoValue::Empty) } else { Ok(List::from_quicklist(list)) }
+}
+
+fn listpack_from_ziplist(bytes: &[u8]) -> Result<Listpack, NoValue> {
+    let ziplist = Ziplist::new(bytes).ok_or(NoValue::Corrupt("Ziplist integrity check failed."))?;
+    let element = |value| match value {
+        ZiplistValue::Int(n) => Element::Int(n),
+        ZiplistValue::Str(bytes) => Element::Str(bytes),
+    };
+    Ok(ziplist.iter().map(element).collect())
 }
 
 /// The number that a text begins with, zero if none: how the fields' readers have always read them.
@@ -436,6 +521,7 @@ pub(super) mod testing {
             keep_expired: false,
             tell_expired: false,
             allow_duplicates: false,
+            limits: Thresholds::default(),
             usage: Usage::Unsaid,
             fresh_lru: 1000,
             key_load_delay_us: 0,

@@ -21,6 +21,7 @@ use crate::net::Source;
 use crate::observe::log::{self, Logged};
 use crate::replication::Replication;
 use crate::replication::link::Link;
+use crate::structures::quicklist::Shape;
 use crate::types::Thresholds;
 
 /// Why there is no server. The text is what the user is told.
@@ -174,7 +175,15 @@ impl Server {
 
     /// Takes over what the data types need to know of the configuration.
     pub fn apply_thresholds(&mut self) {
-        self.limits = Thresholds { max_bulk: self.config.proto_max_bulk_len };
+        let config = &self.config;
+        self.limits = Thresholds {
+            max_bulk: config.proto_max_bulk_len,
+            list: Shape {
+                // Set by DEBUG alone.
+                plain_from: self.limits.list.plain_from,
+                ..Shape::new(config.list_max_listpack_size.into(), config.list_compress_depth.into())
+            },
+        };
         self.changes.notify = self.config.notify_keyspace_events;
     }
 

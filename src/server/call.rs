@@ -43,11 +43,14 @@ impl Server {
             Handler::Container => Err(CmdError::arity(command.full_name)),
         };
         let ns = clock::monotonic_ns() - started;
-        let stats = self.table.stats_mut(row);
-        stats.calls += 1;
-        stats.ns += ns;
-        if self.config.latency_tracking {
-            stats.latencies.get_or_insert_default().record(ns);
+        // A command that waits is counted when it is over.
+        if !matches!(result, Ok(Outcome::Block(_))) {
+            let stats = self.table.stats_mut(row);
+            stats.calls += 1;
+            stats.ns += ns;
+            if self.config.latency_tracking {
+                stats.latencies.get_or_insert_default().record(ns);
+            }
         }
         self.settle(id, row, args, result, mark);
     }
@@ -184,8 +187,6 @@ impl Server {
 
     /// What may follow from a command once it is settled: those who waited for its keys run.
     pub(super) fn after_command(&mut self) {
-        while let Some((db, key)) = self.parking.next_ready() {
-            self.serve_waiters(db, &key);
-        }
+        self.serve_waiters();
     }
 }

@@ -45,7 +45,7 @@ impl Server {
     }
 
     /// A request that may not be run: its client hears why, and a transaction in the making fails.
-    fn reject(&mut self, id: ClientId, error: &CmdError) {
+    pub(super) fn reject(&mut self, id: ClientId, error: &CmdError) {
         self.stats.count_error(error.code());
         if let Some(client) = self.clients.get_mut(id) {
             if let Some(transaction) = &mut client.session.transaction {
@@ -79,7 +79,8 @@ impl Server {
         }
     }
 
-    fn admit(&mut self, id: ClientId, args: Args) -> Result<Admitted, CmdError> {
+    /// Whether a request may be run, and what is to be done with it.
+    pub(super) fn admit(&mut self, id: ClientId, args: Args) -> Result<Admitted, CmdError> {
         let row = self.resolve(args)?;
         let command = self.table.command(row);
         if !command.arity_fits(args.len()) {
@@ -220,7 +221,7 @@ impl Server {
 }
 
 /// What is to be done with a request that may be run.
-enum Admitted {
+pub(super) enum Admitted {
     Call(RowId),
     Queue(RowId),
     Park(Block),

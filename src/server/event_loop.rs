@@ -44,7 +44,7 @@ impl Server {
     }
 
     /// The time of a new turn.
-    fn begin_turn(&mut self) {
+    pub(super) fn begin_turn(&mut self) {
         self.clock.refresh();
         self.turn.now_ms = self.clock.unix_ms();
     }

@@ -23,11 +23,9 @@ impl Server {
         let mut shared = std::mem::take(&mut self.net.read_buffer);
         let mut taken = 0;
         while let Some(client) = self.clients.get_mut(id) {
-            if client.parked.is_some()
-                || client.close_after_reply
-                || client.close_now
-                || !client.conn.is_readable()
-            {
+            // What a client sends while it is parked waits in its own buffer: were it not read, nobody would see that
+            // the client has gone, and what it waited for would be given to nobody.
+            if client.close_after_reply || client.close_now || !client.conn.is_readable() {
                 break;
             }
             if taken >= TURN_BYTES {

@@ -1,13 +1,17 @@
 //! Clients that wait: for keys, for replicas, for the end of a pause or of a shutdown.
 //!
 //! A parked client's request is kept, and run again when what it waits for may have come; if it has not, the client
-//! parks again and keeps its place. Who waited longest is served first.
+//! parks again and keeps its place and its deadline. Who waited longest is served first.
+//!
+//! That a key changed is no reason to run a request that cannot use it: one that pops from a list sleeps on while its
+//! key is absent, or holds something else (which would be an error if it were run).
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::Server;
+use super::dispatch::Admitted;
 use crate::client::{ClientId, Parked};
-use crate::exec::{Args, Block, BlockOn};
+use crate::exec::{Args, Block, BlockOn, Group, flags};
 use crate::protocol::{Reply, Request};
 
 /// Why a client is parked.
@@ -21,13 +25,37 @@ struct Pause {
     writes_only: bool,
 }
 
+/// Who waits for one key.
+#[derive(Debug, Default)]
+struct Queue {
+    /// By ticket, so in the order in which they came.
+    waiters: BTreeMap<u64, Waiter>,
+    /// The key stands among those that are ready.
+    is_ready: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiter {
+    id: ClientId,
+    /// The type of key that it can use (as TYPE says); none if it has to look at any change.
+    wants: Option<&'static str>,
+}
+
+/// The place of a client whose request is being run again, should it have to wait again.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    ticket: u64,
+    deadline_ms: Option<i64>,
+}
+
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub struct Parking {
-    /// Who waits for a key, in the order in which they came.
-    by_key: HashMap<(usize, Vec<u8>), VecDeque<ClientId>>,
+    by_key: HashMap<(usize, Vec<u8>), Queue>,
     /// Keys that have changed and that somebody waits for.
     ready: VecDeque<(usize, Vec<u8>)>,
+    tickets: u64,
+    retried: Option<Place>,
     deadlines: BTreeSet<(i64, ClientId)>,
     /// Who waits for replicas.
     waiters: Vec<ClientId>,
@@ -75,24 +103,35 @@ impl Parking {
             return;
         }
         let name = (db, key.to_vec());
-        if self.by_key.contains_key(&name) && !self.ready.contains(&name) {
+        if let Some(queue) = self.by_key.get_mut(&name)
+            && !std::mem::replace(&mut queue.is_ready, true)
+        {
             self.ready.push_back(name);
         }
     }
 
     /// All keys of a database have changed.
     pub fn flushed(&mut self, db: Option<usize>) {
-        let touched: Vec<_> =
-            self.by_key.keys().filter(|(key_db, _)| db.is_none_or(|db| db == *key_db)).cloned().collect();
-        for name in touched {
-            if !self.ready.contains(&name) {
-                self.ready.push_back(name);
+        for (name, queue) in &mut self.by_key {
+            if db.is_none_or(|db| db == name.0) && !std::mem::replace(&mut queue.is_ready, true) {
+                self.ready.push_back(name.clone());
             }
         }
     }
 
-    pub(super) fn next_ready(&mut self) -> Option<(usize, Vec<u8>)> {
-        self.ready.pop_front()
+    /// Takes the next key out of those that are ready.
+    fn next_ready(&mut self) -> Option<(usize, Vec<u8>)> {
+        let name = self.ready.pop_front()?;
+        if let Some(queue) = self.by_key.get_mut(&name) {
+            queue.is_ready = false;
+        }
+        Some(name)
+    }
+
+    /// The next in the queue behind a ticket.
+    fn next_waiter(&self, name: &(usize, Vec<u8>), ticket: u64) -> Option<(u64, Waiter)> {
+        let mut behind = self.by_key.get(name)?.waiters.range(ticket + 1..);
+        behind.next().map(|(&ticket, &waiter)| (ticket, waiter))
     }
 
     /// Holds clients back until a time (unix ms). A longer or stricter pause that is under way goes on.
@@ -122,7 +161,7 @@ impl Parking {
         self.pause.is_some() && self.paused(now_ms).is_some_and(|(_, writes_only)| may_write || !writes_only)
     }
 
-    fn add(&mut self, id: ClientId, db: usize, why: &Why) {
+    fn add(&mut self, id: ClientId, db: usize, why: &Why, ticket: u64, wants: Option<&'static str>) {
         self.count += 1;
         if let Some(deadline) = why.deadline_ms {
             self.deadlines.insert((deadline, id));
@@ -131,9 +170,7 @@ impl Parking {
             BlockOn::Keys(keys) => {
                 for key in keys {
                     let queue = self.by_key.entry((db, key.clone())).or_default();
-                    if !queue.contains(&id) {
-                        queue.push_back(id);
-                    }
+                    queue.waiters.insert(ticket, Waiter { id, wants });
                 }
             }
             BlockOn::Replicas { .. } => self.waiters.push(id),
@@ -142,7 +179,7 @@ impl Parking {
         }
     }
 
-    fn remove(&mut self, id: ClientId, db: usize, why: &Why) {
+    fn remove(&mut self, id: ClientId, db: usize, why: &Why, ticket: u64) {
         self.count -= 1;
         if let Some(deadline) = why.deadline_ms {
             self.deadlines.remove(&(deadline, id));
@@ -152,8 +189,8 @@ impl Parking {
                 for key in keys {
                     let name = (db, key.clone());
                     if let Some(queue) = self.by_key.get_mut(&name) {
-                        queue.retain(|&waiter| waiter != id);
-                        if queue.is_empty() {
+                        queue.waiters.remove(&ticket);
+                        if queue.waiters.is_empty() {
                             self.by_key.remove(&name);
                         }
                     }
@@ -177,20 +214,49 @@ pub enum GivenUp {
 
 impl Server {
     /// Parks a client with its request.
-    pub(super) fn park(&mut self, id: ClientId, why: Why, args: Args) {
+    pub(super) fn park(&mut self, id: ClientId, mut why: Why, args: Args) {
         let now = self.clock.unix_ms();
+        let wants = self.wanted_type(args);
         let Some(client) = self.clients.get_mut(id) else { return };
+        let waits_for_keys = matches!(why.on, BlockOn::Keys(_));
+        let ticket = match self.parking.retried.take_if(|_| waits_for_keys) {
+            Some(place) => {
+                why.deadline_ms = place.deadline_ms;
+                place.ticket
+            }
+            None => {
+                self.parking.tickets += 1;
+                self.parking.tickets
+            }
+        };
         let request = args.request();
-        self.parking.add(id, client.session.db, &why);
-        client.parked =
-            Some(Parked { why, bytes: request.bytes.to_vec(), spans: request.spans.to_vec(), since_ms: now });
+        self.parking.add(id, client.session.db, &why, ticket, wants);
+        client.parked = Some(Parked {
+            why,
+            bytes: request.bytes.to_vec(),
+            spans: request.spans.to_vec(),
+            since_ms: now,
+            ticket,
+        });
+    }
+
+    /// The type of key without which a request has nothing to do. A reader of a group also has to hear that its stream
+    /// is gone.
+    fn wanted_type(&self, args: Args) -> Option<&'static str> {
+        let command = self.table.command(self.resolve(args).ok()?);
+        match command.group {
+            Group::List => Some("list"),
+            Group::SortedSet => Some("zset"),
+            Group::Stream if !command.has(flags::WRITE) => Some("stream"),
+            _ => None,
+        }
     }
 
     /// Takes a client out of the parking; its request comes back.
     fn unpark(&mut self, id: ClientId) -> Option<Parked<Why>> {
         let client = self.clients.get_mut(id)?;
         let parked = client.parked.take()?;
-        self.parking.remove(id, client.session.db, &parked.why);
+        self.parking.remove(id, client.session.db, &parked.why, parked.ticket);
         Some(parked)
     }
 
@@ -199,39 +265,56 @@ impl Server {
         drop(self.unpark(id));
     }
 
-    /// Lets those who wait for a key try again, longest wait first.
-    pub(super) fn serve_waiters(&mut self, db: usize, key: &[u8]) {
-        let name = (db, key.to_vec());
-        let waiters: Vec<ClientId> = self.parking.by_key.get(&name).into_iter().flatten().copied().collect();
-        for id in waiters {
-            self.retry(id);
+    /// Lets those try again who wait for keys that have changed, longest wait first; what they change in turn too.
+    pub(super) fn serve_waiters(&mut self) {
+        while let Some(name) = self.parking.next_ready() {
+            // The command that changed the key may have taken its time.
+            self.begin_turn();
+            let mut last = 0;
+            let mut holds = self.type_of(&name);
+            while let Some((ticket, waiter)) = self.parking.next_waiter(&name, last) {
+                last = ticket;
+                if waiter.wants.is_none() || waiter.wants == holds {
+                    self.retry(waiter.id);
+                    holds = self.type_of(&name);
+                }
+            }
         }
     }
 
-    /// Runs a parked client's request again. If it blocks again, it keeps its place and its deadline.
+    /// What TYPE would say of a key, but nothing happens to it by the look.
+    fn type_of(&self, (db, key): &(usize, Vec<u8>)) -> Option<&'static str> {
+        let entry = self.keyspace.db(*db).get(key)?;
+        let expired = entry.expiry().is_some_and(|at| at < self.turn.now_ms);
+        (!expired).then(|| entry.type_name())
+    }
+
+    /// Runs a parked client's request again, as if it had come just now.
     fn retry(&mut self, id: ClientId) {
-        let Some(client) = self.clients.get_mut(id) else { return };
-        let db = client.session.db;
-        let Some(parked) = client.parked.take() else { return };
-        let args = Args::new(Request { bytes: &parked.bytes, spans: &parked.spans });
-        let mark = client.output.mark();
-        let Ok(row) = self.resolve(args) else { return };
-        self.call(id, row, args);
-        let Some(client) = self.clients.get_mut(id) else { return };
-        if let Some(again) = client.parked.take() {
-            // It keeps its place in the queues and its first deadline: what parking it again added goes.
-            client.parked = Some(parked);
-            self.parking.count -= 1;
-            if let (Some(deadline), Some(parked)) = (again.why.deadline_ms, &client.parked)
-                && again.why.deadline_ms != parked.why.deadline_ms
-            {
-                self.parking.deadlines.remove(&(deadline, id));
-            }
+        // What is given to a client that is being closed is lost.
+        if self.clients.get(id).is_none_or(|client| client.close_now || client.close_after_reply) {
             return;
         }
-        self.parking.remove(id, db, &parked.why);
+        let Some(parked) = self.unpark(id) else { return };
+        let args = Args::new(Request { bytes: &parked.bytes, spans: &parked.spans });
+        self.parking.retried = Some(Place { ticket: parked.ticket, deadline_ms: parked.why.deadline_ms });
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let mark = client.output.mark();
+        match self.admit(id, args) {
+            Ok(Admitted::Call(row)) => {
+                self.audience.hold_for(id);
+                self.call(id, row, args);
+            }
+            Ok(Admitted::Queue(_)) => unreachable!("who waits has not said MULTI"),
+            Ok(Admitted::Park(block)) => self.park(id, block, args),
+            Err(error) => self.reject(id, &error),
+        }
+        self.parking.retried = None;
         self.settle_reply_mode(id, mark);
-        self.resume(id);
+        self.deliver_held(id);
+        if self.clients.get(id).is_some_and(|client| client.parked.is_none()) {
+            self.resume(id);
+        }
     }
 
     /// A client that was parked goes on with what it has sent meanwhile.
@@ -279,6 +362,18 @@ impl Server {
             BlockOn::Replicas { offset, .. } => self.replication.acknowledged(offset),
             _ => 0,
         };
+        if let BlockOn::Keys(_) = parked.why.on {
+            // A command that waits is counted when it is over.
+            let args = Args::new(Request { bytes: &parked.bytes, spans: &parked.spans });
+            if let Ok(row) = self.resolve(args) {
+                let stats = self.table.stats_mut(row);
+                stats.calls += 1;
+                stats.failed += u64::from(how != GivenUp::TimedOut);
+            }
+        }
+        if how != GivenUp::TimedOut {
+            self.stats.count_error(b"UNBLOCKED");
+        }
         let Some(client) = self.clients.get_mut(id) else { return false };
         let mark = client.output.mark();
         let mut reply = Reply::new(&mut client.output, client.session.resp);
@@ -290,6 +385,7 @@ impl Server {
             GivenUp::Unblocked => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
             GivenUp::RoleChanged => {
                 reply.error("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)");
+                client.close_after_reply = true;
             }
         }
         self.settle_reply_mode(id, mark);

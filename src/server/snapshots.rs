@@ -391,6 +391,7 @@ impl Server {
             keep_expired: self.replication.master().is_some(),
             tell_expired: false,
             allow_duplicates: false,
+            limits: self.limits,
             usage: Usage::of(self.config.maxmemory_policy, self.config.lfu_decay_time),
             fresh_lru: self.turn.stamp.fresh(),
             key_load_delay_us: self.config.key_load_delay,

@@ -20,6 +20,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::list::List;
 use super::string::{INLINE_MAX, StrRef, int_encoding};
 use crate::structures::dict::Item;
 
@@ -150,6 +151,7 @@ macro_rules! objects {
 
 objects! {
     Heap = 3: Shared;
+    List = 4: List;
 }
 
 /// A value on its way into an entry.
@@ -467,6 +469,7 @@ impl Entry {
                     Some(StrRef::Inline { bytes, raw: kind == Kind::InlineRaw })
                 }
                 Kind::Heap => self.object::<Shared>().map(StrRef::Heap),
+                _ => None,
             }
         }
     }

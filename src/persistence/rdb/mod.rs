@@ -35,7 +35,7 @@ pub use crate::structures::lzf::{Compressor, decompress};
 pub use crc64::{Crc64, crc64};
 pub use dump::{DumpError, decode_dump, encode_dump, verify_dump};
 pub use error::{RdbError, RdbReason};
-pub use opcode::ValueType;
+pub use opcode::{NODE_PACKED, NODE_PLAIN, ValueType};
 pub use reader::{Checksum, Entry, Reader, Record};
 pub use stream::{RawConsumer, RawGroup, RawPending, RawStream, StreamId};
 pub use value::{QuicklistNode, RawString, RawValue};

@@ -40,8 +40,8 @@ pub(super) const MODULE_DOUBLE: u64 = 4;
 pub(super) const MODULE_STRING: u64 = 5;
 
 /// How the nodes of a `ListQuicklist2` are told apart.
-pub(super) const NODE_PLAIN: u64 = 1;
-pub(super) const NODE_PACKED: u64 = 2;
+pub const NODE_PLAIN: u64 = 1;
+pub const NODE_PACKED: u64 = 2;
 
 /// The type byte before a key: data type and encoding in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
