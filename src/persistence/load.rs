@@ -21,7 +21,8 @@ use crate::keyspace::{Keyspace, access};
 use crate::observe::log;
 use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{Quicklist, Shape};
-use crate::types::{Entry, INLINE_MAX, List, NewValue, Object, Thresholds};
+use crate::structures::sorted_set::{Outcome, SortedSet};
+use crate::types::{Entry, INLINE_MAX, List, NewValue, Object, Thresholds, Zset};
 
 /// The clock is asked after so many records.
 const ASK_EVERY: u32 = 64;
@@ -450,7 +451,7 @@ pub fn value_from_raw<'a>(raw: &'a mut RawValue, limits: &Thresholds) -> Result<
             return Err(NoValue::Unsupported("set"));
         }
         RawValue::Zset(_) | RawValue::ZsetZiplist(_) | RawValue::ZsetListpack(_) => {
-            return Err(NoValue::Unsupported("sorted set"));
+            NewValue::Object(zset_from_raw(raw, limits)?.into())
         }
         RawValue::Hash(_)
         | RawValue::HashZipmap(_)
@@ -490,6 +491,33 @@ fn list_from_raw(raw: &mut RawValue, shape: Shape) -> Result<List, NoValue> {
         _ => unreachable!("these are the forms of lists"),
     }
     if list.is_empty() { Err(NoValue::Empty) } else { Ok(List::from_quicklist(list)) }
+}
+
+/// A sorted set, whatever its form. A member that stands there twice is an error.
+fn zset_from_raw(raw: &RawValue, limits: &Thresholds) -> Result<Zset, NoValue> {
+    let (pack, corrupt) = match raw {
+        RawValue::Zset(pairs) => {
+            let mut set = SortedSet::with_capacity(pairs.len().min(1 << 20));
+            for (member, score) in pairs {
+                if set.insert(member, *score) != Outcome::Added {
+                    return Err(NoValue::Corrupt("Duplicate zset fields detected"));
+                }
+            }
+            return if set.is_empty() { Err(NoValue::Empty) } else { Ok(Zset::from_sorted(set, limits)) };
+        }
+        RawValue::ZsetZiplist(ziplist) => {
+            (listpack_from_ziplist(ziplist).ok(), NoValue::Corrupt("Zset ziplist integrity check failed."))
+        }
+        RawValue::ZsetListpack(bytes) => {
+            (Listpack::from_bytes(bytes).ok(), NoValue::Corrupt("Zset listpack integrity check failed."))
+        }
+        _ => unreachable!("these are the forms of sorted sets"),
+    };
+    let pack = pack.ok_or(corrupt)?;
+    if pack.is_empty() {
+        return Err(NoValue::Empty);
+    }
+    Zset::from_listpack(pack, limits).ok_or(corrupt)
 }
 
 fn listpack_from_ziplist(bytes: &[u8]) -> Result<Listpack, NoValue> {

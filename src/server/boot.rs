@@ -183,6 +183,9 @@ impl Server {
                 plain_from: self.limits.list.plain_from,
                 ..Shape::new(config.list_max_listpack_size.into(), config.list_compress_depth.into())
             },
+            zset_listpack_entries: config.zset_max_listpack_entries,
+            zset_listpack_value: config.zset_max_listpack_value,
+            hll_sparse_bytes: config.hll_sparse_max_bytes,
         };
         self.changes.notify = self.config.notify_keyspace_events;
     }

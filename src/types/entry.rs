@@ -21,6 +21,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::list::List;
+use super::zset::Zset;
 use super::string::{INLINE_MAX, StrRef, int_encoding};
 use crate::structures::dict::Item;
 
@@ -152,6 +153,7 @@ macro_rules! objects {
 objects! {
     Heap = 3: Shared;
     List = 4: List;
+    Zset = 7: Zset;
 }
 
 /// A value on its way into an entry.

@@ -6,8 +6,10 @@ mod entry;
 pub mod list;
 mod string;
 mod thresholds;
+mod zset;
 
 pub use entry::{Entry, Kind, NewValue, Object, Shared, Stored, Value};
 pub use list::List;
 pub use string::{INLINE_MAX, StrRef, int_encoding};
 pub use thresholds::Thresholds;
+pub use zset::{LexRange, ScoreRange, Zset};
