@@ -35,7 +35,7 @@ fn main() {
         (1, _) => None,
         (_, file) => Some(file.clone()),
     };
-    let status = serve(config, executable, described.is_none());
+    let status = serve(config, executable, &args[1..], described.is_none());
     // What is left to be dropped is the data set: the system does that faster.
     std::io::stdout().flush().ok();
     exit(status)
@@ -72,7 +72,7 @@ fn die_of(why: &FatalConfig) -> ! {
 }
 
 /// Makes the process what the configuration wants, and serves until the end. Returns the exit status.
-fn serve(config: Config, executable: PathBuf, defaults: bool) -> i32 {
+fn serve(config: Config, executable: PathBuf, arguments: &[OsString], defaults: bool) -> i32 {
     if let Err(why) = process::change_dir(&config.dir) {
         eprintln!("{why}");
         return 1;
@@ -138,6 +138,7 @@ fn serve(config: Config, executable: PathBuf, defaults: bool) -> i32 {
         }
     };
     server.life.pidfile = pidfile;
+    server.life.arguments = arguments.to_vec();
     let status = server.run();
     if status == 0 {
         server.clean_up();

@@ -2,7 +2,7 @@
 
 use super::help;
 use crate::client::ClientId;
-use crate::config::Setter;
+use crate::config::{self, Setter};
 use crate::exec::flags::*;
 use crate::exec::{ArgKind, Args, CmdError, CmdResult, Command, Done, Group, arg, block, container, server};
 use crate::observe::log;
@@ -84,6 +84,11 @@ fn set(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     }
     let pairs: Vec<(&[u8], &[u8])> =
         (2..args.len()).step_by(2).map(|at| (args.get(at), args.get(at + 1))).collect();
+    for at in (2..args.len()).step_by(2) {
+        if config::lookup(args.get(at)).is_some_and(|(directive, _)| directive.is_sensitive()) {
+            server.audience.redact(at + 1);
+        }
+    }
     let setter = Setter { is_local: server.is_local(id), loading: server.snapshots.loading().is_some() };
     server.reconfigure(&pairs, setter).map_err(|why| CmdError::new(why.to_string()))?;
     server.reply(id).ok();

@@ -122,6 +122,7 @@ fn auth(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 fn authenticate(server: &mut Server, id: ClientId, user: &[u8], password: &[u8]) -> Result<(), CmdError> {
     let wanted = &server.config.requirepass;
     if user != DEFAULT_USER || wanted.is_set() && !same_secret(wanted, password) {
+        server.stats.denied_auth += 1;
         return Err(CmdError::WRONG_PASS);
     }
     if let Some(client) = server.client(id) {

@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 
-use crate::client::{ClientId, Role};
+use crate::client::{ClientId, Kind, Role};
 use crate::config::REDIS_VERSION;
 use crate::env::{alloc, process};
 use crate::exec::flags::*;
@@ -347,9 +347,9 @@ fn about_stats(server: &Server, text: &mut Text) {
     text.field("current_eviction_exceeded_time", 0);
     text.field("keyspace_hits", keyspace.hits);
     text.field("keyspace_misses", keyspace.misses);
-    text.field("pubsub_channels", 0);
-    text.field("pubsub_patterns", 0);
-    text.field("pubsubshard_channels", 0);
+    text.field("pubsub_channels", server.audience.topics(Kind::Channel).len());
+    text.field("pubsub_patterns", server.audience.topics(Kind::Pattern).len());
+    text.field("pubsubshard_channels", server.audience.topics(Kind::ShardChannel).len());
     text.field("latest_fork_usec", stats.last_fork_us);
     text.field("total_forks", stats.forks);
     text.field("migrate_cached_sockets", 0);

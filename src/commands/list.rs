@@ -402,7 +402,9 @@ fn linsert(ctx: &mut Ctx) -> CmdResult {
 fn lset(ctx: &mut Ctx) -> CmdResult {
     let (key, element, shape) = (ctx.args.key(), ctx.args.get(3), ctx.limits.list);
     let Some(list) = ctx.db.write_as::<List>(key)? else { return Err(CmdError::NO_SUCH_KEY) };
-    let index = ctx.args.int(2)?;
+    // Redis looks at the lower 32 bits only. An index beyond them is somebody's mistake; but a replica that refuses what
+    // its master did has other data from then on.
+    let index = i64::from(ctx.args.int(2)? as i32);
     // Also if there turns out to be no such index.
     list.grow_for(std::iter::once(element), shape);
     if !list.set(index, element) {

@@ -8,11 +8,14 @@ mod command;
 mod config;
 mod connection;
 mod databases;
+mod debug;
 mod dump;
 pub mod expire;
 mod help;
 mod info;
+mod introspect;
 pub mod keys;
+mod latency;
 mod list;
 mod monitor;
 pub mod object;
@@ -20,6 +23,7 @@ mod pubsub;
 mod replication;
 mod saving;
 pub mod scan;
+mod slowlog;
 pub mod string;
 mod transactions;
 
@@ -35,10 +39,13 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     config::COMMANDS,
     connection::COMMANDS,
     databases::COMMANDS,
+    debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
     info::COMMANDS,
+    introspect::COMMANDS,
     keys::COMMANDS,
+    latency::COMMANDS,
     list::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
@@ -46,6 +53,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     replication::COMMANDS,
     saving::COMMANDS,
     scan::COMMANDS,
+    slowlog::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
 ];

@@ -198,6 +198,19 @@ pub fn set_background_thread(enabled: bool) {
     debug_assert!(set.is_ok(), "jemalloc was built with support for it: {set:?}");
 }
 
+/// jemalloc's account of itself, for people who know it.
+pub fn report() -> Vec<u8> {
+    /// Appends a piece of the account to the vector behind `report`.
+    unsafe extern "C" fn take(report: *mut std::ffi::c_void, text: *const std::ffi::c_char) {
+        // SAFETY: jemalloc hands on the pointer that it was given below, and a string that ends with a zero byte.
+        unsafe { (*report.cast::<Vec<u8>>()).extend_from_slice(CStr::from_ptr(text).to_bytes()) }
+    }
+    let mut report = Vec::new();
+    // SAFETY: the vector lives during the call, and nobody else uses it meanwhile.
+    unsafe { jemalloc::malloc_stats_print(Some(take), (&raw mut report).cast(), ptr::null()) }
+    report
+}
+
 /// The allocator and its version, as INFO names it.
 pub fn name() -> String {
     let version = tikv_jemalloc_ctl::version::read().unwrap_or_default();

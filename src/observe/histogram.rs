@@ -66,20 +66,23 @@ impl Histogram {
         0
     }
 
-    /// For each power of two from 1024 ns on: how many durations lie below it; those that say nothing new are left out.
+    /// How many durations lie below each power of two from 1024 ns on: the bound in microseconds, and the number.
+    /// Bounds that say nothing new are left out.
     pub fn cumulative(&self) -> Vec<(u64, u64)> {
         let mut points = Vec::new();
-        let (mut below, mut seen, mut index) = (1024, 0, 0);
+        let (mut bound, mut seen, mut index) = (1024, 0, 0);
         while seen < self.total {
             let before = seen;
-            while index < self.counts.len() && largest_at(index) < below {
+            // The counter in which the bound lies is the last that counts.
+            let last = index_of(bound);
+            while index <= last && index < self.counts.len() {
                 seen += self.counts[index];
                 index += 1;
             }
             if seen > before {
-                points.push((below, seen));
+                points.push((largest_at(last) / 1000, seen));
             }
-            below *= 2;
+            bound *= 2;
         }
         points
     }
@@ -113,7 +116,7 @@ mod tests {
         for us in [1, 8, 12, 12, 600] {
             histogram.record(us * 1000);
         }
-        assert_eq!(histogram.cumulative(), [(1024, 1), (8192, 2), (16384, 4), (1_048_576, 5)]);
+        assert_eq!(histogram.cumulative(), [(1, 1), (8, 2), (16, 4), (1056, 5)]);
         assert_eq!(Histogram::default().cumulative(), []);
     }
 

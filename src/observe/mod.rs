@@ -1,4 +1,6 @@
-//! What the server tells about itself: the log, and later the slow log and latency monitor.
+//! What the server tells about itself: the log, the slow log, and what took long.
 
 pub mod histogram;
+pub mod latency;
 pub mod log;
+pub mod slowlog;

@@ -610,10 +610,12 @@ pub(super) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dump::{DumpOptions, write_dataset};
+    use super::super::dump::{DumpOptions, write_dataset, write_entry};
     use super::super::rdb::{SavingAux, ValueType, Writer, WriterOptions};
     use super::testing::*;
     use super::*;
+    use crate::structures::quicklist::End;
+    use crate::types::Digest;
 
     fn dumped(keyspace: &Keyspace, usage: Usage) -> Vec<u8> {
         let aux =
@@ -742,14 +744,81 @@ mod tests {
         let (loaded, _) = load(&twice, LoadOptions { allow_duplicates: true, ..options() }).unwrap();
         assert_eq!(loaded.db(0).get(b"key").unwrap().str().unwrap().as_int(), Some(2));
         let list = written(|w| {
-            w.entry(ValueType::List, b"l").unwrap();
-            w.write_len(1).unwrap();
-            w.write_string(b"element").unwrap();
+            w.entry(ValueType::ListZiplist, b"l").unwrap();
+            w.write_string(b"no ziplist").unwrap();
         });
         let list = &failure(&list)[0];
-        assert!(list.ends_with("key 'l' holds a list, not supported yet by redis-rs"), "{list}");
+        assert!(list.starts_with("Internal error in RDB reading offset "), "{list}");
+        assert!(list.ends_with(" -> Ziplist integrity check failed."), "{list}");
         assert!(failure(&written(|w| w.function(b"#!lua").unwrap()))[0].contains("libraries of functions"));
         assert!(matches!(load_file(Path::new("/no/such/dump.rdb")), Err(LoadError::NotFound)));
+    }
+
+    /// A key that holds a list of so many elements.
+    fn list_entry(key: &[u8], len: i64, shape: Shape) -> Entry {
+        let mut list = List::new();
+        for n in 0..len {
+            let element = if n % 2 == 0 { n.to_string() } else { format!("element {}", n / 10) };
+            list.grow_for(std::iter::once(element.as_bytes()), shape);
+            list.push(End::Back, element.as_bytes());
+        }
+        Entry::new(key, None, NewValue::Object(list.into()))
+    }
+
+    fn digest(entry: &Entry) -> Digest {
+        let mut digest = Digest::default();
+        entry.digest(&mut digest);
+        digest
+    }
+
+    #[test]
+    fn lists_keep_their_elements_in_every_version_and_shape() {
+        for (len, shape, encoding) in [
+            (1, Shape::default(), "listpack"),
+            (300, Shape::default(), "listpack"),
+            (3000, Shape::default(), "quicklist"),
+            (3000, Shape::new(100, 1), "quicklist"),
+            (50, Shape { plain_from: 8, ..Shape::new(5, 1) }, "quicklist"),
+        ] {
+            let entry = list_entry(b"l", len, shape);
+            assert_eq!(entry.encoding(), encoding);
+            for version in [6, 9, 10, 11] {
+                let mut writer =
+                    Writer::new(Vec::new(), WriterOptions { version, ..WriterOptions::default() });
+                writer.header().unwrap();
+                write_entry(&mut writer, &entry).unwrap();
+                let limits = Thresholds { list: shape, ..Thresholds::default() };
+                let (loaded, _) =
+                    load(&writer.finish().unwrap(), LoadOptions { limits, ..options() }).unwrap();
+                let loaded = loaded.db(0).get(b"l").expect("it was loaded");
+                assert_eq!((loaded.encoding(), digest(loaded)), (encoding, digest(&entry)));
+                loaded.object::<List>().unwrap().verify();
+            }
+        }
+    }
+
+    #[test]
+    fn lists_of_old_servers_become_listpacks() {
+        // The entries "a" and 12, with the size of the one before each.
+        let ziplist = b"\x10\0\0\0\x0d\0\0\0\x02\0\0\x01a\x03\xfd\xff";
+        let file = written(|w| {
+            w.entry(ValueType::ListZiplist, b"ziplist").unwrap();
+            w.write_string(ziplist).unwrap();
+            w.entry(ValueType::ListQuicklist, b"quicklist").unwrap();
+            w.write_len(2).unwrap();
+            w.write_string(ziplist).unwrap();
+            w.write_string(ziplist).unwrap();
+            w.entry(ValueType::List, b"empty").unwrap();
+            w.write_len(0).unwrap();
+        });
+        let (loaded, info) = load(&file, options()).unwrap();
+        assert_eq!((info.progress.keys_loaded, info.progress.keys_empty), (2, 1));
+        for (key, len, encoding) in [(&b"ziplist"[..], 2, "listpack"), (b"quicklist", 4, "quicklist")] {
+            let entry = loaded.db(0).get(key).unwrap();
+            let list = entry.object::<List>().unwrap();
+            assert_eq!((list.len(), entry.encoding()), (len, encoding));
+            assert_eq!(list.get_with(1, |element| element.to_vec()), Some(b"12".to_vec()));
+        }
     }
 
     #[test]
@@ -758,6 +827,7 @@ mod tests {
         keyspace.db_mut(0).set(b"number", Some(5_000_000), NewValue::Int(1 << 40));
         keyspace.db_mut(1).set(b"text", None, NewValue::Str(b"some text"));
         keyspace.db_mut(1).set(b"long", None, NewValue::Str(&[b'l'; 600]));
+        keyspace.db_mut(1).insert(list_entry(b"list", 40, Shape::new(20, 1)));
         let good = dumped(&keyspace, Usage::Idle);
         for end in 0..good.len() {
             assert!(load(&good[..end], options()).is_err(), "cut to {end}");

@@ -24,6 +24,8 @@ use crate::protocol::encode_command;
 
 /// Length of the mark that ends a dump whose length is not known beforehand.
 pub const MARK: usize = 40;
+/// The highest offset that is believed: beyond it there would be no room to count on.
+pub const LAST_OFFSET: u64 = i64::MAX as u64 / 2;
 
 /// See the head of this file. Times are monotonic milliseconds.
 #[derive(Debug, Default)]
@@ -46,6 +48,7 @@ pub enum Link {
     Loading {
         conn: Conn,
         resync: FullResync,
+        path: PathBuf,
     },
     /// The stream is followed, by this client.
     Online {
@@ -138,7 +141,8 @@ pub fn read_psync_answer(line: &[u8]) -> PsyncAnswer {
     match words.next() {
         Some("+FULLRESYNC") => {
             let id = words.next().filter(|id| id.len() == 40);
-            let offset = words.next().and_then(|offset| offset.parse().ok());
+            let offset =
+                words.next().and_then(|offset| offset.parse().ok()).filter(|&offset| offset <= LAST_OFFSET);
             match (id, offset) {
                 (Some(id), Some(offset)) => PsyncAnswer::Full(FullResync { id: Some(id.to_owned()), offset }),
                 // It answered in the form of PSYNC, and no sense is to be made of it: what we know of it is void.

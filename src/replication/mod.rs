@@ -12,6 +12,8 @@ pub mod history;
 pub mod link;
 pub mod replicas;
 
+use std::collections::BTreeSet;
+
 use crate::client::ClientId;
 use crate::config::{Config, MasterAddress};
 use history::History;
@@ -34,6 +36,8 @@ pub struct Replication {
     /// When the master was last heard of, and the link was lost (monotonic ms).
     pub master_active_ms: u64,
     pub link_down_since_ms: Option<u64>,
+    /// When the stream was last taken up (monotonic ms).
+    pub online_since_ms: u64,
     /// Since when (unix ms) nobody follows us.
     pub alone_since_ms: Option<i64>,
     /// Somebody waits for acknowledgements: ask for them before the turn ends.
@@ -41,6 +45,8 @@ pub struct Replication {
     /// Our master has asked how far we are.
     pub ack_wanted: bool,
     pub last_ping_ms: i64,
+    /// Keys to which a writable replica's own clients gave an end (unix ms): no master will tell of it.
+    pub local_ends: BTreeSet<(i64, usize, Vec<u8>)>,
     /// Rounds of the link for the log and INFO.
     pub full_syncs_received: u64,
 }

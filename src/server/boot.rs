@@ -18,7 +18,9 @@ use crate::journal::Journal;
 use crate::keyspace::access::Stamp;
 use crate::keyspace::{Changes, Expired, Keyspace, Turn};
 use crate::net::Source;
+use crate::observe::latency::Latency;
 use crate::observe::log::{self, Logged};
+use crate::observe::slowlog::SlowLog;
 use crate::replication::Replication;
 use crate::replication::link::Link;
 use crate::structures::quicklist::Shape;
@@ -105,6 +107,8 @@ pub fn boot(
         snapshots: Snapshots::default(),
         replication,
         stats: Stats::default(),
+        slowlog: SlowLog::default(),
+        latency: Latency::default(),
         life: Lifecycle {
             run_id: crate::env::random::hex(40),
             started_unix_secs: clock.unix_secs(),
@@ -112,6 +116,7 @@ pub fn boot(
             pid: process::pid(),
             startup_memory: 0,
             executable,
+            arguments: Vec::new(),
             pidfile: None,
             supervisor,
             oom_score: OomScore::default(),

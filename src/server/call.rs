@@ -21,7 +21,7 @@ impl Server {
         let command = self.table.command(row);
         self.prepare_turn(id);
         self.changes.clear();
-        self.changes.observed = !self.watching.is_empty() || self.parking.waits_for_keys();
+        self.changes.observed = self.somebody_observes();
         self.audience.begin_call();
         let Some(client) = self.clients.get_mut(id) else { return };
         let mark = client.output.mark();
@@ -43,16 +43,52 @@ impl Server {
             Handler::Container => Err(CmdError::arity(command.full_name)),
         };
         let ns = clock::monotonic_ns() - started;
-        // A command that waits is counted when it is over.
+        // One that waits has not been called yet: it will be.
         if !matches!(result, Ok(Outcome::Block(_))) {
-            let stats = self.table.stats_mut(row);
-            stats.calls += 1;
-            stats.ns += ns;
-            if self.config.latency_tracking {
-                stats.latencies.get_or_insert_default().record(ns);
-            }
+            self.count_call(id, row, args, ns);
         }
         self.settle(id, row, args, result, mark);
+    }
+
+    /// Step 2: how often the command was called and how long it took; what took long is noted with its words.
+    fn count_call(&mut self, id: ClientId, row: RowId, args: Args, ns: u64) {
+        let command = self.table.command(row);
+        let stats = self.table.stats_mut(row);
+        stats.calls += 1;
+        stats.ns += ns;
+        if self.config.latency_tracking {
+            stats.latencies.get_or_insert_default().record(ns);
+        }
+        let us = ns / 1000;
+        self.note_latency(if command.has(flags::FAST) { "fast-command" } else { "command" }, us);
+        if let Ok(slow_us) = u64::try_from(self.config.slowlog_log_slower_than)
+            && !command.has(flags::SKIP_SLOWLOG)
+        {
+            if us >= slow_us
+                && let Some(client) = self.clients.get(id)
+            {
+                let redacted = self.audience.redacted();
+                let words = args.iter().enumerate().map(|(index, word)| match redacted.contains(&index) {
+                    true => &b"(redacted)"[..],
+                    false => word,
+                });
+                self.slowlog.record(self.clock.unix_secs(), us, words, &client.addr, &client.session.name);
+            }
+            self.slowlog.trim(self.config.slowlog_max_len);
+        }
+    }
+
+    /// Notes that something took so long, if `latency-monitor-threshold` wants to hear of it.
+    pub(super) fn note_latency(&mut self, event: &'static str, us: u64) {
+        let threshold = self.config.latency_monitor_threshold;
+        if threshold > 0 && us / 1000 >= threshold {
+            self.latency.record(event, clock::unix_ms() / 1000, us / 1000);
+        }
+    }
+
+    /// Whether anybody wants to know which keys change.
+    pub(super) fn somebody_observes(&self) -> bool {
+        !self.watching.is_empty() || self.parking.waits_for_keys() || self.keeps_local_ends()
     }
 
     /// The circumstances in which a client's command looks keys up.
@@ -108,6 +144,7 @@ impl Server {
     pub(super) fn settle_changes(&mut self, id: ClientId, args: Option<Args>) {
         self.snapshots.note_changes(self.changes.dirty);
         self.propagate(id, args);
+        self.note_local_ends(id);
         for (db, key) in self.changes.touched() {
             self.watching.touched(*db, key, &mut self.clients);
             self.parking.touched(*db, key);

@@ -17,6 +17,8 @@ pub struct Cron {
     next_ms: u64,
     next_second_ms: u64,
     runs: u64,
+    /// Nothing is done for now (DEBUG PAUSE-CRON).
+    pub paused: bool,
 }
 
 impl Server {
@@ -34,12 +36,16 @@ impl Server {
         let hz = self.current_hz();
         self.life.cron.next_ms = now + u64::from(1000 / hz);
         self.life.cron.runs += 1;
+        if self.life.cron.paused {
+            return;
+        }
         self.refresh_stamp(false);
         self.stats.peak_memory = self.stats.peak_memory.max(alloc::allocated());
         self.stats.sample(now);
         self.handle_shutdown();
         self.clients_cron(hz);
         self.resize_tables();
+        self.end_local_keys();
         self.snapshots_cron();
         if now >= self.life.cron.next_second_ms {
             self.life.cron.next_second_ms = now + 1000;

@@ -26,21 +26,29 @@ impl Server {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.commands += 1;
         let mark = client.output.mark();
+        let is_replica = client.role == Role::Replica;
         match self.admit(id, args) {
             Ok(Admitted::Call(row)) => {
                 self.audience.hold_for(id);
                 self.call(id, row, args);
                 self.show_to_monitors(id, self.table.command(row), args);
                 self.settle_reply_mode(id, mark);
+                if is_replica {
+                    self.replica_was_answered(id, mark);
+                }
                 self.deliver_held(id);
                 self.after_command();
                 return self.queue_flush(id);
             }
             Ok(Admitted::Queue(row)) => self.queue(id, row, args),
             Ok(Admitted::Park(block)) => self.park(id, block, args),
+            Ok(Admitted::TurnAway) => return self.turn_away(id),
             Err(error) => self.reject(id, &error),
         }
         self.settle_reply_mode(id, mark);
+        if is_replica {
+            self.replica_was_answered(id, mark);
+        }
         self.queue_flush(id);
     }
 
@@ -81,7 +89,10 @@ impl Server {
 
     /// Whether a request may be run, and what is to be done with it.
     pub(super) fn admit(&mut self, id: ClientId, args: Args) -> Result<Admitted, CmdError> {
-        let row = self.resolve(args)?;
+        let row = match self.resolve(args) {
+            Err(_) if ["post", "host:"].iter().any(|word| args.is(0, word)) => return Ok(Admitted::TurnAway),
+            found => found?,
+        };
         let command = self.table.command(row);
         if !command.arity_fits(args.len()) {
             self.table.stats_mut(row).rejected += 1;
@@ -204,6 +215,23 @@ impl Server {
         client.conn.is_unix() || client.conn.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
     }
 
+    /// Closes the connection of somebody who speaks HTTP: most likely a browser that was talked into sending commands
+    /// which stand further down in what it says. The log tells, though not of each one.
+    fn turn_away(&mut self, id: ClientId) {
+        let now = self.clock.unix_secs();
+        if (now - self.net.http_warned_secs).abs() > 60 {
+            self.net.http_warned_secs = now;
+            let peer = self.clients.get(id).and_then(|client| client.conn.peer());
+            let from = peer.map_or_else(String::new, |peer| {
+                format!(" from {}:{}", peer.ip().to_canonical(), peer.port())
+            });
+            crate::observe::log::warning!(
+                "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Redis instance. Connection{from} aborted."
+            );
+        }
+        self.close_client_later(id);
+    }
+
     fn queue(&mut self, id: ClientId, row: RowId, args: Args) {
         let flags = self.table.command(row).flags;
         let Some(client) = self.clients.get_mut(id) else { return };
@@ -225,6 +253,7 @@ pub(super) enum Admitted {
     Call(RowId),
     Queue(RowId),
     Park(Block),
+    TurnAway,
 }
 
 /// The text quotes the beginning of the arguments.

@@ -232,13 +232,14 @@ impl Server {
         if expired {
             let us = clock::monotonic_us() - began;
             self.stats.expiry_us += us;
+            self.note_latency("expire-cycle", us);
         }
     }
 
     /// Deletes one key because its time has come.
     pub(super) fn expire_key(&mut self, db: usize, key: &[u8]) {
         self.changes.clear();
-        self.changes.observed = !self.watching.is_empty() || self.parking.waits_for_keys();
+        self.changes.observed = self.somebody_observes();
         self.keyspace.view(db, &mut self.changes, &self.turn).expire(key);
         self.settle_changes(ClientId { id: 0, slot: usize::MAX }, None);
         self.after_command();

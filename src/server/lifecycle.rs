@@ -1,11 +1,16 @@
 //! Who this server is and since when: its run id, its process, the way it will end.
 
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
-use super::ShutdownState;
 use super::cron::Cron;
+use super::{Server, ShutdownState};
 use crate::env::process::OomScore;
 use crate::env::supervise::Supervisor;
+use crate::observe::log;
 
 /// See the head of this file.
 pub struct Lifecycle {
@@ -16,8 +21,9 @@ pub struct Lifecycle {
     pub pid: i32,
     /// Bytes in use before the first key was loaded.
     pub startup_memory: usize,
-    /// The path of the program, for INFO and for restarting.
+    /// The path of the program, for INFO and for restarting, and the arguments that it was given.
     pub executable: PathBuf,
+    pub arguments: Vec<OsString>,
     /// The file that holds our pid, to be removed at the end.
     pub pidfile: Option<PathBuf>,
     pub supervisor: Supervisor,
@@ -28,4 +34,32 @@ pub struct Lifecycle {
     pub cron: Cron,
     /// Off for tests that look at expired keys (DEBUG SET-ACTIVE-EXPIRE).
     pub active_expiry: bool,
+}
+
+impl Server {
+    /// Becomes a new server in the same process, with the same arguments; gracefully, after writing down what is to
+    /// be kept. Comes back only if that is not possible, and then the log tells why.
+    pub fn restart(&mut self, gracefully: bool, delay: Duration) {
+        if gracefully {
+            if self.config.config_file.is_some()
+                && let Err(why) = self.config.rewrite()
+            {
+                log::warning!("Can't restart: configuration rewrite process failed: {why}");
+                return;
+            }
+            if !self.config.save.points().is_empty() && self.save().is_err() {
+                log::warning!("Can't restart: error preparing for shutdown");
+                return;
+            }
+        }
+        self.await_stopped_child();
+        let mut arguments = self.life.arguments.clone();
+        // A relative path was meant from where the server was started.
+        if let (Some(first), Some(file)) = (arguments.first_mut(), &self.config.config_file) {
+            *first = file.clone().into_os_string();
+        }
+        std::thread::sleep(delay);
+        let why = Command::new(&self.life.executable).args(arguments).exec();
+        log::warning!("Can't restart: {}", crate::env::process::strerror(&why));
+    }
 }

@@ -20,11 +20,11 @@ use crate::keyspace::Expired;
 use crate::net::{Conn, Got, Source};
 use crate::observe::log;
 use crate::persistence::load::Origin;
-use crate::protocol::encode_command;
+use crate::protocol::{Mark, encode_command};
 use crate::replication::history::{self, Decision, Wanted};
 use crate::replication::link::{
-    Body, BulkHeader, FullResync, Handshake, Link, PsyncAnswer, Step, Transfer, read_bulk_header,
-    read_psync_answer,
+    Body, BulkHeader, FullResync, Handshake, LAST_OFFSET, Link, PsyncAnswer, Step, Transfer,
+    read_bulk_header, read_psync_answer,
 };
 use crate::replication::replicas::{FileTransfer, Phase};
 
@@ -38,6 +38,8 @@ const PIPE_PIECE: usize = 256 * 1024;
 const SYNC_EVERY: u64 = 8 << 20;
 /// How often a growing dump is looked at for more, in ms.
 const LOOK_EVERY_MS: i64 = 10;
+/// Keys of a writable replica's own that are ended in one run of the cron.
+const LOCAL_ENDS: usize = 2000;
 /// The time between attempts to reach the master, in ms.
 const RETRY_MS: u64 = 1000;
 /// Longest line that a master may answer with.
@@ -110,6 +112,7 @@ impl Server {
             }
         }
         self.stats.sync_full += 1;
+        self.spare_packets(id);
         if !self.journal.is_active() {
             // A stream begins: nobody may take it for one that was there before.
             self.replication.history.renew();
@@ -130,11 +133,21 @@ impl Server {
         Ok(())
     }
 
+    /// `repl-disable-tcp-nodelay`: fewer packets, at the price of some delay.
+    fn spare_packets(&mut self, id: ClientId) {
+        if self.config.repl_disable_tcp_nodelay
+            && let Some(client) = self.clients.get(id)
+        {
+            client.conn.set_nodelay(false);
+        }
+    }
+
     /// A replica goes on where it was.
     fn continue_replica(&mut self, id: ClientId, position: u64, shown: &str) {
         let now = self.clock.unix_ms();
         let end = self.journal.offset();
         self.stats.sync_partial_ok += 1;
+        self.spare_packets(id);
         let Some(replica) = self.replication.replicas.get_mut(id) else { return };
         replica.phase = Phase::Online { after_ack: false };
         replica.position = position;
@@ -211,6 +224,7 @@ impl Server {
             {
                 continue;
             }
+            log::notice!("Waiting for end of BGSAVE for SYNC");
             let mark = replica.capa_eof.then(|| random::hex(40));
             replica.position = offset;
             replica.phase = Phase::File(FileTransfer { file: None, sent: 0, len: None, mark });
@@ -284,7 +298,13 @@ impl Server {
                     if ok {
                         let mark = mark.clone();
                         replica.phase = Phase::Online { after_ack: true };
+                        replica.acked_at_ms = self.clock.unix_ms();
                         self.reply(id).raw(mark.as_bytes());
+                        log::notice!(
+                            "Streamed RDB transfer with replica {} succeeded (socket). Waiting for REPLCONF ACK from replica to enable streaming",
+                            self.replica_name(id)
+                        );
+                        self.replica_is_online(id);
                         self.queue_flush(id);
                     } else {
                         self.close_client_later(id);
@@ -336,7 +356,7 @@ impl Server {
                 }
                 if transfer.len == Some(transfer.sent) {
                     let mark = transfer.mark.take();
-                    let after_ack = mark.is_some();
+                    let after_ack = mark.is_some() || replica.rdb_only;
                     replica.phase = Phase::Online { after_ack };
                     replica.acked_at_ms = self.clock.unix_ms();
                     if let Some(mark) = mark {
@@ -366,15 +386,20 @@ impl Server {
                     }
                 }
             }
-            Phase::Online { after_ack: true } | Phase::Pipe { .. } | Phase::Waiting | Phase::Handshake => {}
+            // The piece in hand goes on, and the next is read once everybody has it.
+            Phase::Pipe { .. } => self.pump_pipe(),
+            Phase::Online { after_ack: true } | Phase::Waiting | Phase::Handshake => {}
         }
     }
 
+    /// A replica has been sent its dump. Who wanted no more than that is let go.
     fn replica_is_online(&mut self, id: ClientId) {
         let name = self.replica_name(id);
-        log::notice!("Synchronization with replica {name} succeeded");
         if self.replication.replicas.get(id).is_some_and(|replica| replica.rdb_only) {
-            log::notice!("Replica {name} asked for the dump only, closing the connection soon");
+            log::notice!("RDB transfer completed, rdb only replica ({name}) should be disconnected asap");
+            self.close_client_after_reply(id);
+        } else {
+            log::notice!("Synchronization with replica {name} succeeded");
         }
     }
 
@@ -456,7 +481,7 @@ impl Server {
                 return;
             }
             if receivers == 0 {
-                log::notice!("Diskless rdb transfer, last replica dropped, killing fork child.");
+                log::warning!("Diskless rdb transfer, last replica dropped, killing fork child.");
                 running.child.stop();
                 self.pipe_piece.ended = true;
                 return;
@@ -467,6 +492,9 @@ impl Server {
                 Ok(0) => {
                     piece.clear();
                     self.pipe_piece.ended = true;
+                    log::notice!(
+                        "Diskless rdb transfer, done reading from pipe, {receivers} replicas still up."
+                    );
                 }
                 Ok(n) => piece.truncate(n),
                 Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => {
@@ -509,7 +537,11 @@ impl Server {
     /// A replica's connection is closed.
     pub(super) fn replica_is_gone(&mut self, id: ClientId, client: &Client<Why>) {
         let Some(replica) = self.replication.replicas.remove(id) else { return };
-        if !matches!(replica.phase, Phase::Handshake) {
+        if matches!(replica.phase, Phase::Handshake) {
+            // It has introduced itself and gone no further.
+            return;
+        }
+        if client.role == Role::Replica {
             let name = format!("{}:{}", replica.address(), replica.port);
             let shown = if replica.port == 0 { client.addr.clone() } else { name };
             log::notice!("Connection with replica {shown} lost.");
@@ -541,6 +573,21 @@ impl Server {
     fn ip_of(&self, id: ClientId) -> String {
         let peer = self.clients.get(id).and_then(|client| client.conn.peer());
         peer.map_or_else(|| "?".into(), |peer| peer.ip().to_canonical().to_string())
+    }
+
+    /// Closes a replica whose command was answered: on its connection the stream runs, and nothing else may.
+    pub(super) fn replica_was_answered(&mut self, id: ClientId, mark: Mark) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if client.output.since(mark) == 0 {
+            return;
+        }
+        client.output.truncate(mark);
+        let command = client.last_command;
+        log::warning!(
+            "Replica generated a reply to command '{command}', disconnecting it: {}",
+            self.describe(id)
+        );
+        self.close_client_later(id);
     }
 
     /// Says REPLCONF what a replica told about itself.
@@ -725,9 +772,10 @@ impl Server {
                 self.close_link_conn(transfer.conn);
                 let _ = std::fs::remove_file(path);
             }
-            Link::Loading { conn, .. } => {
+            Link::Loading { conn, path, .. } => {
                 self.close_link_conn(conn);
                 self.abandon_loading();
+                let _ = std::fs::remove_file(path);
             }
             Link::Connecting { conn } => self.close_link_conn(conn),
             Link::Handshake(handshake) => self.close_link_conn(handshake.conn),
@@ -963,6 +1011,11 @@ impl Server {
                 );
                 self.begin_transfer(resync)
             }
+            PsyncAnswer::Continue(_) if !self.replication.can_resume => {
+                log::warning!("Master wants us to go on where we never were: {shown}");
+                self.retry_link();
+                false
+            }
             PsyncAnswer::Continue(id) => {
                 log::notice!("Successful partial resynchronization with master.");
                 if let Some(id) = id
@@ -1148,7 +1201,7 @@ impl Server {
         Some(false)
     }
 
-    /// The dump has come whole: it replaces our dump file and our data.
+    /// The dump has come whole: it replaces our data, and our own dump once it is loaded.
     fn dump_received(&mut self, rest: Vec<u8>) -> bool {
         let Link::Transfer(transfer) = std::mem::take(&mut self.replication.link) else { return false };
         let Transfer { conn, resync, file, path, .. } = *transfer;
@@ -1168,17 +1221,6 @@ impl Server {
             );
             self.await_stopped_child();
         }
-        let dump = PathBuf::from(self.dbfilename());
-        if let Err(why) = std::fs::rename(&path, &dump) {
-            log::warning!(
-                "Failed trying to rename the temp DB into {} in MASTER <-> REPLICA synchronization: {}",
-                dump.display(),
-                crate::env::process::strerror(&why)
-            );
-            self.close_link_conn(conn);
-            let _ = std::fs::remove_file(&path);
-            return false;
-        }
         log::notice!("MASTER <-> REPLICA sync: Flushing old data");
         let old = self.keyspace.take(self.clock.unix_ms());
         if self.config.replica_lazy_flush {
@@ -1193,8 +1235,8 @@ impl Server {
         log::notice!("MASTER <-> REPLICA sync: Loading DB in memory");
         self.replication.can_resume = false;
         self.replication.uncommitted = rest;
-        self.replication.link = Link::Loading { conn, resync };
-        if let Err(why) = self.begin_loading(&dump, true) {
+        self.replication.link = Link::Loading { conn, resync, path: path.clone() };
+        if let Err(why) = self.begin_loading(&path, true) {
             for line in why.log_lines() {
                 log::warning!("{line}");
             }
@@ -1217,22 +1259,29 @@ impl Server {
 
     pub(super) fn master_dump_failed(&mut self) {
         log::warning!("Failed trying to load the MASTER synchronization DB from disk, check server logs.");
-        if self.config.rdb_del_sync_files && self.config.save.points().is_empty() {
-            let _ = std::fs::remove_file(self.dbfilename());
-        }
         let now = self.clock.unix_ms();
         drop(self.keyspace.take(now));
         self.retry_link();
     }
 
     /// The master's dump is loaded: the stream follows.
-    pub(super) fn master_dump_loaded(&mut self) {
-        let Link::Loading { conn, resync } = std::mem::take(&mut self.replication.link) else { return };
+    pub(super) fn master_dump_loaded(&mut self, origin: &Origin) {
+        let Link::Loading { conn, resync, path } = std::mem::take(&mut self.replication.link) else { return };
+        // Now that it has proved whole it may replace our own dump.
         if self.config.rdb_del_sync_files && self.config.save.points().is_empty() {
             log::notice!(
                 "Removing the RDB file obtained from the master, this replica has persistence disabled"
             );
+            let _ = std::fs::remove_file(&path);
             let _ = std::fs::remove_file(self.dbfilename());
+        } else if let Err(why) = std::fs::rename(&path, self.dbfilename()) {
+            // The data is in memory and good: a save will tell of the same trouble.
+            log::warning!(
+                "Failed trying to rename the temp DB into {} in MASTER <-> REPLICA synchronization: {}",
+                self.dbfilename(),
+                crate::env::process::strerror(&why)
+            );
+            let _ = std::fs::remove_file(&path);
         }
         match &resync.id {
             Some(id) => self.replication.history.adopt(id),
@@ -1240,9 +1289,12 @@ impl Server {
         }
         self.journal.restart_at(resync.offset);
         self.journal.activate();
-        self.replication.resume_db = 0;
+        // A master that is a replica itself sends its own master's stream, from the middle of it.
+        let selected = origin.repl_stream_db.and_then(|db| usize::try_from(db).ok());
+        self.replication.resume_db = selected.filter(|&db| db < self.keyspace.count()).unwrap_or(0);
         self.replication.can_resume = resync.id.is_some();
         self.replication.full_syncs_received += 1;
+        self.replication.local_ends.clear();
         self.snapshots.dirty = 0;
         let rest = std::mem::take(&mut self.replication.uncommitted);
         self.go_online(conn, rest);
@@ -1269,6 +1321,7 @@ impl Server {
         }
         self.replication.uncommitted.clear();
         self.replication.link_down_since_ms = None;
+        self.replication.online_since_ms = now;
         self.replication.link = Link::Online { client: id };
         self.life.supervisor.ready(true, &mut log::tell);
         self.net.ready.push(id);
@@ -1304,7 +1357,11 @@ impl Server {
         let now = self.clock.monotonic_ms();
         self.replication.can_resume = true;
         self.replication.link_down_since_ms = Some(now);
-        self.replication.link = Link::Waiting { retry_at_ms: now };
+        if now.saturating_sub(self.replication.online_since_ms) < RETRY_MS {
+            // It lets us in and throws us out: to come back at once would go on for ever.
+            self.replication.link = Link::Waiting { retry_at_ms: now + RETRY_MS };
+            return;
+        }
         if let Some(master) = self.replication.master() {
             log::notice!("Reconnecting to MASTER {}:{}", master.host, master.port);
         }
@@ -1322,13 +1379,14 @@ impl Server {
 
     /// A dump that was loaded at the start tells where its stream stood: a replica may go on from there, and a
     /// master may be followed from there.
-    pub(super) fn adopt_loaded_history(&mut self, origin: &Origin) {
+    pub(super) fn adopt_loaded_history(&mut self, origin: &Origin, expired: Vec<(usize, Vec<u8>)>) {
         let Some((id, offset, db)) = origin.replication() else { return };
-        let Ok(offset) = u64::try_from(offset) else { return };
+        let Some(offset) = u64::try_from(offset).ok().filter(|&offset| offset <= LAST_OFFSET) else { return };
+        let db = usize::try_from(db).ok().filter(|&db| db < self.keyspace.count()).unwrap_or(0);
         if self.replication.master().is_some() {
             self.replication.history.adopt(id);
             self.journal.restart_at(offset);
-            self.replication.resume_db = db as usize;
+            self.replication.resume_db = db;
             self.replication.can_resume = true;
         } else {
             // The stream ended with us: it goes on under a new name, and replicas that were just as far may stay.
@@ -1337,6 +1395,51 @@ impl Server {
             self.journal.restart_at(offset);
             self.journal.activate();
             self.replication.alone_since_ms = Some(self.clock.unix_ms());
+            // What ended while we were away was never told.
+            let word: &[u8] = if self.config.lazyfree_lazy_expire { b"UNLINK" } else { b"DEL" };
+            for (db, key) in expired {
+                let mut command = Vec::new();
+                encode_command(&mut command, [word, &key].into_iter());
+                self.journal.append(db, &command);
+            }
+        }
+    }
+
+    /// Whether we are a replica that clients may write to.
+    pub(super) fn keeps_local_ends(&self) -> bool {
+        self.replication.master().is_some() && !self.config.replica_read_only
+    }
+
+    /// A writable replica remembers which keys its own clients gave an end: it has to see to that itself.
+    pub(super) fn note_local_ends(&mut self, id: ClientId) {
+        if !self.keeps_local_ends() || self.clients.get(id).is_none_or(|client| client.session.is_master) {
+            return;
+        }
+        for (db, key) in self.changes.touched() {
+            if let Some(at) = self.keyspace.db(*db).get(key).and_then(|entry| entry.expiry()) {
+                self.replication.local_ends.insert((at, *db, key.to_vec()));
+            }
+        }
+    }
+
+    /// Ends the keys whose time, given by a writable replica's own clients, has come.
+    pub(super) fn end_local_keys(&mut self) {
+        if self.replication.master().is_none() {
+            return self.replication.local_ends.clear();
+        }
+        let now = self.clock.unix_ms();
+        for _ in 0..LOCAL_ENDS {
+            let due = self.replication.local_ends.first().is_some_and(|(at, ..)| *at < now);
+            let Some((_, db, key)) = due.then(|| self.replication.local_ends.pop_first()).flatten() else {
+                return;
+            };
+            // It may have been given another time since, or be gone.
+            let at = self.keyspace.db(db).get(&key).and_then(|entry| entry.expiry());
+            match at {
+                Some(at) if at < now => self.expire_key(db, &key),
+                Some(at) => drop(self.replication.local_ends.insert((at, db, key))),
+                None => {}
+            }
         }
     }
 

@@ -44,7 +44,7 @@ impl MemoryAccount {
     }
 
     pub fn bytes_per_key(&self) -> usize {
-        if self.keys == 0 { 0 } else { self.since_startup() / self.keys }
+        self.since_startup().checked_div(self.keys).unwrap_or(0)
     }
 
     fn since_startup(&self) -> usize {

@@ -63,6 +63,8 @@ use crate::env::signals::Signals;
 use crate::exec::Args;
 use crate::journal::Journal;
 use crate::keyspace::{Changes, Keyspace, Turn};
+use crate::observe::latency::Latency;
+use crate::observe::slowlog::SlowLog;
 use crate::protocol::{Output, Reply};
 use crate::replication::Replication;
 use crate::types::Thresholds;
@@ -88,6 +90,8 @@ pub struct Server {
     pub replication: Replication,
     pub net: Net,
     pub stats: Stats,
+    pub slowlog: SlowLog,
+    pub latency: Latency,
     pub life: Lifecycle,
     pub pipe_piece: PipePiece,
     signals: Signals,

@@ -28,6 +28,8 @@ pub struct Net {
     pub to_flush: Vec<ClientId>,
     /// Clients to be closed at the end of the turn.
     pub to_close: Vec<ClientId>,
+    /// When the log last told of somebody who speaks HTTP to us.
+    pub http_warned_secs: i64,
     spare: Vec<Vec<u8>>,
     /// The last client that the cron's round has looked at.
     pub round: u64,
@@ -43,6 +45,7 @@ impl Net {
             ready: Vec::new(),
             to_flush: Vec::new(),
             to_close: Vec::new(),
+            http_warned_secs: 0,
             spare: Vec::new(),
             round: 0,
         })

@@ -143,11 +143,11 @@ impl Server {
         self.forget_subscriptions(id);
         let Some(mut client) = self.clients.remove(id) else { return };
         client.conn.deregister(self.net.reactor.registry());
+        self.replica_is_gone(id, &client);
         match client.role {
-            Role::Replica => self.replica_is_gone(id, &client),
             Role::Master => self.master_is_gone(client),
             Role::Monitor => self.monitor_is_gone(id),
-            Role::Normal => {}
+            Role::Normal | Role::Replica => {}
         }
     }
 

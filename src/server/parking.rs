@@ -305,7 +305,7 @@ impl Server {
                 self.audience.hold_for(id);
                 self.call(id, row, args);
             }
-            Ok(Admitted::Queue(_)) => unreachable!("who waits has not said MULTI"),
+            Ok(Admitted::Queue(_) | Admitted::TurnAway) => unreachable!("this command has begun before"),
             Ok(Admitted::Park(block)) => self.park(id, block, args),
             Err(error) => self.reject(id, &error),
         }

@@ -234,6 +234,7 @@ impl Server {
         }
         self.stats.forks += 1;
         self.stats.last_fork_us = child.fork_us;
+        self.note_latency("fork", child.fork_us);
         match purpose {
             Purpose::Disk => log::notice!("Background saving started by pid {}", child.pid),
             Purpose::Pipe => log::notice!("Background RDB transfer started by pid {}", child.pid),
@@ -383,21 +384,50 @@ impl Server {
         }
     }
 
-    /// Begins to load the dump file of a server that starts. `Ok(false)` if there is none.
-    pub(super) fn begin_loading(&mut self, path: &Path, from_master: bool) -> Result<bool, LoadError> {
-        let options = LoadOptions {
+    fn load_options(&self) -> LoadOptions {
+        LoadOptions {
             verify_checksum: self.config.rdbchecksum,
             now_ms: self.clock.unix_ms(),
             keep_expired: self.replication.master().is_some(),
-            tell_expired: false,
+            tell_expired: self.replication.master().is_none(),
             allow_duplicates: false,
             limits: self.limits,
             usage: Usage::of(self.config.maxmemory_policy, self.config.lfu_decay_time),
             fresh_lru: self.turn.stamp.fresh(),
             key_load_delay_us: self.config.key_load_delay,
             tell: log::tell,
-        };
-        let loader = match Loader::open(path, options) {
+        }
+    }
+
+    /// Loads the dump file into what is there while everybody waits (DEBUG RELOAD). Keys that are there already are
+    /// replaced if `merge` says so, and errors otherwise. The error is the log's.
+    pub fn load_at_once(&mut self, merge: bool) -> Result<(), Logged> {
+        let path = String::from_utf8_lossy(&self.config.dbfilename).into_owned();
+        let options = LoadOptions { allow_duplicates: merge, ..self.load_options() };
+        let loaded = Loader::open(Path::new(&path), options).and_then(|mut loader| {
+            loop {
+                if let Step::Done(info) = loader.step(&mut self.keyspace, u64::MAX, &mut || false)? {
+                    return Ok(info);
+                }
+            }
+        });
+        match loaded {
+            Ok(info) => {
+                self.snapshots.last_loaded = info.progress;
+                Ok(())
+            }
+            Err(why) => {
+                for line in why.log_lines() {
+                    log::warning!("{line}");
+                }
+                Err(Logged)
+            }
+        }
+    }
+
+    /// Begins to load the dump file of a server that starts. `Ok(false)` if there is none.
+    pub(super) fn begin_loading(&mut self, path: &Path, from_master: bool) -> Result<bool, LoadError> {
+        let loader = match Loader::open(path, self.load_options()) {
             Ok(loader) => loader,
             Err(LoadError::NotFound) if !from_master => return Ok(false),
             Err(why) => return Err(why),
@@ -426,9 +456,10 @@ impl Server {
             }
             Ok(Step::Done(info)) => {
                 let took = clock::monotonic_us() - loading.started_us;
+                let expired = loading.loader.take_expired();
                 self.snapshots.last_loaded = info.progress;
                 self.snapshots.loading = None;
-                self.loaded(info, from_master, took);
+                self.loaded(info, expired, from_master, took);
             }
             Err(why) => {
                 self.snapshots.loading = None;
@@ -437,14 +468,14 @@ impl Server {
         }
     }
 
-    fn loaded(&mut self, info: LoadedInfo, from_master: bool, took_us: u64) {
+    fn loaded(&mut self, info: LoadedInfo, expired: Vec<(usize, Vec<u8>)>, from_master: bool, took_us: u64) {
         if from_master {
-            return self.master_dump_loaded();
+            return self.master_dump_loaded(&info.origin);
         }
         log::notice!("DB loaded from disk: {:.3} seconds", took_us as f64 / 1e6);
         self.snapshots.dirty = 0;
         self.snapshots.last_save = self.clock.unix_secs();
-        self.adopt_loaded_history(&info.origin);
+        self.adopt_loaded_history(&info.origin, expired);
         self.ready_to_accept();
     }
 

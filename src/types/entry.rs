@@ -20,6 +20,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use super::digest::Digest;
 use super::list::List;
 use super::zset::Zset;
 use super::string::{INLINE_MAX, StrRef, int_encoding};
@@ -51,6 +52,12 @@ pub trait Value {
     fn effort(&self) -> usize {
         1
     }
+
+    /// Heap memory behind it, in bytes; where it has many elements, estimated from about so many of them.
+    fn memory(&self, samples: usize) -> usize;
+
+    /// Puts the value, and nothing of how it is stored, into a digest (DEBUG DIGEST).
+    fn digest(&self, digest: &mut Digest);
 }
 
 /// Declares the kinds of value that are objects, in one place: the name of the kind, its number in the header, and
@@ -543,6 +550,34 @@ impl Entry {
     fn value(&self) -> Option<&dyn Value> {
         // SAFETY: the kind says what stands at the object's place, which lives as long as the entry is borrowed.
         unsafe { Object::at(self.kind(), self.object_at()) }
+    }
+
+    /// All memory that the entry takes, in bytes; estimated from about so many elements of its value.
+    pub fn memory(&self, samples: usize) -> usize {
+        self.own_memory() + self.value().map_or(0, |value| value.memory(samples))
+    }
+
+    /// Puts the value into a digest: its type, what it holds, and whether it ends.
+    pub fn digest(&self, digest: &mut Digest) {
+        // The numbers that real servers give to the types.
+        let number: u32 = match self.type_name() {
+            "string" => 0,
+            "list" => 1,
+            "set" => 2,
+            "zset" => 3,
+            "hash" => 4,
+            "stream" => 6,
+            other => unreachable!("there is no type {other}"),
+        };
+        digest.mix(&number.to_be_bytes());
+        match (self.value(), self.str()) {
+            (Some(value), _) => value.digest(digest),
+            (None, Some(string)) => digest.mix(&string.text()),
+            (None, None) => unreachable!("what is no object is a string"),
+        }
+        if self.expiry().is_some() {
+            digest.add(b"!!expire!!");
+        }
     }
 
     /// Bytes of the entry's own allocation.

@@ -10,6 +10,7 @@
 //! Whoever edits a list calls these; the edits themselves never convert. An empty list is no value for a key: who
 //! removes the last element deletes the key.
 
+use super::digest::Digest;
 use super::entry::{Object, Value};
 use crate::structures::listpack::{self, Element, Listpack, Needle, Place};
 use crate::structures::quicklist::{self, End, Quicklist, Shape, Side};
@@ -241,14 +242,6 @@ impl List {
         }
     }
 
-    /// Bytes that are allocated for it outside of the entry.
-    pub fn memory(&self) -> usize {
-        match self {
-            List::Packed(pack) => pack.memory(),
-            List::Quick(list) => size_of::<Quicklist>() + list.memory(),
-        }
-    }
-
     /// Panics if an invariant does not hold.
     pub fn verify(&self) {
         match self {
@@ -284,6 +277,20 @@ impl Value for List {
         match self {
             List::Packed(_) => 1,
             List::Quick(list) => list.node_count(),
+        }
+    }
+
+    fn memory(&self, _: usize) -> usize {
+        match self {
+            List::Packed(pack) => pack.memory(),
+            List::Quick(list) => size_of::<Quicklist>() + list.memory(),
+        }
+    }
+
+    fn digest(&self, digest: &mut Digest) {
+        let mut elements = self.iter(End::Front);
+        while let Some(element) = elements.step() {
+            digest.mix(element.text(&mut itoa::Buffer::new()));
         }
     }
 }

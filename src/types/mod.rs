@@ -2,12 +2,14 @@
 //!
 //! Nothing here knows of clients, replies or time: an [`Entry`] is told what to keep, a type is told what to do.
 
+mod digest;
 mod entry;
 pub mod list;
 mod string;
 mod thresholds;
 mod zset;
 
+pub use digest::Digest;
 pub use entry::{Entry, Kind, NewValue, Object, Shared, Stored, Value};
 pub use list::List;
 pub use string::{INLINE_MAX, StrRef, int_encoding};

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::digest::Digest;
 use super::entry::{Object, Shared, Value};
 use crate::protocol::number::parse_int;
 
@@ -87,6 +88,15 @@ impl Value for Shared {
     /// A second pointer: whoever edits a long string makes it his own first.
     fn duplicate(&self) -> Object {
         Shared::clone(self).into()
+    }
+
+    fn memory(&self, _: usize) -> usize {
+        // Two counts stand in front of what is shared.
+        2 * size_of::<usize>() + size_of::<Vec<u8>>() + self.capacity()
+    }
+
+    fn digest(&self, digest: &mut Digest) {
+        digest.mix(self);
     }
 }
 

@@ -6,6 +6,7 @@
 #![allow(dead_code, unused_imports, reason = "every test file uses another part of the harness")]
 
 mod proxy;
+mod replication;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -21,6 +22,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 pub use proxy::Proxy;
+pub use replication::{LONG, Role};
 
 /// How long a server may take for what should take it no time at all.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,0 +1,120 @@
+//! The slow log: the commands that took longer than `slowlog-log-slower-than`, the recent ones of them.
+
+use std::collections::VecDeque;
+
+/// Longer requests and longer words are cut: the log is to show what was slow, not to keep the data.
+const MAX_WORDS: usize = 32;
+const MAX_WORD: usize = 128;
+
+/// One slow command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlowCommand {
+    /// Unique for the life of the server, whatever was forgotten since.
+    pub id: u64,
+    pub unix_secs: i64,
+    pub us: u64,
+    pub words: Vec<Vec<u8>>,
+    /// Address and name of the client.
+    pub addr: String,
+    pub name: Vec<u8>,
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub struct SlowLog {
+    /// The newest in front.
+    entries: VecDeque<SlowCommand>,
+    next_id: u64,
+}
+
+impl SlowLog {
+    /// Adds a command. What it is given of the words is what is kept of them, cut where they are long.
+    pub fn record<'a>(
+        &mut self,
+        unix_secs: i64,
+        us: u64,
+        words: impl ExactSizeIterator<Item = &'a [u8]>,
+        addr: &str,
+        name: &[u8],
+    ) {
+        let count = words.len();
+        let kept = if count > MAX_WORDS { MAX_WORDS - 1 } else { count };
+        let mut words: Vec<Vec<u8>> = words.take(kept).map(cut).collect();
+        if kept < count {
+            words.push(format!("... ({} more arguments)", count - kept).into_bytes());
+        }
+        let id = self.next_id;
+        self.next_id += 1;
+        let (addr, name) = (addr.to_owned(), name.to_owned());
+        self.entries.push_front(SlowCommand { id, unix_secs, us, words, addr, name });
+    }
+
+    /// Forgets the oldest beyond so many.
+    pub fn trim(&mut self, max: u64) {
+        self.entries.truncate(usize::try_from(max).unwrap_or(usize::MAX));
+    }
+
+    pub fn reset(&mut self) {
+        self.entries.clear();
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The newest first.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &SlowCommand> {
+        self.entries.iter()
+    }
+}
+
+fn cut(word: &[u8]) -> Vec<u8> {
+    match word.len().checked_sub(MAX_WORD) {
+        None | Some(0) => word.to_vec(),
+        Some(more) => {
+            let mut kept = word[..MAX_WORD].to_vec();
+            kept.extend_from_slice(format!("... ({more} more bytes)").as_bytes());
+            kept
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logged(words: &[&[u8]]) -> Vec<Vec<u8>> {
+        let mut log = SlowLog::default();
+        log.record(1, 2, words.iter().copied(), "127.0.0.1:1", b"");
+        log.iter().next().unwrap().words.clone()
+    }
+
+    #[test]
+    fn long_requests_are_cut() {
+        let word = |text: &str| text.as_bytes().to_vec();
+        assert_eq!(logged(&[b"a", &[b'x'; 128]]), [word("a"), vec![b'x'; 128]]);
+        let long = logged(&[&[b'x'; 129]]);
+        assert_eq!(long, [[vec![b'x'; 128], word("... (1 more bytes)")].concat()]);
+        assert_eq!(logged(&[&b"a"[..]; 32]).len(), 32);
+        let many = logged(&[&b"a"[..]; 33]);
+        assert_eq!((many.len(), &many[31]), (32, &word("... (2 more arguments)")));
+    }
+
+    #[test]
+    fn the_oldest_go_first_and_ids_go_on() {
+        let mut log = SlowLog::default();
+        for us in 0..5 {
+            log.record(0, us, [&b"ping"[..]].into_iter(), "", b"");
+        }
+        log.trim(3);
+        let ids: Vec<u64> = log.iter().map(|entry| entry.id).collect();
+        assert_eq!(ids, [4, 3, 2]);
+        log.reset();
+        log.record(0, 0, [&b"ping"[..]].into_iter(), "", b"");
+        assert_eq!(log.iter().next().unwrap().id, 5);
+    }
+}

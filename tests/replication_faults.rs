@@ -1,0 +1,522 @@
+//! What goes wrong: links that break, servers that die at the worst moment, peers that lie. A replica goes on serving
+//! and tries again; a master bounds what it spends on a replica; nobody's dump is ever half of one.
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use support::{LONG, PATIENCE, Proxy, Raw, Role, Server, wait_until};
+
+const AT_ONCE: (&str, &str) = ("repl-diskless-sync-delay", "0");
+
+#[test]
+fn a_replica_goes_on_where_it_was_if_the_backlog_reaches() {
+    let master = Server::start(&[AT_ONCE, ("repl-backlog-size", "1mb")]);
+    let proxy = Proxy::to(master.port());
+    let replica = Server::replica_of(proxy.port(), &[AT_ONCE]);
+    let sub = Server::replica_of(replica.port(), &[]);
+    sub.follows(&master);
+    for round in 1..=3 {
+        proxy.cut();
+        master.query::<()>(&["SET", "round", &round.to_string()]);
+        wait_until("the loss is noticed", PATIENCE, || !replica.is_linked());
+        proxy.heal();
+        replica.same_as(&master);
+        sub.same_as(&master);
+        assert_eq!((master.partial_syncs(), master.snapshots()), (round, 1));
+    }
+    // A transaction that is cut in two is applied whole, or not yet.
+    let mut conn = master.client();
+    for n in 0..20 {
+        let mut pipe = redis::pipe();
+        pipe.atomic();
+        for key in 0..200 {
+            pipe.cmd("SET").arg(format!("t{key}")).arg(n);
+        }
+        if n % 4 == 1 {
+            proxy.reset();
+        }
+        pipe.exec(&mut conn).unwrap();
+        let values: Vec<Option<i64>> = redis::cmd("MGET")
+            .arg((0..200).map(|key| format!("t{key}")).collect::<Vec<_>>())
+            .query(&mut replica.client())
+            .unwrap();
+        assert!(values.iter().all(|value| *value == values[0]), "{values:?}");
+    }
+    replica.same_as(&master);
+    assert_eq!(master.snapshots(), 1);
+    assert_eq!(replica.partial_syncs(), 0, "the sub-replica has noticed nothing");
+}
+
+#[test]
+fn a_replica_starts_over_if_the_backlog_does_not_reach() {
+    let master = Server::start(&[AT_ONCE, ("repl-backlog-size", "16kb")]);
+    let proxy = Proxy::to(master.port());
+    let replica = Server::replica_of(proxy.port(), &[AT_ONCE]);
+    let sub = Server::replica_of(replica.port(), &[]);
+    sub.follows(&master);
+    proxy.cut();
+    master.fill(5000, 50);
+    proxy.heal();
+    replica.same_as(&master);
+    sub.same_as(&master);
+    assert_eq!((master.partial_syncs(), master.snapshots(), replica.snapshots()), (0, 2, 2));
+    assert_eq!(master.logged("for lack of backlog"), 1);
+}
+
+#[test]
+fn a_silent_link_is_given_up_on_both_sides() {
+    let master = Server::start(&[AT_ONCE, ("repl-timeout", "3"), ("repl-ping-replica-period", "1")]);
+    let proxy = Proxy::to(master.port());
+    let replica = Server::replica_of(proxy.port(), &[("repl-timeout", "3")]);
+    replica.follows(&master);
+    proxy.freeze();
+    master.wait_log("Disconnecting timedout replica (streaming sync): 127.0.0.1:");
+    replica.wait_log("MASTER timeout: no data nor PING received...");
+    proxy.heal();
+    replica.same_as(&master);
+    assert_eq!(master.snapshots(), 1);
+}
+
+#[test]
+fn a_master_that_is_killed_comes_back_with_its_dump_and_the_replica_follows_that() {
+    let mut master = Server::start(&[AT_ONCE]);
+    master.fill(500, 10);
+    let replica = Server::replica_of(master.port(), &[]);
+    replica.same_as(&master);
+    master.query::<()>(&["SAVE"]);
+    master.query::<()>(&["SET", "after", "the dump"]);
+    replica.same_as(&master);
+    master.restart();
+    assert_eq!(master.query::<i64>(&["DBSIZE"]), 500);
+    replica.same_as(&master);
+    assert_eq!(replica.query::<i64>(&["DBSIZE"]), 500, "what the master has lost is lost");
+    master.kill9();
+    std::fs::remove_file(master.path("dump.rdb")).unwrap();
+    master.restart();
+    replica.same_as(&master);
+    assert_eq!(replica.query::<i64>(&["DBSIZE"]), 0);
+}
+
+#[test]
+fn replicas_of_a_master_that_restarts_in_good_order_go_on_where_they_were() {
+    let mut master = Server::start(&[AT_ONCE, ("save", "3600 1")]);
+    master.fill(500, 10);
+    let replica = Server::replica_of(master.port(), &[]);
+    let sub = Server::replica_of(replica.port(), &[]);
+    sub.same_as(&master);
+    master.query::<()>(&["SET", "ends", "meanwhile", "PX", "200"]);
+    master.query::<()>(&["SET", "last", "1"]);
+    assert!(master.terminate().success());
+    std::thread::sleep(Duration::from_millis(200));
+    master.restart();
+    replica.same_as(&master);
+    sub.same_as(&master);
+    assert_eq!(master.partial_syncs(), 1);
+    assert_eq!(master.snapshots(), 1, "the one of the beginning");
+    assert_eq!(replica.query::<i64>(&["DBSIZE"]), 501, "what ended while the master was away has ended");
+}
+
+#[test]
+fn a_replica_that_restarts_with_its_dump_goes_on_where_it_was() {
+    let master = Server::start(&[AT_ONCE]);
+    let mut conn = master.client();
+    redis::pipe().cmd("SELECT").arg(4).cmd("SET").arg("four").arg("4").exec(&mut conn).unwrap();
+    let mut replica = Server::replica_of(master.port(), &[("save", "3600 1"), AT_ONCE]);
+    replica.same_as(&master);
+    redis::cmd("SET").arg("stands").arg("in 4").exec(&mut conn).unwrap();
+    replica.same_as(&master);
+    assert!(replica.terminate().success());
+    redis::cmd("SET").arg("meanwhile").arg("in 4").exec(&mut conn).unwrap();
+    replica.restart();
+    replica.same_as(&master);
+    assert_eq!((master.partial_syncs(), master.snapshots()), (1, 1));
+    // Killed, it comes back with the same old dump: the backlog still reaches.
+    replica.query::<()>(&["SAVE"]);
+    redis::cmd("SET").arg("more").arg("in 4").exec(&mut conn).unwrap();
+    replica.same_as(&master);
+    replica.restart();
+    replica.same_as(&master);
+    assert_eq!((master.partial_syncs(), master.snapshots()), (2, 1));
+}
+
+#[test]
+fn a_replica_that_dies_while_it_is_sent_a_dump_leaves_the_others_alone() {
+    for way in ["no", "yes"] {
+        let master = Server::start(&[("repl-diskless-sync", way), ("repl-diskless-sync-delay", "1")]);
+        master.fill(20_000, 500);
+        let proxy = Proxy::to(master.port());
+        proxy.throttle(2_000_000);
+        let mut dying = Server::start(&[]);
+        let other = Server::start(&[]);
+        dying.query::<()>(&["REPLICAOF", "127.0.0.1", &proxy.port().to_string()]);
+        other.query::<()>(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+        wait_until("the dump is on its way", LONG, || proxy.to_client() > 1_000_000);
+        dying.kill9();
+        other.same_as(&master);
+        proxy.heal();
+        dying.restart();
+        dying.query::<()>(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+        dying.same_as(&master);
+        assert!(!dying.path("dump.rdb").exists() || dying.query::<String>(&["SAVE"]) == "OK");
+    }
+}
+
+#[test]
+fn a_link_that_breaks_within_the_dump_costs_a_retry_and_nothing_else() {
+    for way in ["no", "yes"] {
+        let master = Server::start(&[("repl-diskless-sync", way), AT_ONCE]);
+        master.fill(20_000, 500);
+        let proxy = Proxy::to(master.port());
+        proxy.throttle(3_000_000);
+        let replica = Server::start(&[]);
+        replica.query::<()>(&["SET", "old", "data"]);
+        replica.query::<()>(&["REPLICAOF", "127.0.0.1", &proxy.port().to_string()]);
+        for _ in 0..2 {
+            let sent = proxy.to_client();
+            wait_until("the dump is on its way", LONG, || proxy.to_client() > sent + 1_000_000);
+            proxy.reset();
+            wait_until(
+                "the loss is noticed",
+                PATIENCE,
+                || !matches!(replica.role(), Role::Replica { link, .. } if link == "sync"),
+            );
+            assert_eq!(
+                replica.query::<String>(&["GET", "old"]),
+                "data",
+                "old data is served until new has come"
+            );
+        }
+        proxy.heal();
+        replica.same_as(&master);
+        assert_eq!(temp_files(&replica), Vec::<String>::new());
+        wait_until("no child is left", PATIENCE, || master.children().is_empty());
+        assert_eq!(temp_files(&master), Vec::<String>::new());
+    }
+}
+
+fn temp_files(server: &Server) -> Vec<String> {
+    let files = std::fs::read_dir(server.dir()).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("temp")).collect()
+}
+
+#[test]
+fn a_slow_replica_delays_nobody_and_gets_everything() {
+    let master = Server::start(&[("repl-diskless-sync", "no")]);
+    master.fill(20_000, 300);
+    let proxy = Proxy::to(master.port());
+    proxy.throttle(1_500_000);
+    let slow = Server::start(&[]);
+    let fast = Server::start(&[]);
+    slow.query::<()>(&["REPLICAOF", "127.0.0.1", &proxy.port().to_string()]);
+    fast.query::<()>(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+    fast.same_as(&master);
+    assert!(!slow.is_linked(), "the fast one had to wait for the slow one");
+    master.fill(1000, 2000);
+    fast.same_as(&master);
+    slow.same_as(&master);
+    assert_eq!(master.snapshots(), 1);
+}
+
+/// Answers one replica's connection as the test says; the commands that it sends are read one by one.
+struct FakeMaster {
+    listener: TcpListener,
+}
+
+impl FakeMaster {
+    fn new() -> FakeMaster {
+        FakeMaster { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
+    }
+
+    fn port(&self) -> u16 {
+        self.listener.local_addr().unwrap().port()
+    }
+
+    /// The next connection, with the answers to its commands up to PSYNC; stops after `steps` of them.
+    fn accept(&self, steps: usize) -> TcpStream {
+        let (mut stream, _) = self.listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        for _ in 0..steps {
+            match command(&mut stream).first().map(String::as_str) {
+                Some("PING") => stream.write_all(b"+PONG\r\n").unwrap(),
+                Some("REPLCONF") => stream.write_all(b"+OK\r\n").unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+        stream
+    }
+
+    /// A connection that has come to PSYNC; its words.
+    fn psync(&self) -> (TcpStream, Vec<String>) {
+        // PING, listening-port, capa, version.
+        let mut stream = self.accept(4);
+        let words = command(&mut stream);
+        assert_eq!(words[0], "PSYNC");
+        (stream, words)
+    }
+}
+
+fn command(stream: &mut TcpStream) -> Vec<String> {
+    let mut line = || {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while stream.read(&mut byte).unwrap_or(0) == 1 {
+            line.push(byte[0]);
+            if line.ends_with(b"\r\n") {
+                break;
+            }
+        }
+        String::from_utf8(line).unwrap().trim_end().to_owned()
+    };
+    let count: usize = line().strip_prefix('*').and_then(|n| n.parse().ok()).unwrap_or(0);
+    (0..count)
+        .map(|_| {
+            line();
+            line()
+        })
+        .collect()
+}
+
+const ID: &str = "0123456789abcdef0123456789abcdef01234567";
+
+#[test]
+fn a_replica_survives_whatever_a_master_does() {
+    let dump = {
+        let source = Server::start(&[]);
+        source.query::<()>(&["SET", "from", "master"]);
+        source.query::<()>(&["SAVE"]);
+        std::fs::read(source.path("dump.rdb")).unwrap()
+    };
+    let master = FakeMaster::new();
+    let replica = Server::start(&[("save", "3600 1000000")]);
+    replica.query::<()>(&["SET", "old", "data"]);
+    replica.query::<()>(&["SAVE"]);
+    replica.query::<()>(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+    let serves = |value: Option<&str>| {
+        wait_until("the replica serves", PATIENCE, || {
+            let got = redis::cmd("GET").arg("old").query::<Option<String>>(&mut replica.client());
+            got.is_ok_and(|got| got.as_deref() == value)
+        });
+    };
+    // It closes at each step of the handshake.
+    for steps in 0..5 {
+        drop(master.accept(steps));
+        serves(Some("data"));
+    }
+    let full = format!("+FULLRESYNC {ID} 0\r\n");
+    let bad_answers = [
+        "".into(),
+        "+CONTINUE\r\n".into(),
+        format!("+CONTINUE {ID}\r\n"),
+        "+FULLRESYNC\r\n".into(),
+        "+FULLRESYNC x y z\r\n".into(),
+        format!("+FULLRESYNC {ID} -1\r\n$5\r\nREDIS"),
+        format!("+FULLRESYNC {ID} 18446744073709551615\r\n$5\r\nREDIS"),
+        format!("+FULLRESYNC {ID} 9223372036854775807\r\n$5\r\nREDIS"),
+        "-LOADING wait\r\n".into(),
+        "-NOMASTERLINK wait\r\n".into(),
+        "\n\n\n\r\n\r\n".into(),
+        "x".repeat(70_000),
+        format!("{full}$-1\r\n"),
+        format!("{full}$x\r\n"),
+        format!("{full}-ERR no dump\r\n"),
+        format!("{full}*1\r\n$4\r\nPING\r\n"),
+        format!("{full}$EOF:tooshort\r\n"),
+        format!("{full}{}", "x".repeat(70_000)),
+        format!("{full}$99999999999\r\nREDIS0011"),
+        format!("{full}$EOF:{ID}\r\nREDIS0011 no end"),
+    ];
+    for answer in &bad_answers {
+        let (mut stream, words) = master.psync();
+        assert_eq!(words, ["PSYNC", "?", "-1"]);
+        // The replica may close before it has been sent all of it.
+        let _ = stream.write_all(answer.as_bytes());
+        drop(stream);
+        serves(Some("data"));
+    }
+    // Dumps that come whole and are none: the data is lost, the server and its own dump are not.
+    let mut flipped = dump.clone();
+    flipped[dump.len() - 3] ^= 1;
+    let bad_dumps: [&[u8]; 6] =
+        [b"", b"REDIS", b"REDIS9999", &dump[..dump.len() / 2], &dump[..dump.len() - 9], &flipped];
+    let own = std::fs::read(replica.path("dump.rdb")).unwrap();
+    for (n, bad) in bad_dumps.iter().enumerate() {
+        let (mut stream, words) = master.psync();
+        assert_eq!(words, ["PSYNC", "?", "-1"]);
+        match n % 2 {
+            0 => write!(stream, "{full}${}\r\n", bad.len()).unwrap(),
+            _ => write!(stream, "{full}$EOF:{ID}\r\n").unwrap(),
+        }
+        stream.write_all(bad).unwrap();
+        if n % 2 == 1 {
+            stream.write_all(ID.as_bytes()).unwrap();
+        }
+        wait_until("the dump is refused", PATIENCE, || {
+            replica.logged("Failed trying to load the MASTER") == n + 1
+        });
+        serves(None);
+        assert_eq!(std::fs::read(replica.path("dump.rdb")).unwrap(), own);
+        assert_eq!(temp_files(&replica), Vec::<String>::new());
+    }
+    // It lets the replica in and throws it out at once, again and again.
+    let (mut stream, _) = master.psync();
+    write!(stream, "{full}${}\r\n", dump.len()).unwrap();
+    stream.write_all(&dump).unwrap();
+    wait_until("the replica follows", PATIENCE, || replica.is_linked());
+    drop(stream);
+    let begin = Instant::now();
+    for _ in 0..3 {
+        let (mut stream, words) = master.psync();
+        assert_eq!(words, ["PSYNC", ID, "1"]);
+        stream.write_all(b"+CONTINUE\r\n").unwrap();
+    }
+    assert!(begin.elapsed() > Duration::from_millis(1500), "it came back without a breath");
+    // What is no command in the stream ends the link; an error within it does not.
+    let (mut stream, _) = master.psync();
+    stream.write_all(b"+CONTINUE\r\n*1\r\n$7\r\nNOTHING\r\n*2\r\n$6\r\nAPPEND\r\n$1\r\nk\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n").unwrap();
+    replica.wait_value("k", "v");
+    stream.write_all(b"*x\r\n").unwrap();
+    wait_until("the link is given up", PATIENCE, || !replica.is_linked());
+    assert_eq!(replica.query::<String>(&["GET", "from"]), "master");
+    let retries = replica.logged("MASTER <-> REPLICA sync started");
+    assert!(retries < 60, "{retries} attempts");
+}
+
+#[test]
+fn a_replica_that_never_reads_is_closed_before_it_costs_much() {
+    let master = Server::start(&[
+        ("repl-diskless-sync", "no"),
+        ("client-output-buffer-limit", "replica 8mb 2mb 600"),
+        ("repl-backlog-size", "64kb"),
+    ]);
+    let idle = Raw::connect(master.port());
+    let mut raw = master.raw();
+    raw.command(&["PSYNC", "?", "-1"]);
+    assert!(raw.line().starts_with("+FULLRESYNC"));
+    let memory = || -> u64 { master.info_field("memory", "used_memory").parse().unwrap() };
+    let before = memory();
+    let mut conn = master.client();
+    let value = "x".repeat(100_000);
+    for n in 0..400 {
+        redis::cmd("SET").arg("k").arg(&value).exec(&mut conn).unwrap();
+        let used = memory().saturating_sub(before);
+        assert!(used < 13 << 20, "{used} bytes after {n} writes");
+    }
+    master.wait_log("closed for overcoming of output buffer limits.");
+    wait_until("it is no replica any more", PATIENCE, || {
+        matches!(master.role(), Role::Master { replicas: 0, .. })
+    });
+    wait_until("the memory is given back", PATIENCE, || {
+        redis::cmd("SET").arg("k").arg("v").exec(&mut master.client()).unwrap();
+        memory().saturating_sub(before) < 2 << 20
+    });
+    drop(idle);
+}
+
+#[test]
+fn nonsense_from_replicas_is_answered_and_forgotten() {
+    let master = Server::start(&[AT_ONCE]);
+    master.query::<()>(&["SET", "k", "v"]);
+    let replica = Server::replica_of(master.port(), &[]);
+    replica.same_as(&master);
+    for (words, error) in [
+        (&["REPLCONF", "capa"][..], "-ERR syntax error"),
+        (&["REPLCONF", "nonsense", "1"], "-ERR Unrecognized REPLCONF option: nonsense"),
+        (&["REPLCONF", "listening-port", "x"], "-ERR value is not an integer or out of range"),
+        (&["PSYNC", "?"], "-ERR wrong number of arguments for 'psync' command"),
+        (&["PSYNC", "?", "x"], "-ERR value is not an integer or out of range"),
+    ] {
+        assert_eq!(master.error_of(words), error, "{words:?}");
+    }
+    let id = master.info_field("replication", "master_replid");
+    let huge = "9".repeat(10_000);
+    for (id, offset) in [
+        ("?", "9223372036854775807"),
+        ("?", "-9223372036854775808"),
+        ("", "0"),
+        (huge.as_str(), "1"),
+        (id.as_str(), "0"),
+        (id.as_str(), "-5"),
+        (id.as_str(), "9223372036854775807"),
+        (id.as_str(), "-9223372036854775808"),
+        (&"0".repeat(40), "1"),
+    ] {
+        let mut raw = master.raw();
+        raw.command(&["REPLCONF", "version", "99.99.99.99.x", "ip-address", "somewhere"]);
+        raw.expect("+OK\r\n");
+        raw.command(&["PSYNC", id, offset]);
+        assert!(raw.line().starts_with("+FULLRESYNC"), "{id} {offset}");
+    }
+    // A replica's connection carries the stream and nothing else: who asks there is sent away.
+    for words in [&["GET", "k"][..], &["PING"], &["REPLCONF", "nonsense", "1"], &["NOTHING"]] {
+        let mut raw = master.raw();
+        let offset = (master.offset() + 1).to_string();
+        raw.command(&["PSYNC", &id, &offset]);
+        raw.expect("+CONTINUE\r\n");
+        raw.command(words);
+        assert_eq!(raw.rest(), b"", "{words:?}");
+    }
+    // They come and go without having asked for anything.
+    for _ in 0..50 {
+        let mut raw = master.raw();
+        raw.command(&["REPLCONF", "listening-port", "1", "capa", "eof"]);
+        raw.expect("+OK\r\n");
+    }
+    wait_until("only the real one is left", LONG, || {
+        matches!(master.role(), Role::Master { replicas: 1, .. })
+    });
+    replica.same_as(&master);
+}
+
+#[test]
+fn a_master_that_is_killed_while_it_saves_leaves_its_old_dump_whole() {
+    let mut master = Server::start(&[("repl-diskless-sync", "no"), ("rdb-key-save-delay", "1000")]);
+    master.query::<()>(&["SET", "old", "dump"]);
+    master.query::<()>(&["SAVE"]);
+    let old = std::fs::read(master.path("dump.rdb")).unwrap();
+    master.fill(20_000, 10);
+    let replica = Server::replica_of(master.port(), &[]);
+    wait_until("the child works", PATIENCE, || master.children().len() == 1);
+    wait_until("the child writes", PATIENCE, || !temp_files(&master).is_empty());
+    master.kill9();
+    assert_eq!(std::fs::read(master.path("dump.rdb")).unwrap(), old);
+    master.restart();
+    assert_eq!(master.query::<String>(&["GET", "old"]), "dump");
+    replica.same_as(&master);
+}
+
+#[test]
+fn a_child_that_fails_costs_replicas_a_retry_and_writers_their_leave() {
+    let master = Server::start(&[("repl-diskless-sync", "no"), ("save", "3600 1000000")]);
+    master.fill(100, 10);
+    // Where the dump should be renamed to, a directory stands.
+    std::fs::create_dir_all(master.path("dump.rdb/in the way")).unwrap();
+    let replica = Server::replica_of(master.port(), &[]);
+    wait_until("it was tried again", LONG, || {
+        master.logged("SYNC failed. BGSAVE child returned an error") >= 2
+    });
+    let error = master.error_of(&["SET", "k", "v"]);
+    assert!(error.starts_with("-MISCONF Redis is configured to save RDB snapshots"), "{error}");
+    assert!(!replica.is_linked());
+    std::fs::remove_dir_all(master.path("dump.rdb")).unwrap();
+    replica.follows(&master);
+    master.query::<()>(&["SET", "k", "v"]);
+    replica.same_as(&master);
+    assert!(master.snapshots() < 40);
+    // A child that is killed is a child that fails.
+    let other = Server::start(&[("repl-diskless-sync", "no"), ("rdb-key-save-delay", "20000")]);
+    other.fill(200, 10);
+    let replica = Server::replica_of(other.port(), &[]);
+    wait_until("the child works", PATIENCE, || other.children().len() == 1);
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(other.children()[0]),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    other.wait_log("terminated by signal 9");
+    other.query::<()>(&["SET", "no save points", "no refusal"]);
+    replica.same_as(&other);
+}
