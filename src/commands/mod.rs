@@ -11,7 +11,9 @@ mod databases;
 mod debug;
 mod dump;
 pub mod expire;
+mod geo;
 mod help;
+mod hyperloglog;
 mod info;
 mod introspect;
 pub mod keys;
@@ -26,6 +28,9 @@ pub mod scan;
 mod slowlog;
 pub mod string;
 mod transactions;
+mod zset;
+mod zset_range;
+mod zset_store;
 
 use crate::exec::Command;
 use crate::server::Server;
@@ -42,6 +47,8 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
+    geo::COMMANDS,
+    hyperloglog::COMMANDS,
     info::COMMANDS,
     introspect::COMMANDS,
     keys::COMMANDS,
@@ -56,4 +63,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     slowlog::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
+    zset::COMMANDS,
+    zset_range::COMMANDS,
+    zset_store::COMMANDS,
 ];

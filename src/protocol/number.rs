@@ -3,7 +3,7 @@
 pub use crate::structures::decimal::parse_int;
 
 /// A double as replies show it: the shortest text that reads back as the same number, in C's `%.17g` layout:
-/// whole numbers below 2^52 plainly, the rest as fpconv lays them out (`0.000001`, `1e-7`, `1e+17`), `inf`, `-inf`,
+/// whole numbers below 2^62 plainly, the rest as fpconv lays them out (`0.000001`, `1e-7`, `1e+19`), `inf`, `-inf`,
 ///
 /// Source: util.c `d2string`, whose shortest digits come from fpconv_dtoa in 7.2.
 pub fn format_double(value: f64) -> String {
@@ -19,6 +19,14 @@ pub fn format_double(value: f64) -> String {
     // Whole numbers that an integer holds exactly print as integers.
     if let Some(whole) = whole(value) {
         return itoa::Buffer::new().format(whole).to_owned();
+    }
+    format_shortest(value)
+}
+
+/// As [`format_double`], but whole numbers are laid out like all others (`1e+9`): as digests have them.
+pub fn format_shortest(value: f64) -> String {
+    if value == 0.0 || !value.is_finite() {
+        return format_double(value);
     }
     let (negative, digits, exponent) = shortest(value);
     layout(negative, &digits, exponent)
@@ -42,10 +50,8 @@ pub fn format_17_digits(value: f64) -> String {
     let digits = mantissa.replace('.', "");
     let digits = digits.trim_end_matches('0');
     let sign = if value < 0.0 { "-" } else { "" };
-    let point = |whole: &str, fraction: &str| if fraction.is_empty() {
-        format!("{sign}{whole}")
-    } else {
-        format!("{sign}{whole}.{fraction}")
+    let point = |whole: &str, fraction: &str| {
+        if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
     };
     match exponent {
         -4..0 => point("0", &format!("{}{digits}", "0".repeat((-exponent - 1) as usize))),

@@ -22,8 +22,8 @@ use std::sync::Arc;
 
 use super::digest::Digest;
 use super::list::List;
-use super::zset::Zset;
 use super::string::{INLINE_MAX, StrRef, int_encoding};
+use super::zset::Zset;
 use crate::structures::dict::Item;
 
 /// A long string: shared with the replies that are being sent.

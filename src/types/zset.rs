@@ -11,8 +11,9 @@
 use std::ops::{Bound, Range};
 
 use super::Thresholds;
+use super::digest::Digest;
 use super::entry::{Object, Value};
-use crate::protocol::number::{format_17_digits, format_double, parse_bound, whole};
+use crate::protocol::number::{format_double, format_shortest, parse_bound, whole};
 use crate::structures::listpack::{self, Element, Listpack, Place};
 use crate::structures::sorted_set::{self, LexBound, Outcome, SortedSet};
 
@@ -151,8 +152,8 @@ impl Zset {
             before = Some(score);
             longest = longest.max(member.len());
         }
-        let is_small = set.len() as u64 <= limits.zset_listpack_entries
-            && longest as u64 <= limits.zset_listpack_value;
+        let is_small =
+            set.len() as u64 <= limits.zset_listpack_entries && longest as u64 <= limits.zset_listpack_value;
         Some(match (is_small, in_order) {
             (true, true) => Zset::Packed(pack),
             (true, false) => Zset::from_sorted(set, limits),
@@ -300,7 +301,8 @@ impl Zset {
                 }
                 if reverse {
                     let end = members.iter().rposition(|member| !range.passes(member)).map_or(0, |at| at + 1);
-                    let count = members[..end].iter().rev().take_while(|member| range.reaches(member)).count();
+                    let count =
+                        members[..end].iter().rev().take_while(|member| range.reaches(member)).count();
                     end - count..end
                 } else {
                     let start = members.iter().position(|member| range.reaches(member));
@@ -413,6 +415,22 @@ impl Value for Zset {
         match self {
             Zset::Packed(_) => 1,
             Zset::Sorted(set) => set.len(),
+        }
+    }
+
+    fn memory(&self, _: usize) -> usize {
+        match self {
+            Zset::Packed(pack) => pack.memory(),
+            Zset::Sorted(set) => size_of::<SortedSet>() + set.memory(),
+        }
+    }
+
+    fn digest(&self, digest: &mut Digest) {
+        for (member, score) in self.iter() {
+            let mut pair = Digest::default();
+            pair.mix(member.text(&mut itoa::Buffer::new()));
+            pair.mix(format_shortest(score).as_bytes());
+            digest.add_digest(&pair);
         }
     }
 }
