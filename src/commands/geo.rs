@@ -788,3 +788,77 @@ fn geosearch(ctx: &mut Ctx) -> CmdResult {
 fn geosearchstore(ctx: &mut Ctx) -> CmdResult {
     search(ctx, Form::SearchStore)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::zset;
+    use super::*;
+    use crate::exec::testing::Bench;
+
+    fn bench() -> Bench<Server> {
+        let mut bench = Bench::new(&[zset::COMMANDS, COMMANDS]);
+        let line = "GEOADD Sicily 13.361389 38.115556 Palermo 15.087269 37.502669 Catania";
+        assert_eq!(bench.run(line), ":2\r\n");
+        bench
+    }
+
+    #[test]
+    fn replicas_are_told_of_scores() {
+        let mut bench = bench();
+        let scores = "0: zadd Sicily 3479099956230698 Palermo 3479447370796909 Catania";
+        assert_eq!(bench.propagated(), [scores]);
+        assert_eq!(bench.run("GEOADD Sicily CH XX 13.5 38 Palermo 1 1 Rome"), ":1\r\n");
+        assert!(bench.propagated()[0].starts_with("0: zadd Sicily CH XX 34"));
+        assert_eq!(bench.run("GEOADD Sicily NX 13 38 Palermo"), ":0\r\n");
+        assert!(bench.changes.is_empty());
+    }
+
+    #[test]
+    fn places_are_found_around_a_point_and_a_member() {
+        let mut bench = bench();
+        assert_eq!(bench.run("GEODIST Sicily Palermo Catania km"), "$8\r\n166.2742\r\n");
+        assert_eq!(bench.run("GEOHASH Sicily Palermo none"), "*2\r\n$11\r\nsqc8b49rny0\r\n$-1\r\n");
+        let near = "*2\r\n*2\r\n$7\r\nCatania\r\n$7\r\n56.4413\r\n*2\r\n$7\r\nPalermo\r\n$8\r\n190.4424\r\n";
+        let line = "GEOSEARCH Sicily FROMLONLAT 15 37 BYRADIUS 200 km ASC WITHDIST";
+        assert_eq!(bench.run(line), near);
+        assert_eq!(bench.run("GEORADIUS Sicily 15 37 200 km ASC WITHDIST"), near);
+        let one = "*1\r\n$7\r\nCatania\r\n";
+        assert_eq!(bench.run("GEORADIUSBYMEMBER Sicily Palermo 200 km DESC COUNT 1"), one);
+        assert_eq!(
+            bench.run("GEOSEARCHSTORE d Sicily FROMMEMBER Palermo BYBOX 400 400 km STOREDIST"),
+            ":2\r\n"
+        );
+        assert_eq!(bench.changes.dirty, 2);
+        assert!(bench.run("ZSCORE d Catania").starts_with("$18\r\n166.2741"));
+        assert_eq!(bench.run("GEORADIUS none 15 37 200 km STORE d"), ":0\r\n");
+        assert_eq!(bench.changes.dirty, 1);
+    }
+
+    #[test]
+    fn arguments_are_checked() {
+        let mut bench = bench();
+        for (line, error) in [
+            ("GEOADD k 200 10.5 m", "ERR invalid longitude,latitude pair 200.000000,10.500000"),
+            ("GEOADD k NX XX 1 1 m", "ERR syntax error"),
+            ("GEODIST k a b xx", "ERR unsupported unit provided. please use M, KM, FT, MI"),
+            (
+                "GEOSEARCH k BYRADIUS 1 m",
+                "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for GEOSEARCH",
+            ),
+            (
+                "geosearch k FROMMEMBER x",
+                "ERR exactly one of BYRADIUS and BYBOX can be specified for geosearch",
+            ),
+            (
+                "GEORADIUS k 1 1 1 m STORE d WITHDIST",
+                "ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH and WITHCOORD options",
+            ),
+            ("GEORADIUS k 1 1 1 m ANY", "ERR the ANY argument requires COUNT argument"),
+            ("GEORADIUS k 1 1 -1 m", "ERR radius cannot be negative"),
+            ("GEORADIUS_RO k 1 1 1 m STORE d", "ERR syntax error"),
+            ("GEORADIUSBYMEMBER Sicily x 1 m", "ERR could not decode requested zset member"),
+        ] {
+            assert_eq!(bench.run(line), format!("-{error}\r\n"), "{line}");
+        }
+    }
+}

@@ -105,6 +105,7 @@ fn pfadd(ctx: &mut Ctx) -> CmdResult {
         None => {
             let mut hll = hyperloglog::new();
             let updated = add(&mut hll)?;
+            hyperloglog::invalidate(&mut hll).map_err(error)?;
             ctx.db.add(key, None, NewValue::Edited(hll));
             updated + 1
         }

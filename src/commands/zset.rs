@@ -831,3 +831,125 @@ fn zscan(ctx: &mut Ctx) -> CmdResult {
     }
     Ok(Done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::testing::Bench;
+
+    fn bench() -> Bench<Server> {
+        let mut bench = Bench::new(&[COMMANDS]);
+        bench.changes.notify = Class::ZSET | Class::GENERIC | Class::NEW;
+        bench
+    }
+
+    fn events(bench: &Bench<Server>) -> Vec<&'static str> {
+        bench.changes.events().iter().map(|event| event.name).collect()
+    }
+
+    #[test]
+    fn options_of_zadd_decide_whom_it_touches() {
+        let mut bench = bench();
+        assert_eq!(bench.run("ZADD z XX 1 a"), ":0\r\n");
+        assert!(bench.keyspace.db(0).get(b"z").is_none());
+        assert_eq!(bench.run("ZADD z 1 a 2 b 3 c"), ":3\r\n");
+        assert_eq!((bench.changes.dirty, events(&bench)), (3, vec!["new", "zadd"]));
+        for (line, reply, dirty) in [
+            ("ZADD z CH 1 a 5 b 4 d", ":2\r\n", 2),
+            ("ZADD z NX CH 9 a 9 e", ":1\r\n", 1),
+            ("ZADD z GT CH 0 a 7 b", ":1\r\n", 1),
+            ("ZADD z LT CH 0 a 9 b", ":1\r\n", 1),
+            ("ZADD z INCR 2.5 a", "$3\r\n2.5\r\n", 1),
+            ("ZADD z XX INCR 1 none", "$-1\r\n", 0),
+            ("ZADD z GT INCR -1 a", "$-1\r\n", 0),
+            ("ZINCRBY z 0 a", "$3\r\n2.5\r\n", 0),
+            ("ZINCRBY z 1 new", "$1\r\n1\r\n", 1),
+        ] {
+            assert_eq!(bench.run(line), reply, "{line}");
+            assert_eq!(bench.changes.dirty, dirty, "{line}");
+        }
+        assert_eq!(events(&bench), ["zincr"]);
+        for (line, error) in [
+            ("ZADD z NX XX 1 a", "ERR XX and NX options at the same time are not compatible"),
+            ("ZADD z NX GT 1 a", "ERR GT, LT, and/or NX options at the same time are not compatible"),
+            ("ZADD z GT LT 1 a", "ERR GT, LT, and/or NX options at the same time are not compatible"),
+            ("ZADD z INCR 1 a 2 b", "ERR INCR option supports a single increment-element pair"),
+            ("ZADD z 1 a 2", "ERR syntax error"),
+            ("ZADD z NX XX CH", "ERR syntax error"),
+            ("ZADD z 1 a nan b", "ERR value is not a valid float"),
+        ] {
+            assert_eq!(bench.run(line), format!("-{error}\r\n"), "{line}");
+        }
+        bench.run("ZADD i inf a");
+        assert_eq!(bench.run("ZINCRBY i -inf a"), "-ERR resulting score is not a number (NaN)\r\n");
+    }
+
+    #[test]
+    fn pops_tell_replicas_what_they_came_to() {
+        let mut bench = bench();
+        bench.run("ZADD z 1 a 2 b 3 c 4 d");
+        assert_eq!(bench.run("ZPOPMAX z"), "*2\r\n$1\r\nd\r\n$1\r\n4\r\n");
+        assert!(bench.propagated().is_empty());
+        assert_eq!(bench.run("BZPOPMIN none z 0"), "*3\r\n$1\r\nz\r\n$1\r\na\r\n$1\r\n1\r\n");
+        assert_eq!(bench.propagated(), ["0: ZPOPMIN z"]);
+        let all = "*2\r\n$1\r\nz\r\n*2\r\n*2\r\n$1\r\nc\r\n$1\r\n3\r\n*2\r\n$1\r\nb\r\n$1\r\n2\r\n";
+        assert_eq!(bench.run("ZMPOP 2 none z MAX COUNT 9"), all);
+        assert_eq!(bench.propagated(), ["0: ZPOPMAX z 2"]);
+        assert_eq!((bench.changes.dirty, events(&bench)), (2, vec!["zpopmax", "del"]));
+        assert_eq!(bench.run("ZMPOP 1 z MIN"), "*-1\r\n");
+        assert_eq!(bench.run("ZPOPMIN z 3"), "*0\r\n");
+        for line in ["BZPOPMIN z 0", "BZPOPMAX z y 1.5", "BZMPOP 0 2 z y MIN COUNT 2"] {
+            bench.session.deny_blocking = false;
+            assert_eq!(bench.run(line), "blocked");
+            bench.session.deny_blocking = true;
+            assert_eq!(bench.run(line), "*-1\r\n");
+        }
+        bench.session.resp = 3;
+        bench.run("ZADD z 1 a 2 b");
+        assert_eq!(bench.run("ZPOPMIN z 1"), "*1\r\n*2\r\n$1\r\na\r\n,1\r\n");
+        assert_eq!(bench.run("ZPOPMIN z"), "*2\r\n$1\r\nb\r\n,2\r\n");
+    }
+
+    #[test]
+    fn random_members_are_different_unless_the_count_is_negative() {
+        let mut bench = bench();
+        for entries in [128, 4] {
+            bench.limits.zset_listpack_entries = entries;
+            bench.run("ZREM z 0 1 2 3 4 5 6 7 8 9 10 11");
+            bench.run("ZADD z 0 0 1 1 2 2 3 3 4 4 5 5 6 6 7 7 8 8 9 9 10 10 11 11");
+            for count in [1, 2, 3, 5, 11, 12, 40] {
+                let reply = bench.run(&format!("ZRANDMEMBER z {count}"));
+                let mut members: Vec<&str> = reply.split("\r\n").skip(2).step_by(2).collect();
+                members.sort_unstable();
+                members.dedup();
+                assert_eq!(members.len(), count.min(12), "{reply}");
+            }
+            assert!(bench.run("ZRANDMEMBER z -30 WITHSCORES").starts_with("*60\r\n"));
+            assert!(bench.run("ZRANDMEMBER z").starts_with('$'));
+        }
+        assert_eq!(bench.run("ZRANDMEMBER none"), "$-1\r\n");
+        assert_eq!(bench.run("ZRANDMEMBER none 3"), "*0\r\n");
+    }
+
+    #[test]
+    fn an_iteration_finds_every_member() {
+        let mut bench = bench();
+        for n in 0..500 {
+            bench.run(&format!("ZADD z {n}.1 member:{n}"));
+        }
+        let (mut found, mut cursor) = (HashSet::new(), "0".to_owned());
+        loop {
+            let reply = bench.run(&format!("ZSCAN z {cursor} COUNT 50"));
+            let mut words =
+                reply.split("\r\n").filter(|line| !line.starts_with(['*', '$'])).map(str::to_owned);
+            cursor = words.next().unwrap();
+            found.extend(words.filter(|word| word.starts_with("member")));
+            if cursor == "0" {
+                break;
+            }
+        }
+        assert_eq!(found.len(), 500);
+        bench.run("ZADD small 0.1 a 2 b");
+        assert_eq!(bench.run("ZSCAN small 7 MATCH a*"), "*2\r\n$1\r\n0\r\n*2\r\n$1\r\na\r\n$3\r\n0.1\r\n");
+    }
+}

@@ -153,7 +153,7 @@ fn places(first: i64, last: i64, len: usize) -> Option<Range<usize>> {
     let len = len as i64;
     let absolute = |index: i64| if index < 0 { index + len } else { index };
     let (first, last) = (absolute(first).max(0), absolute(last).min(len - 1));
-    (first <= last).then_some(first as usize..last as usize + 1)
+    (first <= last).then(|| first as usize..last as usize + 1)
 }
 
 fn score_bound(word: &[u8]) -> Option<Bound<f64>> {
@@ -371,4 +371,87 @@ fn remove_range(ctx: &mut Ctx, by: By, event: &'static str) -> CmdResult {
     members_removed(&mut ctx.db, key, event, removed, is_empty);
     ctx.reply.int(removed);
     Ok(Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::zset;
+    use super::*;
+    use crate::exec::testing::Bench;
+
+    /// The members in a reply.
+    fn members(reply: &str) -> String {
+        reply
+            .split("\r\n")
+            .filter(|line| !line.starts_with(['*', '$']))
+            .collect::<Vec<_>>()
+            .join(" ")
+            .trim()
+            .into()
+    }
+
+    #[test]
+    fn ranges_are_the_same_in_both_encodings() {
+        for entries in [128, 0] {
+            let mut bench: Bench<Server> = Bench::new(&[zset::COMMANDS, COMMANDS]);
+            bench.limits.zset_listpack_entries = entries;
+            bench.run("ZADD z 1 a 2 b 3 c 4 d 5 e");
+            bench.run("ZADD lex 0 a 0 b 0 c 0 d");
+            for (line, expected) in [
+                ("ZRANGE z 1 -2", "b c d"),
+                ("ZRANGE z 1 2 REV", "d c"),
+                ("ZRANGE z 5 9", ""),
+                ("ZREVRANGE z 0 0 WITHSCORES", "e 5"),
+                ("ZRANGE z (1 3 BYSCORE", "b c"),
+                ("ZRANGE z 3 (1 BYSCORE REV", "c b"),
+                ("ZRANGE z -inf +inf BYSCORE LIMIT 1 2", "b c"),
+                ("ZRANGE z +inf -inf BYSCORE REV LIMIT 1 2", "d c"),
+                ("ZRANGE z -inf +inf BYSCORE LIMIT -1 2", ""),
+                ("ZRANGE z -inf +inf BYSCORE LIMIT 3 -1", "d e"),
+                ("ZRANGEBYSCORE z 4 9 WITHSCORES", "d 4 e 5"),
+                ("ZREVRANGEBYSCORE z 2 -inf", "b a"),
+                ("ZRANGE lex [b + BYLEX", "b c d"),
+                ("ZRANGE lex (c - BYLEX REV", "b a"),
+                ("ZRANGEBYLEX lex - (c LIMIT 1 5", "b"),
+                ("ZREVRANGEBYLEX lex + [b LIMIT 0 2", "d c"),
+                ("ZRANGEBYLEX lex + -", ""),
+                ("ZCOUNT z (1 4", ":3"),
+                ("ZLEXCOUNT lex - +", ":4"),
+                ("ZRANGESTORE new z 1 2", ":2"),
+                ("ZRANGE new 0 -1 WITHSCORES", "b 2 c 3"),
+                ("ZREMRANGEBYRANK z 0 0", ":1"),
+                ("ZREMRANGEBYSCORE z (4 +inf", ":1"),
+                ("ZREMRANGEBYLEX lex [b [c", ":2"),
+                ("ZRANGE lex 0 -1", "a d"),
+                ("ZRANGESTORE new none 0 -1", ":0"),
+                ("ZREMRANGEBYRANK z 0 -1", ":3"),
+            ] {
+                assert_eq!(members(&bench.run(line)), expected, "{line} with limit {entries}");
+            }
+            assert_eq!(bench.keyspace.db(0).len(), 1, "what is empty is deleted");
+        }
+    }
+
+    #[test]
+    fn options_that_do_not_go_together_are_refused() {
+        let mut bench: Bench<Server> = Bench::new(&[COMMANDS]);
+        for (line, error) in [
+            (
+                "ZRANGE z 0 1 LIMIT 0 1",
+                "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
+            ),
+            (
+                "ZRANGE z - + BYLEX WITHSCORES",
+                "ERR syntax error, WITHSCORES not supported in combination with BYLEX",
+            ),
+            ("ZRANGE z 0 1 BYLEX BYSCORE", "ERR syntax error"),
+            ("ZRANGESTORE d z 0 1 WITHSCORES", "ERR syntax error"),
+            ("ZREVRANGE z 0 1 REV", "ERR syntax error"),
+            ("ZRANGE z a 1", "ERR value is not an integer or out of range"),
+            ("ZRANGE z a 1 BYSCORE", "ERR min or max is not a float"),
+            ("ZRANGE z a + BYLEX", "ERR min or max not valid string range item"),
+        ] {
+            assert_eq!(bench.run(line), format!("-{error}\r\n"), "{line}");
+        }
+    }
 }

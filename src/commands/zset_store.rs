@@ -466,3 +466,69 @@ fn zintercard(ctx: &mut Ctx) -> CmdResult {
     ctx.reply.int(count);
     Ok(Done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::zset;
+    use super::*;
+    use crate::exec::testing::Bench;
+
+    fn bench() -> Bench<Server> {
+        let mut bench = Bench::new(&[zset::COMMANDS, COMMANDS]);
+        bench.run("ZADD a 1 x 2 y 3 z");
+        bench.run("ZADD b 10 y 20 z 30 w");
+        bench
+    }
+
+    fn words(reply: &str) -> String {
+        reply
+            .split("\r\n")
+            .filter(|line| !line.starts_with(['*', '$']))
+            .collect::<Vec<_>>()
+            .join(" ")
+            .trim()
+            .into()
+    }
+
+    #[test]
+    fn sets_are_united_intersected_and_subtracted() {
+        let mut bench = bench();
+        for (line, expected) in [
+            ("ZUNION 2 a b WITHSCORES", "x 1 y 12 z 23 w 30"),
+            ("ZUNION 2 a b WEIGHTS 10 0.5 AGGREGATE MAX WITHSCORES", "x 10 w 15 y 20 z 30"),
+            ("ZUNION 2 a none", "x y z"),
+            ("ZINTER 2 a b AGGREGATE MIN WITHSCORES", "y 2 z 3"),
+            ("ZINTER 2 a a WITHSCORES", "x 2 y 4 z 6"),
+            ("ZINTER 2 a none", ""),
+            ("ZDIFF 2 a b WITHSCORES", "x 1"),
+            ("ZDIFF 2 a a", ""),
+            ("ZINTERCARD 2 a b", ":2"),
+            ("ZINTERCARD 2 a b LIMIT 1", ":1"),
+            ("ZUNIONSTORE a 2 a b WEIGHTS inf 1", ":4"),
+            ("ZDIFFSTORE a 1 none", ":0"),
+        ] {
+            assert_eq!(words(&bench.run(line)), expected, "{line}");
+        }
+        assert_eq!(bench.changes.dirty, 1);
+        assert!(bench.keyspace.db(0).get(b"a").is_none());
+    }
+
+    #[test]
+    fn arguments_are_checked() {
+        let mut bench = bench();
+        bench.keyspace.db_mut(0).set(b"s", None, NewValue::Int(1));
+        for (line, error) in [
+            ("ZUNION 0 a", "ERR at least 1 input key is needed for 'zunion' command"),
+            ("ZINTERSTORE d 0 a", "ERR at least 1 input key is needed for 'zinterstore' command"),
+            ("ZUNION 3 a b", "ERR syntax error"),
+            ("ZUNION x a", "ERR value is not an integer or out of range"),
+            ("ZUNION 1 s X", "WRONGTYPE Operation against a key holding the wrong kind of value"),
+            ("ZUNION 1 a WEIGHTS x", "ERR weight value is not a float"),
+            ("ZDIFF 1 a WEIGHTS 1", "ERR syntax error"),
+            ("ZUNIONSTORE d 1 a WITHSCORES", "ERR syntax error"),
+            ("ZINTERCARD 1 a LIMIT -1", "ERR LIMIT can't be negative"),
+        ] {
+            assert_eq!(bench.run(line), format!("-{error}\r\n"), "{line}");
+        }
+    }
+}
