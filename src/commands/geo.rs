@@ -842,11 +842,11 @@ mod tests {
             ("GEOADD k NX XX 1 1 m", "ERR syntax error"),
             ("GEODIST k a b xx", "ERR unsupported unit provided. please use M, KM, FT, MI"),
             (
-                "GEOSEARCH k BYRADIUS 1 m",
+                "GEOSEARCH k BYRADIUS 1 m ASC ASC",
                 "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for GEOSEARCH",
             ),
             (
-                "geosearch k FROMMEMBER x",
+                "geosearch k FROMMEMBER x ASC ASC ASC",
                 "ERR exactly one of BYRADIUS and BYBOX can be specified for geosearch",
             ),
             (

@@ -2,7 +2,7 @@
 
 pub use crate::structures::decimal::parse_int;
 
-/// A double as replies show it: the shortest text that reads back as the same number, in C's `%.17g` layout:
+/// A double as replies show it: a text, nearly always the shortest, that reads back as the same number, in C's `%.17g` layout:
 /// whole numbers below 2^62 plainly, the rest as fpconv lays them out (`0.000001`, `1e-7`, `1e+19`), `inf`, `-inf`,
 ///
 /// Source: util.c `d2string`, whose shortest digits come from fpconv_dtoa in 7.2.
@@ -28,8 +28,8 @@ pub fn format_shortest(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return format_double(value);
     }
-    let (negative, digits, exponent) = shortest(value);
-    layout(negative, &digits, exponent)
+    let (digits, exponent) = super::shortest::digits(value.abs());
+    layout(value < 0.0, &digits, exponent)
 }
 
 /// The integer that a double is, if it is one and not so large that its conversion could go wrong.
@@ -217,25 +217,6 @@ fn scan_hex(text: &[u8]) -> Option<(f64, bool)> {
     Some((scaled, false))
 }
 
-/// Shortest decimal digits of a finite number, and the exponent of the last one: `digits * 10^exponent`.
-fn shortest(value: f64) -> (bool, String, i32) {
-    let mut buffer = ryu::Buffer::new();
-    let text = buffer.format_finite(value.abs());
-    let (mantissa, exponent) = match text.split_once('e') {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse().unwrap_or(0)),
-        None => (text, 0),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let fraction = fraction.trim_end_matches('0');
-    let mut exponent: i32 = exponent - fraction.len() as i32;
-    let mut digits = format!("{whole}{fraction}").trim_start_matches('0').to_owned();
-    while digits.len() > 1 && digits.ends_with('0') {
-        digits.pop();
-        exponent += 1;
-    }
-    (value.is_sign_negative(), digits, exponent)
-}
-
 /// The layout of fpconv's `emit_digits`.
 fn layout(negative: bool, digits: &str, k: i32) -> String {
     let count = digits.len() as i32;
@@ -278,6 +259,8 @@ mod tests {
             (2.5066282746310002, "2.5066282746310002"),
             (1e17, "100000000000000000"),
             (1e19, "1e+19"),
+            // One digit more than needed.
+            (8079.430759033095, "8079.4307590330945"),
             (f64::INFINITY, "inf"),
             (f64::NEG_INFINITY, "-inf"),
         ] {
