@@ -442,17 +442,18 @@ fn geoadd(ctx: &mut Ctx) -> CmdResult {
         return Err(CmdError::SYNTAX);
     }
     let first = words.position();
-    let (mut members, mut scores) = (Vec::new(), Vec::new());
+    let (mut members, mut numbers) = (Vec::new(), Vec::new());
     while !words.is_done() {
-        // A number of 52 bits is a double without a loss.
-        scores.push(geohash::encode(point(&mut words)?) as f64);
+        numbers.push(geohash::encode(point(&mut words)?));
         members.push(words.word()?);
     }
+    // On the very edge of the map a number has a bit more than a score keeps.
+    let scores: Vec<f64> = numbers.iter().map(|&number| number as f64).collect();
     let dirty = ctx.db.changes.dirty;
     add_places(ctx, if_absent, if_present, count_changed, &members, &scores)?;
     if ctx.db.changes.dirty > dirty {
         // Replicas are told of scores, which are the same everywhere.
-        let texts: Vec<String> = scores.iter().map(|score| (*score as u64).to_string()).collect();
+        let texts: Vec<String> = numbers.iter().map(u64::to_string).collect();
         let mut command: Vec<&[u8]> = vec![b"zadd"];
         command.extend(ctx.args.from(1).take(first - 1));
         for (text, member) in texts.iter().zip(&members) {
