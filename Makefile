@@ -1,7 +1,9 @@
 # make                 builds the server and its client, and writes redis.conf when there is none
 # make check           formatting, lints, syntax of the scripts
 # make test            every test; installs what they need and lacks when root, else says what to install
+# make bench-replication   replicas attach to a million keys under load; REDIS_RS_SERVER names another server to measure
 # make demo            a master and two replicas, from nothing to stop.sh, in a temporary directory
+# make bench           CPU time per operation beside Debian's redis-server (QUICK=1: a short run)
 # make install         PREFIX=/usr/local DESTDIR=
 # make clean
 
@@ -12,7 +14,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/test-deps.sh tools/demo.sh .ci/run
 SHARE = $(DESTDIR)$(PREFIX)/share/redis-rs
 
-.PHONY: all build check test demo install clean toolchain
+.PHONY: all build check test bench bench-replication demo install clean toolchain
 
 all: build redis.conf
 
@@ -47,8 +49,17 @@ test: toolchain
 	tools/test-deps.sh
 	$(CARGO) test --locked --no-fail-fast
 
+# The load comes from the development profile, the server from the release.
+bench-replication: build
+	REDIS_RS_SERVER="$${REDIS_RS_SERVER:-$(CURDIR)/redis-rs}" \
+		$(CARGO) test --locked --test replication_load -- --ignored --nocapture
+
 demo: all
 	tools/demo.sh
+
+bench: build
+	tools/test-deps.sh
+	tools/bench/cpu_per_op.py --server ./redis-rs $(if $(QUICK),--rounds 2 --requests 50000)
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/tools $(DESTDIR)$(PREFIX)/lib/systemd/system \

@@ -267,6 +267,18 @@ fn what_is_rewritten_is_there_after_a_restart() {
 }
 
 #[test]
+fn a_file_that_names_every_directive_changes_none() {
+    let mut server = Server::start(&[("enable-debug-command", "yes")]);
+    let all = |server: &Server| -> HashMap<String, String> { server.query(&["CONFIG", "GET", "*"]) };
+    let before = all(&server);
+    assert!(before.len() > 190);
+    assert_eq!(ask(&mut server.raw(), &["DEBUG", "CONFIG-REWRITE-FORCE-ALL"]), "+OK");
+    assert!(fs::read_to_string(server.path("redis.conf")).unwrap().lines().count() > 150);
+    server.restart();
+    assert_eq!(all(&server), before);
+}
+
+#[test]
 fn a_new_password_is_asked_of_newcomers() {
     let server = Server::start(&[]);
     let mut old = server.raw();

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use support::{LONG, PATIENCE, Proxy, Raw, Role, Server, wait_until};
 
+/// What fills a dump shall not be compressed away.
+const WHOLE: (&str, &str) = ("rdbcompression", "no");
 const AT_ONCE: (&str, &str) = ("repl-diskless-sync-delay", "0");
 
 #[test]
@@ -145,7 +147,7 @@ fn a_replica_that_restarts_with_its_dump_goes_on_where_it_was() {
 #[test]
 fn a_replica_that_dies_while_it_is_sent_a_dump_leaves_the_others_alone() {
     for way in ["no", "yes"] {
-        let master = Server::start(&[("repl-diskless-sync", way), ("repl-diskless-sync-delay", "1")]);
+        let master = Server::start(&[WHOLE, ("repl-diskless-sync", way), ("repl-diskless-sync-delay", "1")]);
         master.fill(20_000, 500);
         let proxy = Proxy::to(master.port());
         proxy.throttle(2_000_000);
@@ -167,7 +169,7 @@ fn a_replica_that_dies_while_it_is_sent_a_dump_leaves_the_others_alone() {
 #[test]
 fn a_link_that_breaks_within_the_dump_costs_a_retry_and_nothing_else() {
     for way in ["no", "yes"] {
-        let master = Server::start(&[("repl-diskless-sync", way), AT_ONCE]);
+        let master = Server::start(&[WHOLE, ("repl-diskless-sync", way), AT_ONCE]);
         master.fill(20_000, 500);
         let proxy = Proxy::to(master.port());
         proxy.throttle(3_000_000);
@@ -205,7 +207,7 @@ fn temp_files(server: &Server) -> Vec<String> {
 
 #[test]
 fn a_slow_replica_delays_nobody_and_gets_everything() {
-    let master = Server::start(&[("repl-diskless-sync", "no")]);
+    let master = Server::start(&[WHOLE, ("repl-diskless-sync", "no")]);
     master.fill(20_000, 300);
     let proxy = Proxy::to(master.port());
     proxy.throttle(1_500_000);
@@ -519,4 +521,37 @@ fn a_child_that_fails_costs_replicas_a_retry_and_writers_their_leave() {
     other.wait_log("terminated by signal 9");
     other.query::<()>(&["SET", "no save points", "no refusal"]);
     replica.same_as(&other);
+}
+
+#[test]
+fn a_replica_that_loads_aside_serves_an_older_state_of_the_same_history_and_no_other() {
+    let master = Server::start(&[AT_ONCE, ("repl-backlog-size", "16kb")]);
+    master.fill(2000, 50);
+    let proxy = Proxy::to(master.port());
+    let replica =
+        Server::replica_of(proxy.port(), &[("repl-diskless-load", "swapdb"), ("key-load-delay", "500")]);
+    replica.same_as(&master);
+    proxy.cut();
+    master.fill(2000, 60);
+    master.query::<()>(&["SET", "new", "1"]);
+    proxy.heal();
+    wait_until("it loads aside", LONG, || replica.info_field("persistence", "async_loading") == "1");
+    assert_eq!(replica.query::<i64>(&["DBSIZE"]), 2000, "old data is served, the new is not seen yet");
+    assert_eq!(replica.error_of(&["PSYNC", "?", "-1"]), "-LOADING Redis is loading the dataset in memory");
+    replica.same_as(&master);
+    assert_eq!(replica.query::<String>(&["GET", "new"]), "1");
+    // Another history is loaded aside too, but what is there has nothing to do with it.
+    let other = Server::start(&[AT_ONCE]);
+    other.fill(2000, 5);
+    replica.query::<()>(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]);
+    wait_until("it loads", LONG, || replica.info_field("persistence", "loading") == "1");
+    assert_eq!(replica.error_of(&["GET", "new"]), "-LOADING Redis is loading the dataset in memory");
+    replica.same_as(&other);
+    // A dump that is none leaves the data where it is.
+    let liar = FakeMaster::new();
+    replica.query::<()>(&["REPLICAOF", "127.0.0.1", &liar.port().to_string()]);
+    let (mut stream, _) = liar.psync();
+    write!(stream, "+FULLRESYNC {ID} 0\r\n$9\r\nREDIS0011").unwrap();
+    replica.wait_log("Failed trying to load the MASTER");
+    assert_eq!(replica.query::<i64>(&["DBSIZE"]), 2000);
 }

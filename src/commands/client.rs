@@ -1,7 +1,7 @@
 //! CLIENT: who is connected, what connections are called, how they are treated and how they end.
 
 use super::{connection::DEFAULT_USER, help};
-use crate::client::{Client, ClientId, Kind, ReplyMode, Role, Session, Subscriptions};
+use crate::client::{Client, ClientId, Kind, ReplyMode, Role, Session};
 use crate::exec::flags::*;
 use crate::exec::{
     Arg, ArgKind, Args, CmdError, CmdResult, Command, Done, Group, acl, arg, container, one_of, server, token,
@@ -297,8 +297,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
     let Some(client) = server.clients.get(id) else { return };
     let session = &client.session;
     let asks = id == asking;
-    let count =
-        |kind| session.subscriptions.as_ref().map_or(0, |all: &Box<Subscriptions>| all.of(kind).len());
+    let count = |kind| session.subscriptions.as_deref().map_or(0, |all| all.of(kind).len());
     let transaction = session.transaction.as_deref();
     let queued = transaction.map_or(-1, |transaction| transaction.queued.len() as i64);
     let words = |spans: &[crate::protocol::Span]| spans.iter().map(|span| span.len).sum::<usize>();
@@ -328,9 +327,9 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
     let now = server.clock.unix_secs();
     let master = client.role == Role::Master;
     // A vector takes all that is written to it.
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={queued} qbuf={query} qbuf-free={query_free} argv-mem={argv_mem} multi-mem={multi_mem} rbs={buffer} rbp={} obl={} oll={} omem={output_mem} tot-mem={memory} events=r{} cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}\n",
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={queued} qbuf={query} qbuf-free={query_free} argv-mem={argv_mem} multi-mem={multi_mem} rbs={buffer} rbp={} obl={} oll={} omem={output_mem} tot-mem={memory} events=r{} cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}",
         id.id,
         client.addr,
         client.laddr,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::help;
 use crate::client::ClientId;
+use crate::config;
 use crate::env::clock;
 use crate::exec::flags::*;
 use crate::exec::{Args, CmdError, CmdResult, Command, Done, Group, server};
@@ -15,7 +16,8 @@ use crate::persistence::rdb::{RDB_VERSION, WriterOptions};
 use crate::protocol::{Reply, encode_command};
 use crate::server::Server;
 use crate::structures::glob;
-use crate::types::{Digest, NewValue};
+use crate::structures::quicklist::{Quicklist, Shape};
+use crate::types::{Digest, List, NewValue};
 
 pub(super) const COMMANDS: &[Command<Server>] = &[server("debug", debug, -2)
     .flags(ADMIN | NOSCRIPT | LOADING | STALE | PROTECTED)
@@ -47,6 +49,12 @@ const TOOLS: &[Tool] = &[
             "CHANGE-REPL-ID",
             "    Begin a replication stream of another name: replicas have to start over.",
         ],
+    },
+    Tool {
+        name: "config-rewrite-force-all",
+        words: 0..=0,
+        run: config_rewrite_force_all,
+        help: &["CONFIG-REWRITE-FORCE-ALL", "    As CONFIG REWRITE, with a line for every directive."],
     },
     Tool {
         name: "crash-and-recover",
@@ -119,6 +127,15 @@ const TOOLS: &[Tool] = &[
             "PROTOCOL <type>",
             "    Reply with an example of a type: string, integer, double, bignum, null, array, set,",
             "    map, attrib, push, verbatim, true or false.",
+        ],
+    },
+    Tool {
+        name: "quicklist-packed-threshold",
+        words: 1..=1,
+        run: quicklist_packed_threshold,
+        help: &[
+            "QUICKLIST-PACKED-THRESHOLD <size>",
+            "    Elements of lists from that size on get nodes of their own; 0 stands for 1gb again.",
         ],
     },
     Tool {
@@ -219,8 +236,10 @@ fn object(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let entry = server.keyspace.db(server.db_of(id)).get(args.get(2)).ok_or(CmdError::NO_SUCH_KEY)?;
     // The payload of DUMP is the value between a byte for its type and ten bytes of version and checksum.
     let length = dump_value(entry, options).len() - 11;
+    let quicklist = entry.object::<List>().and_then(List::as_quicklist);
+    let nodes = quicklist.map_or_else(String::new, describe_quicklist);
     let line = format!(
-        "Value at:{:p} refcount:1 encoding:{} serializedlength:{length} lru:{} lru_seconds_idle:{}",
+        "Value at:{:p} refcount:1 encoding:{} serializedlength:{length} lru:{} lru_seconds_idle:{}{nodes}",
         entry.address(),
         entry.encoding(),
         entry.lru(),
@@ -228,6 +247,30 @@ fn object(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     );
     server.reply(id).simple(&line);
     Ok(Done)
+}
+
+fn describe_quicklist(list: &Quicklist) -> String {
+    let (stats, shape) = (list.stats(), list.shape());
+    format!(
+        " ql_nodes:{} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{}",
+        stats.nodes,
+        list.len() as f64 / stats.nodes as f64,
+        shape.fill.number(),
+        u8::from(shape.depth > 0),
+        stats.bytes
+    )
+}
+
+/// DEBUG QUICKLIST-PACKED-THRESHOLD size
+fn quicklist_packed_threshold(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    const MOST: u64 = (1 << 32) - (1 << 20);
+    let size = config::memory(args.get(2)).filter(|&size| size <= MOST);
+    let error = CmdError::text("ERR argument must be a memory value bigger than 1 and smaller than 4gb");
+    server.limits.list.plain_from = match size.ok_or(error)? as u32 {
+        0 => Shape::PLAIN_FROM,
+        size => size,
+    };
+    done(server, id)
 }
 
 /// The digest of all databases.
@@ -440,6 +483,12 @@ fn replicate(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         encode_command(&mut command, args.from(2));
         server.journal.append_raw(&command);
     }
+    done(server, id)
+}
+
+/// DEBUG CONFIG-REWRITE-FORCE-ALL
+fn config_rewrite_force_all(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
+    server.config.rewrite_all().map_err(|why| CmdError::new(why.to_string()))?;
     done(server, id)
 }
 

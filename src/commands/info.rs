@@ -267,8 +267,9 @@ fn about_persistence(server: &Server, text: &mut Text) {
     let cow = running.map_or(0, |running| running.cow_bytes);
     let seconds = |at_ms: i64| (server.clock.unix_ms() - at_ms) / 1000;
     let loaded = snapshots.last_loaded;
-    text.flag("loading", snapshots.loading().is_some());
-    text.flag("async_loading", false);
+    let aside = snapshots.loading().is_some_and(|loading| loading.serves_old_data());
+    text.flag("loading", snapshots.loading().is_some() && !aside);
+    text.flag("async_loading", aside);
     text.field("current_cow_peak", cow);
     text.field("current_cow_size", cow);
     text.field("current_cow_size_age", 0);

@@ -12,6 +12,7 @@ mod debug;
 mod dump;
 pub mod expire;
 mod geo;
+mod hash;
 mod help;
 mod hyperloglog;
 mod info;
@@ -25,6 +26,7 @@ mod pubsub;
 mod replication;
 mod saving;
 pub mod scan;
+mod set;
 mod slowlog;
 pub mod string;
 mod transactions;
@@ -49,6 +51,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     expire::COMMANDS,
     geo::COMMANDS,
     hyperloglog::COMMANDS,
+    hash::COMMANDS,
     info::COMMANDS,
     introspect::COMMANDS,
     keys::COMMANDS,
@@ -60,6 +63,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     replication::COMMANDS,
     saving::COMMANDS,
     scan::COMMANDS,
+    set::COMMANDS,
     slowlog::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,

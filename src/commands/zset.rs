@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 
 use super::blocking::{deadline, wait_for};
+use super::hash::{Found, delete_emptied, random_count, reply_element};
 use super::scan::{Scan, parse_cursor, write_cursor};
 use crate::exec::{
     ArgKind, Args, CmdError, CmdResult, Command, Ctx, Cursor, Done, Group, KeySpec, acl, arg, block, data,
@@ -14,7 +15,7 @@ use crate::exec::{
 };
 use crate::keyspace::{Class, DbView};
 use crate::protocol::Reply;
-use crate::protocol::number::{format_17_digits, format_double, parse_double};
+use crate::protocol::number::{format_17_digits, parse_double};
 use crate::server::Server;
 use crate::structures::listpack::Element;
 use crate::structures::sorted_set::Outcome;
@@ -210,12 +211,6 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
 
 // ---- what all families of sorted sets have in common
 
-/// Deletes a key that holds nothing any more.
-pub(super) fn delete_emptied(db: &mut DbView, key: &[u8]) {
-    db.remove(key);
-    db.event(key, Class::GENERIC, "del");
-}
-
 /// Deletes the key that a result was to be stored in, as there is none.
 pub(super) fn delete_destination(db: &mut DbView, key: &[u8]) {
     let Some(entry) = db.remove(key) else { return };
@@ -223,13 +218,6 @@ pub(super) fn delete_destination(db: &mut DbView, key: &[u8]) {
         db.freer.free(entry);
     }
     db.changed(key, Class::GENERIC, "del");
-}
-
-pub(super) fn reply_member(reply: &mut Reply, member: Element) {
-    match member {
-        Element::Int(n) => reply.bulk_int(n),
-        Element::Str(bytes) => reply.bulk(bytes),
-    }
 }
 
 /// Members in a reply, perhaps with scores: in RESP3 each such pair is an array of its own.
@@ -250,7 +238,7 @@ impl<'a> Pairs<'a> {
         if self.with_scores && self.reply.is_resp3() {
             self.reply.array(2);
         }
-        reply_member(&mut self.reply, member);
+        reply_element(&mut self.reply, member);
         if self.with_scores {
             self.reply.double(score);
         }
@@ -603,7 +591,7 @@ fn pop(ctx: &mut Ctx, end: End) -> CmdResult {
         if nested {
             ctx.reply.array(2);
         }
-        reply_member(&mut ctx.reply, member);
+        reply_element(&mut ctx.reply, member);
         ctx.reply.double(score);
     });
     Ok(Done)
@@ -658,7 +646,7 @@ impl ManyPop {
             ctx.reply.array(popped);
             pop_members(&mut ctx.db, key, self.end, popped, |(member, score)| {
                 ctx.reply.array(2);
-                reply_member(&mut ctx.reply, member);
+                reply_element(&mut ctx.reply, member);
                 ctx.reply.double(score);
             });
             let mut digits = itoa::Buffer::new();
@@ -714,7 +702,7 @@ fn blocking_pop(ctx: &mut Ctx, end: End) -> CmdResult {
         ctx.reply.array(3);
         ctx.reply.bulk(key);
         pop_members(&mut ctx.db, key, end, 1, |(member, score)| {
-            reply_member(&mut ctx.reply, member);
+            reply_element(&mut ctx.reply, member);
             ctx.reply.double(score);
         });
         ctx.db.changes.propagate(ctx.db.index, [end.verb(), key]);
@@ -735,17 +723,12 @@ fn zrandmember(ctx: &mut Ctx) -> CmdResult {
     if ctx.args.len() == 2 {
         let zset = ctx.db.read_as::<Zset>(key)?;
         match zset.and_then(|zset| zset.at(ctx.rng.below(zset.len() as u64) as usize)) {
-            Some((member, _)) => reply_member(&mut ctx.reply, member),
+            Some((member, _)) => reply_element(&mut ctx.reply, member),
             None => ctx.reply.null(),
         }
         return Ok(Done);
     }
-    let count = ctx.args.int(2)?;
-    if count == i64::MIN {
-        return Err(CmdError::text(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        ));
-    }
+    let count = random_count(ctx.args, 2)?;
     let mut options = ctx.args.cursor(3);
     let with_scores = options.flag("WITHSCORES");
     options.done()?;
@@ -803,32 +786,25 @@ fn zscan(ctx: &mut Ctx) -> CmdResult {
         return Ok(Done);
     };
     let scan = Scan::parse(ctx.args.cursor(3), false)?;
-    let mut found: Vec<(Vec<u8>, String)> = Vec::new();
+    let mut found = Found::default();
     match zset {
         // What is small is given whole, with scores as they stand there.
-        Zset::Packed(_) => {
+        Zset::Packed(pack) => {
             cursor = 0;
-            let all = zset.iter().map(|(member, score)| (member.to_vec(), format_double(score)));
-            found.extend(all.filter(|(member, _)| scan.matches(member)));
+            pack.pairs().for_each(|(member, score)| found.push_if(&scan, member, Some(score)));
         }
         Zset::Sorted(set) => {
             cursor = scan.walk_by(cursor, |cursor, visited| {
                 set.scan(cursor, |member, score| {
                     *visited += 1;
-                    if scan.matches(member) {
-                        found.push((member.to_vec(), format_17_digits(score)));
-                    }
+                    let score = format_17_digits(score);
+                    let score = Element::Str(score.as_bytes());
+                    found.push_if(&scan, Element::Str(member), Some(score));
                 })
             });
         }
     }
-    ctx.reply.array(2);
-    write_cursor(&mut ctx.reply, cursor);
-    ctx.reply.array(2 * found.len());
-    for (member, score) in found {
-        ctx.reply.bulk(&member);
-        ctx.reply.bulk(score.as_bytes());
-    }
+    found.reply(&mut ctx.reply, cursor);
     Ok(Done)
 }
 

@@ -15,7 +15,7 @@ use crate::protocol::number::parse_double;
 use crate::server::Server;
 use crate::structures::listpack::Element;
 use crate::structures::sorted_set::SortedSet;
-use crate::types::{Entry, NewValue, Zset};
+use crate::types::{Entry, NewValue, Set, Zset};
 
 pub(super) const COMMANDS: &[Command<Server>] = &[
     data("zunion", zunion, -3)
@@ -175,18 +175,21 @@ fn number(score: f64) -> f64 {
 enum Source<'a> {
     Absent,
     Sorted(&'a Zset),
+    Plain(&'a Set),
 }
 
 impl<'a> Source<'a> {
     /// What a key holds; `None` if that is neither a sorted set nor a set.
     fn of(entry: &'a Entry) -> Option<Source<'a>> {
-        entry.object::<Zset>().map(Source::Sorted)
+        let sorted = entry.object::<Zset>().map(Source::Sorted);
+        sorted.or_else(|| entry.object::<Set>().map(Source::Plain))
     }
 
     fn len(self) -> usize {
         match self {
             Source::Absent => 0,
             Source::Sorted(zset) => zset.len(),
+            Source::Plain(set) => set.len(),
         }
     }
 
@@ -194,6 +197,7 @@ impl<'a> Source<'a> {
         match self {
             Source::Absent => None,
             Source::Sorted(zset) => zset.score(member),
+            Source::Plain(set) => set.contains(member).then_some(1.0),
         }
     }
 
@@ -201,6 +205,7 @@ impl<'a> Source<'a> {
         match self {
             Source::Absent => Box::new(std::iter::empty()),
             Source::Sorted(zset) => Box::new(zset.iter()),
+            Source::Plain(set) => Box::new(set.iter().map(|member| (member, 1.0))),
         }
     }
 
@@ -208,6 +213,7 @@ impl<'a> Source<'a> {
     fn is(self, other: Source) -> bool {
         match (self, other) {
             (Source::Sorted(one), Source::Sorted(other)) => std::ptr::eq(one, other),
+            (Source::Plain(one), Source::Plain(other)) => std::ptr::eq(one, other),
             _ => false,
         }
     }

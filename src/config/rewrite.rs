@@ -43,21 +43,35 @@ impl Config {
     /// Brings the file that this configuration was read from up to date with it.
     pub fn rewrite(&self) -> Result<(), RewriteError> {
         let file = self.config_file.as_ref().ok_or(RewriteError::NoFile)?;
-        rewrite_file(self, file).map_err(|error| RewriteError::Failed(strerror(&error)))
+        rewrite_file(self, file, Wanted::Changed).map_err(|error| RewriteError::Failed(strerror(&error)))
+    }
+
+    /// As [`Config::rewrite`], with a line for every directive, whether it stood there or not.
+    pub fn rewrite_all(&self) -> Result<(), RewriteError> {
+        let file = self.config_file.as_ref().ok_or(RewriteError::NoFile)?;
+        rewrite_file(self, file, Wanted::All).map_err(|error| RewriteError::Failed(strerror(&error)))
     }
 }
 
-fn rewrite_file(config: &Config, file: &Path) -> io::Result<()> {
+/// Which directives get lines that they did not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// Those that differ from the default.
+    Changed,
+    All,
+}
+
+fn rewrite_file(config: &Config, file: &Path, wanted: Wanted) -> io::Result<()> {
     // A file that went away meanwhile is written anew.
     let old = match std::fs::read(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
         other => other?,
     };
-    overwrite(file, &rewritten(config, &old))
+    overwrite(file, &rewritten(config, &old, wanted))
 }
 
 /// The text of the new file, given that of the old one.
-pub(super) fn rewritten(config: &Config, old: &[u8]) -> Vec<u8> {
+pub(super) fn rewritten(config: &Config, old: &[u8], wanted: Wanted) -> Vec<u8> {
     let defaults = Config::default();
     let mut draft = Draft::read(old, config.requirepass.is_set());
     for directive in DIRECTIVES {
@@ -65,7 +79,7 @@ pub(super) fn rewritten(config: &Config, old: &[u8]) -> Vec<u8> {
         let default = directive.show(&defaults);
         for new in value.lines(directive.form, &default) {
             let line = [directive.name.as_bytes(), b" ", &new.args].concat();
-            draft.put(directive.name, line, new.forced);
+            draft.put(directive.name, line, new.forced || wanted == Wanted::All);
         }
         draft.drop_unused(directive.name);
     }

@@ -232,7 +232,7 @@ directives! {
     "repl-diskless-sync-max-replicas" => repl_diskless_sync_max_replicas: u32 = 0,
         row(MODIFIABLE, Integer(0, INT_MAX));
     "repl-diskless-load" => repl_diskless_load: ReplDisklessLoad = ReplDisklessLoad::Disabled,
-        row(DENY_LOADING, Plain).only("disabled", "loading straight from the master's socket is not built");
+        row(DENY_LOADING, Plain);
     "repl-disable-tcp-nodelay" => repl_disable_tcp_nodelay: bool = false, row(MODIFIABLE, Plain);
     "repl-ping-replica-period" | "repl-ping-slave-period" => repl_ping_replica_period: u32 = 10,
         row(MODIFIABLE, Integer(1, INT_MAX));

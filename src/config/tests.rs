@@ -85,7 +85,6 @@ fn directives_of_features_that_do_not_exist_take_only_what_means_off() {
         ("io-threads 4", "threads for input and output are not built"),
         ("cluster-enabled yes", "cluster mode is not built"),
         ("tls-port 6380", "TLS is not built"),
-        ("repl-diskless-load swapdb", "loading straight from the master's socket is not built"),
         ("aclfile users.acl", "users other than the default one are not built"),
         ("user alice on", "users other than the default one are not built"),
         ("loadmodule /lib/m.so a b", "modules are not built"),

@@ -93,6 +93,17 @@ impl Keyspace {
         std::mem::replace(&mut self.dbs, fresh)
     }
 
+    /// An empty keyspace like this one.
+    pub fn fresh(&self, now_ms: i64) -> Keyspace {
+        Keyspace::new(self.dbs.len(), now_ms)
+    }
+
+    /// Puts other databases in the place of these, which are handed out.
+    pub fn exchange(&mut self, dbs: Vec<Db>) -> Vec<Db> {
+        assert_eq!(dbs.len(), self.dbs.len(), "the number of databases never changes");
+        std::mem::replace(&mut self.dbs, dbs)
+    }
+
     /// Lets the tables rest (or not) from growing and shrinking: a snapshot child shares their pages.
     pub fn pause_resize(&mut self, rest: bool) {
         for db in &mut self.dbs {

@@ -15,14 +15,16 @@ use crate::keyspace::{Keyspace, access};
 use crate::persistence::rdb::{
     NODE_PACKED, NODE_PLAIN, SavingAux, ValueType, Writer, WriterOptions, encode_dump,
 };
+use crate::structures::listpack::Element;
 use crate::structures::quicklist::{End, NodeRef};
-use crate::types::{Entry, Kind, List, StrRef, Zset};
+use crate::types::{Entry, Hash, Kind, List, Set, StrRef, Zset};
 
 /// Progress is told after so many keys, beginning with the first.
 const TELL_EVERY: u64 = 1024;
 
-/// The version of dumps whose readers know listpacks.
+/// The versions from which on values may be written as the listpacks that they are.
 const LISTPACKS_SINCE: u16 = 10;
+const SET_LISTPACK_SINCE: u16 = 11;
 
 /// Values from this size on are worth a system call to release.
 const RELEASE_FROM: usize = 64 << 10;
@@ -134,6 +136,15 @@ fn value_type(entry: &Entry, version: u16) -> ValueType {
         Kind::Int | Kind::Inline | Kind::InlineRaw | Kind::Heap => ValueType::String,
         Kind::List if version < LISTPACKS_SINCE => ValueType::List,
         Kind::List => ValueType::ListQuicklist2,
+        Kind::Hash => match entry.object() {
+            Some(Hash::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::HashListpack,
+            _ => ValueType::Hash,
+        },
+        Kind::Set => match entry.object() {
+            Some(Set::Ints(_)) => ValueType::SetIntset,
+            Some(Set::Packed(_)) if version >= SET_LISTPACK_SINCE => ValueType::SetListpack,
+            _ => ValueType::Set,
+        },
         Kind::Zset => match entry.object() {
             Some(Zset::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::ZsetListpack,
             _ => ValueType::Zset2,
@@ -150,6 +161,8 @@ fn write_value<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Result<()
             None => unreachable!("these are the kinds of strings"),
         },
         Kind::List => write_list(writer, entry.object().expect("its kind says so")),
+        Kind::Hash => write_hash(writer, entry.object().expect("its kind says so")),
+        Kind::Set => write_set(writer, entry.object().expect("its kind says so")),
         Kind::Zset => write_zset(writer, entry.object().expect("its kind says so")),
     }
 }
@@ -196,6 +209,42 @@ fn write_node<W: Write>(writer: &mut Writer<W>, node: NodeRef) -> io::Result<()>
     match node {
         NodeRef::Plain(bytes) | NodeRef::Packed(bytes) => writer.write_string(bytes),
         NodeRef::Compressed { len, lzf, .. } => writer.write_compressed(lzf, len as u64),
+    }
+}
+
+fn write_hash<W: Write>(writer: &mut Writer<W>, hash: &Hash) -> io::Result<()> {
+    match hash {
+        Hash::Packed(listpack) if writer.version() >= LISTPACKS_SINCE => {
+            writer.write_string(listpack.as_bytes())
+        }
+        hash => {
+            writer.write_len(hash.len() as u64)?;
+            for (field, value) in hash.iter() {
+                write_element(writer, field)?;
+                write_element(writer, value)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn write_set<W: Write>(writer: &mut Writer<W>, set: &Set) -> io::Result<()> {
+    match set {
+        Set::Ints(intset) => writer.write_string(intset.as_bytes()),
+        Set::Packed(listpack) if writer.version() >= SET_LISTPACK_SINCE => {
+            writer.write_string(listpack.as_bytes())
+        }
+        set => {
+            writer.write_len(set.len() as u64)?;
+            set.iter().try_for_each(|member| write_element(writer, member))
+        }
+    }
+}
+
+fn write_element<W: Write>(writer: &mut Writer<W>, element: Element) -> io::Result<()> {
+    match element {
+        Element::Int(n) => writer.write_int(n),
+        Element::Str(bytes) => writer.write_string(bytes),
     }
 }
 

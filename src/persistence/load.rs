@@ -11,24 +11,21 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::decode::{hash_value, list_value, set_value, zset_value};
 use super::dump::{Delay, Usage};
-use super::rdb::{
-    self, Checksum, QuicklistNode, RawString, RawValue, RdbError, RdbReason, Reader, Record, Ziplist,
-    ZiplistValue,
-};
+use super::rdb::{self, Checksum, RawString, RawValue, RdbError, RdbReason, Reader, Record};
 use crate::env::process::{self, Note};
 use crate::keyspace::{Keyspace, access};
 use crate::observe::log;
-use crate::structures::listpack::{Element, Listpack};
-use crate::structures::quicklist::{Quicklist, Shape};
-use crate::structures::sorted_set::{Outcome, SortedSet};
-use crate::types::{Entry, INLINE_MAX, List, NewValue, Object, Thresholds, Zset};
+use crate::types::{Entry, INLINE_MAX, NewValue, Object, Thresholds};
+
+pub use super::decode::BadValue;
 
 /// The clock is asked after so many records.
 const ASK_EVERY: u32 = 64;
 
 /// So many empty keys are told of one by one.
-const TELL_EMPTY: u64 = 10;
+const EMPTY_KEYS_TOLD: u64 = 10;
 
 /// Length of a replication id.
 const REPLID_LEN: usize = 40;
@@ -88,7 +85,7 @@ pub struct LoadProgress {
     pub total_bytes: u64,
     pub keys_loaded: u64,
     pub keys_expired: u64,
-    /// Keys that were passed over because they hold nothing.
+    /// Collections without elements, which old servers wrote by mistake.
     pub keys_empty: u64,
 }
 
@@ -133,10 +130,10 @@ pub enum LoadError {
         key: Vec<u8>,
         what: &'static str,
     },
-    /// A value that is not what its type says.
+    /// A value that is not well formed.
     Corrupt {
         offset: u64,
-        what: &'static str,
+        why: &'static str,
     },
     /// Libraries of functions, which this server does not have.
     Functions {
@@ -196,7 +193,7 @@ impl fmt::Display for LoadError {
                 let key = String::from_utf8_lossy(key);
                 inside(f, offset, &format_args!("key '{key}' holds a {what}, not supported yet by redis-rs"))
             }
-            LoadError::Corrupt { offset, what } => inside(f, offset, what),
+            LoadError::Corrupt { offset, why } => inside(f, offset, why),
             LoadError::Functions { offset } => inside(
                 f,
                 offset,
@@ -320,14 +317,14 @@ impl<R: Read> Loader<R> {
         let offset = self.reader.offset();
         let value = match value_from_raw(&mut raw, &self.options.limits) {
             Ok(value) => value,
-            Err(NoValue::Unsupported(what)) => return Err(LoadError::Unsupported { offset, key, what }),
-            Err(NoValue::Corrupt(what)) => return Err(LoadError::Corrupt { offset, what }),
-            Err(NoValue::Empty) => {
-                if self.progress.keys_empty < TELL_EMPTY {
+            Err(BadValue::Unsupported(what)) => return Err(LoadError::Unsupported { offset, key, what }),
+            Err(BadValue::Corrupt(why)) => return Err(LoadError::Corrupt { offset, why }),
+            Err(BadValue::Empty) => {
+                self.progress.keys_empty += 1;
+                if self.progress.keys_empty <= EMPTY_KEYS_TOLD {
                     let key = String::from_utf8_lossy(&key);
                     self.notice(format!("rdbLoadObject skipping empty key: {key}"));
                 }
-                self.progress.keys_empty += 1;
                 return Ok(());
             }
         };
@@ -411,31 +408,20 @@ impl<R: Read> Loader<R> {
             self.notice("RDB file was saved with checksum disabled: no check performed.".to_string());
         }
         let progress = self.progress();
-        let mut done = format!(
-            "Done loading RDB, keys loaded: {}, keys expired: {}",
+        let empty = match progress.keys_empty {
+            0 => String::new(),
+            count => format!(", empty keys skipped: {count}"),
+        };
+        self.notice(format!(
+            "Done loading RDB, keys loaded: {}, keys expired: {}{empty}.",
             progress.keys_loaded, progress.keys_expired
-        );
-        if progress.keys_empty > 0 {
-            done += &format!(", empty keys skipped: {}", progress.keys_empty);
-        }
-        self.notice(done + ".");
+        ));
         LoadedInfo { progress, origin: mem::take(&mut self.origin) }
     }
 }
 
-/// Why what was read makes no value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoValue {
-    /// It is of a type that this server does not have.
-    Unsupported(&'static str),
-    /// It is not what it says it is.
-    Corrupt(&'static str),
-    /// A collection of nothing, which servers once wrote by mistake.
-    Empty,
-}
-
-/// A value as it is kept in memory; what was read is borrowed or taken, not copied.
-pub fn value_from_raw<'a>(raw: &'a mut RawValue, limits: &Thresholds) -> Result<NewValue<'a>, NoValue> {
+/// A value as it is kept in memory; what was read is borrowed or taken, not copied, where that is possible.
+pub fn value_from_raw<'a>(raw: &'a mut RawValue, limits: &Thresholds) -> Result<NewValue<'a>, BadValue> {
     Ok(match raw {
         RawValue::String(RawString::Int(int)) => NewValue::Int(*int),
         RawValue::String(RawString::Bytes(bytes)) if bytes.len() > INLINE_MAX => {
@@ -446,87 +432,20 @@ pub fn value_from_raw<'a>(raw: &'a mut RawValue, limits: &Thresholds) -> Result<
         RawValue::List(_)
         | RawValue::ListZiplist(_)
         | RawValue::ListQuicklist(_)
-        | RawValue::ListQuicklist2(_) => NewValue::Object(list_from_raw(raw, limits.list)?.into()),
+        | RawValue::ListQuicklist2(_) => NewValue::Object(list_value(raw, limits.list)?.into()),
         RawValue::Set(_) | RawValue::SetIntset(_) | RawValue::SetListpack(_) => {
-            return Err(NoValue::Unsupported("set"));
+            NewValue::Object(set_value(raw, limits)?.into())
         }
         RawValue::Zset(_) | RawValue::ZsetZiplist(_) | RawValue::ZsetListpack(_) => {
-            NewValue::Object(zset_from_raw(raw, limits)?.into())
+            NewValue::Object(zset_value(raw, limits)?.into())
         }
         RawValue::Hash(_)
         | RawValue::HashZipmap(_)
         | RawValue::HashZiplist(_)
-        | RawValue::HashListpack(_) => return Err(NoValue::Unsupported("hash")),
-        RawValue::Stream(_) => return Err(NoValue::Unsupported("stream")),
-        RawValue::Module { .. } => return Err(NoValue::Unsupported("module's value")),
+        | RawValue::HashListpack(_) => NewValue::Object(hash_value(raw, limits)?.into()),
+        RawValue::Stream(_) => return Err(BadValue::Unsupported("stream")),
+        RawValue::Module { .. } => return Err(BadValue::Unsupported("module's value")),
     })
-}
-
-fn list_from_raw(raw: &mut RawValue, shape: Shape) -> Result<List, NoValue> {
-    let mut list = Quicklist::new(shape);
-    match raw {
-        RawValue::List(elements) => elements.iter().for_each(|element| list.push_back(element)),
-        RawValue::ListZiplist(ziplist) => {
-            let pack = listpack_from_ziplist(ziplist)?;
-            return if pack.is_empty() { Err(NoValue::Empty) } else { Ok(List::from_listpack(pack, shape)) };
-        }
-        RawValue::ListQuicklist(nodes) => {
-            for node in nodes {
-                list.push_packed_node(listpack_from_ziplist(node)?);
-            }
-        }
-        RawValue::ListQuicklist2(nodes) => {
-            for node in nodes {
-                match node {
-                    QuicklistNode::Plain(element) => list.push_plain_node(mem::take(element)),
-                    QuicklistNode::Packed(bytes) => {
-                        let pack = Listpack::from_bytes(bytes);
-                        list.push_packed_node(
-                            pack.map_err(|_| NoValue::Corrupt("Listpack integrity check failed."))?,
-                        );
-                    }
-                }
-            }
-        }
-        _ => unreachable!("these are the forms of lists"),
-    }
-    if list.is_empty() { Err(NoValue::Empty) } else { Ok(List::from_quicklist(list)) }
-}
-
-/// A sorted set, whatever its form. A member that stands there twice is an error.
-fn zset_from_raw(raw: &RawValue, limits: &Thresholds) -> Result<Zset, NoValue> {
-    let (pack, corrupt) = match raw {
-        RawValue::Zset(pairs) => {
-            let mut set = SortedSet::with_capacity(pairs.len().min(1 << 20));
-            for (member, score) in pairs {
-                if set.insert(member, *score) != Outcome::Added {
-                    return Err(NoValue::Corrupt("Duplicate zset fields detected"));
-                }
-            }
-            return if set.is_empty() { Err(NoValue::Empty) } else { Ok(Zset::from_sorted(set, limits)) };
-        }
-        RawValue::ZsetZiplist(ziplist) => {
-            (listpack_from_ziplist(ziplist).ok(), NoValue::Corrupt("Zset ziplist integrity check failed."))
-        }
-        RawValue::ZsetListpack(bytes) => {
-            (Listpack::from_bytes(bytes).ok(), NoValue::Corrupt("Zset listpack integrity check failed."))
-        }
-        _ => unreachable!("these are the forms of sorted sets"),
-    };
-    let pack = pack.ok_or(corrupt)?;
-    if pack.is_empty() {
-        return Err(NoValue::Empty);
-    }
-    Zset::from_listpack(pack, limits).ok_or(corrupt)
-}
-
-fn listpack_from_ziplist(bytes: &[u8]) -> Result<Listpack, NoValue> {
-    let ziplist = Ziplist::new(bytes).ok_or(NoValue::Corrupt("Ziplist integrity check failed."))?;
-    let element = |value| match value {
-        ZiplistValue::Int(n) => Element::Int(n),
-        ZiplistValue::Str(bytes) => Element::Str(bytes),
-    };
-    Ok(ziplist.iter().map(element).collect())
 }
 
 /// The number that a text begins with, zero if none: how the fields' readers have always read them.
@@ -549,9 +468,9 @@ pub(super) mod testing {
             keep_expired: false,
             tell_expired: false,
             allow_duplicates: false,
-            limits: Thresholds::default(),
             usage: Usage::Unsaid,
             fresh_lru: 1000,
+            limits: Thresholds::default(),
             key_load_delay_us: 0,
             tell: |_| (),
         }
@@ -614,8 +533,8 @@ mod tests {
     use super::super::rdb::{SavingAux, ValueType, Writer, WriterOptions};
     use super::testing::*;
     use super::*;
-    use crate::structures::quicklist::End;
-    use crate::types::Digest;
+    use crate::structures::quicklist::{End, Shape};
+    use crate::types::{Digest, List};
 
     fn dumped(keyspace: &Keyspace, usage: Usage) -> Vec<u8> {
         let aux =

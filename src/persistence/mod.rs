@@ -6,6 +6,7 @@
 //! - `child`: the forked process that writes one while the server goes on.
 
 pub mod child;
+mod decode;
 pub mod dump;
 pub mod load;
 pub mod rdb;

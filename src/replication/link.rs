@@ -12,7 +12,7 @@
 //!    errors are ignored, for old masters know nothing of them;
 //! 4. `PSYNC id offset`, answered by +CONTINUE, +FULLRESYNC, or an error: then `SYNC` follows.
 //!
-//! This file is pure: it says what to send and what an answer means. Sockets and files are moved by `server::links`.
+//! This file is pure: it says what to send and what an answer means. Sockets and files are moved by `server::link`.
 
 use std::fs::File;
 use std::path::PathBuf;

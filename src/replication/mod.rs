@@ -4,7 +4,7 @@
 //! - [`replicas`] knows where each of our replicas stands.
 //! - [`link`] is the state machine of the connection to our master; it is pure but for what it holds.
 //!
-//! Sockets, files and children are moved by the server (`server::links`), which owns them. The write stream itself is
+//! Sockets, files and children are moved by the server (`server::replicas`, `server::link`), which owns them. The write stream itself is
 //! the journal's: on a master it is what commands did, on a replica it is the master's stream, verbatim; so chains of
 //! any depth share offsets, and a promoted replica can serve its former siblings.
 

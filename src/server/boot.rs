@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::links::PipePiece;
+use super::replicas::PipePiece;
 use super::{Audience, Lifecycle, Net, Parking, Server, ShutdownState, Snapshots, Stats, Table, Watching};
 use crate::client::Clients;
 use crate::config::{self, Config, OomScoreAdj, Supervised};
@@ -150,7 +150,7 @@ impl Server {
         self.set_title();
         log::notice!("Server initialized");
         let path = PathBuf::from(String::from_utf8_lossy(&self.config.dbfilename).into_owned());
-        match self.begin_loading(&path, false) {
+        match self.begin_loading(&path, false, super::snapshots::LoadInto::Place) {
             Ok(true) => {}
             Ok(false) => self.ready_to_accept(),
             Err(why) => {
@@ -188,6 +188,11 @@ impl Server {
                 plain_from: self.limits.list.plain_from,
                 ..Shape::new(config.list_max_listpack_size.into(), config.list_compress_depth.into())
             },
+            hash_listpack_entries: config.hash_max_listpack_entries,
+            hash_listpack_value: config.hash_max_listpack_value,
+            set_intset_entries: config.set_max_intset_entries,
+            set_listpack_entries: config.set_max_listpack_entries,
+            set_listpack_value: config.set_max_listpack_value,
             zset_listpack_entries: config.zset_max_listpack_entries,
             zset_listpack_value: config.zset_max_listpack_value,
             hll_sparse_bytes: config.hll_sparse_max_bytes,

@@ -43,7 +43,7 @@ impl Server {
             Ok(Admitted::Queue(row)) => self.queue(id, row, args),
             Ok(Admitted::Park(block)) => self.park(id, block, args),
             Ok(Admitted::TurnAway) => return self.turn_away(id),
-            Err(error) => self.reject(id, &error),
+            Err(error) => self.reject(id, args, error),
         }
         self.settle_reply_mode(id, mark);
         if is_replica {
@@ -53,7 +53,10 @@ impl Server {
     }
 
     /// A request that may not be run: its client hears why, and a transaction in the making fails.
-    pub(super) fn reject(&mut self, id: ClientId, error: &CmdError) {
+    pub(super) fn reject(&mut self, id: ClientId, args: Args, error: CmdError) {
+        let row = self.table.find(args.get(0)).map(|row| self.table.command(row));
+        let exec = row.filter(|command| command.name == "exec");
+        let error = if exec.is_some() { aborted(&error) } else { error };
         self.stats.count_error(error.code());
         if let Some(client) = self.clients.get_mut(id) {
             if let Some(transaction) = &mut client.session.transaction {
@@ -67,6 +70,14 @@ impl Server {
             }
         }
         self.reply(id).error(error.as_bytes());
+        if let Some(command) = exec {
+            // There is nothing left that could be tried again.
+            self.forget_watches(id);
+            if let Some(client) = self.clients.get_mut(id) {
+                client.session.transaction = None;
+            }
+            self.show_to_monitors(id, command, args);
+        }
     }
 
     /// The row that a request names, its subcommand's if it has some.
@@ -117,8 +128,7 @@ impl Server {
         let session = &client.session;
         let is_master = session.is_master;
         let multi = session.transaction.is_some();
-        if session.auth == Auth::Required && self.config.requirepass.is_set() && !command.has(flags::NO_AUTH)
-        {
+        if session.auth == Auth::Required && !command.has(flags::NO_AUTH) {
             return Err(CmdError::NO_AUTH);
         }
         if command.has(flags::PROTECTED) && !is_master {
@@ -153,7 +163,12 @@ impl Server {
                 return Err(CmdError::MASTER_DOWN);
             }
         }
-        if self.snapshots.loading().is_some() && !command.has(flags::LOADING) {
+        if let Some(loading) = self.snapshots.loading()
+            && match loading.serves_old_data() {
+                true => command.has(flags::NO_ASYNC_LOADING),
+                false => !command.has(flags::LOADING),
+            }
+        {
             return Err(CmdError::LOADING);
         }
         // Replicas are exempt from pauses, which must not help them to touch keys; monitors count as such here.
@@ -254,6 +269,13 @@ pub(super) enum Admitted {
     Queue(RowId),
     Park(Block),
     TurnAway,
+}
+
+/// What the client of an EXEC hears that may not be run.
+fn aborted(error: &CmdError) -> CmdError {
+    let why = error.as_bytes();
+    let why = why.strip_prefix(b"ERR ").unwrap_or(why);
+    CmdError::bytes([b"EXECABORT Transaction discarded because of: ", why].concat())
 }
 
 /// The text quotes the beginning of the arguments.

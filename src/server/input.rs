@@ -130,8 +130,7 @@ impl Server {
             }
             let is_master = client.role == Role::Master;
             let max_bulk = if is_master { i64::MAX } else { self.limits.max_bulk as i64 };
-            let authenticated =
-                client.session.auth == crate::client::Auth::Done || !self.config.requirepass.is_set();
+            let authenticated = client.session.auth == crate::client::Auth::Done;
             match parser.parse(&buf[at..], &Limits { max_bulk, authenticated }) {
                 Ok(Parsed::Request) => {
                     self.execute(id, Args::new(parser.request(&buf[at..])));

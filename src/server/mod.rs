@@ -9,7 +9,8 @@
 //! output       replies and the write stream leave
 //! cron         what is to be done from time to time
 //! snapshots    save points, the child, loading
-//! links        replicas of ours, and the link to our master
+//! replicas     replicas of ours: how dumps and the stream reach them
+//! link         the link to our master: how they reach us
 //! parking      clients that wait for something
 //! audience     clients that listen
 //! reconfigure  CONFIG SET takes effect
@@ -27,12 +28,13 @@ mod dispatch;
 mod event_loop;
 mod input;
 mod lifecycle;
-mod links;
+mod link;
 mod memory;
 mod net;
 mod output;
 mod parking;
 mod reconfigure;
+mod replicas;
 mod shutdown;
 mod snapshots;
 mod stats;
@@ -43,11 +45,11 @@ pub use audience::Audience;
 pub use boot::{BootError, boot};
 pub use event_loop::show_address;
 pub use lifecycle::Lifecycle;
-pub use links::PipePiece;
 pub use memory::{MemoryAccount, Share};
 pub use net::Net;
 pub use parking::GivenUp;
 pub use parking::{Parking, Why};
+pub use replicas::PipePiece;
 pub use shutdown::{ShutdownFlags, ShutdownState};
 pub use snapshots::{Loading, Purpose, Snapshots};
 pub use stats::Rate;

@@ -307,7 +307,7 @@ impl Server {
             }
             Ok(Admitted::Queue(_) | Admitted::TurnAway) => unreachable!("this command has begun before"),
             Ok(Admitted::Park(block)) => self.park(id, block, args),
-            Err(error) => self.reject(id, &error),
+            Err(error) => self.reject(id, args, error),
         }
         self.parking.retried = None;
         self.settle_reply_mode(id, mark);

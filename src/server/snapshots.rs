@@ -11,6 +11,7 @@ use std::path::Path;
 use super::Server;
 use crate::config::Config;
 use crate::env::clock;
+use crate::keyspace::Keyspace;
 use crate::net::Source;
 use crate::observe::log::{self, Logged};
 use crate::persistence::child::{Child, ChildOptions, Exit, Report, Target};
@@ -58,11 +59,25 @@ pub struct Loading {
     started_us: u64,
     /// It came from our master, and the link goes on with it.
     pub from_master: bool,
+    into: LoadInto,
+}
+
+/// Where loaded data goes.
+pub enum LoadInto {
+    /// To where the data of the server is.
+    Place,
+    /// Beside it, to take its place in the end; the old data is served meanwhile, or not.
+    Aside { keyspace: Keyspace, serves: bool },
 }
 
 impl Loading {
     pub fn progress(&self) -> LoadProgress {
         self.loader.progress()
+    }
+
+    /// Whether old data is served meanwhile.
+    pub fn serves_old_data(&self) -> bool {
+        matches!(self.into, LoadInto::Aside { serves: true, .. })
     }
 
     /// The memory in use when the dump was made, as the dump tells it; zero if it does not.
@@ -426,7 +441,12 @@ impl Server {
     }
 
     /// Begins to load the dump file of a server that starts. `Ok(false)` if there is none.
-    pub(super) fn begin_loading(&mut self, path: &Path, from_master: bool) -> Result<bool, LoadError> {
+    pub(super) fn begin_loading(
+        &mut self,
+        path: &Path,
+        from_master: bool,
+        into: LoadInto,
+    ) -> Result<bool, LoadError> {
         let loader = match Loader::open(path, self.load_options()) {
             Ok(loader) => loader,
             Err(LoadError::NotFound) if !from_master => return Ok(false),
@@ -437,6 +457,7 @@ impl Server {
             started_ms: clock::unix_ms(),
             started_us: clock::monotonic_us(),
             from_master,
+            into,
         });
         Ok(true)
     }
@@ -448,7 +469,11 @@ impl Server {
         let bytes = self.config.loading_process_events_interval_bytes;
         let mut out_of_time = || clock::monotonic_us() >= until;
         let from_master = loading.from_master;
-        match loading.loader.step(&mut self.keyspace, bytes.max(1 << 20), &mut out_of_time) {
+        let keyspace = match &mut loading.into {
+            LoadInto::Place => &mut self.keyspace,
+            LoadInto::Aside { keyspace, .. } => keyspace,
+        };
+        match loading.loader.step(keyspace, bytes.max(1 << 20), &mut out_of_time) {
             Ok(Step::More) => {
                 if from_master {
                     self.tell_master_we_are_loading();
@@ -458,20 +483,25 @@ impl Server {
                 let took = clock::monotonic_us() - loading.started_us;
                 let expired = loading.loader.take_expired();
                 self.snapshots.last_loaded = info.progress;
-                self.snapshots.loading = None;
-                self.loaded(info, expired, from_master, took);
+                let into = self.snapshots.loading.take().map(|loading| loading.into);
+                if from_master {
+                    let aside = match into {
+                        Some(LoadInto::Aside { keyspace, .. }) => Some(keyspace),
+                        _ => None,
+                    };
+                    return self.master_dump_loaded(&info.origin, aside);
+                }
+                self.loaded(info, expired, took);
             }
             Err(why) => {
+                let kept = matches!(loading.into, LoadInto::Aside { .. });
                 self.snapshots.loading = None;
-                self.load_failed(&why, from_master);
+                self.load_failed(&why, from_master, kept);
             }
         }
     }
 
-    fn loaded(&mut self, info: LoadedInfo, expired: Vec<(usize, Vec<u8>)>, from_master: bool, took_us: u64) {
-        if from_master {
-            return self.master_dump_loaded(&info.origin);
-        }
+    fn loaded(&mut self, info: LoadedInfo, expired: Vec<(usize, Vec<u8>)>, took_us: u64) {
         log::notice!("DB loaded from disk: {:.3} seconds", took_us as f64 / 1e6);
         self.snapshots.dirty = 0;
         self.snapshots.last_save = self.clock.unix_secs();
@@ -479,12 +509,12 @@ impl Server {
         self.ready_to_accept();
     }
 
-    fn load_failed(&mut self, why: &LoadError, from_master: bool) {
+    fn load_failed(&mut self, why: &LoadError, from_master: bool, kept: bool) {
         for line in why.log_lines() {
             log::warning!("{line}");
         }
         if from_master {
-            return self.master_dump_failed();
+            return self.master_dump_failed(kept);
         }
         if let LoadError::Open { why, .. } = why
             && why.kind() == ErrorKind::PermissionDenied

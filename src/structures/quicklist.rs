@@ -42,6 +42,11 @@ impl Fill {
         Fill(fill.clamp(-(SIZE_CLASSES.len() as i64), i16::MAX.into()) as i16)
     }
 
+    /// As it was given, within its range.
+    pub fn number(self) -> i16 {
+        self.0
+    }
+
     /// Most bytes and most elements; one of the two is no limit.
     fn limits(self) -> (usize, usize) {
         match self.0 {

@@ -21,7 +21,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::digest::Digest;
+use super::hash::Hash;
 use super::list::List;
+use super::set::Set;
 use super::string::{INLINE_MAX, StrRef, int_encoding};
 use super::zset::Zset;
 use crate::structures::dict::Item;
@@ -160,6 +162,8 @@ macro_rules! objects {
 objects! {
     Heap = 3: Shared;
     List = 4: List;
+    Hash = 5: Hash;
+    Set = 6: Set;
     Zset = 7: Zset;
 }
 

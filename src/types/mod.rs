@@ -4,14 +4,21 @@
 
 mod digest;
 mod entry;
+mod hash;
 pub mod list;
+mod record;
+mod sample;
+mod set;
 mod string;
 mod thresholds;
 mod zset;
 
 pub use digest::Digest;
 pub use entry::{Entry, Kind, NewValue, Object, Shared, Stored, Value};
+pub use hash::Hash;
 pub use list::List;
+pub use record::{Field, Member};
+pub use set::Set;
 pub use string::{INLINE_MAX, StrRef, int_encoding};
 pub use thresholds::Thresholds;
 pub use zset::{LexRange, ScoreRange, Zset};

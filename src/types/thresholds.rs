@@ -10,6 +10,13 @@ pub struct Thresholds {
     /// How long a listpack, or a node of a quicklist, may get (`list-max-listpack-size`), and which nodes are compressed
     /// (`list-compress-depth`).
     pub list: Shape,
+    /// Within these a hash is a listpack (`hash-max-listpack-*`): its fields, and the bytes of a field or value.
+    pub hash_listpack_entries: u64,
+    pub hash_listpack_value: u64,
+    /// Within these a set is an intset (`set-max-intset-entries`), or a listpack (`set-max-listpack-*`).
+    pub set_intset_entries: u64,
+    pub set_listpack_entries: u64,
+    pub set_listpack_value: u64,
     /// Within these a sorted set is a listpack (`zset-max-listpack-*`): its members, and the bytes of a member.
     pub zset_listpack_entries: u64,
     pub zset_listpack_value: u64,
@@ -22,6 +29,11 @@ impl Default for Thresholds {
         Thresholds {
             max_bulk: 512 << 20,
             list: Shape::default(),
+            hash_listpack_entries: 512,
+            hash_listpack_value: 64,
+            set_intset_entries: 512,
+            set_listpack_entries: 128,
+            set_listpack_value: 64,
             zset_listpack_entries: 128,
             zset_listpack_value: 64,
             hll_sparse_bytes: 3000,

@@ -148,8 +148,11 @@ impl Server {
     /// Starts the process and waits until it answers; the log, if it does not.
     fn launch(&mut self) -> Result<(), String> {
         assert!(self.child.is_none(), "the server runs already");
-        let mut text =
-            format!("port {}\nbind 127.0.0.1\ndir {}\nsave \"\"\n", self.port, self.dir().display());
+        let mut text = format!(
+            "port {}\nbind 127.0.0.1\ndir {}\nsave \"\"\nenable-debug-command local\n",
+            self.port,
+            self.dir().display()
+        );
         for (name, value) in &self.config {
             text.push_str(&format!("{name} {value}\n"));
         }

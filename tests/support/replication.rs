@@ -145,6 +145,8 @@ impl Server {
             ours.len(),
             missing.iter().map(|(key, _)| ours.get(*key)).collect::<Vec<_>>()
         );
+        let digest = |server: &Server| server.query::<String>(&["DEBUG", "DIGEST"]);
+        assert_eq!(digest(self), digest(master), "the digests differ where the data does not");
     }
 
     /// Fills the database with so many keys of so many bytes, every other with a TTL.

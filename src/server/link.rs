@@ -1,8 +1,8 @@
-//! Replicas of ours and the link to our master: the sockets, files and steps of time that `replication` decides about.
+//! The link to our master, carried out: its socket, the file of the dump that arrives, and the steps of time.
 //!
-//! As a master: [`Server::attach_replica`] answers SYNC and PSYNC; [`Server::feed_replica`] moves whatever a replica is
-//! due next (dump, then stream). As a replica: [`Server::drive_link`] is called whenever the link's connection can
-//! do something, and brings it as far as it goes.
+//! [`Server::drive_link`] is called whenever the link's connection can do something, and brings it as far as it goes.
+//! Every failure leads back to waiting for the next attempt. The master's dump always comes to a file first, is loaded
+//! from there by slices of a turn, and replaces our own dump only once it has proved whole.
 
 use std::fs::File;
 use std::io::IoSlice;
@@ -10,718 +10,29 @@ use std::net::ToSocketAddrs;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
-use super::snapshots::version_for_replica;
-use super::{Purpose, Server, Why};
+use super::snapshots::LoadInto;
+use super::{Server, Why};
 use crate::client::{Auth, Client, ClientId, Role};
-use crate::config::MasterAddress;
-use crate::env::random;
-use crate::exec::CmdError;
-use crate::keyspace::Expired;
+use crate::config::{MasterAddress, ReplDisklessLoad};
+use crate::keyspace::{Db, Expired, Keyspace};
 use crate::net::{Conn, Got, Source};
 use crate::observe::log;
 use crate::persistence::load::Origin;
-use crate::protocol::{Mark, encode_command};
-use crate::replication::history::{self, Decision, Wanted};
+use crate::protocol::encode_command;
+use crate::replication::history;
 use crate::replication::link::{
     Body, BulkHeader, FullResync, Handshake, LAST_OFFSET, Link, PsyncAnswer, Step, Transfer,
     read_bulk_header, read_psync_answer,
 };
-use crate::replication::replicas::{FileTransfer, Phase};
 
-/// Pieces of the log gathered into one write.
-const PIECES: usize = 16;
-/// Bytes of a dump sent to one replica before others get their turn.
-const FILE_TURN: usize = 4 << 20;
-/// Bytes of a diskless dump held between child and replicas.
-const PIPE_PIECE: usize = 256 * 1024;
 /// A dump that arrives is told to the disk after so many bytes.
 const SYNC_EVERY: u64 = 8 << 20;
-/// How often a growing dump is looked at for more, in ms.
-const LOOK_EVERY_MS: i64 = 10;
 /// Keys of a writable replica's own that are ended in one run of the cron.
 const LOCAL_ENDS: usize = 2000;
 /// The time between attempts to reach the master, in ms.
 const RETRY_MS: u64 = 1000;
 /// Longest line that a master may answer with.
 const LONGEST_LINE: usize = 64 * 1024;
-
-/// The piece of a diskless dump that is being passed on.
-#[derive(Debug, Default)]
-pub struct PipePiece {
-    bytes: Vec<u8>,
-    /// The child's end is closed: this was the last piece.
-    ended: bool,
-}
-
-// --- As a master ---
-
-impl Server {
-    /// Answers SYNC or PSYNC.
-    pub fn attach_replica(&mut self, id: ClientId, wanted: Option<Wanted>) -> Result<(), CmdError> {
-        let now = self.clock.unix_ms();
-        let Some(client) = self.clients.get(id) else { return Ok(()) };
-        if client.role == Role::Replica
-            && self.replication.replicas.get(id).is_some_and(|r| r.state().is_some())
-        {
-            return Ok(());
-        }
-        if self.replication.is_stale() {
-            return Err(CmdError::text("NOMASTERLINK Can't SYNC while not connected with my master"));
-        }
-        if !client.output.is_empty() && client.role == Role::Normal {
-            return Err(CmdError::text("ERR SYNC and PSYNC are invalid with pending output"));
-        }
-        let ip = self.ip_of(id);
-        let shown = self.replica_name(id);
-        log::notice!("Replica {shown} asks for synchronization");
-        self.replication.replicas.get_or_add(id, || ip, now);
-        if let Some(client) = self.clients.get_mut(id) {
-            client.role = Role::Replica;
-        }
-        self.replication.alone_since_ms = None;
-        if let Some(wanted) = &wanted {
-            let log = self.journal.is_active().then(|| self.journal.log());
-            match history::decide(&self.replication.history, log, wanted) {
-                Decision::Continue(position) => {
-                    self.continue_replica(id, position, &shown);
-                    return Ok(());
-                }
-                Decision::Full(why) => {
-                    use crate::replication::history::Why;
-                    match why {
-                        Why::Asked => log::notice!("Full resync requested by replica {shown}"),
-                        Why::OtherStream { second_offset: None } => log::notice!(
-                            "Partial resynchronization not accepted: Replication ID mismatch (Replica asked for '{}', my replication IDs are '{}' and '{}')",
-                            String::from_utf8_lossy(wanted.id),
-                            self.replication.history.id,
-                            self.replication.history.second().0
-                        ),
-                        Why::OtherStream { second_offset: Some(second) } => log::notice!(
-                            "Partial resynchronization not accepted: Requested offset for second ID was {}, but I can reply up to {second}",
-                            wanted.offset
-                        ),
-                        Why::NotInLog => log::notice!(
-                            "Unable to partial resync with replica {shown} for lack of backlog (Replica request was: {}).",
-                            wanted.offset
-                        ),
-                    }
-                    if wanted.id != b"?" {
-                        self.stats.sync_partial_err += 1;
-                    }
-                }
-            }
-        }
-        self.stats.sync_full += 1;
-        self.spare_packets(id);
-        if !self.journal.is_active() {
-            // A stream begins: nobody may take it for one that was there before.
-            self.replication.history.renew();
-            self.journal.activate();
-            log::notice!(
-                "Replication backlog created, my new replication IDs are '{}' and '{}'",
-                self.replication.history.id,
-                self.replication.history.second().0
-            );
-        }
-        if let Some(replica) = self.replication.replicas.get_mut(id) {
-            replica.phase = Phase::Waiting;
-            replica.asked_at_ms = now;
-            replica.capa_psync2 |= wanted.is_some();
-            replica.synced = wanted.is_some();
-        }
-        self.start_what_replicas_wait_for();
-        Ok(())
-    }
-
-    /// `repl-disable-tcp-nodelay`: fewer packets, at the price of some delay.
-    fn spare_packets(&mut self, id: ClientId) {
-        if self.config.repl_disable_tcp_nodelay
-            && let Some(client) = self.clients.get(id)
-        {
-            client.conn.set_nodelay(false);
-        }
-    }
-
-    /// A replica goes on where it was.
-    fn continue_replica(&mut self, id: ClientId, position: u64, shown: &str) {
-        let now = self.clock.unix_ms();
-        let end = self.journal.offset();
-        self.stats.sync_partial_ok += 1;
-        self.spare_packets(id);
-        let Some(replica) = self.replication.replicas.get_mut(id) else { return };
-        replica.phase = Phase::Online { after_ack: false };
-        replica.position = position;
-        replica.acked_at_ms = now;
-        let line = match replica.capa_psync2 {
-            true => format!("+CONTINUE {}\r\n", self.replication.history.id),
-            false => "+CONTINUE\r\n".to_owned(),
-        };
-        self.reply(id).raw(line.as_bytes());
-        log::notice!(
-            "Partial resynchronization request from {shown} accepted. Sending {} bytes of backlog starting from offset {}.",
-            end - position,
-            position + 1
-        );
-        self.queue_flush(id);
-    }
-
-    /// Begins a snapshot for the replicas that wait for one, or lets them share the one that is being made.
-    pub(super) fn start_what_replicas_wait_for(&mut self) {
-        self.attach_waiting_to_child();
-        if self.snapshots.running().is_some() || self.snapshots.loading().is_some() {
-            return;
-        }
-        let now = self.clock.unix_ms();
-        let waiting: Vec<_> = self
-            .replication
-            .replicas
-            .iter()
-            .filter(|replica| matches!(replica.phase, Phase::Waiting))
-            .collect();
-        let Some(longest) = waiting.iter().map(|replica| now - replica.asked_at_ms).max() else { return };
-        let diskless = self.config.repl_diskless_sync && waiting.iter().all(|replica| replica.capa_eof);
-        if diskless {
-            let delay = i64::from(self.config.repl_diskless_sync_delay) * 1000;
-            let enough = self.config.repl_diskless_sync_max_replicas as usize;
-            if longest < delay && (enough == 0 || waiting.len() < enough) {
-                return;
-            }
-        }
-        let purpose = if diskless { Purpose::Pipe } else { Purpose::Disk };
-        log::notice!(
-            "Starting BGSAVE for SYNC with target: {}",
-            if diskless { "replicas sockets" } else { "disk" }
-        );
-        if self.start_snapshot(purpose).is_err() {
-            // They ask again after a while, and by then there may be memory.
-            for id in self.replication.replicas.ids() {
-                if self.replication.replicas.get(id).is_some_and(|r| matches!(r.phase, Phase::Waiting)) {
-                    self.reply(id).error("ERR BGSAVE failed, replication can't continue");
-                    self.close_client_after_reply(id);
-                }
-            }
-            return;
-        }
-        if diskless {
-            self.begin_pipe_transfers();
-        } else {
-            self.attach_waiting_to_child();
-        }
-    }
-
-    /// Lets those who wait share the snapshot under way, if its place in the stream is known and it goes to a file.
-    pub(super) fn attach_waiting_to_child(&mut self) {
-        let Some(running) = self.snapshots.running() else { return };
-        let (Purpose::Disk, Some(offset)) = (running.purpose, running.offset) else { return };
-        let version = running.version;
-        if !self.journal.log().has(offset) {
-            return;
-        }
-        for id in self.replication.replicas.ids() {
-            let Some(replica) = self.replication.replicas.get_mut(id) else { continue };
-            if !matches!(replica.phase, Phase::Waiting)
-                || version_for_replica(replica.version, version) < version
-            {
-                continue;
-            }
-            log::notice!("Waiting for end of BGSAVE for SYNC");
-            let mark = replica.capa_eof.then(|| random::hex(40));
-            replica.position = offset;
-            replica.phase = Phase::File(FileTransfer { file: None, sent: 0, len: None, mark });
-            self.announce_full_resync(id, offset);
-        }
-        self.hand_out_file();
-    }
-
-    fn announce_full_resync(&mut self, id: ClientId, offset: u64) {
-        let Some(replica) = self.replication.replicas.get(id) else { return };
-        if replica.synced {
-            let line = format!("+FULLRESYNC {} {offset}\r\n", self.replication.history.id);
-            self.reply(id).raw(line.as_bytes());
-        }
-        self.queue_flush(id);
-    }
-
-    /// Gives the growing dump to those who are to be sent it as it grows.
-    fn hand_out_file(&mut self) {
-        let Some(file) = self.snapshots.running().and_then(|running| running.file.as_ref()) else { return };
-        let mut headers = Vec::new();
-        for replica in self.replication.replicas.iter_mut() {
-            if let Phase::File(transfer) = &mut replica.phase
-                && transfer.file.is_none()
-                && let Some(mark) = &transfer.mark
-                && let Ok(file) = file.try_clone()
-            {
-                transfer.file = Some(file);
-                headers.push((replica.id, format!("$EOF:{mark}\r\n")));
-            }
-        }
-        for (id, header) in headers {
-            self.reply(id).raw(header.as_bytes());
-            self.queue_flush(id);
-        }
-    }
-
-    /// The child has ended: those who were promised its dump get the rest of it, or are sent away.
-    pub(super) fn transfers_after_child(&mut self, purpose: Purpose, ok: bool) {
-        let dump = match (purpose, ok) {
-            (Purpose::Disk, true) => File::open(PathBuf::from(self.dbfilename())).ok(),
-            _ => None,
-        };
-        let len = dump.as_ref().and_then(|file| file.metadata().ok()).map(|metadata| metadata.len());
-        for id in self.replication.replicas.ids() {
-            let Some(replica) = self.replication.replicas.get_mut(id) else { continue };
-            match &mut replica.phase {
-                Phase::File(transfer) if transfer.len.is_none() => {
-                    let own = transfer.file.as_ref().and_then(|file| file.metadata().ok()).map(|m| m.len());
-                    let Some(len) = own.or(len).filter(|_| ok) else {
-                        log::warning!("SYNC failed. BGSAVE child returned an error");
-                        self.close_client_later(id);
-                        continue;
-                    };
-                    transfer.len = Some(len);
-                    if transfer.file.is_none() {
-                        transfer.file = dump.as_ref().and_then(|file| file.try_clone().ok());
-                        let header = match &transfer.mark {
-                            Some(mark) => format!("$EOF:{mark}\r\n"),
-                            None => format!("${len}\r\n"),
-                        };
-                        if transfer.file.is_none() {
-                            self.close_client_later(id);
-                            continue;
-                        }
-                        self.reply(id).raw(header.as_bytes());
-                    }
-                    self.queue_flush(id);
-                }
-                Phase::Pipe { mark, .. } => {
-                    if ok {
-                        let mark = mark.clone();
-                        replica.phase = Phase::Online { after_ack: true };
-                        replica.acked_at_ms = self.clock.unix_ms();
-                        self.reply(id).raw(mark.as_bytes());
-                        log::notice!(
-                            "Streamed RDB transfer with replica {} succeeded (socket). Waiting for REPLCONF ACK from replica to enable streaming",
-                            self.replica_name(id)
-                        );
-                        self.replica_is_online(id);
-                        self.queue_flush(id);
-                    } else {
-                        self.close_client_later(id);
-                    }
-                }
-                _ => {}
-            }
-        }
-        self.pipe_piece = PipePiece::default();
-        self.start_what_replicas_wait_for();
-    }
-
-    fn dbfilename(&self) -> String {
-        String::from_utf8_lossy(&self.config.dbfilename).into_owned()
-    }
-
-    /// Sends a replica what it is due next: the dump, then the stream, as far as its socket takes it.
-    pub(super) fn feed_replica(&mut self, id: ClientId) {
-        let Some(client) = self.clients.get_mut(id) else { return };
-        // What stands in its output comes first.
-        if !client.output.is_empty() || client.close_now {
-            return;
-        }
-        let Some(replica) = self.replication.replicas.get_mut(id) else { return };
-        match &mut replica.phase {
-            Phase::File(transfer) => {
-                let Some(file) = &transfer.file else { return };
-                let available = transfer.len.or_else(|| file.metadata().ok().map(|m| m.len())).unwrap_or(0);
-                let mut turn = FILE_TURN;
-                while transfer.sent < available && turn > 0 && client.conn.is_writable() {
-                    let ask = (available - transfer.sent).min(turn as u64) as usize;
-                    match client.conn.send_file(file, transfer.sent, ask) {
-                        Ok(0) => break,
-                        Ok(n) => {
-                            transfer.sent += n as u64;
-                            turn = turn.saturating_sub(n);
-                            self.stats.bytes_out_replication += n as u64;
-                            replica.acked_at_ms = self.clock.unix_ms();
-                        }
-                        Err(why) => {
-                            log::warning!(
-                                "Sending the dump to replica {} failed: {}",
-                                client.addr,
-                                crate::env::process::strerror(&why)
-                            );
-                            return self.close_client_later(id);
-                        }
-                    }
-                }
-                if transfer.len == Some(transfer.sent) {
-                    let mark = transfer.mark.take();
-                    let after_ack = mark.is_some() || replica.rdb_only;
-                    replica.phase = Phase::Online { after_ack };
-                    replica.acked_at_ms = self.clock.unix_ms();
-                    if let Some(mark) = mark {
-                        client.output.tail().extend_from_slice(mark.as_bytes());
-                    }
-                    self.replica_is_online(id);
-                    self.queue_flush(id);
-                } else if client.conn.is_writable() && transfer.sent < available {
-                    self.queue_flush(id);
-                }
-            }
-            Phase::Online { after_ack: false } => {
-                let end = self.journal.offset();
-                while replica.position < end && client.conn.is_writable() {
-                    let mut slices = [IoSlice::new(&[]); PIECES];
-                    let filled = self.journal.log().fill(replica.position, &mut slices);
-                    match client.conn.write(&slices[..filled]) {
-                        Ok(n) => {
-                            replica.position += n as u64;
-                            client.bytes_out += n as u64;
-                            self.stats.bytes_out_replication += n as u64;
-                        }
-                        Err(why) => {
-                            log::verbose!("Error writing to client: {}", crate::env::process::strerror(&why));
-                            return self.close_client_later(id);
-                        }
-                    }
-                }
-            }
-            // The piece in hand goes on, and the next is read once everybody has it.
-            Phase::Pipe { .. } => self.pump_pipe(),
-            Phase::Online { after_ack: true } | Phase::Waiting | Phase::Handshake => {}
-        }
-    }
-
-    /// A replica has been sent its dump. Who wanted no more than that is let go.
-    fn replica_is_online(&mut self, id: ClientId) {
-        let name = self.replica_name(id);
-        if self.replication.replicas.get(id).is_some_and(|replica| replica.rdb_only) {
-            log::notice!("RDB transfer completed, rdb only replica ({name}) should be disconnected asap");
-            self.close_client_after_reply(id);
-        } else {
-            log::notice!("Synchronization with replica {name} succeeded");
-        }
-    }
-
-    /// Moves the dumps that are on their way: growing files, and the pipe of a diskless transfer.
-    pub(super) fn feed_transfers(&mut self) {
-        self.hand_out_file();
-        for id in self.replication.replicas.ids() {
-            if self.replication.replicas.get(id).is_some_and(|r| matches!(r.phase, Phase::File(_))) {
-                self.feed_replica(id);
-            }
-        }
-        self.pump_pipe();
-    }
-
-    /// When a growing dump is to be looked at again.
-    pub(super) fn transfer_deadline(&self, now: i64) -> Option<i64> {
-        let growing = self.snapshots.running().is_some()
-            && self.replication.replicas.iter().any(|replica| match &replica.phase {
-                Phase::File(transfer) => transfer.len.is_none() && transfer.mark.is_some(),
-                _ => false,
-            });
-        growing.then_some(now + LOOK_EVERY_MS)
-    }
-
-    fn begin_pipe_transfers(&mut self) {
-        let Some(offset) = self.snapshots.running().and_then(|running| running.offset) else { return };
-        self.pipe_piece = PipePiece::default();
-        for id in self.replication.replicas.ids() {
-            let Some(replica) = self.replication.replicas.get_mut(id) else { continue };
-            if !matches!(replica.phase, Phase::Waiting) {
-                continue;
-            }
-            let mark = random::hex(40);
-            replica.position = offset;
-            replica.phase = Phase::Pipe { sent: 0, mark: mark.clone() };
-            self.announce_full_resync(id, offset);
-            self.reply(id).raw(format!("$EOF:{mark}\r\n").as_bytes());
-        }
-    }
-
-    /// Passes a diskless dump on: a piece is read when every replica has been sent the one before.
-    fn pump_pipe(&mut self) {
-        loop {
-            let mut busy = false;
-            let mut receivers = 0;
-            for id in self.replication.replicas.ids() {
-                let Some(replica) = self.replication.replicas.get_mut(id) else { continue };
-                let Phase::Pipe { sent, .. } = &mut replica.phase else { continue };
-                let Some(client) = self.clients.get_mut(id).filter(|client| !client.close_now) else {
-                    continue;
-                };
-                receivers += 1;
-                while *sent < self.pipe_piece.bytes.len()
-                    && client.output.is_empty()
-                    && client.conn.is_writable()
-                {
-                    match client.conn.write(&[IoSlice::new(&self.pipe_piece.bytes[*sent..])]) {
-                        Ok(n) => {
-                            *sent += n;
-                            self.stats.bytes_out_replication += n as u64;
-                            replica.acked_at_ms = self.clock.unix_ms();
-                        }
-                        Err(why) => {
-                            log::warning!(
-                                "Diskless rdb transfer, write error sending DB to replica: {}",
-                                crate::env::process::strerror(&why)
-                            );
-                            client.close_now = true;
-                            self.net.to_close.push(id);
-                            break;
-                        }
-                    }
-                }
-                busy |= *sent < self.pipe_piece.bytes.len();
-            }
-            let Some(running) = self.snapshots.running_mut() else { return };
-            let Some(data) = &running.child.data else { return };
-            if busy || self.pipe_piece.ended {
-                return;
-            }
-            if receivers == 0 {
-                log::warning!("Diskless rdb transfer, last replica dropped, killing fork child.");
-                running.child.stop();
-                self.pipe_piece.ended = true;
-                return;
-            }
-            let mut piece = std::mem::take(&mut self.pipe_piece.bytes);
-            piece.resize(PIPE_PIECE, 0);
-            match nix::unistd::read(data, &mut piece) {
-                Ok(0) => {
-                    piece.clear();
-                    self.pipe_piece.ended = true;
-                    log::notice!(
-                        "Diskless rdb transfer, done reading from pipe, {receivers} replicas still up."
-                    );
-                }
-                Ok(n) => piece.truncate(n),
-                Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => {
-                    self.pipe_piece.bytes = Vec::new();
-                    self.reset_pipe_positions();
-                    return;
-                }
-                Err(why) => {
-                    log::warning!("Diskless rdb transfer, read error sending DB to replicas: {why}");
-                    running.child.stop();
-                    return;
-                }
-            }
-            self.pipe_piece.bytes = piece;
-            self.reset_pipe_positions();
-            if self.pipe_piece.ended {
-                return;
-            }
-        }
-    }
-
-    fn reset_pipe_positions(&mut self) {
-        for replica in self.replication.replicas.iter_mut() {
-            if let Phase::Pipe { sent, .. } = &mut replica.phase {
-                *sent = 0;
-            }
-        }
-    }
-
-    /// Whether everything that a diskless child has written was passed on; what was not, is now, as far as it goes.
-    pub(super) fn drain_pipe_before_the_end(&mut self) -> bool {
-        let piped = self.snapshots.running().is_some_and(|running| running.purpose == Purpose::Pipe);
-        if !piped {
-            return true;
-        }
-        self.pump_pipe();
-        self.pipe_piece.ended
-    }
-
-    /// A replica's connection is closed.
-    pub(super) fn replica_is_gone(&mut self, id: ClientId, client: &Client<Why>) {
-        let Some(replica) = self.replication.replicas.remove(id) else { return };
-        if matches!(replica.phase, Phase::Handshake) {
-            // It has introduced itself and gone no further.
-            return;
-        }
-        if client.role == Role::Replica {
-            let name = format!("{}:{}", replica.address(), replica.port);
-            let shown = if replica.port == 0 { client.addr.clone() } else { name };
-            log::notice!("Connection with replica {shown} lost.");
-        }
-        if self.replication.replicas.attached().next().is_none() {
-            self.replication.alone_since_ms = Some(self.clock.unix_ms());
-        }
-        if matches!(replica.phase, Phase::Pipe { .. }) {
-            self.pump_pipe();
-        }
-    }
-
-    /// Closes the connections of all replicas: what they follow is another stream now.
-    pub fn disconnect_replicas(&mut self) {
-        for id in self.replication.replicas.ids() {
-            self.close_client_later(id);
-        }
-    }
-
-    /// How a replica is called in the log.
-    pub fn replica_name(&self, id: ClientId) -> String {
-        let Some(client) = self.clients.get(id) else { return String::new() };
-        match self.replication.replicas.get(id) {
-            Some(replica) if replica.port != 0 => format!("{}:{}", replica.address(), replica.port),
-            _ => format!("client id #{}", client.session.id),
-        }
-    }
-
-    fn ip_of(&self, id: ClientId) -> String {
-        let peer = self.clients.get(id).and_then(|client| client.conn.peer());
-        peer.map_or_else(|| "?".into(), |peer| peer.ip().to_canonical().to_string())
-    }
-
-    /// Closes a replica whose command was answered: on its connection the stream runs, and nothing else may.
-    pub(super) fn replica_was_answered(&mut self, id: ClientId, mark: Mark) {
-        let Some(client) = self.clients.get_mut(id) else { return };
-        if client.output.since(mark) == 0 {
-            return;
-        }
-        client.output.truncate(mark);
-        let command = client.last_command;
-        log::warning!(
-            "Replica generated a reply to command '{command}', disconnecting it: {}",
-            self.describe(id)
-        );
-        self.close_client_later(id);
-    }
-
-    /// Says REPLCONF what a replica told about itself.
-    pub fn replica_mut(&mut self, id: ClientId) -> &mut crate::replication::replicas::Replica {
-        let ip = self.ip_of(id);
-        let now = self.clock.unix_ms();
-        self.replication.replicas.get_or_add(id, || ip, now)
-    }
-
-    /// Hears what a replica has applied.
-    pub fn replica_acknowledges(&mut self, id: ClientId, offset: u64) {
-        let now = self.clock.unix_ms();
-        let Some(replica) = self.replication.replicas.get_mut(id) else { return };
-        replica.acked = replica.acked.max(offset);
-        replica.acked_at_ms = now;
-        if let Phase::Online { after_ack } = &mut replica.phase
-            && *after_ack
-        {
-            *after_ack = false;
-            self.queue_flush(id);
-        }
-        if self.parking.waits_for_replicas() {
-            self.serve_replica_waiters();
-        }
-    }
-
-    /// Asks replicas for acknowledgements if somebody waits for them.
-    pub(super) fn serve_waiters_of_replicas(&mut self) {
-        if !std::mem::take(&mut self.replication.ask_for_acks) {
-            return;
-        }
-        if self.replication.master().is_none() {
-            self.journal.append_raw(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
-        }
-    }
-
-    /// Sends the stream to those who follow it, and forgets what nobody will read again.
-    pub(super) fn feed_stream(&mut self) {
-        if !self.journal.is_active() {
-            return;
-        }
-        let end = self.journal.offset();
-        for id in self.replication.replicas.ids() {
-            let behind = self.replication.replicas.get(id).is_some_and(|replica| {
-                matches!(replica.phase, Phase::Online { after_ack: false }) && replica.position < end
-            });
-            if behind {
-                self.feed_replica(id);
-            }
-            self.check_output_limit(id);
-        }
-        let keep = self.config.repl_backlog_size;
-        let mut oldest = end.saturating_sub(keep);
-        if let Some(position) = self.replication.replicas.oldest_position() {
-            oldest = oldest.min(position);
-        }
-        // Replicas may still come for the snapshot that is being made.
-        if let Some(offset) = self.snapshots.running().and_then(|running| running.offset) {
-            oldest = oldest.min(offset.max(end.saturating_sub(keep.max(256 << 20))));
-        }
-        self.journal.trim(oldest);
-    }
-
-    /// What is done for replicas once a second.
-    pub(super) fn replicas_cron(&mut self) {
-        let now = self.clock.unix_ms();
-        let period = i64::from(self.config.repl_ping_replica_period) * 1000;
-        let anybody = self.replication.replicas.attached().next().is_some();
-        let held_back = self.parking.pauses(true, now);
-        if self.replication.master().is_none()
-            && anybody
-            && !held_back
-            && now - self.replication.last_ping_ms >= period
-        {
-            self.replication.last_ping_ms = now;
-            self.journal.append_raw(b"*1\r\n$4\r\nPING\r\n");
-        }
-        let timeout = i64::from(self.config.repl_timeout) * 1000;
-        for id in self.replication.replicas.ids() {
-            let Some(replica) = self.replication.replicas.get(id) else { continue };
-            let silent = now - replica.acked_at_ms > timeout;
-            match &replica.phase {
-                // It waits for a dump: a line end now and then tells it that we live.
-                Phase::Waiting => self.keep_alive(id),
-                Phase::File(transfer) if transfer.file.is_none() => self.keep_alive(id),
-                Phase::Online { .. } if silent && replica.synced => {
-                    log::warning!(
-                        "Disconnecting timedout replica (streaming sync): {}",
-                        self.replica_name(id)
-                    );
-                    self.close_client_later(id);
-                }
-                Phase::Pipe { .. } | Phase::File(_) if silent => {
-                    log::warning!("Disconnecting timedout replica (full sync): {}", self.replica_name(id));
-                    self.close_client_later(id);
-                }
-                _ => {}
-            }
-        }
-        self.start_what_replicas_wait_for();
-        self.drop_backlog_if_alone(now);
-        if self.parking.waits_for_replicas() {
-            self.serve_replica_waiters();
-        }
-    }
-
-    fn keep_alive(&mut self, id: ClientId) {
-        self.reply(id).raw(b"\n");
-        self.queue_flush(id);
-    }
-
-    /// Nobody follows us for a long time: the backlog is dropped, and with it the name of the stream.
-    fn drop_backlog_if_alone(&mut self, now: i64) {
-        let ttl = self.config.repl_backlog_ttl as i64 * 1000;
-        if self.replication.master().is_some() || !self.journal.is_active() || ttl == 0 {
-            return;
-        }
-        if self.replication.replicas.attached().next().is_some() {
-            self.replication.alone_since_ms = None;
-            return;
-        }
-        let since = *self.replication.alone_since_ms.get_or_insert(now);
-        if now - since > ttl {
-            self.replication.history.renew();
-            self.journal.deactivate();
-            log::notice!(
-                "Replication backlog freed after {} seconds without connected replicas.",
-                ttl / 1000
-            );
-        }
-    }
-}
-
-// --- As a replica ---
 
 impl Server {
     /// Follows a master, or nobody (REPLICAOF).
@@ -758,6 +69,8 @@ impl Server {
             }
         }
         self.config.replicaof.0 = self.replication.master().cloned();
+        // What we are dear for has changed; if the system refuses, the log says so.
+        self.apply_oom_score();
     }
 
     /// Gives the connection to the master up, whatever it was doing.
@@ -1221,8 +534,37 @@ impl Server {
             );
             self.await_stopped_child();
         }
-        log::notice!("MASTER <-> REPLICA sync: Flushing old data");
-        let old = self.keyspace.take(self.clock.unix_ms());
+        // What those who follow us were told is void.
+        self.disconnect_replicas();
+        let place = match self.config.repl_diskless_load {
+            ReplDisklessLoad::Swapdb => {
+                // Old data is served meanwhile only if it is an older state of the same history.
+                let serves =
+                    self.replication.can_resume && resync.id.as_ref() == Some(&self.replication.history.id);
+                LoadInto::Aside { keyspace: self.keyspace.fresh(self.clock.unix_ms()), serves }
+            }
+            ReplDisklessLoad::Disabled | ReplDisklessLoad::OnEmptyDb => {
+                log::notice!("MASTER <-> REPLICA sync: Flushing old data");
+                let old = self.keyspace.take(self.clock.unix_ms());
+                self.let_go_of(old);
+                self.replication.can_resume = false;
+                LoadInto::Place
+            }
+        };
+        log::notice!("MASTER <-> REPLICA sync: Loading DB in memory");
+        self.replication.uncommitted = rest;
+        self.replication.link = Link::Loading { conn, resync, path: path.clone() };
+        if let Err(why) = self.begin_loading(&path, true, place) {
+            for line in why.log_lines() {
+                log::warning!("{line}");
+            }
+            self.master_dump_failed(self.config.repl_diskless_load == ReplDisklessLoad::Swapdb);
+        }
+        true
+    }
+
+    /// Old data makes place for the master's.
+    fn let_go_of(&mut self, old: Vec<Db>) {
         if self.config.replica_lazy_flush {
             self.keyspace.freer.free_any(Box::new(old), 0);
         } else {
@@ -1230,19 +572,6 @@ impl Server {
         }
         self.watching.flushed(None, &mut self.clients);
         self.parking.flushed(None);
-        // What those who follow us were told is void.
-        self.disconnect_replicas();
-        log::notice!("MASTER <-> REPLICA sync: Loading DB in memory");
-        self.replication.can_resume = false;
-        self.replication.uncommitted = rest;
-        self.replication.link = Link::Loading { conn, resync, path: path.clone() };
-        if let Err(why) = self.begin_loading(&path, true) {
-            for line in why.log_lines() {
-                log::warning!("{line}");
-            }
-            self.master_dump_failed();
-        }
-        true
     }
 
     /// Sends our master a line end, since loading takes long and it shall not think us dead.
@@ -1257,16 +586,24 @@ impl Server {
         }
     }
 
-    pub(super) fn master_dump_failed(&mut self) {
+    pub(super) fn master_dump_failed(&mut self, kept: bool) {
         log::warning!("Failed trying to load the MASTER synchronization DB from disk, check server logs.");
-        let now = self.clock.unix_ms();
-        drop(self.keyspace.take(now));
+        // What was being loaded aside is gone already, and the old data stays.
+        if !kept {
+            drop(self.keyspace.take(self.clock.unix_ms()));
+        }
         self.retry_link();
     }
 
     /// The master's dump is loaded: the stream follows.
-    pub(super) fn master_dump_loaded(&mut self, origin: &Origin) {
+    pub(super) fn master_dump_loaded(&mut self, origin: &Origin, aside: Option<Keyspace>) {
         let Link::Loading { conn, resync, path } = std::mem::take(&mut self.replication.link) else { return };
+        if let Some(mut aside) = aside {
+            log::notice!("MASTER <-> REPLICA sync: Swapping active DB with loaded DB");
+            let old = self.keyspace.exchange(aside.take(0));
+            log::notice!("MASTER <-> REPLICA sync: Discarding old DB");
+            self.let_go_of(old);
+        }
         // Now that it has proved whole it may replace our own dump.
         if self.config.rdb_del_sync_files && self.config.save.points().is_empty() {
             log::notice!(

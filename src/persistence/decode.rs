@@ -1,0 +1,283 @@
+//! What a dump holds for a key, on its way to being a value: the blobs are looked at to the last byte here, and become
+//! the encoding that the limits ask for, whatever encoding they were saved in.
+//!
+//! Nothing here trusts its input: what is not well formed, or holds a member twice, is refused with a reason; and a
+//! collection of nothing is told apart, since old servers wrote some by mistake.
+
+use std::collections::HashSet;
+use std::mem;
+
+use super::rdb::{QuicklistNode, RawValue, Ziplist, ZiplistValue, Zipmap};
+use crate::structures::hash::hash;
+use crate::structures::intset::Intset;
+use crate::structures::listpack::{Element, Listpack};
+use crate::structures::quicklist::{Quicklist, Shape};
+use crate::structures::sorted_set::{Outcome, SortedSet};
+use crate::types::{Hash, List, Set, Thresholds, Zset};
+
+/// Why a value cannot be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadValue {
+    /// A type that this server does not have.
+    Unsupported(&'static str),
+    /// Not well formed; the text is what the log tells.
+    Corrupt(&'static str),
+    /// A collection without elements.
+    Empty,
+}
+
+/// A list, from any of its four forms.
+pub(super) fn list_value(raw: &mut RawValue, shape: Shape) -> Result<List, BadValue> {
+    let mut list = Quicklist::new(shape);
+    match raw {
+        RawValue::List(elements) => elements.iter().for_each(|element| list.push_back(element)),
+        RawValue::ListZiplist(ziplist) => {
+            let pack = listpack_from_ziplist(ziplist)?;
+            return if pack.is_empty() { Err(BadValue::Empty) } else { Ok(List::from_listpack(pack, shape)) };
+        }
+        RawValue::ListQuicklist(nodes) => {
+            for node in nodes {
+                list.push_packed_node(listpack_from_ziplist(node)?);
+            }
+        }
+        RawValue::ListQuicklist2(nodes) => {
+            for node in nodes {
+                match node {
+                    QuicklistNode::Plain(element) => list.push_plain_node(mem::take(element)),
+                    QuicklistNode::Packed(bytes) => {
+                        let pack = Listpack::from_bytes(bytes);
+                        list.push_packed_node(
+                            pack.map_err(|_| BadValue::Corrupt("Listpack integrity check failed."))?,
+                        );
+                    }
+                }
+            }
+        }
+        _ => unreachable!("these are the forms of lists"),
+    }
+    if list.is_empty() { Err(BadValue::Empty) } else { Ok(List::from_quicklist(list)) }
+}
+
+fn listpack_from_ziplist(bytes: &[u8]) -> Result<Listpack, BadValue> {
+    let ziplist = Ziplist::new(bytes).ok_or(BadValue::Corrupt("Ziplist integrity check failed."))?;
+    let element = |value| match value {
+        ZiplistValue::Int(n) => Element::Int(n),
+        ZiplistValue::Str(bytes) => Element::Str(bytes),
+    };
+    Ok(ziplist.iter().map(element).collect())
+}
+
+/// A hash, from any of its five forms.
+pub(super) fn hash_value(raw: &RawValue, limits: &Thresholds) -> Result<Hash, BadValue> {
+    match raw {
+        RawValue::Hash(pairs) => {
+            const DUPLICATE: BadValue = BadValue::Corrupt("Duplicate hash fields detected");
+            let mut hash = Hash::with_capacity(pairs.len(), limits);
+            for (field, value) in pairs {
+                hash.set(field, value, limits).then_some(()).ok_or(DUPLICATE)?;
+            }
+            filled(hash, Hash::is_empty)
+        }
+        RawValue::HashListpack(blob) => {
+            let listpack = listpack(blob, true, "Hash listpack integrity check failed.")?;
+            filled(Hash::from_listpack(listpack, limits), Hash::is_empty)
+        }
+        RawValue::HashZiplist(blob) => {
+            const CORRUPT: &str = "Hash ziplist integrity check failed.";
+            let ziplist = Ziplist::new(blob).ok_or(BadValue::Corrupt(CORRUPT))?;
+            let elements: Vec<Vec<u8>> = ziplist.iter().map(|value| value.to_vec()).collect();
+            let listpack: Listpack = elements.iter().map(Element::from).collect();
+            checked(&listpack, true, CORRUPT)?;
+            filled(Hash::from_listpack(listpack, limits), Hash::is_empty)
+        }
+        RawValue::HashZipmap(blob) => {
+            const DUPLICATE: BadValue = BadValue::Corrupt("Hash zipmap with dup elements, or big length");
+            let zipmap = Zipmap::new(blob).ok_or(BadValue::Corrupt("Zipmap integrity check failed."))?;
+            let mut hash = Hash::with_capacity(zipmap.len(), limits);
+            for (field, value) in zipmap.iter() {
+                hash.set(field, value, limits).then_some(()).ok_or(DUPLICATE)?;
+            }
+            filled(hash, Hash::is_empty)
+        }
+        other => unreachable!("{other:?} is no hash"),
+    }
+}
+
+/// A set, from any of its three forms.
+pub(super) fn set_value(raw: &RawValue, limits: &Thresholds) -> Result<Set, BadValue> {
+    match raw {
+        RawValue::Set(members) => {
+            const DUPLICATE: BadValue = BadValue::Corrupt("Duplicate set members detected");
+            let mut set = Set::with_capacity(members.len(), limits);
+            for member in members {
+                set.insert(member, limits).then_some(()).ok_or(DUPLICATE)?;
+            }
+            filled(set, Set::is_empty)
+        }
+        RawValue::SetIntset(blob) => {
+            const CORRUPT: BadValue = BadValue::Corrupt("Intset integrity check failed.");
+            let intset = Intset::from_bytes(blob).ok().filter(|intset| !intset.is_empty());
+            Ok(Set::from_intset(intset.ok_or(CORRUPT)?, limits))
+        }
+        RawValue::SetListpack(blob) => {
+            let listpack = listpack(blob, false, "Set listpack integrity check failed.")?;
+            filled(Set::from_listpack(listpack, limits), Set::is_empty)
+        }
+        other => unreachable!("{other:?} is no set"),
+    }
+}
+
+/// A sorted set, from any of its four forms.
+pub(super) fn zset_value(raw: &RawValue, limits: &Thresholds) -> Result<Zset, BadValue> {
+    let (pack, corrupt) = match raw {
+        RawValue::Zset(pairs) => {
+            let mut set = SortedSet::with_capacity(pairs.len());
+            for (member, score) in pairs {
+                if set.insert(member, *score) != Outcome::Added {
+                    return Err(BadValue::Corrupt("Duplicate zset fields detected"));
+                }
+            }
+            return filled(Zset::from_sorted(set, limits), Zset::is_empty);
+        }
+        RawValue::ZsetZiplist(ziplist) => {
+            (listpack_from_ziplist(ziplist).ok(), BadValue::Corrupt("Zset ziplist integrity check failed."))
+        }
+        RawValue::ZsetListpack(bytes) => {
+            (Listpack::from_bytes(bytes).ok(), BadValue::Corrupt("Zset listpack integrity check failed."))
+        }
+        other => unreachable!("{other:?} is no sorted set"),
+    };
+    let pack = pack.ok_or(corrupt)?;
+    if pack.is_empty() {
+        return Err(BadValue::Empty);
+    }
+    Zset::from_listpack(pack, limits).ok_or(corrupt)
+}
+
+fn filled<T>(collection: T, is_empty: fn(&T) -> bool) -> Result<T, BadValue> {
+    if is_empty(&collection) { Err(BadValue::Empty) } else { Ok(collection) }
+}
+
+/// The listpack that a blob is: of members, or of pairs whose first elements count as such. None stands there twice.
+fn listpack(blob: &[u8], pairs: bool, corrupt: &'static str) -> Result<Listpack, BadValue> {
+    let listpack = Listpack::from_bytes(blob).map_err(|_| BadValue::Corrupt(corrupt))?;
+    checked(&listpack, pairs, corrupt)?;
+    Ok(listpack)
+}
+
+fn checked(listpack: &Listpack, pairs: bool, corrupt: &'static str) -> Result<(), BadValue> {
+    let step = if pairs { 2 } else { 1 };
+    let odd = pairs && !listpack.len().is_multiple_of(2);
+    if odd || !all_differ(listpack.iter().step_by(step)) { Err(BadValue::Corrupt(corrupt)) } else { Ok(()) }
+}
+
+/// Whether no two elements are the same text. Their hashes tell, nearly always without a look at the texts.
+pub(super) fn all_differ<'a>(elements: impl Iterator<Item = Element<'a>> + Clone) -> bool {
+    let hashed = |element: Element| hash(element.text(&mut itoa::Buffer::new()));
+    let mut hashes: Vec<u64> = elements.clone().map(hashed).collect();
+    hashes.sort_unstable();
+    if hashes.is_sorted_by(|a, b| a < b) {
+        return true;
+    }
+    let mut seen = HashSet::new();
+    elements.map(|element| element.to_vec()).all(|text| seen.insert(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::structures::dict::Dict;
+    use crate::types::Value;
+
+    const LIMITS: fn() -> Thresholds = Thresholds::default;
+
+    fn pairs(texts: &[&str]) -> Vec<u8> {
+        texts.iter().map(|text| Element::Str(text.as_bytes())).collect::<Listpack>().as_bytes().to_vec()
+    }
+
+    fn text(hash: &Hash) -> String {
+        let mut fields: Vec<String> = hash
+            .iter()
+            .map(|(field, value)| {
+                format!("{}={}", field.to_vec().escape_ascii(), value.to_vec().escape_ascii())
+            })
+            .collect();
+        fields.sort();
+        fields.join(" ")
+    }
+
+    #[test]
+    fn hashes_of_all_times_are_read() {
+        let zipmap = b"\x02\x03foo\x03\x00bar\x05hello\xfe\x05\x00\x00\x00\x02world..\xff";
+        let ziplist = b"\x17\0\0\0\x12\0\0\0\x04\0\0\x01a\x03\xf2\x02\x01b\x03\xc0\x39\x30\xff";
+        let plain = vec![(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), vec![b'x'; 3])];
+        for (raw, expected) in [
+            (RawValue::HashZipmap(zipmap.to_vec()), "foo=bar hello=world"),
+            (RawValue::HashZiplist(ziplist.to_vec()), "a=1 b=12345"),
+            (RawValue::HashListpack(pairs(&["a", "1", "b", "x"])), "a=1 b=x"),
+            (RawValue::Hash(plain), "a=1 b=xxx"),
+        ] {
+            let small = hash_value(&raw, &LIMITS());
+            let small = small.unwrap_or_else(|why| panic!("{raw:?}: {why:?}"));
+            assert_eq!((text(&small).as_str(), small.encoding()), (expected, "listpack"));
+            let none = Thresholds { hash_listpack_entries: 1, ..LIMITS() };
+            let big = hash_value(&raw, &none).expect("the same");
+            assert_eq!((text(&big).as_str(), big.encoding()), (expected, "hashtable"));
+        }
+    }
+
+    #[test]
+    fn sets_of_all_times_are_read() {
+        let intset = [3, 1, 2].into_iter().fold(Intset::new(), |mut intset, n| {
+            intset.insert(n);
+            intset
+        });
+        let plain =
+            |texts: &[&str]| RawValue::Set(texts.iter().map(|text| text.as_bytes().to_vec()).collect());
+        for (raw, count, encoding) in [
+            (RawValue::SetIntset(intset.as_bytes().to_vec()), 3, "intset"),
+            (RawValue::SetListpack(pairs(&["a", "1"])), 2, "listpack"),
+            (plain(&["1", "2"]), 2, "intset"),
+            (plain(&["1", "b"]), 2, "listpack"),
+            (plain(&["1", "b", &"x".repeat(65)]), 3, "hashtable"),
+        ] {
+            let set = set_value(&raw, &LIMITS()).expect("it is well formed");
+            assert_eq!((set.len(), set.encoding()), (count, encoding), "{raw:?}");
+            let none = Thresholds { set_listpack_entries: 1, set_intset_entries: 1, ..LIMITS() };
+            assert_eq!(set_value(&raw, &none).expect("the same").encoding(), "hashtable");
+        }
+    }
+
+    #[test]
+    fn what_is_not_well_formed_is_refused() {
+        let twice = |bytes: &[u8]| bytes.to_vec();
+        for raw in [
+            RawValue::Hash(vec![(twice(b"a"), vec![]), (twice(b"a"), vec![])]),
+            RawValue::HashListpack(pairs(&["a", "1", "b"])),
+            RawValue::HashListpack(pairs(&["12", "1", "12", "2"])),
+            RawValue::HashListpack(b"\x07\0\0\0\0\0".to_vec()),
+            RawValue::HashZiplist(vec![1, 2, 3]),
+            RawValue::HashZipmap(b"\x02\x01a\x01\x00b\x01a\x01\x00b\xff".to_vec()),
+        ] {
+            assert!(matches!(hash_value(&raw, &LIMITS()), Err(BadValue::Corrupt(_))), "{raw:?}");
+        }
+        for raw in [
+            RawValue::Set(vec![twice(b"a"), twice(b"b"), twice(b"a")]),
+            RawValue::SetListpack(pairs(&["a", "a"])),
+            RawValue::SetIntset(b"\x02\0\0\0\0\0\0\0".to_vec()),
+            RawValue::SetIntset(b"\x02\0\0\0\x02\0\0\0\x01\0\x01\0".to_vec()),
+        ] {
+            assert!(matches!(set_value(&raw, &LIMITS()), Err(BadValue::Corrupt(_))), "{raw:?}");
+        }
+        assert!(matches!(set_value(&RawValue::Set(vec![]), &LIMITS()), Err(BadValue::Empty)));
+        assert!(matches!(hash_value(&RawValue::HashListpack(pairs(&[])), &LIMITS()), Err(BadValue::Empty)));
+    }
+
+    #[test]
+    fn a_table_is_made_for_what_it_is_to_hold() {
+        let many: Vec<_> = (0..5000).map(|n| (format!("f{n}").into_bytes(), b"v".to_vec())).collect();
+        let Ok(Hash::Table(dict)) = hash_value(&RawValue::Hash(many), &LIMITS()) else { panic!("a table") };
+        assert_eq!(dict.len(), 5000);
+        Dict::verify(&dict);
+    }
+}
