@@ -10,6 +10,7 @@ use crate::exec::{
 use crate::keyspace::Class;
 use crate::protocol::number::parse_bound;
 use crate::server::Server;
+use crate::structures::listpack::Element;
 use crate::structures::sorted_set::LexBound;
 use crate::types::{LexRange, NewValue, ScoreRange, Zset};
 
@@ -312,10 +313,18 @@ fn zrangestore(ctx: &mut Ctx) -> CmdResult {
         return Ok(Done);
     };
     let count = ranks.len();
-    let mut stored = Zset::new(count, 0, limits);
+    // The number is known beforehand only where places were given, and the order is that of the range: both decide when
+    // the encoding changes, which -0 does not survive.
+    let hint = if matches!(query.bounds, Bounds::Ranks(..)) { count } else { 0 };
+    let mut stored = Zset::new(hint, 0, limits);
     let mut digits = itoa::Buffer::new();
-    for (member, score) in source.range(ranks) {
+    let mut store = |(member, score): (Element, f64)| {
         stored.insert(member.text(&mut digits), score, limits);
+    };
+    if query.reverse {
+        source.range(ranks).rev().for_each(&mut store);
+    } else {
+        source.range(ranks).for_each(&mut store);
     }
     ctx.db.set(destination, None, NewValue::Object(stored.into()));
     ctx.db.changed(destination, Class::ZSET, "zrangestore");
