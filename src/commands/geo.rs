@@ -60,7 +60,7 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             key("key", 0),
             arg("member1", ArgKind::String),
             arg("member2", ArgKind::String),
-            one_of("unit", &[token("m", "m"), token("km", "km"), token("ft", "ft"), token("mi", "mi")])
+            one_of("unit", &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")])
                 .optional(),
         ]),
     data("geohash", geohash, -2)
@@ -100,7 +100,7 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             arg("longitude", ArgKind::Double),
             arg("latitude", ArgKind::Double),
             arg("radius", ArgKind::Double),
-            one_of("unit", &[token("m", "m"), token("km", "km"), token("ft", "ft"), token("mi", "mi")]),
+            one_of("unit", &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")]),
             token("withcoord", "WITHCOORD").optional(),
             token("withdist", "WITHDIST").optional(),
             token("withhash", "WITHHASH").optional(),
@@ -139,7 +139,7 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             arg("longitude", ArgKind::Double),
             arg("latitude", ArgKind::Double),
             arg("radius", ArgKind::Double),
-            one_of("unit", &[token("m", "m"), token("km", "km"), token("ft", "ft"), token("mi", "mi")]),
+            one_of("unit", &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")]),
             token("withcoord", "WITHCOORD").optional(),
             token("withdist", "WITHDIST").optional(),
             token("withhash", "WITHHASH").optional(),
@@ -177,7 +177,7 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             key("key", 0),
             arg("member", ArgKind::String),
             arg("radius", ArgKind::Double),
-            one_of("unit", &[token("m", "m"), token("km", "km"), token("ft", "ft"), token("mi", "mi")]),
+            one_of("unit", &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")]),
             token("withcoord", "WITHCOORD").optional(),
             token("withdist", "WITHDIST").optional(),
             token("withhash", "WITHHASH").optional(),
@@ -211,7 +211,7 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             key("key", 0),
             arg("member", ArgKind::String),
             arg("radius", ArgKind::Double),
-            one_of("unit", &[token("m", "m"), token("km", "km"), token("ft", "ft"), token("mi", "mi")]),
+            one_of("unit", &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")]),
             token("withcoord", "WITHCOORD").optional(),
             token("withdist", "WITHDIST").optional(),
             token("withhash", "WITHHASH").optional(),
@@ -255,7 +255,7 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
                             arg("radius", ArgKind::Double).token("BYRADIUS"),
                             one_of(
                                 "unit",
-                                &[token("m", "m"), token("km", "km"), token("ft", "ft"), token("mi", "mi")],
+                                &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")],
                             ),
                         ],
                     ),
@@ -266,7 +266,7 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
                             arg("height", ArgKind::Double),
                             one_of(
                                 "unit",
-                                &[token("m", "m"), token("km", "km"), token("ft", "ft"), token("mi", "mi")],
+                                &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")],
                             ),
                         ],
                     ),
@@ -316,7 +316,7 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
                             arg("radius", ArgKind::Double).token("BYRADIUS"),
                             one_of(
                                 "unit",
-                                &[token("m", "m"), token("km", "km"), token("ft", "ft"), token("mi", "mi")],
+                                &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")],
                             ),
                         ],
                     ),
@@ -327,7 +327,7 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
                             arg("height", ArgKind::Double),
                             one_of(
                                 "unit",
-                                &[token("m", "m"), token("km", "km"), token("ft", "ft"), token("mi", "mi")],
+                                &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")],
                             ),
                         ],
                     ),

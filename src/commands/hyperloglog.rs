@@ -29,7 +29,10 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
     data("pfcount", pfcount, -2)
         .flags(READONLY | MAY_REPLICATE)
         .acl(acl::HYPERLOGLOG)
-        .keys(&[KeySpec::range(kf::RW | kf::ACCESS, 1, -1, 1)])
+        .keys(&[KeySpec {
+            notes: Some("The estimate is kept in the value, which changes it, and goes to replicas."),
+            ..KeySpec::range(kf::RW | kf::ACCESS, 1, -1, 1)
+        }])
         .doc(
             Group::HyperLogLog,
             "2.8.9",

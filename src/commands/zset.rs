@@ -319,13 +319,13 @@ pub(super) fn zadd(ctx: &mut Ctx) -> CmdResult {
     let add = Add::parse(&mut words)?;
     add.check(words.left())?;
     let pairs = ctx.args.from(words.position());
-    let scores = pairs.clone().step_by(2).map(|word| parse_double(word).ok_or(CmdError::NOT_FLOAT));
+    let score = |word| parse_double(word).ok_or(CmdError::NOT_FLOAT);
     // One score, the most common case, needs no list of them.
     if words.left() == 2 {
-        let score = scores.fold(Err(CmdError::SYNTAX), |_, score| score)?;
-        return add_members(ctx, add, pairs.skip(1).step_by(2), &[score]);
+        let score = score(words.word()?)?;
+        return add_members(ctx, add, pairs.skip(1), &[score]);
     }
-    let scores = scores.collect::<Result<Vec<_>, _>>()?;
+    let scores = pairs.clone().step_by(2).map(score).collect::<Result<Vec<_>, _>>()?;
     add_members(ctx, add, pairs.skip(1).step_by(2), &scores)
 }
 

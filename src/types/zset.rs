@@ -214,7 +214,7 @@ impl Zset {
             };
         }
         let Some(score) = decide(None) else { return Outcome::Same };
-        let fits = (pack.len() / 2) as u64 + 1 <= limits.zset_listpack_entries
+        let fits = ((pack.len() / 2) as u64) < limits.zset_listpack_entries
             && member.len() as u64 <= limits.zset_listpack_value
             && pack.has_room_for(member.len());
         if fits {
