@@ -294,20 +294,21 @@ impl Zset {
         }
         match self {
             Zset::Packed(pack) => {
-                let members: Vec<Vec<u8>> = pack.pairs().map(|(member, _)| member.to_vec()).collect();
-                let ends = members.last().zip(members.first());
-                if !ends.is_some_and(|(last, first)| range.reaches(last) && !range.passes(first)) {
+                let reaches = |member: Element| range.reaches(member.text(&mut itoa::Buffer::new()));
+                let passes = |member: Element| range.passes(member.text(&mut itoa::Buffer::new()));
+                let members = || pack.pairs().map(|(member, _)| member);
+                let ends = members().next_back().zip(members().next());
+                if !ends.is_some_and(|(last, first)| reaches(last) && !passes(first)) {
                     return 0..0;
                 }
                 if reverse {
-                    let end = members.iter().rposition(|member| !range.passes(member)).map_or(0, |at| at + 1);
-                    let count =
-                        members[..end].iter().rev().take_while(|member| range.reaches(member)).count();
+                    let beyond = members().rev().take_while(|member| passes(*member)).count();
+                    let count = members().rev().skip(beyond).take_while(|member| reaches(*member)).count();
+                    let end = pack.len() / 2 - beyond;
                     end - count..end
                 } else {
-                    let start = members.iter().position(|member| range.reaches(member));
-                    let start = start.unwrap_or(members.len());
-                    let count = members[start..].iter().take_while(|member| !range.passes(member)).count();
+                    let start = members().take_while(|member| !reaches(*member)).count();
+                    let count = members().skip(start).take_while(|member| !passes(*member)).count();
                     start..start + count
                 }
             }
