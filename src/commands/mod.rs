@@ -11,8 +11,10 @@ mod databases;
 mod debug;
 mod dump;
 pub mod expire;
+mod geo;
 mod hash;
 mod help;
+mod hyperloglog;
 mod info;
 mod introspect;
 pub mod keys;
@@ -28,6 +30,9 @@ mod set;
 mod slowlog;
 pub mod string;
 mod transactions;
+mod zset;
+mod zset_range;
+mod zset_store;
 
 use crate::exec::Command;
 use crate::server::Server;
@@ -44,7 +49,9 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     debug::COMMANDS,
     dump::COMMANDS,
     expire::COMMANDS,
+    geo::COMMANDS,
     hash::COMMANDS,
+    hyperloglog::COMMANDS,
     info::COMMANDS,
     introspect::COMMANDS,
     keys::COMMANDS,
@@ -60,4 +67,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     slowlog::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
+    zset::COMMANDS,
+    zset_range::COMMANDS,
+    zset_store::COMMANDS,
 ];

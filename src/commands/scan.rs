@@ -63,16 +63,23 @@ impl<'a> Scan<'a> {
         self.pattern.is_none_or(|pattern| glob::matches(pattern, name, false))
     }
 
-    /// Visits as many items as were asked for, and says where to go on. A table with many empty places is left
-    /// early, so that a call never takes long.
-    pub(super) fn walk<T: Item>(&self, dict: &Dict<T>, mut cursor: u64, mut visit: impl FnMut(&T)) -> u64 {
+    /// Visits as many items as were asked for, and says where to go on.
+    pub(super) fn walk<T: Item>(&self, dict: &Dict<T>, cursor: u64, mut visit: impl FnMut(&T)) -> u64 {
+        self.walk_by(cursor, |cursor, visited| {
+            dict.scan(cursor, |item| {
+                *visited += 1;
+                visit(item);
+            })
+        })
+    }
+
+    /// As `walk`, for what is scanned by a function of its own, which counts whom it visits. A table with many empty
+    /// places is left early, so that a call never takes long.
+    pub(super) fn walk_by(&self, mut cursor: u64, mut step: impl FnMut(u64, &mut u64) -> u64) -> u64 {
         let mut visited = 0;
         let mut steps_left = self.count.saturating_mul(10);
         loop {
-            cursor = dict.scan(cursor, |item| {
-                visited += 1;
-                visit(item);
-            });
+            cursor = step(cursor, &mut visited);
             if cursor == 0 || steps_left == 0 || visited >= self.count {
                 return cursor;
             }

@@ -12,7 +12,8 @@ use crate::structures::hash::hash;
 use crate::structures::intset::Intset;
 use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{Quicklist, Shape};
-use crate::types::{Hash, List, Set, Thresholds};
+use crate::structures::sorted_set::{Outcome, SortedSet};
+use crate::types::{Hash, List, Set, Thresholds, Zset};
 
 /// Why a value cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +125,33 @@ pub(super) fn set_value(raw: &RawValue, limits: &Thresholds) -> Result<Set, BadV
         }
         other => unreachable!("{other:?} is no set"),
     }
+}
+
+/// A sorted set, from any of its four forms.
+pub(super) fn zset_value(raw: &RawValue, limits: &Thresholds) -> Result<Zset, BadValue> {
+    let (pack, corrupt) = match raw {
+        RawValue::Zset(pairs) => {
+            let mut set = SortedSet::with_capacity(pairs.len());
+            for (member, score) in pairs {
+                if set.insert(member, *score) != Outcome::Added {
+                    return Err(BadValue::Corrupt("Duplicate zset fields detected"));
+                }
+            }
+            return filled(Zset::from_sorted(set, limits), Zset::is_empty);
+        }
+        RawValue::ZsetZiplist(ziplist) => {
+            (listpack_from_ziplist(ziplist).ok(), BadValue::Corrupt("Zset ziplist integrity check failed."))
+        }
+        RawValue::ZsetListpack(bytes) => {
+            (Listpack::from_bytes(bytes).ok(), BadValue::Corrupt("Zset listpack integrity check failed."))
+        }
+        other => unreachable!("{other:?} is no sorted set"),
+    };
+    let pack = pack.ok_or(corrupt)?;
+    if pack.is_empty() {
+        return Err(BadValue::Empty);
+    }
+    Zset::from_listpack(pack, limits).ok_or(corrupt)
 }
 
 fn filled<T>(collection: T, is_empty: fn(&T) -> bool) -> Result<T, BadValue> {

@@ -17,7 +17,7 @@ use crate::persistence::rdb::{
 };
 use crate::structures::listpack::Element;
 use crate::structures::quicklist::{End, NodeRef};
-use crate::types::{Entry, Hash, Kind, List, Set, StrRef, View};
+use crate::types::{Entry, Hash, Kind, List, Set, StrRef, View, Zset};
 
 /// Progress is told after so many keys, beginning with the first.
 const TELL_EVERY: u64 = 1024;
@@ -145,6 +145,10 @@ fn value_type(entry: &Entry, version: u16) -> ValueType {
             Some(Set::Packed(_)) if version >= SET_LISTPACK_SINCE => ValueType::SetListpack,
             _ => ValueType::Set,
         },
+        Kind::Zset => match entry.object() {
+            Some(Zset::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::ZsetListpack,
+            _ => ValueType::Zset2,
+        },
     }
 }
 
@@ -159,6 +163,7 @@ fn write_value<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Result<()
         Kind::List => write_list(writer, entry.object().expect("its kind says so")),
         Kind::Hash => write_hash(writer, entry.object().expect("its kind says so")),
         Kind::Set => write_set(writer, entry.object().expect("its kind says so")),
+        Kind::Zset => write_zset(writer, entry.object().expect("its kind says so")),
     }
 }
 
@@ -181,6 +186,21 @@ fn write_list<W: Write>(writer: &mut Writer<W>, list: &List) -> io::Result<()> {
             list.nodes().try_for_each(|node| write_node(writer, node))
         }
     }
+}
+
+fn write_zset<W: Write>(writer: &mut Writer<W>, zset: &Zset) -> io::Result<()> {
+    if let Zset::Packed(pack) = zset
+        && writer.version() >= LISTPACKS_SINCE
+    {
+        return writer.write_string(pack.as_bytes());
+    }
+    writer.write_len(zset.len() as u64)?;
+    // From the highest to the lowest, as real servers do, since that is how they insert fastest.
+    for (member, score) in zset.iter().rev() {
+        writer.write_string(member.text(&mut itoa::Buffer::new()))?;
+        writer.write_double(score)?;
+    }
+    Ok(())
 }
 
 fn write_node<W: Write>(writer: &mut Writer<W>, node: NodeRef) -> io::Result<()> {

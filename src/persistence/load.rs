@@ -11,7 +11,7 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::decode::{hash_value, list_value, set_value};
+use super::decode::{hash_value, list_value, set_value, zset_value};
 use super::dump::{Delay, Usage};
 use super::rdb::{self, Checksum, RawString, RawValue, RdbError, RdbReason, Reader, Record};
 use crate::env::process::{self, Note};
@@ -437,7 +437,7 @@ pub fn value_from_raw<'a>(raw: &'a mut RawValue, limits: &Thresholds) -> Result<
             NewValue::Object(set_value(raw, limits)?.into())
         }
         RawValue::Zset(_) | RawValue::ZsetZiplist(_) | RawValue::ZsetListpack(_) => {
-            return Err(BadValue::Unsupported("sorted set"));
+            NewValue::Object(zset_value(raw, limits)?.into())
         }
         RawValue::Hash(_)
         | RawValue::HashZipmap(_)

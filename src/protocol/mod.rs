@@ -6,6 +6,7 @@ pub mod number;
 mod output;
 mod reply;
 mod request;
+mod shortest;
 pub mod value;
 
 pub use error::CmdError;

@@ -193,6 +193,9 @@ impl Server {
             set_intset_entries: config.set_max_intset_entries,
             set_listpack_entries: config.set_max_listpack_entries,
             set_listpack_value: config.set_max_listpack_value,
+            zset_listpack_entries: config.zset_max_listpack_entries,
+            zset_listpack_value: config.zset_max_listpack_value,
+            hll_sparse_bytes: config.hll_sparse_max_bytes,
         };
         self.changes.notify = self.config.notify_keyspace_events;
     }

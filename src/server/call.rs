@@ -111,7 +111,9 @@ impl Server {
         match result {
             Ok(Outcome::Done) => {
                 debug_assert!(
-                    !command.has(flags::READONLY) || self.changes.dirty == 0,
+                    !command.has(flags::READONLY)
+                        || command.has(flags::MAY_REPLICATE)
+                        || self.changes.dirty == 0,
                     "{} is declared to change nothing",
                     command.full_name
                 );

@@ -25,6 +25,7 @@ use super::hash::Hash;
 use super::list::List;
 use super::set::Set;
 use super::string::{INLINE_MAX, StrRef, int_encoding};
+use super::zset::Zset;
 use crate::structures::dict::Item;
 
 /// A long string: shared with the replies that are being sent.
@@ -163,6 +164,7 @@ objects! {
     List = 4: List;
     Hash = 5: Hash;
     Set = 6: Set;
+    Zset = 7: Zset;
 }
 
 /// A value on its way into an entry.

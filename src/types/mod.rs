@@ -12,6 +12,7 @@ mod set;
 mod string;
 mod thresholds;
 mod word;
+mod zset;
 
 pub use digest::Digest;
 pub use entry::{Entry, Kind, NewValue, Object, Shared, Stored, Value};
@@ -22,3 +23,4 @@ pub use set::Set;
 pub use string::{INLINE_MAX, StrRef, int_encoding};
 pub use thresholds::Thresholds;
 pub use word::View;
+pub use zset::{LexRange, ScoreRange, Zset};

@@ -17,6 +17,11 @@ pub struct Thresholds {
     pub set_intset_entries: u64,
     pub set_listpack_entries: u64,
     pub set_listpack_value: u64,
+    /// Within these a sorted set is a listpack (`zset-max-listpack-*`): its members, and the bytes of a member.
+    pub zset_listpack_entries: u64,
+    pub zset_listpack_value: u64,
+    /// Longest sparse HyperLogLog, in bytes (`hll-sparse-max-bytes`).
+    pub hll_sparse_bytes: u64,
 }
 
 impl Default for Thresholds {
@@ -29,6 +34,9 @@ impl Default for Thresholds {
             set_intset_entries: 512,
             set_listpack_entries: 128,
             set_listpack_value: 64,
+            zset_listpack_entries: 128,
+            zset_listpack_value: 64,
+            hll_sparse_bytes: 3000,
         }
     }
 }
