@@ -97,7 +97,7 @@ fn serve(config: Config, executable: PathBuf, arguments: &[OsString], defaults: 
     let report = crash::Report {
         line: |text| log::from_handler(log::Level::Warning, text),
         raw: |bytes| log::raw(log::Level::Warning, bytes),
-        version: redis_rs::config::REDIS_VERSION,
+        version: "Redis 7.2.4",
         describe: None,
     };
     crash::install(report);

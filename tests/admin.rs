@@ -321,7 +321,7 @@ fn the_digest_is_that_of_a_real_server() {
 
 #[test]
 fn debug_is_for_those_whom_the_configuration_lets() {
-    let server = Server::start(&[]);
+    let server = Server::start(&[("enable-debug-command", "no")]);
     let mut raw = server.raw();
     assert!(ask(&mut raw, &["DEBUG", "SLEEP", "0"]).starts_with("-ERR DEBUG command not allowed."));
     let server = Server::start(&[("enable-debug-command", "local")]);

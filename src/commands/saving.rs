@@ -54,17 +54,13 @@ fn save(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
 
 /// BGSAVE [SCHEDULE]
 fn bgsave(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    let schedule = match args.len() {
-        1 => false,
-        2 if args.is(1, "SCHEDULE") => true,
+    match args.len() {
+        1 => {}
+        2 if args.is(1, "SCHEDULE") => {}
         _ => return Err(CmdError::SYNTAX),
-    };
+    }
     if server.snapshots.running().is_some() {
-        if schedule {
-            server.snapshots.scheduled = true;
-            server.reply(id).simple("Background saving scheduled");
-            return Ok(Done);
-        }
+        // SCHEDULE waits for other children than one that saves, and there are no others yet.
         return Err(CmdError::text("ERR Background save already in progress"));
     }
     server.start_snapshot(Purpose::Disk).map_err(|_| CmdError::text("ERR"))?;

@@ -91,6 +91,17 @@ pub fn temp_name(pid: i32) -> String {
     format!("temp-{pid}.rdb")
 }
 
+/// Removes the file that this process may be writing. Safe in signal handlers: nothing is allocated.
+pub fn remove_own_temp() {
+    use std::io::Write;
+    let mut name = [0u8; 32];
+    // Room enough for any pid, and for the zero that ends it.
+    if write!(&mut name[..31], "temp-{}.rdb", process::pid()).is_ok() {
+        // SAFETY: a system call on a text that ends with a zero byte.
+        unsafe { libc::unlink(name.as_ptr().cast()) };
+    }
+}
+
 /// Writes the dump of this moment. `opened` is given the file when it is there and still empty.
 pub fn save_to_file(
     keyspace: &Keyspace,

@@ -152,7 +152,6 @@ impl Server {
             self.parking.touched(*db, key);
         }
         for &db in self.changes.flushed() {
-            self.watching.flushed(db, &mut self.clients);
             self.parking.flushed(db);
         }
         self.publish_events();

@@ -16,6 +16,10 @@ use crate::protocol::{Limits, Parsed, ProtocolError};
 const TURN_BYTES: usize = 4 * READ_BUFFER;
 /// A rest of a request that is known to be at least this long is read straight into the client's own buffer.
 const DIRECT: usize = 32 * 1024;
+/// Bytes read at once into a client's own buffer.
+const WINDOW: usize = 256 * 1024;
+/// Bytes reserved for a long request before any of it has come.
+const RESERVE: usize = 1 << 20;
 
 impl Server {
     /// Reads what a client has sent, and runs it.
@@ -35,8 +39,9 @@ impl Server {
             let own = !client.input.is_empty();
             let before = client.input.len();
             let got = if own {
+                // Only what may really have come is touched: a length that was announced is no reason to.
                 let room = client.input.capacity() - before;
-                let more = if room > 0 { room } else { READ_BUFFER.max(before) };
+                let more = if room > 0 { room.min(WINDOW) } else { READ_BUFFER };
                 client.input.resize(before + more, 0);
                 let got = client.conn.read(&mut client.input[before..]);
                 client.input.truncate(before + if let Ok(Got::Bytes(n)) = got { n } else { 0 });
@@ -109,7 +114,9 @@ impl Server {
         let Some(client) = self.clients.get_mut(id) else { return };
         let missing = client.parser.missing(client.input.len());
         if missing >= DIRECT {
-            client.input.reserve_exact(missing);
+            // As much again as has come already, so that memory follows what was sent and not what was promised.
+            let have = client.input.len();
+            client.input.reserve_exact(missing.min(have.max(RESERVE)));
         }
     }
 
@@ -195,7 +202,8 @@ impl Server {
     fn query_buffer_exceeded(&mut self, id: ClientId) -> bool {
         let limit = self.config.client_query_buffer_limit as usize;
         let Some(client) = self.clients.get(id) else { return true };
-        if client.role == Role::Master || client.input.len() <= limit {
+        // Arguments that are whole do not count: they are on their way to being values.
+        if client.role == Role::Master || client.input.len() - client.parser.consumed() <= limit {
             return false;
         }
         log::warning!(

@@ -576,7 +576,7 @@ impl Server {
         } else {
             drop(old);
         }
-        self.watching.flushed(None, &mut self.clients);
+        self.watching.replaced(&mut self.clients);
         self.parking.flushed(None);
     }
 

@@ -59,6 +59,7 @@ impl ShutdownState {
 /// Says goodbye from within a signal handler: a second Ctrl-C.
 fn insisted() {
     log::from_handler(log::Level::Warning, format_args!("You insist... exiting now."));
+    crate::persistence::snapshot::remove_own_temp();
 }
 
 impl Server {
@@ -73,9 +74,7 @@ impl Server {
                 continue;
             }
             if self.prepare_shutdown(flags.into()).is_err() {
-                log::warning!(
-                    "Received shutdown signal, but errors trying to shut down the server, check the logs for more information"
-                );
+                log::warning!("Errors trying to shut down the server. Check the logs for more information.");
             }
         }
     }
@@ -194,7 +193,7 @@ impl Server {
                     signals::interrupts_ask_again();
                     return Err(Logged);
                 }
-                log::warning!("Error trying to save the DB, but forced to exit anyway.");
+                log::warning!("Error trying to save the DB. Exit anyway.");
             }
         }
         // Those who follow us get what we have for them.

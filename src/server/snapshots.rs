@@ -103,8 +103,6 @@ pub struct Snapshots {
     pub last_secs: Option<i64>,
     pub last_cow_bytes: u64,
     pub saves: u64,
-    /// BGSAVE SCHEDULE: as soon as no child runs.
-    pub scheduled: bool,
     pub last_loaded: LoadProgress,
 }
 
@@ -386,13 +384,6 @@ impl Server {
             return;
         }
         if self.snapshots.loading.is_some() {
-            return;
-        }
-        if self.snapshots.scheduled {
-            self.snapshots.scheduled = false;
-            if self.start_snapshot(Purpose::Disk).is_err() {
-                self.snapshots.scheduled = true;
-            }
             return;
         }
         let now = self.clock.unix_secs();

@@ -6,6 +6,7 @@ use super::{Server, Why};
 use crate::client::{ClientId, Clients, Transaction};
 use crate::exec::Args;
 use crate::journal::Journal;
+use crate::keyspace::Keyspace;
 use crate::protocol::Request;
 
 /// Who watches which key.
@@ -46,25 +47,28 @@ impl Watching {
         if self.by_key.is_empty() {
             return;
         }
-        for &id in self.by_key.get(&(db, key.to_vec())).into_iter().flatten() {
-            if let Some(client) = clients.get_mut(id) {
-                client.session.watch_dirty = true;
+        if let Some(watchers) = self.by_key.get(&(db, key.to_vec())) {
+            spoil(watchers, clients);
+        }
+    }
+
+    /// The keys of these databases (all, if none is named) are about to be gone or exchanged: who watches one that is
+    /// there, in any of them, will fail. To be called before that happens.
+    pub fn flushing(&self, dbs: &[usize], keyspace: &Keyspace, clients: &mut Clients<Why>) {
+        for ((watched_db, key), watchers) in &self.by_key {
+            let there = match dbs {
+                [] => keyspace.db(*watched_db).get(key).is_some(),
+                dbs => dbs.contains(watched_db) && dbs.iter().any(|&db| keyspace.db(db).get(key).is_some()),
+            };
+            if there {
+                spoil(watchers, clients);
             }
         }
     }
 
-    /// All keys of a database (or of all) have changed.
-    pub fn flushed(&self, db: Option<usize>, clients: &mut Clients<Why>) {
-        for ((watched_db, _), watchers) in &self.by_key {
-            if db.is_some_and(|db| db != *watched_db) {
-                continue;
-            }
-            for &id in watchers {
-                if let Some(client) = clients.get_mut(id) {
-                    client.session.watch_dirty = true;
-                }
-            }
-        }
+    /// Every key may be another now: our master has sent us its data.
+    pub fn replaced(&self, clients: &mut Clients<Why>) {
+        self.by_key.values().for_each(|watchers| spoil(watchers, clients));
     }
 
     /// EXEC begins: the first command that enters the stream is preceded by MULTI.
@@ -83,6 +87,15 @@ impl Watching {
     pub fn exec_ends(&mut self, journal: &mut Journal) {
         if self.exec.take() == Some(true) {
             journal.append_raw(b"*1\r\n$4\r\nEXEC\r\n");
+        }
+    }
+}
+
+/// The transactions of these clients will fail.
+fn spoil(watchers: &[ClientId], clients: &mut Clients<Why>) {
+    for &id in watchers {
+        if let Some(client) = clients.get_mut(id) {
+            client.session.watch_dirty = true;
         }
     }
 }
