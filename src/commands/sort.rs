@@ -1,8 +1,9 @@
 //! SORT: a list, set or sorted set in another order, by its elements or by what other keys say of them.
 //!
-//! The keys that BY and GET reach are made of the elements, so that nobody knows them beforehand. A list keeps
-//! elements that are equal in the order they had; equal scores are told apart by the elements themselves, so that
-//! replicas that run the same SORT store the same list. There is one collation: the order of bytes.
+//! The keys that BY and GET reach are made of the elements, so that nobody knows them beforehand. Replicas run a SORT
+//! that stores, too, and have to store the same list: elements whose scores are equal are told apart by themselves, and
+//! a set, whose order is its own on each server, is sorted even if BY names nothing. There is one collation: the order
+//! of bytes.
 
 use std::ops::Range;
 
@@ -231,7 +232,12 @@ fn sorted(db: &mut DbView, key: &[u8], options: &mut Options) -> Result<Vec<Vec<
             (options.sorts, options.alpha, options.by) = (true, true, None);
         }
         let digits = &mut itoa::Buffer::new();
-        (set.iter().map(|member| member.text(digits).to_vec()).collect(), options.window(set.len()))
+        let mut members: Vec<_> = set.iter().map(|member| member.text(digits).to_vec()).collect();
+        if options.store.is_some() {
+            // Members whose texts are equal stay in the order they have here.
+            members.sort_unstable();
+        }
+        (members, options.window(set.len()))
     } else if let Some(list) = entry.object::<List>() {
         in_order(list.len(), options, |range, from| list_elements(list, range, from))
     } else if let Some(zset) = entry.object::<Zset>() {
@@ -490,6 +496,8 @@ mod tests {
             ("SORT l STORE l", ":4", 4, Some("sortstore")),
             ("LRANGE l 0 -1", "1 2 9 10", 0, None),
             ("SORT s BY nosort STORE d", ":3", 3, Some("sortstore")),
+            ("LRANGE d 0 -1", "a b c", 0, None),
+            ("SORT s BY none_* ALPHA DESC STORE d", ":3", 3, Some("sortstore")),
             ("LRANGE d 0 -1", "a b c", 0, None),
             ("SORT l LIMIT 0 0 STORE d", ":0", 1, Some("del")),
             ("SORT l LIMIT 0 0 STORE d", ":0", 0, None),
