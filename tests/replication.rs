@@ -317,6 +317,27 @@ fn a_replica_without_its_master_serves_stale_data_only_if_it_may() {
 }
 
 #[test]
+fn a_read_only_replica_sorts_what_it_need_not_store() {
+    let master = Server::start(&[("repl-diskless-sync-delay", "0")]);
+    master.query::<()>(&["RPUSH", "l", "3", "1", "2"]);
+    let replica = Server::replica_of(master.port(), &[]);
+    replica.same_as(&master);
+    for command in ["SORT", "SORT_RO"] {
+        assert_eq!(replica.query::<Vec<String>>(&[command, "l", "DESC"]), ["3", "2", "1"]);
+    }
+    let read_only = "-READONLY You can't write against a read only replica.";
+    assert_eq!(replica.error_of(&["SORT", "l", "STORE", "l"]), read_only);
+    assert_eq!(replica.error_of(&["SORT", "l", "BY", "store", "sTore", "d", "ASC"]), read_only);
+    assert_eq!(replica.query::<Vec<String>>(&["SORT", "l", "BY", "store"]), ["3", "1", "2"]);
+    let mut conn = replica.client();
+    let sorted: (Vec<String>,) = redis::pipe().atomic().cmd("SORT").arg("l").query(&mut conn).unwrap();
+    assert_eq!(sorted.0, ["1", "2", "3"]);
+    master.query::<()>(&["SORT", "l", "STORE", "d"]);
+    replica.same_as(&master);
+    assert_eq!(replica.query::<Vec<String>>(&["LRANGE", "d", "0", "-1"]), ["1", "2", "3"]);
+}
+
+#[test]
 fn a_master_with_too_few_replicas_takes_no_writes() {
     let master = Server::start(&[
         ("min-replicas-to-write", "1"),

@@ -28,6 +28,7 @@ mod saving;
 pub mod scan;
 mod set;
 mod slowlog;
+mod sort;
 pub mod string;
 mod transactions;
 mod zset;
@@ -65,6 +66,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     scan::COMMANDS,
     set::COMMANDS,
     slowlog::COMMANDS,
+    sort::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
     zset::COMMANDS,

@@ -334,6 +334,8 @@ pub struct Command<S: 'static> {
     /// Finds the keys where the specs cannot (`SORT … STORE`, `MIGRATE`); gives the indexes of the words, and what is
     /// done to each.
     pub get_keys: Option<FindKeysFn>,
+    /// Of a command that writes with certain words only: whether it does with these. Without, a replica serves it.
+    pub writes_if: Option<fn(Args) -> bool>,
     pub subcommands: &'static [Command<S>],
     pub group: Group,
     pub since: &'static str,
@@ -377,6 +379,7 @@ const fn row<S>(name: &'static str, handler: Handler<S>, arity: i32) -> Command<
         acl: 0,
         keys: &[],
         get_keys: None,
+        writes_if: None,
         subcommands: &[],
         group: Group::Generic,
         since: "1.0.0",
@@ -412,6 +415,10 @@ impl<S> Command<S> {
     }
     pub const fn get_keys(mut self, find: FindKeysFn) -> Self {
         self.get_keys = Some(find);
+        self
+    }
+    pub const fn writes_if(mut self, writes: fn(Args) -> bool) -> Self {
+        self.writes_if = Some(writes);
         self
     }
     pub const fn subcommands(mut self, subcommands: &'static [Command<S>]) -> Self {
@@ -459,6 +466,14 @@ impl<S> Command<S> {
 
     pub fn has(&self, flag: u64) -> bool {
         self.flags & flag != 0
+    }
+
+    /// The flags of this very call: those of the row, but without the writing that these words do not ask for.
+    pub fn flags_with(&self, args: Args) -> u64 {
+        match self.writes_if {
+            Some(writes) if !writes(args) => self.flags & !flags::WRITE,
+            _ => self.flags,
+        }
     }
 
     /// The subcommand of that name, in any case.

@@ -140,14 +140,16 @@ impl Server {
         }
         // What EXEC is going to do counts as EXEC's own doing.
         let mut all_flags = command.flags;
+        let mut call_flags = command.flags_with(args);
         if command.name == "exec"
             && let Some(transaction) = &client.session.transaction
         {
             all_flags |= transaction.flags;
+            call_flags |= transaction.flags;
         }
         let is_write = all_flags & flags::WRITE != 0 || all_flags & flags::MAY_REPLICATE != 0;
         if !is_master {
-            self.admit_write(all_flags)?;
+            self.admit_write(all_flags, call_flags)?;
             if client.session.resp == 2 && self.is_subscribed(id) && !IN_SUBSCRIPTION.contains(&command.name)
             {
                 let text = format!(
@@ -185,12 +187,12 @@ impl Server {
         if client.role != Role::Replica && !is_master && self.parking.pauses(is_write, self.clock.unix_ms()) {
             return Ok(Admitted::Park(Block { on: BlockOn::Unpause, deadline_ms: None }));
         }
-        let _ = args;
         Ok(Admitted::Call(row))
     }
 
-    /// The checks of what may change the data set.
-    fn admit_write(&self, all_flags: u64) -> Result<(), CmdError> {
+    /// The checks of what may change the data set. A replica asks what this very call does, so that it serves what only
+    /// reads; a master asks what the command may do.
+    fn admit_write(&self, all_flags: u64, call_flags: u64) -> Result<(), CmdError> {
         if all_flags & flags::WRITE == 0 {
             return Ok(());
         }
@@ -201,7 +203,7 @@ impl Server {
         if !replica && self.replication.too_few_good_replicas(&self.config, self.clock.unix_ms()) {
             return Err(CmdError::NO_REPLICAS);
         }
-        if replica && self.config.replica_read_only {
+        if replica && self.config.replica_read_only && call_flags & flags::WRITE != 0 {
             return Err(CmdError::READ_ONLY);
         }
         Ok(())
@@ -248,7 +250,7 @@ impl Server {
     }
 
     fn queue(&mut self, id: ClientId, row: RowId, args: Args) {
-        let flags = self.table.command(row).flags;
+        let flags = self.table.command(row).flags_with(args);
         let Some(client) = self.clients.get_mut(id) else { return };
         if let Some(transaction) = &mut client.session.transaction {
             let request = args.request();
