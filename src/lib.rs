@@ -4,26 +4,41 @@
 //! the snapshot, and master/replica replication as its heart.
 //!
 //! ## The house
-//! Each floor uses only the floors below it; a module's `use` lines are its contract.
+//! Each floor uses only the floors below it (`tests/tidy.rs` watches); a module's `use` lines are its contract.
 //!
 //! ```text
-//! main.rs        arguments, config, daemonise, run                          (bin/: redis-cli)
+//! main.rs        arguments, configuration, the process, run                 (bin/: redis-cli)
 //! commands/      one file per family: the rows that declare its commands, and their handlers
-//! server/        Server, a struct of structs: boot, event loop, call and settle, cron, before_sleep, shutdown
-//! replication/   history, psync, master, link, transfer, wait
-//! persistence/   rdb/, the snapshot child
-//! exec/          Command row, Ctx, Args, CmdError, Outcome
-//! client/        Client, Clients
-//! keyspace/      Db, its view for commands, Changes, expiry
+//! server/        Server, a struct of structs: boot, event loop, dispatch, call and settle, replicas, link, cron, shutdown
+//! replication/   history (who may go on), the replicas, the link's state machine: pure but for what they hold
+//! persistence/   rdb/ (the format), dumps, the snapshot child, loading as a task of the loop
+//! exec/          Command row, Ctx, Args, Outcome
+//! keyspace/      Db, its view for commands, Changes, expiry, access bits, freeing elsewhere
+//! client/        Client, Clients, sessions
 //! journal/       the write stream: one log, one offset, many readers
-//! types/         the values of keys: encodings and their conversions; no clients, no replies
-//! structures/    dict, wheel, …: no Redis words
-//! net/           reactor, connections
-//! protocol/      request parser, reply writer, reply parser (for clients of other servers)
+//! types/         the entry in one allocation, and the values with their encodings; no clients, no replies
+//! net/           reactor, connections, listeners
+//! protocol/      request parser, reply writer, reply parser (for clients of other servers), numbers as text
+//! observe/       the log, the slow log, latency
 //! config/        the directive table and the redis.conf grammar
-//! observe/       the log file, and what else tells of the server
-//! env/           clock, random, allocator, processes: whatever asks the operating system
+//! structures/    dict, wheel, listpack, quicklist, intset, sorted set, stream, HyperLogLog, glob: no Redis words
+//! env/           clock, random, allocator, process, signals, supervision, crash reports
 //! ```
+//!
+//! ## The way of a request
+//! 1. `server::event_loop` hears from the reactor that a client can be read; `server::input` reads into one shared buffer
+//!    and parses in place: arguments are slices of it. Only an incomplete rest is copied to the client.
+//! 2. `server::dispatch` finds the row and checks, in Redis's order, whether it may run now.
+//! 3. `server::call` runs it. A *data* handler sees one database, its arguments and the reply; it records what it changed.
+//!    A *server* handler sees the server.
+//! 4. `settle` draws the consequences, in one written order: counts, the write stream, WATCH, notifications, waking.
+//! 5. Before the loop sleeps, replicas are fed from the log and replies are written, one write a connection.
+//!
+//! ## Replication
+//! The journal is one log with one offset. On a master it is what commands did; on a replica it is the master's stream,
+//! verbatim, so that chains of any depth share offsets. The backlog, the pending output of each replica and the catch-up
+//! after a snapshot are positions in it. A forked child writes the snapshot; a replica that can take it is sent the file
+//! while it grows. One child serves all who come while it runs.
 
 pub mod client;
 pub mod commands;

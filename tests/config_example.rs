@@ -81,7 +81,7 @@ fn values_commented_out_are_the_defaults_where_nothing_else_is_said() {
         "supervised",
         "requirepass",
         "rename-command",
-        "replicaof",
+        "slaveof",
         "masterauth",
         "masteruser",
         "replica-announce-ip",

@@ -155,7 +155,6 @@ fn tcp_listeners(config: &Config, old: &mut Vec<Listener>, fresh: &mut Vec<Liste
         let optional = address.optional;
         let resolved = match resolve(&shown, config.port) {
             Ok(resolved) => resolved,
-            Err(_) if optional => continue,
             Err(why) => {
                 log::warning!("Could not create server TCP listening socket {shown}:{}: {why}", config.port);
                 return Err(Logged);

@@ -8,6 +8,10 @@
 //! Time is bounded by pattern length times text length whatever the number of stars: only the last star passed is
 //! ever retried, because a longer match for an earlier one cannot help.
 
+/// A pattern with more stars than this (runs of them counted as one) matches nothing: Redis gives up there, and a
+/// pattern is to mean the same in both.
+const MOST_STARS: usize = 1000;
+
 /// Whether the whole of `text` matches `pattern`; `nocase` ignores the case of ASCII letters.
 pub fn matches(pattern: &[u8], text: &[u8], nocase: bool) -> bool {
     if text.is_empty() {
@@ -16,6 +20,7 @@ pub fn matches(pattern: &[u8], text: &[u8], nocase: bool) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where to resume after the last star: the pattern behind it, and the next text position to try it at.
     let mut retry: Option<(usize, usize)> = None;
+    let mut stars = 0;
     while t < text.len() {
         if pattern.get(p) == Some(&b'*') {
             while pattern.get(p) == Some(&b'*') {
@@ -23,6 +28,10 @@ pub fn matches(pattern: &[u8], text: &[u8], nocase: bool) -> bool {
             }
             if p == pattern.len() {
                 return true;
+            }
+            stars += 1;
+            if stars > MOST_STARS {
+                return false;
             }
             retry = Some((p, t + 1));
             continue;
@@ -182,6 +191,13 @@ mod tests {
         assert!(matches(b"[\x80-\xff]", b"\x90", false));
         assert!(matches(b"[\xff-a]", b"A", false));
         assert!(!matches(b"[\xff-a]", b"\x90", false));
+    }
+
+    #[test]
+    fn a_thousand_stars_are_the_most_that_match() {
+        let (pattern, text) = (|n| "*?".repeat(n), "a".repeat(2000));
+        assert!(check(&pattern(1000), &text));
+        assert!(!check(&pattern(1001), &text));
     }
 
     #[test]

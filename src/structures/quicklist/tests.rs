@@ -1,3 +1,5 @@
+//! Tests of the quicklist: against plain models, bytes of a real server, and damaged input.
+
 use super::*;
 use proptest::prelude::*;
 use proptest::sample::Index;

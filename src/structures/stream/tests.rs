@@ -1,3 +1,5 @@
+//! Tests of the stream: against plain models, bytes of a real server, and damaged input.
+
 use super::*;
 
 use std::collections::{BTreeMap, BTreeSet};
