@@ -515,3 +515,41 @@ fn a_message_is_heard_at_the_replicas_too() {
     assert_eq!(master.query::<i64>(&["PUBLISH", "x", "y"]), 0);
     listener.expect("*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$1\r\ny\r\n");
 }
+
+/// A length that is announced is a promise, and not a reason to take memory before it is kept.
+#[test]
+fn announced_lengths_cost_nothing_until_they_come() {
+    let server = Server::start(&[]);
+    let used = || server.info_field("memory", "used_memory").parse::<u64>().unwrap();
+    let before = used();
+    let mut promisers: Vec<Raw> = (0..20).map(|_| server.raw()).collect();
+    for promiser in &mut promisers {
+        promiser.send("*3\r\n$3\r\nset\r\n$1\r\na\r\n$536870912\r\nabc");
+    }
+    wait_until("all of them being heard", PATIENCE, || {
+        let list: String = server.query(&["CLIENT", "LIST"]);
+        list.lines().filter(|line| line.contains(" qbuf=") && !line.contains(" qbuf=0 ")).count() >= 20
+    });
+    // A megabyte is reserved for each, and not half a gigabyte.
+    assert!(used() - before < 64 << 20, "{} bytes for 20 promises", used() - before);
+}
+
+#[test]
+fn a_flush_spoils_only_what_was_watched_and_there() {
+    let server = Server::start(&[]);
+    let (mut watcher, mut other) = (server.raw(), server.raw());
+    for flush in ["FLUSHALL", "FLUSHDB", "SWAPDB 0 1"] {
+        says(&mut watcher, "WATCH absent", "+OK\r\n");
+        says(&mut other, flush, "+OK\r\n");
+        says(&mut watcher, "MULTI", "+OK\r\n");
+        says(&mut watcher, "PING", "+QUEUED\r\n");
+        says(&mut watcher, "EXEC", "*1\r\n+PONG\r\n");
+        says(&mut other, "SET present 1", "+OK\r\n");
+        says(&mut watcher, "WATCH present", "+OK\r\n");
+        says(&mut other, flush, "+OK\r\n");
+        says(&mut watcher, "MULTI", "+OK\r\n");
+        says(&mut watcher, "PING", "+QUEUED\r\n");
+        says(&mut watcher, "EXEC", "*-1\r\n");
+        says(&mut other, "FLUSHALL", "+OK\r\n");
+    }
+}
