@@ -39,6 +39,8 @@ pub struct Transaction {
     pub failed: bool,
     /// Flags of the queued commands, joined.
     pub flags: u64,
+    /// Flags that one of them at least does not have.
+    pub lacking: u64,
 }
 
 /// See the head of this file.

@@ -115,7 +115,10 @@ fn swapdb(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
     let b = number(args.get(2), Some(CmdError::text("ERR invalid second DB index")))?;
     let (a, b) = (index(a, server.keyspace.count())?, index(b, server.keyspace.count())?);
     if a != b {
-        server.watching.flushing(&[a, b], &server.keyspace, &mut server.clients);
+        let now_ms = server.turn.now_ms;
+        for (db, other) in [(a, b), (b, a)] {
+            server.watching.flushing(Some(db), Some(other), &server.keyspace, now_ms, &mut server.clients);
+        }
         server.keyspace.swap(a, b);
         server.changes.flush(Some(a));
         server.changes.flush(Some(b));
@@ -129,7 +132,7 @@ fn swapdb(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
 fn flushdb(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
     let lazily = is_lazy(args, server.config.lazyfree_lazy_user_flush)?;
     let db = server.db_of(client);
-    server.watching.flushing(&[db], &server.keyspace, &mut server.clients);
+    server.watching.flushing(Some(db), None, &server.keyspace, server.turn.now_ms, &mut server.clients);
     flush(&mut server.keyspace, &mut server.changes, &server.turn, Some(db), lazily);
     server.reply(client).ok();
     Ok(Done)
@@ -138,7 +141,7 @@ fn flushdb(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
 /// FLUSHALL [ASYNC | SYNC]
 fn flushall(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
     let lazily = is_lazy(args, server.config.lazyfree_lazy_user_flush)?;
-    server.watching.flushing(&[], &server.keyspace, &mut server.clients);
+    server.watching.flushing(None, None, &server.keyspace, server.turn.now_ms, &mut server.clients);
     flush(&mut server.keyspace, &mut server.changes, &server.turn, None, lazily);
     // A child that saves what is gone has nothing to do any more, and the file it was to replace is outdated, too.
     server.stop_child();

@@ -330,7 +330,7 @@ fn reload(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         server.save().map_err(|Logged| CmdError::text("ERR"))?;
     }
     if flush {
-        server.watching.flushing(&[], &server.keyspace, &mut server.clients);
+        server.watching.flushing(None, None, &server.keyspace, server.turn.now_ms, &mut server.clients);
         server.keyspace.flush(None, false, server.turn.now_ms);
         server.changes.flush(None);
     }

@@ -148,7 +148,7 @@ impl Server {
         self.propagate(id, args);
         self.note_local_ends(id);
         for (db, key) in self.changes.touched() {
-            self.watching.touched(*db, key, &mut self.clients);
+            self.watching.touched(*db, key, &self.keyspace, &mut self.clients);
             self.parking.touched(*db, key);
         }
         for &db in self.changes.flushed() {
@@ -176,13 +176,18 @@ impl Server {
             Some(client) => (client.session.in_exec, client.session.db),
             None => (false, 0),
         };
-        let first_db = self.changes.ops().next().map_or(db, |(db, _)| db);
         if in_exec {
-            self.watching.begin_exec_in(&mut self.journal, first_db);
+            for (db, command) in self.changes.ops() {
+                self.watching.gather(db, command);
+            }
+            if let Some(args) = verbatim {
+                self.watching.gather(db, args.bytes());
+            }
+            return;
         }
-        let framed = count > 1 && !in_exec;
+        let framed = count > 1;
         if framed {
-            self.journal.append(first_db, b"*1\r\n$5\r\nMULTI\r\n");
+            self.journal.append_raw(b"*1\r\n$5\r\nMULTI\r\n");
         }
         for (db, command) in self.changes.ops() {
             self.journal.append(db, command);

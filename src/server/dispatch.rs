@@ -140,12 +140,14 @@ impl Server {
         }
         // What EXEC is going to do counts as EXEC's own doing.
         let mut all_flags = command.flags;
+        let mut lacking = !command.flags;
         let mut call_flags = command.flags_with(args);
         if command.name == "exec"
             && let Some(transaction) = &client.session.transaction
         {
             all_flags |= transaction.flags;
             call_flags |= transaction.flags;
+            lacking |= transaction.lacking;
         }
         let is_write = all_flags & flags::WRITE != 0 || all_flags & flags::MAY_REPLICATE != 0;
         if !is_master {
@@ -160,7 +162,7 @@ impl Server {
             }
             if !self.config.replica_serve_stale_data
                 && self.replication.is_stale()
-                && !command.has(flags::STALE)
+                && lacking & flags::STALE != 0
             {
                 return Err(CmdError::MASTER_DOWN);
             }
@@ -168,7 +170,7 @@ impl Server {
         if let Some(loading) = self.snapshots.loading()
             && match loading.serves_old_data() {
                 true => command.has(flags::NO_ASYNC_LOADING),
-                false => !command.has(flags::LOADING),
+                false => lacking & flags::LOADING != 0,
             }
         {
             return Err(CmdError::LOADING);
@@ -255,6 +257,7 @@ impl Server {
         if let Some(transaction) = &mut client.session.transaction {
             let request = args.request();
             transaction.flags |= flags;
+            transaction.lacking |= !flags;
             transaction.queued.push(Queued {
                 bytes: request.bytes.to_vec(),
                 spans: request.spans.to_vec(),
