@@ -108,7 +108,7 @@ fn the_stream_tells_effects_and_not_requests() {
     redis::cmd("DEL").arg("nothing").exec(&mut conn).unwrap();
     redis::pipe().atomic().cmd("SET").arg("x").arg("1").cmd("INCR").arg("x").exec(&mut conn).unwrap();
     replica.expect(
-        "*2\r\n$6\r\nSELECT\r\n$1\r\n9\r\n*1\r\n$5\r\nMULTI\r\n*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1\r\n1\r\n",
+        "*1\r\n$5\r\nMULTI\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n9\r\n*3\r\n$3\r\nSET\r\n$1\r\nx\r\n$1\r\n1\r\n",
     );
     replica.expect("*2\r\n$4\r\nINCR\r\n$1\r\nx\r\n*1\r\n$4\r\nEXEC\r\n");
     redis::cmd("SET").arg("soon").arg("gone").arg("PX").arg(30).exec(&mut conn).unwrap();
