@@ -204,6 +204,7 @@ directives! {
     "key-load-delay" => key_load_delay: i32 = 0, row(HIDDEN, Integer(INT_MIN, INT_MAX));
     "loading-process-events-interval-bytes" => loading_process_events_interval_bytes: u64 = 2 << 20,
         row(HIDDEN, Integer(1024, INT_MAX));
+    /// Dumps and payloads are always looked at to the last byte, whatever this says: never less than what is asked.
     "sanitize-dump-payload" => sanitize_dump_payload: SanitizeDumpPayload = SanitizeDumpPayload::No,
         row(MODIFIABLE, Plain);
     "stop-writes-on-bgsave-error" => stop_writes_on_bgsave_error: bool = true, row(MODIFIABLE, Plain);

@@ -13,7 +13,7 @@ use crate::protocol::{Output, Parser};
 
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 1000;
-/// Expired keys deleted in one turn, per database.
+/// Expired keys deleted in one turn, per database, for each step of `active-expire-effort`.
 const EXPIRIES: usize = 2000;
 
 impl Server {
@@ -226,14 +226,15 @@ impl Server {
         let now = clock::unix_ms().max(self.clock.unix_ms());
         let began = clock::monotonic_us();
         let mut expired = false;
+        let budget = EXPIRIES * self.config.active_expire_effort as usize;
         let mut keys = Vec::new();
         for index in 0..self.keyspace.count() {
             if self.keyspace.db(index).volatile() == 0 {
                 continue;
             }
             keys.clear();
-            self.keyspace.db_mut(index).due(now - 1, EXPIRIES, &mut keys);
-            self.keyspace.db_mut(index).sweep(EXPIRIES);
+            self.keyspace.db_mut(index).due(now - 1, budget, &mut keys);
+            self.keyspace.db_mut(index).sweep(budget);
             expired |= !keys.is_empty();
             for key in &keys {
                 self.expire_key(index, key);
