@@ -52,7 +52,7 @@ test: toolchain
 # The load comes from the development profile, the server from the release.
 bench-replication: build
 	REDIS_RS_SERVER="$${REDIS_RS_SERVER:-$(CURDIR)/redis-rs}" \
-		$(CARGO) test --locked --test replication_load -- --ignored --nocapture
+		$(CARGO) test --locked --test main replication_load -- --ignored --nocapture
 
 demo: all
 	tools/demo.sh

@@ -1,11 +1,9 @@
 //! INFO, CONFIG, DEBUG, SLOWLOG, LATENCY and MEMORY of a running server, as administrators and their tools use them.
 
-mod support;
-
 use std::collections::HashMap;
 use std::fs;
 
-use support::{Raw, Real, Server};
+use crate::support::{Raw, Real, Server};
 
 /// The fields of each section that a real 7.2 prints on a master at rest, in their order.
 const FIELDS: &[(&str, &str)] = &[
@@ -239,7 +237,7 @@ fn a_port_that_is_taken_leaves_the_old_one_open() {
     assert_eq!(config(&server, "port"), server.port().to_string());
     assert_eq!(config(&server, "timeout"), "0");
     server.wait_log("Failed applying new configuration. Possibly related to new port setting.");
-    let free = support::free_port();
+    let free = crate::support::free_port();
     assert_eq!(ask(&mut raw, &["CONFIG", "SET", "port", &free.to_string()]), "+OK");
     let mut moved = Raw::connect(free);
     assert_eq!(ask(&mut moved, &["PING"]), "+PONG");
@@ -341,7 +339,9 @@ fn debug_is_for_those_whom_the_configuration_lets() {
     assert_eq!(ask(&mut raw, &["DEBUG", "SLEEP", "0.02"]), "+OK");
     assert_eq!(ask(&mut raw, &["DBSIZE"]), ":3");
     assert_eq!(ask(&mut raw, &["DEBUG", "SET-ACTIVE-EXPIRE", "1"]), "+OK");
-    support::wait_until("the key is gone", support::PATIENCE, || server.query::<i64>(&["DBSIZE"]) == 2);
+    crate::support::wait_until("the key is gone", crate::support::PATIENCE, || {
+        server.query::<i64>(&["DBSIZE"]) == 2
+    });
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn a_server_restarts_itself() {
     let before = server.info_field("server", "run_id");
     let () = server.query(&["SET", "k", "v"]);
     server.raw().command(&["DEBUG", "RESTART"]);
-    support::wait_until("a new life of the server", support::PATIENCE, || {
+    crate::support::wait_until("a new life of the server", crate::support::PATIENCE, || {
         std::net::TcpStream::connect(("127.0.0.1", server.port())).is_ok()
             && server.log().matches("Ready to accept connections tcp").count() == 2
     });

@@ -2,12 +2,10 @@
 //!
 //! Debian's server is 7.0; where 7.2, which we follow, says something else, the command and the field stand below.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::{Real, Server};
 use redis::Value;
-use support::{Real, Server};
 
 /// Commands that 7.0 does not have.
 const NEW: &[&str] = &["client|no-touch", "client|setinfo", "cluster|myshardid", "waitaof"];

@@ -1,12 +1,10 @@
 //! What a connection is told and may say: the handshake, passwords, CLIENT, messages, MONITOR, and bad manners.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use support::{PATIENCE, Raw, Server, wait_until};
+use crate::support::{PATIENCE, Raw, Server, wait_until};
 
 const A_WHILE: Duration = Duration::from_millis(100);
 

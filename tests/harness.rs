@@ -1,10 +1,8 @@
 //! The harness does what the other tests rely on, shown with Debian's server.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::{PATIENCE, Proxy, Raw, Real, run, wait_until};
+use crate::support::{PATIENCE, Proxy, Raw, Real, run, wait_until};
 
 #[test]
 fn a_server_starts_answers_and_is_gone_with_its_children() {

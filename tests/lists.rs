@@ -1,11 +1,9 @@
 //! Clients that wait for elements of lists: who is woken, in which order, with what, and what replicas hear of it.
 
-mod support;
-
 use std::io::Read;
 use std::time::{Duration, Instant};
 
-use support::{PATIENCE, Raw, Server, wait_until};
+use crate::support::{PATIENCE, Raw, Server, wait_until};
 
 const QUIET: Duration = Duration::from_millis(60);
 

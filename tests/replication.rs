@@ -1,10 +1,8 @@
 //! Masters, replicas and their replicas, as they are meant to live together: all of them ours.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::{LONG, PATIENCE, Proxy, Role, Server, wait_until};
+use crate::support::{LONG, PATIENCE, Proxy, Role, Server, wait_until};
 
 const EACH_WAY: [&[(&str, &str)]; 2] =
     [&[("repl-diskless-sync", "no")], &[("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "0")]];

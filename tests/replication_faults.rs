@@ -1,13 +1,11 @@
 //! What goes wrong: links that break, servers that die at the worst moment, peers that lie. A replica goes on serving
 //! and tries again; a master bounds what it spends on a replica; nobody's dump is ever half of one.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use support::{LONG, PATIENCE, Proxy, Raw, Role, Server, wait_until};
+use crate::support::{LONG, PATIENCE, Proxy, Raw, Role, Server, wait_until};
 
 /// What fills a dump shall not be compressed away.
 const WHOLE: (&str, &str) = ("rdbcompression", "no");

@@ -4,8 +4,6 @@
 //! The small run is part of the tests. The big one is `make bench-replication`; REDIS_RS_SERVER names another server
 //! to be measured in the same way, REDIS_RS_KEYS and REDIS_RS_RATE another size.
 
-mod support;
-
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -14,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use support::{Server, wait_until};
+use crate::support::{Server, wait_until};
 
 /// A million keys take their time on a small machine.
 const ENOUGH: Duration = Duration::from_secs(600);

@@ -1,13 +1,11 @@
 //! Debian's redis-server as our replica, as our master, and between two of ours, under load.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use support::{LONG, Real, Server, wait_until};
+use crate::support::{LONG, Real, Server, wait_until};
 
 /// Writes of all kinds, until it is told to stop. Every command is expected to succeed.
 struct Load {

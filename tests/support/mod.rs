@@ -3,7 +3,6 @@
 //! It knows nothing of what is inside ours: it starts the binary, talks to its port, reads its log and kills it. A test
 //! that passes with it would pass after a rewrite. Nothing here sleeps for a guess of how long something takes: it
 //! waits for a condition, and fails with its name and the server's log when the condition does not come.
-#![allow(dead_code, unused_imports, reason = "every test file uses another part of the harness")]
 
 mod proxy;
 mod replication;
@@ -87,12 +86,6 @@ impl Real {
 fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
-}
-
-/// Runs our binary to its end, for command lines with which it should not start; gives up after `PATIENCE`.
-#[track_caller]
-pub fn run_ours(args: &[&str]) -> Output {
-    run(Path::new(env!("CARGO_BIN_EXE_redis-rs")), args)
 }
 
 /// Runs a program to its end; fails when it does not come.
@@ -319,13 +312,6 @@ impl Server {
             let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
             let _ = child.wait();
         }
-    }
-
-    /// Kills the server but not its children, as the kernel does when memory is short.
-    #[track_caller]
-    pub fn kill9_alone(&mut self) {
-        self.signal(Signal::SIGKILL);
-        let _ = self.child.take().unwrap().wait();
     }
 
     /// Asks the server to end by SIGTERM and waits for it.

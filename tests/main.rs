@@ -1,0 +1,20 @@
+//! Every test that drives the real program, in one crate: it is linked once, and the harness is compiled once.
+//!
+//! `cargo test --test main replication` runs one file of it. Each module below is a chapter of its own; `support` is the
+//! harness they share, and `tidy` reads the sources themselves.
+
+mod support;
+
+mod admin;
+mod command_table;
+mod config_example;
+mod connection;
+mod harness;
+mod lists;
+mod rdb;
+mod redis_cli;
+mod replication;
+mod replication_faults;
+mod replication_load;
+mod replication_real;
+mod tidy;
