@@ -258,6 +258,7 @@ impl Server {
     }
 
     /// A client's command is over and its reply stands in its output: now it hears what else there is for it.
+    #[inline]
     pub(super) fn deliver_held(&mut self, id: ClientId) {
         self.audience.running = None;
         if self.audience.held.is_empty() {
@@ -306,11 +307,15 @@ impl Server {
     }
 
     /// Shows monitors the request that was just run. What administers the server is not shown, nor are secrets.
+    #[inline]
     pub(super) fn show_to_monitors(&mut self, id: ClientId, command: &Command<Server>, args: Args) {
-        if self.audience.monitors.is_empty()
-            || command.has(flags::SKIP_MONITOR | flags::ADMIN)
-            || self.snapshots.loading().is_some()
-        {
+        if !self.audience.monitors.is_empty() {
+            self.tell_monitors(id, command, args);
+        }
+    }
+
+    fn tell_monitors(&mut self, id: ClientId, command: &Command<Server>, args: Args) {
+        if command.has(flags::SKIP_MONITOR | flags::ADMIN) || self.snapshots.loading().is_some() {
             return;
         }
         let Some(client) = self.clients.get(id) else { return };

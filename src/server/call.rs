@@ -10,7 +10,7 @@
 
 use super::{RowId, Server};
 use crate::client::{ClientId, ReplyMode};
-use crate::env::clock;
+use crate::env::{clock, ticks};
 use crate::exec::{Args, CmdError, CmdResult, Ctx, Handler, Outcome, flags};
 use crate::keyspace::{Expired, Propagate};
 use crate::protocol::{Mark, Reply};
@@ -29,7 +29,7 @@ impl Server {
             let buffer = self.net.buffer();
             client.output.lend(|| buffer);
         }
-        let started = clock::monotonic_ns();
+        let began = ticks::now();
         let result = match command.handler {
             Handler::Data(run) => run(&mut Ctx {
                 args,
@@ -42,7 +42,7 @@ impl Server {
             Handler::Server(run) => run(self, id, args),
             Handler::Container => Err(CmdError::arity(command.full_name)),
         };
-        let ns = clock::monotonic_ns() - started;
+        let ns = ticks::ns_since(began);
         // One that waits has not been called yet: it will be.
         if !matches!(result, Ok(Outcome::Block(_))) {
             self.count_call(id, row, args, ns);
