@@ -23,6 +23,9 @@ impl Server {
     /// Runs one request of a client: finds its row, checks, queues or calls.
     pub(super) fn execute(&mut self, id: ClientId, args: Args) {
         self.stats.commands += 1;
+        if self.caches.are_used() {
+            self.request_begins_with_caches(id);
+        }
         let Some(client) = self.clients.get_mut(id) else { return };
         client.commands += 1;
         let mark = client.output.mark();
@@ -102,9 +105,14 @@ impl Server {
     pub(super) fn admit(&mut self, id: ClientId, args: Args) -> Result<Admitted, CmdError> {
         let row = match self.resolve(args) {
             Err(_) if ["post", "host:"].iter().any(|word| args.is(0, word)) => return Ok(Admitted::TurnAway),
-            found => found?,
+            Err(error) => {
+                self.note_last_command(id, "NULL");
+                return Err(error);
+            }
+            Ok(row) => row,
         };
         let command = self.table.command(row);
+        self.note_last_command(id, command.full_name);
         if !command.arity_fits(args.len()) {
             self.table.stats_mut(row).rejected += 1;
             return Err(CmdError::arity(command.full_name));
@@ -116,6 +124,12 @@ impl Server {
         result
     }
 
+    fn note_last_command(&mut self, id: ClientId, name: &'static str) {
+        if let Some(client) = self.clients.get_mut(id) {
+            client.last_command = name;
+        }
+    }
+
     fn admit_row(
         &mut self,
         id: ClientId,
@@ -123,8 +137,7 @@ impl Server {
         command: &'static Command<Server>,
         args: Args,
     ) -> Result<Admitted, CmdError> {
-        let client = self.clients.get_mut(id).expect("its request is in hand");
-        client.last_command = command.full_name;
+        let client = self.clients.get(id).expect("its request is in hand");
         let session = &client.session;
         let is_master = session.is_master;
         let multi = session.transaction.is_some();
