@@ -112,8 +112,8 @@ impl Server {
             Ok(row) => row,
         };
         let command = self.table.command(row);
-        self.note_last_command(id, command.full_name);
         if !command.arity_fits(args.len()) {
+            self.note_last_command(id, command.full_name);
             self.table.stats_mut(row).rejected += 1;
             return Err(CmdError::arity(command.full_name));
         }
@@ -124,6 +124,7 @@ impl Server {
         result
     }
 
+    /// A request that was refused at once was the last all the same.
     fn note_last_command(&mut self, id: ClientId, name: &'static str) {
         if let Some(client) = self.clients.get_mut(id) {
             client.last_command = name;
@@ -137,7 +138,8 @@ impl Server {
         command: &'static Command<Server>,
         args: Args,
     ) -> Result<Admitted, CmdError> {
-        let client = self.clients.get(id).expect("its request is in hand");
+        let client = self.clients.get_mut(id).expect("its request is in hand");
+        client.last_command = command.full_name;
         let session = &client.session;
         let is_master = session.is_master;
         let multi = session.transaction.is_some();
