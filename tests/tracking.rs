@@ -118,6 +118,15 @@ fn one_hears_of_what_one_changes_oneself_behind_the_reply() {
     }
     let replies = format!("*5\r\n*2\r\n_\r\n_\r\n:1\r\n+OK\r\n_\r\n:1\r\n{}{ALL}{}", push("b"), push("c"));
     says(&mut client, "EXEC", &replies);
+    // Of what it did before it ceased to track one hears, too, wherever it is to be heard.
+    let (mut listener, id) = listener(&server);
+    ok(&mut client, &format!("CLIENT TRACKING ON REDIRECT {id}"));
+    ok(&mut client, "MULTI");
+    for line in ["FLUSHALL", "CLIENT TRACKING OFF", "SET a 1"] {
+        says(&mut client, line, "+QUEUED\r\n");
+    }
+    says(&mut client, "EXEC", &format!("*3\r\n+OK\r\n+OK\r\n+OK\r\n{event}"));
+    listener.expect(format!("*3\r\n{}{}_\r\n", bulk("message"), bulk("__redis__:invalidate")));
     ok(&mut client, "CLIENT TRACKING ON NOLOOP");
     says(&mut client, "GET d", "_\r\n");
     ok(&mut client, "SET d 1");
@@ -327,15 +336,15 @@ fn a_key_that_ends_or_is_dropped_from_the_table_is_told() {
     let server = Server::start(&[("tracking-table-max-keys", "2")]);
     let (mut reader, mut writer) = (three(&server), server.raw());
     ok(&mut reader, "CLIENT TRACKING ON NOLOOP");
-    ok(&mut writer, "SET a 1 PX 30");
+    ok(&mut writer, "SET a 1 PX 600");
     says(&mut reader, "GET a", "$1\r\n1\r\n");
     reader.expect(push("a"));
     // Who finds a key ended that nobody has deleted yet is told before it is remembered as having read it.
     ok(&mut writer, "DEBUG SET-ACTIVE-EXPIRE 0");
     ok(&mut reader, "CLIENT TRACKING ON");
-    ok(&mut writer, "SET a 1 PX 30");
+    ok(&mut writer, "SET a 1 PX 600");
     says(&mut reader, "GET a", "$1\r\n1\r\n");
-    std::thread::sleep(A_WHILE);
+    std::thread::sleep(Duration::from_millis(650));
     says(&mut reader, "GET a", &format!("_\r\n{}", push("a")));
     assert_eq!(counts(&server), [1, 1, 1, 0]);
     says(&mut reader, "MGET b c", "*2\r\n_\r\n_\r\n");

@@ -177,6 +177,10 @@ impl Server {
 
     /// A client does not track any more: it has said so, or is gone.
     pub fn stop_tracking(&mut self, id: ClientId) {
+        if self.caches.owes_the_caller() && self.audience.running() == Some(id) {
+            // What its transaction has changed so far was changed while it tracked, and goes to whom it has named.
+            self.tell_of_own_keys(id);
+        }
         let Some(client) = self.clients.get_mut(id) else { return };
         let Some(tracking) = client.session.tracking.take() else { return };
         for prefix in tracking.prefixes().into_iter().flatten() {
