@@ -260,7 +260,7 @@ impl DbView<'_> {
         let verb: &[u8] = if self.turn.lazy_expire { b"UNLINK" } else { b"DEL" };
         self.stats.expired += 1;
         self.changes.propagate_before(self.index, [verb, key]);
-        self.changes.touch(self.index, key);
+        self.changes.touch_ended(self.index, key);
         self.changes.event(Class::EXPIRED, "expired", self.index, key);
     }
 

@@ -48,6 +48,10 @@ impl Server {
             self.count_call(id, row, args, ns);
         }
         self.settle(id, row, args, result, mark);
+        // A key that was found to have ended is forgotten, and then remembered anew: it may be there again one day.
+        if self.caches.are_used() {
+            self.remember_read_keys(id, command, args);
+        }
     }
 
     /// Step 2: how often the command was called and how long it took; what took long is noted with its words.
@@ -88,7 +92,10 @@ impl Server {
 
     /// Whether anybody wants to know which keys change.
     pub(super) fn somebody_observes(&self) -> bool {
-        !self.watching.is_empty() || self.parking.waits_for_keys() || self.keeps_local_ends()
+        !self.watching.is_empty()
+            || self.parking.waits_for_keys()
+            || self.caches.are_used()
+            || self.keeps_local_ends()
     }
 
     /// The circumstances in which a client's command looks keys up.
@@ -150,6 +157,9 @@ impl Server {
         for (db, key) in self.changes.touched() {
             self.watching.touched(*db, key, &self.keyspace, &mut self.clients);
             self.parking.touched(*db, key);
+        }
+        if self.caches.are_used() {
+            self.invalidate_touched(id);
         }
         for &db in self.changes.flushed() {
             self.parking.flushed(db);
