@@ -203,7 +203,7 @@ const KILL_ARGS: &[Arg] = &[one_of(
 /// CLIENT GETNAME
 fn getname(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     server.reply_with(id, |server, reply| {
-        let name = server.clients.get(id).map(|client| &client.session.name[..]);
+        let name = server.clients.get(id).map(|client| client.session.name());
         reply.bulk_or_null(name.filter(|name| !name.is_empty()));
     });
     Ok(Done)
@@ -317,13 +317,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
     let output = &client.output;
     let buffer = output.tail_capacity();
     let output_mem = output.memory() - buffer + pending;
-    let memory = size_of::<Client<Why>>()
-        + output_mem
-        + buffer
-        + client.input.capacity()
-        + client.parser.memory()
-        + argv_mem
-        + multi_mem;
+    let memory = client.memory() + pending + argv_mem + multi_mem;
     let now = server.clock.unix_secs();
     let master = client.role == Role::Master;
     // A vector takes all that is written to it.
@@ -334,7 +328,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         client.addr,
         client.laddr,
         std::os::fd::AsRawFd::as_raw_fd(&client.conn),
-        shown(&session.name),
+        shown(session.name()),
         now - client.created_ms / 1000,
         now - client.active_ms / 1000,
         flags(client),
@@ -349,8 +343,8 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         client.last_command,
         if master { "(superuser)".into() } else { shown(DEFAULT_USER) },
         session.resp,
-        shown(&session.lib_name),
-        shown(&session.lib_ver),
+        shown(&session.rare().lib_name),
+        shown(&session.rare().lib_ver),
     );
 }
 
@@ -460,8 +454,8 @@ impl<'a> Filter<'a> {
     fn fits(&self, client: &Client<Why>) -> bool {
         self.id.is_none_or(|id| client.session.id == id)
             && self.class.is_none_or(|class| Class::of(client) == class)
-            && self.addr.is_none_or(|addr| client.addr.as_bytes() == addr)
-            && self.laddr.is_none_or(|laddr| client.laddr.as_bytes() == laddr)
+            && self.addr.is_none_or(|addr| client.addr.to_string().as_bytes() == addr)
+            && self.laddr.is_none_or(|laddr| client.laddr.to_string().as_bytes() == laddr)
             && !(self.user && client.role == Role::Master)
     }
 }
@@ -560,7 +554,7 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), CmdError> {
 fn setname(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let name = args.get(2);
     check_name(name)?;
-    set(server, id, |session| session.name = name.to_vec())
+    set(server, id, |session| session.rare_mut().name = name.to_vec())
 }
 
 /// CLIENT SETINFO lib-name libname | lib-ver libver
@@ -574,7 +568,8 @@ fn setinfo(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         return Err(quoting("ERR ", attribute, " cannot contain spaces, newlines or special characters."));
     }
     set(server, id, |session| {
-        let field = if is_name { &mut session.lib_name } else { &mut session.lib_ver };
+        let rare = session.rare_mut();
+        let field = if is_name { &mut rare.lib_name } else { &mut rare.lib_ver };
         *field = value.to_vec();
     })
 }

@@ -72,7 +72,7 @@ impl Server {
                     true => &b"(redacted)"[..],
                     false => word,
                 });
-                self.slowlog.record(self.clock.unix_secs(), us, words, &client.addr, &client.session.name);
+                self.slowlog.record(self.clock.unix_secs(), us, words, &client.addr.to_string(), client.session.name());
             }
             self.slowlog.trim(self.config.slowlog_max_len);
         }

@@ -24,7 +24,6 @@ impl Server {
     pub(super) fn execute(&mut self, id: ClientId, args: Args) {
         self.stats.commands += 1;
         let Some(client) = self.clients.get_mut(id) else { return };
-        client.commands += 1;
         let mark = client.output.mark();
         let is_replica = client.role == Role::Replica;
         match self.admit(id, args) {
@@ -124,7 +123,7 @@ impl Server {
         args: Args,
     ) -> Result<Admitted, CmdError> {
         let client = self.clients.get_mut(id).expect("its request is in hand");
-        client.last_command = command.full_name;
+        client.last_command = &command.full_name;
         let session = &client.session;
         let is_master = session.is_master;
         let multi = session.transaction.is_some();

@@ -21,7 +21,7 @@ pub struct Net {
     pub listeners: Vec<Listener>,
     pub read_buffer: Vec<u8>,
     /// The parser of requests that arrive whole.
-    pub parser: Parser,
+    pub parser: Option<Box<Parser>>,
     /// Clients that may have more to read.
     pub ready: Vec<ClientId>,
     /// Clients with output to be written.
@@ -41,7 +41,7 @@ impl Net {
             reactor: Reactor::new()?,
             listeners: Vec::new(),
             read_buffer: vec![0; READ_BUFFER],
-            parser: Parser::default(),
+            parser: None,
             ready: Vec::new(),
             to_flush: Vec::new(),
             to_close: Vec::new(),

@@ -48,7 +48,6 @@ impl Server {
                 }
             }
         }
-        client.bytes_out += written as u64;
         self.stats.bytes_out += written as u64;
         if client.output.is_empty() {
             client.backlogged = false;
@@ -88,11 +87,11 @@ impl Server {
         let (hard, soft, soft_secs) = (limit.hard_bytes, limit.soft_bytes, limit.soft_seconds as i64);
         let over_hard = hard != 0 && used >= hard.max(self.least_replica_limit(id));
         let over_soft = soft != 0 && used >= soft.max(self.least_replica_limit(id));
-        let since = self.clients.get(id).and_then(|client| client.over_soft_limit_ms);
+        let since = self.clients.get(id).and_then(|client| client.session.rare().over_soft_limit_ms);
         let since = over_soft.then(|| since.unwrap_or(now));
         let soft_expired = since.is_some_and(|since| now - since > soft_secs * 1000);
         if let Some(client) = self.clients.get_mut(id) {
-            client.over_soft_limit_ms = since;
+            client.session.set_over_soft_limit(since);
         }
         if over_hard || soft_expired {
             log::warning!("Client {} closed for overcoming of output buffer limits.", self.describe(id));
@@ -145,7 +144,7 @@ impl Server {
         client.conn.deregister(self.net.reactor.registry());
         self.replica_is_gone(id, &client);
         match client.role {
-            Role::Master => self.master_is_gone(client),
+            Role::Master => self.master_is_gone(*client),
             Role::Monitor => self.monitor_is_gone(id),
             Role::Normal | Role::Replica => {}
         }
@@ -155,7 +154,7 @@ impl Server {
     pub fn forget_watches(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.session.watch_dirty = false;
-        for (db, key, _) in std::mem::take(&mut client.session.watched) {
+        for (db, key, _) in client.session.take_watched() {
             self.watching.unwatch(id, db, &key);
         }
     }

@@ -360,7 +360,6 @@ impl Server {
                     match client.conn.write(&slices[..filled]) {
                         Ok(n) => {
                             replica.position += n as u64;
-                            client.bytes_out += n as u64;
                             self.stats.bytes_out_replication += n as u64;
                         }
                         Err(why) => {
@@ -534,7 +533,7 @@ impl Server {
         }
         if client.role == Role::Replica {
             let name = format!("{}:{}", replica.address(), replica.port);
-            let shown = if replica.port == 0 { client.addr.clone() } else { name };
+            let shown = if replica.port == 0 { client.addr.to_string() } else { name };
             log::notice!("Connection with replica {shown} lost.");
         }
         if self.replication.replicas.attached().next().is_none() {
