@@ -9,10 +9,12 @@
 //! 6. those who wait for a key are noted, and run after the command ([`Server::after_command`]).
 
 use super::{RowId, Server};
-use crate::client::{ClientId, ReplyMode};
+use crate::client::{ClientId, ReplyMode, Role};
+use crate::config::PropagationErrorBehavior;
 use crate::env::clock;
 use crate::exec::{Args, CmdError, CmdResult, Ctx, Handler, Outcome, flags};
 use crate::keyspace::{Expired, Propagate};
+use crate::observe::log;
 use crate::protocol::{Mark, Reply};
 
 impl Server {
@@ -125,15 +127,10 @@ impl Server {
                 if let Some(client) = self.clients.get_mut(id) {
                     client.output.truncate(mark);
                     Reply::new(&mut client.output, client.session.resp).error(error.as_bytes());
-                    if client.session.is_master {
-                        crate::observe::log::warning!(
-                            "== CRITICAL == This replica is sending an error to its master: '{error}' after processing the command '{}'",
-                            command.full_name
-                        );
-                    }
                 }
                 self.table.stats_mut(row).failed += 1;
                 self.stats.count_error(error.code());
+                self.note_error_to_peer(id, &error);
             }
         }
         if self.changes.is_empty() {
@@ -142,9 +139,36 @@ impl Server {
         self.settle_changes(id, Some(args));
     }
 
+    /// An error that goes to our master or to a replica of ours is one too many: what one of us can do, the other can.
+    ///
+    /// # Panics
+    /// If our data set may differ from the master's now, and `propagation-error-behavior` rather has no replica.
+    pub(super) fn note_error_to_peer(&mut self, id: ClientId, error: &CmdError) {
+        let Some(client) = self.clients.get(id) else { return };
+        let (us, peer) = match client.role {
+            Role::Master => ("replica", "master"),
+            Role::Replica => ("master", "replica"),
+            Role::Normal | Role::Monitor => return,
+        };
+        let command = client.last_command;
+        log::warning!(
+            "== CRITICAL == This {us} is sending an error to its {peer}: '{error}' after processing the command '{command}'"
+        );
+        self.stats.unexpected_errors += 1;
+        let panics = self.config.propagation_error_behavior != PropagationErrorBehavior::Ignore;
+        assert!(
+            !(peer == "master" && panics && self.config.replica_read_only),
+            "This {us} panicked sending an error to its {peer} after processing the command '{command}'"
+        );
+    }
+
     /// Steps 3 to 6 for whatever stands in `changes`; `args` is the request, if there was one.
     pub(super) fn settle_changes(&mut self, id: ClientId, args: Option<Args>) {
         self.snapshots.note_changes(self.changes.dirty);
+        if self.keyspace.stats.slow_expiry_us > 0 {
+            let us = std::mem::take(&mut self.keyspace.stats.slow_expiry_us);
+            self.note_latency("expire-del", us);
+        }
         self.propagate(id, args);
         self.note_local_ends(id);
         for (db, key) in self.changes.touched() {
@@ -185,7 +209,12 @@ impl Server {
             }
             return;
         }
-        let framed = count > 1;
+        // Keys that ended and were only come across have nothing to do with each other.
+        let unrelated = || {
+            let row = args.and_then(|args| self.resolve(args).ok());
+            row.is_some_and(|row| self.table.command(row).has(flags::TOUCHES_ARBITRARY_KEYS))
+        };
+        let framed = count > 1 && !unrelated();
         if framed {
             self.journal.append_raw(b"*1\r\n$5\r\nMULTI\r\n");
         }

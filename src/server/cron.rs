@@ -92,6 +92,7 @@ impl Server {
         self.turn.lazy_expire = self.config.lazyfree_lazy_expire;
         self.turn.lazy_server_del = self.config.lazyfree_lazy_server_del;
         self.turn.lazy_user_del = self.config.lazyfree_lazy_user_del;
+        self.turn.timed = self.config.latency_monitor_threshold > 0;
     }
 
     /// Looks at some clients: those that are idle too long, those over their limits.

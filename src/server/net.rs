@@ -1,5 +1,6 @@
 //! The server's side of the network: listeners, shared buffers, and the lists of clients with something to do.
 
+use std::fmt;
 use std::io;
 
 use super::Why;
@@ -33,6 +34,27 @@ pub struct Net {
     spare: Vec<Vec<u8>>,
     /// The last client that the cron's round has looked at.
     pub round: u64,
+}
+
+/// Why nobody can connect.
+#[derive(Debug)]
+pub enum ListenError {
+    /// The log tells of each address why not.
+    Tcp(u16),
+    Unix(io::Error),
+    Watch(io::Error),
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            ListenError::Tcp(port) => write!(out, "Failed listening on port {port} (tcp), aborting."),
+            ListenError::Unix(why) => {
+                write!(out, "Failed opening Unix socket: bind: {}", crate::env::process::strerror(why))
+            }
+            ListenError::Watch(why) => write!(out, "Can't watch the listening sockets: {why}"),
+        }
+    }
 }
 
 impl Net {
@@ -73,7 +95,7 @@ impl Net {
     }
 
     /// Listens as the configuration says. The sockets that were there are closed only if all goes well.
-    pub fn listen(&mut self, config: &Config) -> Result<(), Logged> {
+    pub fn listen(&mut self, config: &Config) -> Result<(), ListenError> {
         let old = std::mem::take(&mut self.listeners);
         let (unix, mut tcp): (Vec<_>, Vec<_>) = old.into_iter().partition(|l| l.path().is_some());
         let mut fresh = Vec::new();
@@ -82,7 +104,7 @@ impl Net {
             // Sockets taken over from `tcp` go back there.
             tcp.extend(fresh);
             self.listeners = unix.into_iter().chain(tcp).collect();
-            return Err(Logged);
+            return Err(ListenError::Tcp(config.port));
         }
         for mut closed in tcp {
             closed.deregister(self.reactor.registry());
@@ -93,20 +115,11 @@ impl Net {
             let path = config.unixsocket.as_path();
             match Listener::unix(path, config.unixsocketperm, config.tcp_backlog) {
                 Ok(listener) => all.push(listener),
-                Err(why) => {
-                    log::warning!(
-                        "Failed opening Unix socket: bind: {}",
-                        crate::env::process::strerror(&why)
-                    );
-                    return Err(Logged);
-                }
+                Err(why) => return Err(ListenError::Unix(why)),
             }
         }
         self.listeners = all;
-        self.register_listeners().map_err(|why| {
-            log::warning!("Can't watch the listening sockets: {why}");
-            Logged
-        })
+        self.register_listeners().map_err(ListenError::Watch)
     }
 
     /// Gives every listener its token (its place in the list may have changed).
@@ -168,21 +181,24 @@ fn tcp_listeners(config: &Config, old: &mut Vec<Listener>, fresh: &mut Vec<Liste
             match Listener::tcp(addr, config.tcp_backlog) {
                 Ok(listener) => fresh.push(listener),
                 Err(why) => {
-                    let unavailable = matches!(
-                        why.raw_os_error(),
+                    let unavailable = match why.raw_os_error() {
+                        Some(libc::EADDRNOTAVAIL) => optional,
+                        // A machine without that protocol at all does not have to be told.
                         Some(
-                            libc::EADDRNOTAVAIL
-                                | libc::EAFNOSUPPORT
-                                | libc::EPROTONOSUPPORT
-                                | libc::ENOPROTOOPT
-                        )
-                    );
+                            libc::EAFNOSUPPORT
+                            | libc::EPFNOSUPPORT
+                            | libc::ESOCKTNOSUPPORT
+                            | libc::EPROTONOSUPPORT
+                            | libc::ENOPROTOOPT,
+                        ) => true,
+                        _ => false,
+                    };
                     log::warning!(
                         "Warning: Could not create server TCP listening socket {shown}:{}: bind: {}",
                         config.port,
                         crate::env::process::strerror(&why)
                     );
-                    if optional && unavailable {
+                    if unavailable {
                         continue;
                     }
                     return Err(Logged);
@@ -190,5 +206,5 @@ fn tcp_listeners(config: &Config, old: &mut Vec<Listener>, fresh: &mut Vec<Liste
             }
         }
     }
-    if fresh.is_empty() { Err(Logged) } else { Ok(()) }
+    Ok(())
 }

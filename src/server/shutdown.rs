@@ -56,8 +56,11 @@ impl ShutdownState {
     }
 }
 
+/// What clients are told whose SHUTDOWN came to nothing.
+const FAILED: &str = "ERR Errors trying to SHUTDOWN. Check logs.";
+
 /// Says goodbye from within a signal handler: a second Ctrl-C.
-fn insisted() {
+pub(super) fn insisted() {
     log::from_handler(log::Level::Warning, format_args!("You insist... exiting now."));
     crate::persistence::snapshot::remove_own_temp();
 }
@@ -65,121 +68,95 @@ fn insisted() {
 impl Server {
     pub(super) fn handle_signals(&mut self) {
         while let Some(signal) = self.signals.next() {
-            log::notice!("{}", signal.acknowledgement());
+            match self.snapshots.loading() {
+                Some(_) => log::warning!("Received shutdown signal during loading, scheduling shutdown."),
+                None => log::warning!("{}", signal.acknowledgement()),
+            }
             let flags = match signal {
                 StopSignal::Term => self.config.shutdown_on_sigterm,
                 StopSignal::Int => self.config.shutdown_on_sigint,
             };
-            if self.life.shutdown.is_pending() {
-                continue;
-            }
-            if self.prepare_shutdown(flags.into()).is_err() {
-                log::warning!("Errors trying to shut down the server. Check the logs for more information.");
-            }
+            // The log tells what went wrong.
+            let _ = self.prepare_shutdown(flags.into());
         }
     }
 
     /// SHUTDOWN: ends the server, or parks the client until replicas have caught up.
-    pub fn shutdown_by(&mut self, _client: ClientId, flags: ShutdownFlags) -> CmdResult {
+    pub fn shutdown_by(&mut self, client: ClientId, flags: ShutdownFlags) -> CmdResult {
+        if !flags.now && self.clients.get(client).is_some_and(|client| client.session.deny_blocking) {
+            return Err(CmdError::text(
+                "ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client",
+            ));
+        }
         match self.prepare_shutdown(flags) {
             Ok(true) => Ok(Done),
             Ok(false) => Ok(Outcome::Block(Block { on: BlockOn::Shutdown, deadline_ms: None })),
-            Err(Logged) => Err(CmdError::text("ERR Errors trying to SHUTDOWN. Check logs.")),
+            Err(Logged) => Err(CmdError::text(FAILED)),
         }
     }
 
-    /// Begins the end. `Ok(true)` if the server leaves now, `Ok(false)` if it waits for replicas.
+    /// Begins the end, if it has not begun. `Ok(true)` if the server leaves now, `Ok(false)` if it waits for replicas.
     fn prepare_shutdown(&mut self, mut flags: ShutdownFlags) -> Result<bool, Logged> {
+        if self.life.shutdown.is_pending() {
+            return Ok(false);
+        }
         // What is half loaded must not be saved over the whole.
         if self.snapshots.loading().is_some() {
             flags = ShutdownFlags { nosave: true, save: false, ..flags };
         }
-        signals::exit_at_next_interrupt(insisted);
+        log::notice!("User requested shutdown...");
+        self.life.supervisor.stopping(&mut log::tell);
         let wait_secs = self.config.shutdown_timeout;
         if !flags.now && wait_secs > 0 && !self.replicas_have_caught_up() {
             let now = self.clock.monotonic_ms();
             self.parking.pause_until(i64::MAX, true);
-            self.journal.append_raw(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
+            if !self.is_replica() {
+                self.journal.append_raw(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
+            }
             self.life.shutdown.pending =
                 Some(Pending { flags, deadline_ms: now + u64::from(wait_secs) * 1000 });
-            log::notice!(
-                "{} of {} replicas are in sync when shutting down.",
-                self.replicas_in_sync(),
-                self.replication.replicas.attached().count()
-            );
-            log::notice!("User requested shutdown...");
             log::notice!("Waiting for replicas before shutting down.");
             return Ok(false);
         }
         self.finish_shutdown(flags).map(|()| true)
     }
 
-    fn replicas_in_sync(&self) -> usize {
-        let end = self.journal.offset();
-        self.replication
-            .replicas
-            .attached()
-            .filter(|replica| replica.is_online() && replica.acked >= end)
-            .count()
-    }
-
     fn replicas_have_caught_up(&self) -> bool {
         let end = self.journal.offset();
-        self.replication.master().is_some()
-            || self
-                .replication
-                .replicas
-                .attached()
-                .all(|replica| !replica.is_online() || replica.acked >= end)
+        self.replication.replicas.attached().all(|replica| replica.acked == end)
     }
 
     /// Ends a pending shutdown when replicas have caught up, or have had their time.
     pub(super) fn handle_shutdown(&mut self) {
         let Some(pending) = self.life.shutdown.pending else { return };
         let late = self.clock.monotonic_ms() >= pending.deadline_ms;
-        if !late && !self.replicas_have_caught_up() {
-            return;
-        }
-        self.life.shutdown.pending = None;
-        if self.finish_shutdown(pending.flags).is_err() {
-            self.cancel_shutdown_now();
-            self.shutdown_waiters("ERR Errors trying to SHUTDOWN. Check logs.");
+        if late || self.replicas_have_caught_up() {
+            // Whether it works or not: this try is over, and the log tells of it.
+            let _ = self.finish_shutdown(pending.flags);
         }
     }
 
     /// SHUTDOWN ABORT.
     pub fn abort_shutdown(&mut self) -> Result<(), CmdError> {
-        if self.life.shutdown.pending.take().is_none() {
+        if !self.life.shutdown.is_pending() {
             return Err(CmdError::text("ERR No shutdown in progress."));
         }
+        self.cancel_shutdown();
         log::notice!("Shutdown manually aborted.");
-        self.cancel_shutdown_now();
-        self.shutdown_waiters("ERR Errors trying to SHUTDOWN. Check logs.");
         Ok(())
     }
 
-    fn cancel_shutdown_now(&mut self) {
+    fn cancel_shutdown(&mut self) {
         signals::interrupts_ask_again();
-        self.unpause();
+        if self.life.shutdown.pending.take().is_some() {
+            self.shutdown_waiters(FAILED);
+            self.unpause();
+        }
     }
 
     /// The last things, in order. An error leaves the server running.
     fn finish_shutdown(&mut self, flags: ShutdownFlags) -> Result<(), Logged> {
-        log::notice!("User requested shutdown...");
-        self.life.supervisor.stopping(&mut log::tell);
-        for replica in self.replication.replicas.attached() {
-            let end = self.journal.offset();
-            if replica.is_online() && replica.acked < end {
-                log::notice!(
-                    "Lagging replica {}:{} reported offset {} behind master, lag={}, state={}.",
-                    replica.address(),
-                    replica.port,
-                    end - replica.acked,
-                    replica.lag_secs(self.clock.unix_ms()),
-                    replica.state().unwrap_or("none")
-                );
-            }
-        }
+        self.count_lagging_replicas();
         if self.snapshots.running().is_some() {
             self.await_stopped_child();
         }
@@ -190,7 +167,10 @@ impl Server {
                 if !flags.force {
                     log::warning!("Error trying to save the DB, can't exit.");
                     self.life.supervisor.status("Error trying to save the DB, can't exit.", &mut log::tell);
-                    signals::interrupts_ask_again();
+                    log::warning!(
+                        "Errors trying to shut down the server. Check the logs for more information."
+                    );
+                    self.cancel_shutdown();
                     return Err(Logged);
                 }
                 log::warning!("Error trying to save the DB. Exit anyway.");
@@ -201,6 +181,33 @@ impl Server {
         self.flush_clients();
         self.leave(0);
         Ok(())
+    }
+
+    /// The log tells which replicas are going to miss something.
+    fn count_lagging_replicas(&self) {
+        let end = self.journal.offset();
+        let (mut all, mut lagging) = (0, 0);
+        for replica in self.replication.replicas.attached() {
+            all += 1;
+            if replica.acked == end {
+                continue;
+            }
+            lagging += 1;
+            let port = match replica.port {
+                0 => "<unknown-replica-port>".to_owned(),
+                port => port.to_string(),
+            };
+            log::notice!(
+                "Lagging replica {}:{port} reported offset {} behind master, lag={}, state={}.",
+                replica.address(),
+                end.wrapping_sub(replica.acked) as i64,
+                if replica.is_online() { replica.lag_secs(self.clock.unix_ms()) } else { 0 },
+                replica.state().unwrap_or_default()
+            );
+        }
+        if all > 0 {
+            log::notice!("{} of {all} replicas are in sync when shutting down.", all - lagging);
+        }
     }
 
     /// Leaves, with this exit status, at the end of the turn.

@@ -345,8 +345,12 @@ impl Server {
                 Exit::Stopped => {}
                 Exit::Failed(_) | Exit::Signal(_) => self.snapshots.last_ok = Some(false),
             }
-            if !ok && let Some(garbage) = running.child.remove_temp() {
-                self.keyspace.freer.free_any(Box::new(garbage), 0);
+            if !ok {
+                let began = clock::monotonic_us();
+                if let Some(garbage) = running.child.remove_temp() {
+                    self.keyspace.freer.free_any(Box::new(garbage), 0);
+                }
+                self.note_latency("rdb-unlink-temp-file", clock::monotonic_us() - began);
             }
         }
         self.refresh_stamp(false);
