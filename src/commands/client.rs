@@ -6,6 +6,7 @@ use crate::exec::flags::*;
 use crate::exec::{
     Arg, ArgKind, Args, CmdError, CmdResult, Command, Done, Group, acl, arg, container, one_of, server, token,
 };
+use crate::protocol::BUFFER;
 use crate::server::{GivenUp, Server, Why};
 
 const ANY_TIME: u64 = NOSCRIPT | LOADING | STALE;
@@ -315,8 +316,8 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         _ => 0,
     };
     let output = &client.output;
-    let buffer = output.tail_capacity();
-    let output_mem = output.memory() - buffer + pending;
+    let buffer = output.tail_capacity().min(BUFFER);
+    let output_mem = output.overflow() + pending;
     let memory = client.memory() + pending + argv_mem + multi_mem;
     let now = server.clock.unix_secs();
     let master = client.role == Role::Master;
@@ -336,9 +337,9 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         count(Kind::Channel),
         count(Kind::Pattern),
         count(Kind::ShardChannel),
-        output.tail_len(),
-        output.tail_len(),
-        output.chunks() + usize::from(pending > 0),
+        output.tail_len().min(BUFFER),
+        output.tail_len().min(BUFFER),
+        output.chunks() + usize::from(pending > 0 || output.overflow() > 0),
         if client.backlogged { "w" } else { "" },
         client.last_command,
         if master { "(superuser)".into() } else { shown(DEFAULT_USER) },

@@ -176,7 +176,11 @@ fn psync(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         // FAILOVER is asked for by a third word, and is not built.
         return Err(CmdError::text("ERR PSYNC FAILOVER can't be sent to a server that does not fail over."));
     }
-    let offset = args.int(2)?;
+    let offset = args.int(2).inspect_err(|_| {
+        let name = server.replica_name(id);
+        log::notice!("Replica {name} asks for synchronization");
+        log::warning!("Replica {name} asks for synchronization but with a wrong offset");
+    })?;
     server.attach_replica(id, Some(Wanted { id: args.get(1), offset }))?;
     Ok(Done)
 }
@@ -193,10 +197,11 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         match args.get(at).to_ascii_lowercase().as_slice() {
             b"listening-port" => {
                 let port = args.int(at + 1)?;
-                server.replica_mut(id).port = u16::try_from(port).map_err(|_| CmdError::NOT_INTEGER)?;
+                // Whatever it says: who wants to know the port will find out.
+                server.replica_mut(id).port = port as i32;
             }
             b"ip-address" => {
-                if value.len() >= 46 {
+                if value.len() >= 256 {
                     let text = format!(
                         "ERR REPLCONF ip-address provided by replica instance is too long: {} bytes",
                         value.len()

@@ -9,6 +9,8 @@ use std::sync::Arc;
 /// A value that a reply refers to instead of copying it. Whoever changes the value copies it first.
 pub type Shared = Arc<Vec<u8>>;
 
+/// Bytes of replies that may wait without counting as a burden.
+pub const BUFFER: usize = 16 * 1024;
 /// Values at least this long are sent by reference, in bytes.
 pub const BY_REFERENCE: usize = 16 * 1024;
 
@@ -66,6 +68,12 @@ impl Output {
     /// Bytes that wait.
     pub fn len(&self) -> usize {
         self.sealed_len() + self.tail.len() - self.sent
+    }
+
+    /// Bytes that wait beyond the first few, which every client may owe: what limits of output are about.
+    #[inline]
+    pub fn overflow(&self) -> usize {
+        self.len().saturating_sub(BUFFER)
     }
 
     /// Heap memory that the waiting bytes hold, shared values included.

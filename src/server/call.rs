@@ -31,12 +31,15 @@ impl Server {
             let buffer = self.net.buffer();
             client.output.lend(|| buffer);
         }
+        let limits = &self.config.client_output_buffer_limit;
+        let room = if client.session.subscriptions.is_some() { limits.pubsub } else { limits.normal }.hard_bytes;
+        let room = if room == 0 { usize::MAX } else { room as usize };
         let started = clock::monotonic_ns();
         let result = match command.handler {
             Handler::Data(run) => run(&mut Ctx {
                 args,
                 db: self.keyspace.view(client.session.db, &mut self.changes, &self.turn),
-                reply: Reply::new(&mut client.output, client.session.resp),
+                reply: Reply::new(&mut client.output, client.session.resp).within(room),
                 session: &client.session,
                 limits: &self.limits,
                 rng: &mut self.rng,

@@ -42,6 +42,7 @@ impl Server {
         self.refresh_stamp(false);
         self.stats.peak_memory = self.stats.peak_memory.max(alloc::allocated());
         self.stats.sample(now);
+        self.shut_down_if_asked();
         self.handle_shutdown();
         self.clients_cron(hz);
         self.resize_tables();
@@ -111,7 +112,7 @@ impl Server {
                 self.close_client(id);
                 continue;
             }
-            self.check_output_limit(id);
+            self.check_output_limit(id, false);
         }
         self.close_marked_clients();
     }

@@ -74,6 +74,7 @@ impl Net {
     }
 
     /// Notes that a client has output to be written at the end of the turn.
+    #[inline]
     pub fn queue_flush(&mut self, client: &mut Client<Why>, id: ClientId) {
         if !client.flush_queued {
             client.flush_queued = true;
@@ -148,13 +149,14 @@ impl Net {
         self.listeners.iter().map(Listener::fd).collect()
     }
 
-    /// Removes the file of the unix socket.
-    pub fn remove_unix_socket(&self) {
+    /// Closes the listeners, and removes the file of the unix socket.
+    pub fn close_listeners(&mut self) {
         for path in self.listeners.iter().filter_map(Listener::path) {
             log::notice!("Removing the unix socket file.");
             // It may be gone, or another server's by now; neither is ours to mend.
             let _ = std::fs::remove_file(path);
         }
+        self.listeners.clear();
     }
 }
 

@@ -27,6 +27,8 @@ impl From<ShutdownOnSignal> for ShutdownFlags {
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShutdownState {
+    /// A signal has asked for it.
+    asked: Option<ShutdownFlags>,
     pending: Option<Pending>,
     exit: Option<i32>,
 }
@@ -76,8 +78,18 @@ impl Server {
                 StopSignal::Term => self.config.shutdown_on_sigterm,
                 StopSignal::Int => self.config.shutdown_on_sigint,
             };
+            self.life.shutdown.asked = Some(flags.into());
+        }
+        self.shut_down_if_asked();
+    }
+
+    /// Begins the end that a signal has asked for, unless what is done from time to time rests (for tests).
+    pub(super) fn shut_down_if_asked(&mut self) {
+        if !self.life.cron.paused
+            && let Some(flags) = self.life.shutdown.asked.take()
+        {
             // The log tells what went wrong.
-            let _ = self.prepare_shutdown(flags.into());
+            let _ = self.prepare_shutdown(flags);
         }
     }
 
@@ -138,7 +150,7 @@ impl Server {
 
     /// SHUTDOWN ABORT.
     pub fn abort_shutdown(&mut self) -> Result<(), CmdError> {
-        if !self.life.shutdown.is_pending() {
+        if self.life.shutdown.asked.take().is_none() && !self.life.shutdown.is_pending() {
             return Err(CmdError::text("ERR No shutdown in progress."));
         }
         self.cancel_shutdown();
@@ -193,13 +205,9 @@ impl Server {
                 continue;
             }
             lagging += 1;
-            let port = match replica.port {
-                0 => "<unknown-replica-port>".to_owned(),
-                port => port.to_string(),
-            };
             log::notice!(
-                "Lagging replica {}:{port} reported offset {} behind master, lag={}, state={}.",
-                replica.address(),
+                "Lagging replica {} reported offset {} behind master, lag={}, state={}.",
+                replica.name(),
                 end.wrapping_sub(replica.acked) as i64,
                 if replica.is_online() { replica.lag_secs(self.clock.unix_ms()) } else { 0 },
                 replica.state().unwrap_or_default()
@@ -217,10 +225,11 @@ impl Server {
 
     /// Takes down what is visible from outside. The last thing a server does.
     pub fn clean_up(&mut self) {
+        // Whoever sees the end of his connection may try again at once: nobody is to be accepted any more.
+        self.net.close_listeners();
         if let Some(pidfile) = self.life.pidfile.take() {
             crate::env::process::pidfile_remove(&pidfile, &mut log::tell);
         }
-        self.net.remove_unix_socket();
         log::warning!("Redis is now ready to exit, bye bye...");
     }
 }

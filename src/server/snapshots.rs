@@ -195,8 +195,8 @@ impl Server {
                 Ok(())
             }
             Err(why) => {
+                // Whoever asked for it hears of it; only what nobody waits for stops writes when it fails.
                 log::warning!("{why}");
-                self.snapshots.last_ok = Some(false);
                 Err(Logged)
             }
         }
