@@ -167,7 +167,9 @@ impl<B> Clients<B> {
 
     /// All clients, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (ClientId, &Client<B>)> {
-        self.by_id.iter().map(|(&id, &slot)| (ClientId { id, slot: slot as usize }, &*self.slab[slot as usize]))
+        self.by_id
+            .iter()
+            .map(|(&id, &slot)| (ClientId { id, slot: slot as usize }, &*self.slab[slot as usize]))
     }
 
     /// The names of all clients, oldest first.
@@ -177,7 +179,11 @@ impl<B> Clients<B> {
 
     /// Up to `n` clients with ids greater than `after`, for going round them a few at a time.
     pub fn some_after(&self, after: u64, n: usize) -> Vec<ClientId> {
-        self.by_id.range(after + 1..).take(n).map(|(&id, &slot)| ClientId { id, slot: slot as usize }).collect()
+        self.by_id
+            .range(after + 1..)
+            .take(n)
+            .map(|(&id, &slot)| ClientId { id, slot: slot as usize })
+            .collect()
     }
 }
 

@@ -170,11 +170,10 @@ fn sync(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     Ok(Done)
 }
 
-/// PSYNC replicationid offset
+/// PSYNC replicationid offset [FAILOVER]
 fn psync(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    if args.len() > 3 {
-        // FAILOVER is asked for by a third word, and is not built.
-        return Err(CmdError::text("ERR PSYNC FAILOVER can't be sent to a server that does not fail over."));
+    if args.len() > 3 && args.is(3, "failover") {
+        become_master(server, id, args.get(1))?;
     }
     let offset = args.int(2).inspect_err(|_| {
         let name = server.replica_name(id);
@@ -183,6 +182,20 @@ fn psync(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     })?;
     server.attach_replica(id, Some(Wanted { id: args.get(1), offset }))?;
     Ok(Done)
+}
+
+/// PSYNC … FAILOVER: our master has caught us up, stopped, and wants to follow us.
+fn become_master(server: &mut Server, id: ClientId, wanted: &[u8]) -> Result<(), CmdError> {
+    log::notice!("Failover request received for replid {}.", String::from_utf8_lossy(wanted));
+    if !server.is_replica() {
+        return Err(CmdError::text("ERR PSYNC FAILOVER can't be sent to a master."));
+    }
+    if !server.replication.history.id.as_bytes().eq_ignore_ascii_case(wanted) {
+        return Err(CmdError::text("ERR PSYNC FAILOVER replid must match my replid."));
+    }
+    server.set_master(None);
+    log::notice!("MASTER MODE enabled (failover request from '{}')", server.describe(id));
+    Ok(())
 }
 
 /// REPLCONF option value [option value ...]

@@ -70,10 +70,13 @@ impl Output {
         self.sealed_len() + self.tail.len() - self.sent
     }
 
-    /// Bytes that wait beyond the first few, which every client may owe: what limits of output are about.
+    /// Bytes that wait, if they are more than every client may owe: what limits of output are about.
     #[inline]
     pub fn overflow(&self) -> usize {
-        self.len().saturating_sub(BUFFER)
+        match self.len() {
+            ..=BUFFER => 0,
+            len => len,
+        }
     }
 
     /// Heap memory that the waiting bytes hold, shared values included.

@@ -59,11 +59,13 @@ pub fn boot(
 ) -> Result<Server, BootError> {
     let mut rng = Rng::from_os();
     crate::structures::hash::seed([rng.next_u64(), rng.next_u64()]);
-    let signals = Signals::take(super::shutdown::insisted).map_err(|why| failed("Can't take the signals over", why))?;
+    let signals =
+        Signals::take(super::shutdown::insisted).map_err(|why| failed("Can't take the signals over", why))?;
     let mut table = Table::new(families, rng.next_u64());
     for rename in &config.rename_commands {
         table.rename(rename).map_err(|why| BootError(rename.fatal(why).to_string()))?;
     }
+    crate::env::examine::warn_of_clock(&mut log::tell);
     process::check_memory_settings(config.disable_thp, &mut log::tell);
     let max_clients =
         process::adjust_open_files_limit(config.maxclients, &mut log::tell).map_err(BootError)?;

@@ -8,8 +8,8 @@
 //! 5. keyspace events;
 //! 6. those who wait for a key are noted, and run after the command ([`Server::after_command`]).
 
-use super::{RowId, Server};
-use crate::client::{ClientId, ReplyMode, Role};
+use super::{RowId, Server, Why};
+use crate::client::{Client, ClientId, ReplyMode, Role};
 use crate::config::PropagationErrorBehavior;
 use crate::env::clock;
 use crate::exec::{Args, CmdError, CmdResult, Ctx, Handler, Outcome, flags};
@@ -32,7 +32,8 @@ impl Server {
             client.output.lend(|| buffer);
         }
         let limits = &self.config.client_output_buffer_limit;
-        let room = if client.session.subscriptions.is_some() { limits.pubsub } else { limits.normal }.hard_bytes;
+        let room =
+            if client.session.subscriptions.is_some() { limits.pubsub } else { limits.normal }.hard_bytes;
         let room = if room == 0 { usize::MAX } else { room as usize };
         let started = clock::monotonic_ns();
         let result = match command.handler {
@@ -77,7 +78,13 @@ impl Server {
                     true => &b"(redacted)"[..],
                     false => word,
                 });
-                self.slowlog.record(self.clock.unix_secs(), us, words, &client.addr.to_string(), client.session.name());
+                self.slowlog.record(
+                    self.clock.unix_secs(),
+                    us,
+                    words,
+                    &client.addr.to_string(),
+                    client.session.name(),
+                );
             }
             self.slowlog.trim(self.config.slowlog_max_len);
         }
@@ -153,9 +160,12 @@ impl Server {
             Role::Replica => ("master", "replica"),
             Role::Normal | Role::Monitor => return,
         };
-        let command = client.last_command;
+        let command = shown_command(client);
+        let text = error.to_string();
+        // Only an error with a code of its own is shown as it stands in the protocol.
+        let text = text.strip_prefix("ERR ").map_or_else(|| format!("-{text}"), str::to_owned);
         log::warning!(
-            "== CRITICAL == This {us} is sending an error to its {peer}: '{error}' after processing the command '{command}'"
+            "== CRITICAL == This {us} is sending an error to its {peer}: '{text}' after processing the command '{command}'"
         );
         self.stats.unexpected_errors += 1;
         let panics = self.config.propagation_error_behavior != PropagationErrorBehavior::Ignore;
@@ -263,5 +273,13 @@ impl Server {
     /// What may follow from a command once it is settled: those who waited for its keys run.
     pub(super) fn after_command(&mut self) {
         self.serve_waiters();
+    }
+}
+
+/// The name of a client's last command in messages about what it did.
+pub(super) fn shown_command(client: &Client<Why>) -> &'static str {
+    match *client.last_command {
+        "NULL" => "<unknown>",
+        name => name,
     }
 }

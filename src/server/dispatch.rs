@@ -99,7 +99,13 @@ impl Server {
     pub(super) fn admit(&mut self, id: ClientId, args: Args) -> Result<Admitted, CmdError> {
         let row = match self.resolve(args) {
             Err(_) if ["post", "host:"].iter().any(|word| args.is(0, word)) => return Ok(Admitted::TurnAway),
-            found => found?,
+            Err(unknown) => {
+                if let Some(client) = self.clients.get_mut(id) {
+                    client.last_command = &"NULL";
+                }
+                return Err(unknown);
+            }
+            Ok(row) => row,
         };
         let command = self.table.command(row);
         if !command.arity_fits(args.len()) {

@@ -166,7 +166,10 @@ impl Server {
         let auth = if self.config.requirepass.is_set() { Auth::Required } else { Auth::Done };
         self.stats.connections += 1;
         let id = self.add_client(conn, auth, Role::Normal);
-        log::verbose!("Accepted {}", self.clients.get(id).map_or_else(String::new, |client| client.addr.to_string()));
+        log::verbose!(
+            "Accepted {}",
+            self.clients.get(id).map_or_else(String::new, |client| client.addr.to_string())
+        );
     }
 
     /// Adds a client whose connection is registered for the next slot.

@@ -201,7 +201,9 @@ impl Server {
         let limit = self.config.client_query_buffer_limit as usize;
         let Some(client) = self.clients.get(id) else { return true };
         // Arguments that are whole do not count: they are on their way to being values.
-        if client.role == Role::Master || client.input.len() - client.parser.as_ref().map_or(0, |parser| parser.consumed()) <= limit {
+        if client.role == Role::Master
+            || client.input.len() - client.parser.as_ref().map_or(0, |parser| parser.consumed()) <= limit
+        {
             return false;
         }
         log::warning!(

@@ -571,7 +571,10 @@ impl Server {
             return;
         }
         client.output.truncate(mark);
-        let command = client.last_command;
+        // What it was told before still holds.
+        self.flush_client(id);
+        let Some(client) = self.clients.get(id) else { return };
+        let command = super::call::shown_command(client);
         log::warning!(
             "Replica generated a reply to command '{command}', disconnecting it: {}",
             self.describe(id)

@@ -170,6 +170,7 @@ impl Server {
     fn finish_shutdown(&mut self, flags: ShutdownFlags) -> Result<(), Logged> {
         self.count_lagging_replicas();
         if self.snapshots.running().is_some() {
+            log::warning!("There is a child saving an .rdb. Killing it!");
             self.await_stopped_child();
         }
         let save = flags.save || !flags.nosave && !self.config.save.points().is_empty();

@@ -360,7 +360,6 @@ impl Server {
     /// Stops the child, if one runs, and forgets it once it is gone.
     pub fn stop_child(&mut self) {
         if let Some(running) = &self.snapshots.running {
-            log::notice!("There is a child saving an .rdb. Killing it!");
             running.child.stop();
         }
     }

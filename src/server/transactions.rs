@@ -157,7 +157,13 @@ impl Server {
             return;
         }
         let db = client.session.db;
-        if client.session.rare().watched.iter().any(|(watched_db, watched, _)| *watched_db == db && watched == key) {
+        if client
+            .session
+            .rare()
+            .watched
+            .iter()
+            .any(|(watched_db, watched, _)| *watched_db == db && watched == key)
+        {
             return;
         }
         let entry = self.keyspace.db(db).get(key);
