@@ -68,7 +68,6 @@ impl Server {
             };
             taken += n;
             client.active_ms = self.clock.unix_ms();
-            client.bytes_in += n as u64;
             self.stats.reads += 1;
             if client.role == Role::Master {
                 self.stats.bytes_in_replication += n as u64;
@@ -115,7 +114,7 @@ impl Server {
     /// Makes room for the rest of a request whose length is known, so that a big one is read without growing steps.
     fn make_room(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
-        let missing = client.parser.missing(client.input.len());
+        let missing = client.parser.as_ref().map_or(0, |parser| parser.missing(client.input.len()));
         if missing >= DIRECT {
             // As much again as has come already, so that memory follows what was sent and not what was promised.
             let have = client.input.len();
@@ -131,7 +130,7 @@ impl Server {
         while let Some(client) = self.clients.get(id) {
             // A request that was begun is for the parser that knows how far it came, and so is what a stranger sends,
             // who has to keep to small limits.
-            if !client.parser.in_progress() && client.session.auth == Auth::Done {
+            if client.parser.is_none() && client.session.auth == Auth::Done {
                 batch.read(buf, at);
                 if self.run_batch(id, buf, &batch, &mut at) && batch.is_full() {
                     continue;
@@ -195,8 +194,7 @@ impl Server {
             return false;
         }
         let Some(client) = self.clients.get_mut(id) else { return false };
-        let resumed = client.parser.in_progress();
-        let mut parser = std::mem::take(if resumed { &mut client.parser } else { &mut self.net.parser });
+        let mut parser = client.parser.take().or_else(|| self.net.parser.take()).unwrap_or_default();
         let is_master = client.role == Role::Master;
         let max_bulk = if is_master { i64::MAX } else { self.limits.max_bulk as i64 };
         let authenticated = client.session.auth == Auth::Done;
@@ -228,10 +226,10 @@ impl Server {
             }
         };
         match self.clients.get_mut(id) {
-            Some(client) if parser.in_progress() => client.parser = parser,
+            Some(client) if parser.in_progress() => client.parser = Some(parser),
             _ => {
                 parser.reset();
-                self.net.parser = parser;
+                self.net.parser = Some(parser);
             }
         }
         goes_on
@@ -262,7 +260,9 @@ impl Server {
         let limit = self.config.client_query_buffer_limit as usize;
         let Some(client) = self.clients.get(id) else { return true };
         // Arguments that are whole do not count: they are on their way to being values.
-        if client.role == Role::Master || client.input.len() - client.parser.consumed() <= limit {
+        if client.role == Role::Master
+            || client.input.len() - client.parser.as_ref().map_or(0, |parser| parser.consumed()) <= limit
+        {
             return false;
         }
         log::warning!(
