@@ -277,8 +277,8 @@ impl Load {
     }
 
     /// Sends operations until the caller has seen enough; it is asked about every five milliseconds.
-    pub fn run_until(&mut self, operations: u64, mut enough: impl FnMut() -> bool) -> Result<Run> {
-        self.drive(operations, false, |_| enough())
+    pub fn run_until(&mut self, operations: u64, enough: impl FnMut(&Load) -> bool) -> Result<Run> {
+        self.drive(operations, false, enough)
     }
 
     pub fn done(&self) -> bool {

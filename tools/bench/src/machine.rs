@@ -24,6 +24,14 @@ impl Cores {
     }
 }
 
+impl Cores {
+    /// All but the server's, where there are others.
+    pub fn others(&self) -> Vec<usize> {
+        let others: Vec<usize> = self.all.iter().copied().filter(|cpu| *cpu != self.server).collect();
+        if others.is_empty() { self.all.clone() } else { others }
+    }
+}
+
 fn allowed() -> Vec<usize> {
     // SAFETY: a set of processors is plain bits, for which zero is valid; the kernel fills it within the size given.
     let set = unsafe {
@@ -101,15 +109,23 @@ fn kilobytes(path: &str, field: &str) -> Option<u64> {
 
 /// A child of this process, if it has one.
 pub fn child_of(parent: u32) -> Option<u32> {
-    fs::read_dir("/proc")
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-        .find(|pid| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // pid (name) state ppid …, where the name may hold anything.
-            let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);
-            after.split(' ').nth(1).and_then(|ppid| ppid.parse().ok()) == Some(parent)
-        })
+    let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.into_iter().find(|pid| is_child(*pid, parent))
+}
+
+/// Whether a process lives and is a child of that one.
+pub fn is_child(pid: u32, parent: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // pid (name) state ppid …, where the name may hold anything.
+    let mut after = stat.rsplit_once(") ").map_or("", |(_, after)| after).split(' ');
+    let state = after.next();
+    state != Some("Z") && after.next().and_then(|ppid| ppid.parse().ok()) == Some(parent)
+}
+
+/// Lets the calling thread go before others on its processor, or no longer; without the right to it, nothing changes.
+pub fn prefer_this_thread(prefer: bool) {
+    // SAFETY: sets the niceness of the calling thread only.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, if prefer { -10 } else { 0 }) };
 }
 
 /// Raises the limit of open files as far as it goes, and tells it.

@@ -107,6 +107,13 @@ fn run(options: &Options) -> Result<()> {
         operations::values,
         operations::random_keys,
         operations::big_collections,
+        fanout::receivers,
+        latency::waiting,
+        memory::elements,
+        memory::idle_clients,
+        persistence::dumps,
+        persistence::copy_on_write,
+        persistence::steady,
     ] {
         section(&mut bench)?;
     }

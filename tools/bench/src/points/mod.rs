@@ -9,10 +9,13 @@ pub mod memory;
 pub mod operations;
 pub mod persistence;
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use regex_lite::Regex;
 
 use crate::Result;
-use crate::machine::Cores;
+use crate::machine::{self, Cores};
 use crate::measure::Plan;
 use crate::report::{Row, print_row};
 use crate::server::{Binaries, Server, Who};
@@ -55,6 +58,48 @@ impl Bench {
     /// Ours and the real one, on the same processor: only one of them has work at a time.
     pub fn start_pair(&self) -> Result<Vec<Server>> {
         [Who::Ours, Who::Real].into_iter().map(|who| self.start_pinned(who)).collect()
+    }
+
+    /// A server whose main thread alone has the server's processor to itself: helpers and children are to go elsewhere.
+    pub fn start_with_helpers(&self, who: Who) -> Result<Server> {
+        let server = Server::start(who, &self.binaries, &self.cores.all)?;
+        machine::pin(server.pid(), &[self.cores.server])?;
+        Ok(server)
+    }
+
+    /// Waits for the server's child to come and to go, and keeps it off the server's processor. `see` is called with it
+    /// time and again.
+    pub fn follow_child(&self, server: &Server, mut see: impl FnMut(u32)) -> Result<()> {
+        let began = Instant::now();
+        let mut child = None;
+        while child.is_none() {
+            if began.elapsed() > Duration::from_secs(5) {
+                return Err("no snapshot child was seen".into());
+            }
+            child = machine::child_of(server.pid());
+            thread::sleep(Duration::from_millis(1));
+        }
+        let child = child.unwrap_or_default();
+        // It may be gone already.
+        let _ = machine::pin(child, &self.cores.others());
+        while machine::is_child(child, server.pid()) {
+            see(child);
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Makes one a replica of the other and waits until it has all the data.
+    pub fn attach(&self, replica: &Server, master: &Server) -> Result<()> {
+        replica.order(&format!("REPLICAOF 127.0.0.1 {}", master.port))?;
+        let began = Instant::now();
+        while replica.info("master_link_status")? != "up" {
+            if began.elapsed() > Duration::from_secs(60) {
+                return Err("the replica is not in sync after 60 s".into());
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     pub fn start_all(&self) -> Result<Vec<Server>> {

@@ -91,7 +91,7 @@ fn commands() -> Vec<Operation> {
     ]
 }
 
-fn strings(server: &Server, count: u64) -> Result<()> {
+pub(super) fn strings(server: &Server, count: u64) -> Result<()> {
     // Many keys in a command: filling is not what is measured.
     server.fill(count / 20, |index, out| {
         let keys: Vec<String> = (index * 20..(index + 1) * 20).map(|key| format!("key:{key:012}")).collect();
@@ -101,7 +101,7 @@ fn strings(server: &Server, count: u64) -> Result<()> {
     })
 }
 
-fn sorted_sets(server: &Server, _: &Plan) -> Result<()> {
+pub(super) fn sorted_sets(server: &Server, _: &Plan) -> Result<()> {
     server.fill(10_000, |index, out| {
         let members: String =
             (0..20).map(|member| format!(" {} member:{member:012}", member * 37 % 20)).collect();
@@ -230,9 +230,20 @@ pub fn random_keys(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
+const MEMBERS: u64 = 1_000_000;
+
+/// The key `big`.
+pub(super) fn sorted_set_of_a_million(server: &Server) -> Result<()> {
+    server.fill(MEMBERS / 100, |index, out| {
+        let members: String = (index * 100..(index + 1) * 100)
+            .map(|member| format!(" {} member:{member:012}", member * 7919 % MEMBERS))
+            .collect();
+        request_line(out, &format!("ZADD big{members}"));
+    })
+}
+
 /// Collections of a million members.
 pub fn big_collections(bench: &mut Bench) -> Result<()> {
-    const MEMBERS: u64 = 1_000_000;
     let group = "CPU per operation, one collection of 1 M members, 50 clients";
     let shape = Shape {
         group,
@@ -241,14 +252,7 @@ pub fn big_collections(bench: &mut Bench) -> Result<()> {
         goal: Some(Goal::BigCollections),
         suffix: String::new(),
     };
-    let sorted: fn(&Server, &Plan) -> Result<()> = |server, _| {
-        server.fill(MEMBERS / 100, |index, out| {
-            let members: String = (index * 100..(index + 1) * 100)
-                .map(|member| format!(" {} member:{member:012}", member * 7919 % MEMBERS))
-                .collect();
-            request_line(out, &format!("ZADD big{members}"));
-        })
-    };
+    let sorted: fn(&Server, &Plan) -> Result<()> = |server, _| sorted_set_of_a_million(server);
     let hash: fn(&Server, &Plan) -> Result<()> = |server, _| {
         server.fill(MEMBERS / 100, |index, out| {
             let fields: String = (index * 100..(index + 1) * 100)
