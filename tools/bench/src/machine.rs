@@ -115,17 +115,34 @@ pub fn child_of(parent: u32) -> Option<u32> {
 
 /// Whether a process lives and is a child of that one.
 pub fn is_child(pid: u32, parent: u32) -> bool {
+    let (state, ppid) = state_and_parent(pid);
+    state != 'Z' && ppid == parent
+}
+
+/// Whether the main thread of a process waits for something to do.
+pub fn sleeps(pid: u32) -> bool {
+    state_and_parent(pid).0 == 'S'
+}
+
+fn state_and_parent(pid: u32) -> (char, u32) {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // pid (name) state ppid …, where the name may hold anything.
     let mut after = stat.rsplit_once(") ").map_or("", |(_, after)| after).split(' ');
-    let state = after.next();
-    state != Some("Z") && after.next().and_then(|ppid| ppid.parse().ok()) == Some(parent)
+    let state = after.next().and_then(|state| state.chars().next());
+    (state.unwrap_or('Z'), after.next().and_then(|ppid| ppid.parse().ok()).unwrap_or(0))
 }
 
-/// Lets the calling thread go before others on its processor, or no longer; without the right to it, nothing changes.
-pub fn prefer_this_thread(prefer: bool) {
-    // SAFETY: sets the niceness of the calling thread only.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, if prefer { -10 } else { 0 }) };
+/// Lets a thread (0: the calling one) go before others on its processor, or no longer; without the right to it, nothing
+/// changes.
+pub fn prefer(thread: u32, prefer: bool) {
+    // SAFETY: sets the niceness of one thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, if prefer { -10 } else { 0 }) };
+}
+
+/// How many programs want a processor, as a mean over the last minute.
+pub fn load_average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(0.0)
 }
 
 /// Raises the limit of open files as far as it goes, and tells it.

@@ -86,6 +86,7 @@ fn run(options: &Options) -> Result<()> {
         date: first_line(Command::new("date").args(["-u", "+%Y-%m-%d"]))?,
         ours: first_line(Command::new(&binaries.ours).arg("--version"))?,
         real: first_line(Command::new(&binaries.real).arg("--version"))?,
+        load_average: machine::load_average(),
         quick: options.quick,
     };
     let cores = Cores::choose();
@@ -96,6 +97,9 @@ fn run(options: &Options) -> Result<()> {
         println!("one processor only: server and load share it");
     } else {
         println!("server on processor {}, load on processor {}", cores.server, cores.load);
+    }
+    if setting.load_average > 0.5 {
+        println!("the machine is busy (load average {}): figures will spread", setting.load_average);
     }
     machine::raise_open_files();
     machine::pin(0, &[cores.load])?;

@@ -80,7 +80,14 @@ impl Server {
         self.process.id()
     }
 
+    /// What it has used of a processor so far. The kernel counts when a thread goes to sleep: so this waits for that.
     pub fn cpu_ns(&self) -> u64 {
+        for _ in 0..500 {
+            if machine::sleeps(self.pid()) {
+                break;
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
         machine::cpu_ns(self.pid())
     }
 

@@ -204,6 +204,8 @@ pub fn waiting(bench: &mut Bench) -> Result<()> {
 
 fn round(bench: &Bench, event: &Event, who: Who) -> Result<Trips> {
     let server = bench.start_with_helpers(who)?;
+    // What else runs on the machine is not to be taken for a stall.
+    machine::prefer(server.pid(), true);
     (event.prepare)(&server, &bench.plan)?;
     let mut load = Load::new();
     load.probe(&server)?;
@@ -217,9 +219,9 @@ fn round(bench: &Bench, event: &Event, who: Who) -> Result<Trips> {
     let came = thread::scope(|scope| {
         let happening = scope.spawn(|| (event.happen)(bench, &server).map_err(|error| error.to_string()));
         // After the thread was made, which is not to inherit it.
-        machine::prefer_this_thread(true);
+        machine::prefer(0, true);
         let run = load.run_until(operations, |load| happening.is_finished() && load.done());
-        machine::prefer_this_thread(false);
+        machine::prefer(0, false);
         let happened = happening.join().expect("what happens does not panic");
         run.and_then(|_| happened.map_err(Into::into))
     });

@@ -82,6 +82,7 @@ impl Bench {
         let child = child.unwrap_or_default();
         // It may be gone already.
         let _ = machine::pin(child, &self.cores.others());
+        machine::prefer(child, false);
         while machine::is_child(child, server.pid()) {
             see(child);
             thread::sleep(Duration::from_millis(5));

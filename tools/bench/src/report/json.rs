@@ -13,7 +13,8 @@ pub fn json(setting: &Setting, rows: &[Row]) -> String {
     ] {
         out += &format!(" {}: {},\n", text(name), text(value));
     }
-    out += &format!(" \"quick\": {},\n \"summary\": [\n", setting.quick);
+    out += &format!(" \"load_average\": {}, \"quick\": {},\n", setting.load_average, setting.quick);
+    out += " \"summary\": [\n";
     let summary: Vec<String> = means(rows)
         .iter()
         .map(|mean| {

@@ -87,7 +87,7 @@ impl Row {
         }
     }
 
-    /// Notes that a server cannot do this.
+    /// Notes that a server does not know this, or that it went wrong there.
     pub fn absent(&mut self, who: Who, why: &str) {
         let who = match who {
             Who::Ours => "ours",
@@ -95,7 +95,8 @@ impl Row {
             Who::Floor => "floor",
         };
         let why: String = why.chars().take(60).collect();
-        let text = format!("absent in {who}: {why}");
+        let what = if why.starts_with("ERR ") { "absent" } else { "failed" };
+        let text = format!("{what} in {who}: {why}");
         self.absent = Some(match self.absent.take() {
             Some(before) => format!("{before}; {text}"),
             None => text,
@@ -109,6 +110,8 @@ pub struct Setting {
     pub date: String,
     pub ours: String,
     pub real: String,
+    /// How busy the machine was before the run.
+    pub load_average: f64,
     pub quick: bool,
 }
 

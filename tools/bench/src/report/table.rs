@@ -77,7 +77,7 @@ pub fn print_summary(rows: &[Row]) {
         }
     }
     let mut worse: Vec<&Row> =
-        rows.iter().filter(|row| row.ratio.is_some_and(|ratio| ratio.median > 1.0)).collect();
+        rows.iter().filter(|row| row.ratio.is_some_and(|ratio| ratio.median >= 1.005)).collect();
     worse.sort_by(|a, b| {
         let ratio = |row: &Row| row.ratio.map_or(0.0, |ratio| ratio.median);
         ratio(b).total_cmp(&ratio(a))
@@ -85,7 +85,8 @@ pub fn print_summary(rows: &[Row]) {
     println!("\nsingle points worse than 1.0: {}", worse.len());
     for row in worse {
         if let Some(ratio) = row.ratio {
-            println!("  {:18} {} / {}", spread(ratio), row.group, row.name);
+            let doubt = if ratio.min < 1.0 { "  (1.0 is within its spread)" } else { "" };
+            println!("  {:18} {} / {}{doubt}", spread(ratio), row.group, row.name);
         }
     }
     let absent: Vec<&Row> = rows.iter().filter(|row| row.absent.is_some()).collect();
