@@ -104,7 +104,6 @@ fn run(options: &Options) -> Result<()> {
     machine::raise_open_files();
     machine::pin(0, &[cores.load])?;
     let mut bench = Bench { plan: Plan::new(options.quick), binaries, cores, only, rows: Vec::new() };
-    let began = std::time::Instant::now();
     for section in [
         operations::small,
         operations::clients,
@@ -122,7 +121,10 @@ fn run(options: &Options) -> Result<()> {
         section(&mut bench)?;
     }
     report::print_summary(&bench.rows);
-    println!("\nmeasured in {} s", began.elapsed().as_secs());
+    println!("\nmeasured in {} s", bench.plan.seconds());
+    if bench.plan.is_late() {
+        println!("this took long: the last points have one round only");
+    }
     if let Some(path) = &options.json {
         std::fs::write(path, report::json(&setting, &bench.rows))?;
         println!("figures in {}", path.display());

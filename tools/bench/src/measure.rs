@@ -3,6 +3,8 @@
 //! A ratio is taken between two runs that follow each other directly, so that the machine's mood hits both; the median
 //! over the rounds is the figure, and the lowest and highest are shown with it.
 
+use std::time::{Duration, Instant};
+
 use crate::Result;
 use crate::load::{Load, Template};
 use crate::report::{Goal, Row};
@@ -12,21 +14,43 @@ use crate::server::{Server, Who};
 #[derive(Clone, Copy)]
 pub struct Plan {
     pub quick: bool,
-    /// Rounds of a run.
-    pub rounds: usize,
-    /// Rounds of what takes seconds each.
-    pub long_rounds: usize,
     /// The time that the real server gets for a run of a point.
     pub slice_seconds: f64,
+    rounds: usize,
+    long_rounds: usize,
+    began: Instant,
+    /// From then on one round has to do, so that the run ends in time on a slow or busy machine as well.
+    late: Duration,
 }
 
 impl Plan {
     pub fn new(quick: bool) -> Plan {
+        let began = Instant::now();
         if quick {
-            Plan { quick, rounds: 2, long_rounds: 1, slice_seconds: 0.04 }
+            let late = Duration::from_secs(70);
+            Plan { quick, slice_seconds: 0.04, rounds: 2, long_rounds: 1, began, late }
         } else {
-            Plan { quick, rounds: 3, long_rounds: 3, slice_seconds: 0.13 }
+            let late = Duration::from_secs(360);
+            Plan { quick, slice_seconds: 0.1, rounds: 3, long_rounds: 3, began, late }
         }
+    }
+
+    pub fn is_late(&self) -> bool {
+        self.began.elapsed() > self.late
+    }
+
+    pub fn seconds(&self) -> u64 {
+        self.began.elapsed().as_secs()
+    }
+
+    /// Rounds of a run.
+    pub fn rounds(&self) -> usize {
+        if self.is_late() { 1 } else { self.rounds }
+    }
+
+    /// Rounds of what takes seconds each.
+    pub fn long_rounds(&self) -> usize {
+        if self.is_late() { 1 } else { self.long_rounds }
     }
 
     /// A size for a full run, a tenth of it for a quick one.
@@ -177,7 +201,7 @@ pub fn measure(plan: &Plan, servers: &[Server], point: &Point) -> Result<Row> {
         loads[at] = keep.then_some(load);
     }
     let mut figures: Vec<Figures> = knows.iter().map(|_| Figures::default()).collect();
-    for _ in 0..plan.rounds {
+    for _ in 0..plan.rounds() {
         for (at, server) in knows.iter().enumerate() {
             (point.before)(server, operations)?;
             let mut fresh = None;

@@ -175,7 +175,7 @@ pub fn waiting(bench: &mut Bench) -> Result<()> {
         }
         let mut pairs: [Pair; 4] = Default::default();
         let mut why: Vec<(Who, String)> = Vec::new();
-        for _ in 0..if event.once { 1 } else { bench.plan.long_rounds } {
+        for _ in 0..if event.once { 1 } else { bench.plan.long_rounds() } {
             for who in [Who::Ours, Who::Real] {
                 if why.iter().any(|(absent, _)| *absent == who) {
                     continue;

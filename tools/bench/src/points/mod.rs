@@ -36,7 +36,7 @@ impl Bench {
     }
 
     pub fn report(&mut self, row: Row) {
-        print_row(&row, self.rows.last());
+        print_row(&row, self.rows.last(), self.plan.seconds());
         self.rows.push(row);
     }
 

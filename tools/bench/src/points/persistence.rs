@@ -97,7 +97,7 @@ pub fn dumps(bench: &mut Bench) -> Result<()> {
     for step in wanted {
         let mut pair = Pair::default();
         let mut why: Vec<(Who, String)> = Vec::new();
-        for _ in 0..bench.plan.long_rounds {
+        for _ in 0..bench.plan.long_rounds() {
             for server in &mut servers {
                 if why.iter().any(|(absent, _)| *absent == server.who) {
                     continue;
@@ -124,7 +124,7 @@ pub fn copy_on_write(bench: &mut Bench) -> Result<()> {
     let keys = bench.plan.size(2_000_000);
     let template = Template::new(&format!("SET key:{{{keys}}} {{x16}}"));
     let mut pair = Pair::default();
-    for _ in 0..bench.plan.long_rounds {
+    for _ in 0..bench.plan.long_rounds() {
         for who in [Who::Ours, Who::Real] {
             let server = bench.start_with_helpers(who)?;
             strings(&server, keys)?;
@@ -170,7 +170,7 @@ pub fn steady(bench: &mut Bench) -> Result<()> {
         links.push((master, replica, load));
     }
     let mut pairs: [Pair; 2] = Default::default();
-    for _ in 0..bench.plan.rounds {
+    for _ in 0..bench.plan.rounds() {
         for (master, replica, load) in &mut links {
             let before = [master.cpu_ns(), replica.cpu_ns()];
             let run = load.run(operations)?;

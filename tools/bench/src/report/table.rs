@@ -3,10 +3,10 @@
 use super::{Goal, Row, means};
 use crate::measure::Spread;
 
-/// Prints a row, and a heading where a new group begins.
-pub fn print_row(row: &Row, before: Option<&Row>) {
+/// Prints a row, and where a new group begins a heading, with the time of the run so far.
+pub fn print_row(row: &Row, before: Option<&Row>, seconds: u64) {
     if before.is_none_or(|before| before.group != row.group) {
-        println!("\n{}", row.group);
+        println!("\n{} (after {seconds} s)", row.group);
         println!(
             "  {:40} {:>9} {:>9} {:>9}           {:17}  floor   throughput",
             "", "ours", "real", "floor", "ours/real"
