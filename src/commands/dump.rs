@@ -122,7 +122,8 @@ fn restore(ctx: &mut Ctx) -> CmdResult {
         at if options.absolute => Some(at),
         ttl => Some(ctx.now_ms().saturating_add(ttl)),
     };
-    let mut raw = decode_dump(ctx.args.get(3)).map_err(|error| CmdError::new(format!("ERR {error}")))?;
+    let mut raw = decode_dump(ctx.args.get(3), !ctx.limits.skip_checksums)
+        .map_err(|error| CmdError::new(format!("ERR {error}")))?;
     let value = value_from_raw(&mut raw, ctx.limits).map_err(|_| CmdError::text("ERR Bad data format"))?;
     let mut entry = Entry::new(key, expiry, value);
     let db = &mut ctx.db;

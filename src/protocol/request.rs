@@ -18,6 +18,8 @@ use crate::structures::decimal::parse_int;
 
 /// Longest header line, and longest inline request, in bytes.
 const MAX_LINE: usize = 64 * 1024;
+/// Heap memory, in bytes, that is kept for the next request.
+const KEPT: usize = 64 * 1024;
 /// What a client that has not authenticated yet may send: arguments a request, bytes an argument.
 const UNAUTHENTICATED_ARGS: i64 = 10;
 const UNAUTHENTICATED_BULK: i64 = 16 * 1024;
@@ -105,6 +107,10 @@ pub struct Request<'a> {
 impl Parser {
     /// Forgets the request that was read, for the next one.
     pub fn reset(&mut self) {
+        if self.memory() > KEPT {
+            *self = Parser::default();
+            return;
+        }
         self.spans.clear();
         self.inline.clear();
         self.at = 0;

@@ -139,13 +139,15 @@ impl Server {
         if self.changes.is_empty() {
             return;
         }
-        self.settle_changes(id, Some(args));
+        let unit = !command.has(flags::TOUCHES_ARBITRARY_KEYS);
+        self.settle_changes(id, Some(args), unit);
     }
 
-    /// Steps 3 to 6 for whatever stands in `changes`; `args` is the request, if there was one.
-    pub(super) fn settle_changes(&mut self, id: ClientId, args: Option<Args>) {
+    /// Steps 3 to 6 for whatever stands in `changes`; `args` is the request, if there was one. Several commands that
+    /// come of it are a transaction to replicas if they are a `unit`.
+    pub(super) fn settle_changes(&mut self, id: ClientId, args: Option<Args>, unit: bool) {
         self.snapshots.note_changes(self.changes.dirty);
-        self.propagate(id, args);
+        self.propagate(id, args, unit);
         self.note_local_ends(id);
         for (db, key) in self.changes.touched() {
             self.watching.touched(*db, key, &self.keyspace, &mut self.clients);
@@ -159,7 +161,7 @@ impl Server {
     }
 
     /// Step 3: what the command did enters the write stream. A replica's own stream is its master's, verbatim.
-    fn propagate(&mut self, id: ClientId, args: Option<Args>) {
+    fn propagate(&mut self, id: ClientId, args: Option<Args>, unit: bool) {
         if self.replication.master().is_some() || !self.journal.is_active() {
             return;
         }
@@ -185,7 +187,7 @@ impl Server {
             }
             return;
         }
-        let framed = count > 1;
+        let framed = unit && count > 1;
         if framed {
             self.journal.append_raw(b"*1\r\n$5\r\nMULTI\r\n");
         }

@@ -402,7 +402,7 @@ impl Server {
 
     fn load_options(&self) -> LoadOptions {
         LoadOptions {
-            verify_checksum: self.config.rdbchecksum,
+            verify_checksum: self.config.rdbchecksum && !self.limits.skip_checksums,
             now_ms: self.clock.unix_ms(),
             keep_expired: self.replication.master().is_some(),
             tell_expired: self.replication.master().is_none(),

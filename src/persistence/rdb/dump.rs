@@ -48,21 +48,22 @@ pub fn encode_dump(
     Ok(payload)
 }
 
-/// Accepts a payload of our version or an older one whose checksum is right, and gives what stands before the footer.
-/// Unlike in dump files, a zero is no checksum.
-pub fn verify_dump(payload: &[u8]) -> Result<&[u8], DumpError> {
+/// Accepts a payload of our version or an older one whose checksum is right (or not asked for), and gives what stands
+/// before the footer. Unlike in dump files, a zero is no checksum.
+pub fn verify_dump(payload: &[u8], with_checksum: bool) -> Result<&[u8], DumpError> {
     let body_len = payload.len().checked_sub(FOOTER).ok_or(DumpError::Footer)?;
     let (summed, checksum) = payload.split_at(body_len + 2);
     let (body, version) = summed.split_at(body_len);
-    if u16::from_le_bytes([version[0], version[1]]) > RDB_VERSION || crc64(summed).to_le_bytes() != checksum {
+    let known = u16::from_le_bytes([version[0], version[1]]) <= RDB_VERSION;
+    if !known || with_checksum && crc64(summed).to_le_bytes() != checksum {
         return Err(DumpError::Footer);
     }
     Ok(body)
 }
 
 /// Verifies a payload and decodes its value. What follows the value inside of the payload is ignored, as ever.
-pub fn decode_dump(payload: &[u8]) -> Result<RawValue, DumpError> {
-    let body = verify_dump(payload)?;
+pub fn decode_dump(payload: &[u8], with_checksum: bool) -> Result<RawValue, DumpError> {
+    let body = verify_dump(payload, with_checksum)?;
     let (&kind, value) = body.split_first().ok_or(DumpError::Format)?;
     let kind = ValueType::from_byte(kind).ok_or(DumpError::Format)?;
     let mut source = Source::with_buffer(value, false, value.len());
