@@ -183,7 +183,7 @@ impl Server {
                 self.watching.gather(db, command);
             }
             if let Some(args) = verbatim {
-                self.watching.gather(db, args.bytes());
+                self.watching.gather(db, &args.pieces().concat());
             }
             return;
         }
@@ -195,7 +195,7 @@ impl Server {
             self.journal.append(db, command);
         }
         if let Some(args) = verbatim {
-            self.journal.append(db, args.bytes());
+            self.journal.append_pieces(db, args.pieces());
         }
         if framed {
             self.journal.append_raw(b"*1\r\n$4\r\nEXEC\r\n");

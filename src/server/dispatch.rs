@@ -255,14 +255,10 @@ impl Server {
         let flags = self.table.command(row).flags_with(args);
         let Some(client) = self.clients.get_mut(id) else { return };
         if let Some(transaction) = &mut client.session.transaction {
-            let request = args.request();
+            let (bytes, spans) = args.request().to_owned();
             transaction.flags |= flags;
             transaction.lacking |= !flags;
-            transaction.queued.push(Queued {
-                bytes: request.bytes.to_vec(),
-                spans: request.spans.to_vec(),
-                flags,
-            });
+            transaction.queued.push(Queued { bytes, spans, flags });
         }
         self.reply(id).simple("QUEUED");
     }
