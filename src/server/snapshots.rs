@@ -405,7 +405,7 @@ impl Server {
 
     fn load_options(&self) -> LoadOptions {
         LoadOptions {
-            verify_checksum: self.config.rdbchecksum,
+            verify_checksum: self.config.rdbchecksum && !self.limits.skip_checksums,
             now_ms: self.clock.unix_ms(),
             keep_expired: self.replication.master().is_some(),
             tell_expired: self.replication.master().is_none(),
@@ -520,10 +520,20 @@ impl Server {
         if from_master {
             return self.master_dump_failed(kept);
         }
-        if let LoadError::Open { why, .. } = why
-            && why.kind() == ErrorKind::PermissionDenied
-        {
-            log::warning!("Fatal error loading the DB, check server logs. Exiting.");
+        match (why.place(), why) {
+            (Some(offset), _) => {
+                // The words of redis-check-rdb, which real servers run over the file now.
+                log::warning!("--- RDB ERROR DETECTED ---");
+                log::warning!("[offset {offset}] {why}");
+                log::warning!("Terminating server after rdb file reading failure.");
+            }
+            (None, LoadError::Rdb(_)) => {
+                log::warning!("Fatal error loading the DB, check server logs. Exiting.");
+            }
+            (None, LoadError::Open { why, .. }) if why.kind() == ErrorKind::PermissionDenied => {
+                log::warning!("Fatal error loading the DB, check server logs. Exiting.");
+            }
+            (None, _) => {}
         }
         // Nothing is served from half of a data set, and nothing is saved over the dump that could not be read.
         self.leave(1);
