@@ -222,12 +222,39 @@ fn assert_loads_as(server: &Server, dump: &Path) {
 #[test]
 fn a_replica_sees_the_stream_of_writes() {
     let server = filled();
+    // The stream alone is asked for, so no child need write a dump for it.
     let going = Going::start(&server, &["--replica"]);
     wait_until("the replica is online", PATIENCE, || {
         server.info_field("replication", "slave0").contains("online")
     });
     server.query::<()>(&["SET", "during", "replica"]);
     going.wait("the write", |text| text.contains("\"SET\",\"during\",\"replica\"\n"));
+    assert!(!going.printed().contains("error"), "{}", going.printed());
+    assert_eq!(server.info_field("stats", "total_forks"), "0");
+}
+
+#[test]
+fn the_functions_alone_are_a_dump_without_data() {
+    let server = filled();
+    let path = server.path("functions.rdb");
+    cli(&server, &["--functions-rdb", path.to_str().unwrap()]);
+    let mut real = Real::start(&[]);
+    fs::copy(&path, real.path("dump.rdb")).unwrap();
+    real.restart();
+    assert_eq!(real.query::<u32>(&["DBSIZE"]), 0);
+    assert!(real.log().contains("Loading RDB produced by version 7.2."), "{}", real.log());
+    for (words, reply) in [
+        (&["REPLCONF", "rdb-filter-only", "functions keys"][..], "-ERR Unsupported rdb-filter-only option: keys"),
+        (&["SYNC"], "-ERR Filtered replica requires EOF capability"),
+    ] {
+        let mut raw = server.raw();
+        if words.len() == 1 {
+            raw.command(&["REPLCONF", "rdb-filter-only", ""]);
+            assert_eq!(raw.line(), "+OK");
+        }
+        raw.command(words);
+        assert_eq!(raw.line(), reply);
+    }
 }
 
 #[test]
