@@ -8,3 +8,4 @@ pub mod process;
 pub mod random;
 pub mod signals;
 pub mod supervise;
+pub mod ticks;
