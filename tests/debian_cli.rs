@@ -244,7 +244,10 @@ fn the_functions_alone_are_a_dump_without_data() {
     assert_eq!(real.query::<u32>(&["DBSIZE"]), 0);
     assert!(real.log().contains("Loading RDB produced by version 7.2."), "{}", real.log());
     for (words, reply) in [
-        (&["REPLCONF", "rdb-filter-only", "functions keys"][..], "-ERR Unsupported rdb-filter-only option: keys"),
+        (
+            &["REPLCONF", "rdb-filter-only", "functions keys"][..],
+            "-ERR Unsupported rdb-filter-only option: keys",
+        ),
         (&["SYNC"], "-ERR Filtered replica requires EOF capability"),
     ] {
         let mut raw = server.raw();
