@@ -15,7 +15,7 @@ use crate::keyspace::Keyspace;
 use crate::net::Source;
 use crate::observe::log::{self, Logged};
 use crate::persistence::child::{Child, ChildOptions, Exit, Report, Target};
-use crate::persistence::dump::{DumpOptions, Usage};
+use crate::persistence::dump::{DumpOptions, Usage, dataset_without_data};
 use crate::persistence::load::{LoadError, LoadOptions, LoadProgress, LoadedInfo, Loader, Step};
 use crate::persistence::rdb::{RDB_VERSION, ReplicationAux, SavingAux, WriterOptions};
 use crate::persistence::snapshot::{Destination, save_to_file};
@@ -171,6 +171,12 @@ impl Server {
             }),
             aof_base: false,
         }
+    }
+
+    /// The dump of a replica of that version that wants none of the data.
+    pub(super) fn dump_without_data(&self, version: u32) -> Vec<u8> {
+        let options = self.dump_options(version_for_replica(version, RDB_VERSION), false);
+        dataset_without_data(&self.saving_aux(), options.writer).expect("memory takes what is written to it")
     }
 
     /// Saves in the foreground. The error is the log's.
