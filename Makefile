@@ -1,6 +1,14 @@
 # make                 builds the server and its client, and writes redis.conf when there is none
 # make check           formatting, lints, syntax of the scripts
 # make test            every test; installs what they need and lacks when root, else says what to install
+# make differential    random commands to ours and to a real server, compared: REDIS_RS_COMMANDS (200000) for each of
+#                      REDIS_RS_SEEDS ("11 12 13"); REDIS_RS_PEER names another real server than Debian's
+# make fuzz            TARGET=listpack SECONDS=60: arbitrary bytes for one of tests/fuzz/fuzz_targets. Installs cargo-fuzz
+#                      from crates.io if it is missing; needs a C++ compiler for libFuzzer, and no nightly Rust: stable
+#                      does it with RUSTC_BOOTSTRAP=1
+# make asan            every test under AddressSanitizer, the servers that they start included. Stable Rust does it with
+#                      RUSTC_BOOTSTRAP=1; jemalloc steps aside (feature system-allocator), since the sanitizer has to see
+#                      each allocation, so tests that measure memory are left out
 # make bench-replication   replicas attach to a million keys under load; REDIS_RS_SERVER names another server to measure
 # make demo            a master and two replicas, from nothing to stop.sh, in a temporary directory
 # make bench           CPU time per operation beside Debian's redis-server (QUICK=1: a short run)
@@ -14,7 +22,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/test-deps.sh tools/demo.sh .ci/run
 SHARE = $(DESTDIR)$(PREFIX)/share/redis-rs
 
-.PHONY: all build check test bench bench-replication demo install clean toolchain
+.PHONY: all build check test differential fuzz asan bench bench-replication demo install clean toolchain
 
 all: build redis.conf
 
@@ -48,6 +56,25 @@ check: toolchain
 test: toolchain
 	tools/test-deps.sh
 	$(CARGO) test --locked --no-fail-fast
+
+differential: toolchain
+	tools/test-deps.sh
+	$(CARGO) test --locked --test main differential::very_many -- --ignored --nocapture
+
+TARGET ?= dump_payload
+SECONDS ?= 60
+fuzz: toolchain
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir tests/fuzz $(TARGET) -- \
+		-max_total_time=$(SECONDS) -rss_limit_mb=1024 -malloc_limit_mb=512
+
+# Servers end without freeing what they hold: that is no leak. What is written below the stack of a forked child is its own.
+ASAN = RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 \
+	$(CARGO) test --locked --no-fail-fast --target $(shell uname -m)-unknown-linux-gnu --features system-allocator
+asan: toolchain
+	tools/test-deps.sh
+	$(ASAN) --lib -- --skip memory
+	$(ASAN) --test main -- --skip memory --skip differential
 
 # The load comes from the development profile, the server from the release.
 bench-replication: build

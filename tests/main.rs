@@ -9,6 +9,8 @@ mod admin;
 mod command_table;
 mod config_example;
 mod connection;
+mod differential;
+mod fuzz_smoke;
 mod harness;
 mod lists;
 mod rdb;
