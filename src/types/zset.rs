@@ -242,6 +242,11 @@ impl Zset {
         }
     }
 
+    /// Leaves the listpack behind, whatever the limits say.
+    pub fn unpack(&mut self) {
+        self.sort(self.len());
+    }
+
     /// Leaves the listpack behind.
     fn sort(&mut self, capacity: usize) -> &mut SortedSet {
         if let Zset::Packed(pack) = self {

@@ -28,15 +28,21 @@ enum Node {
 /// One form, read.
 pub struct Form {
     pub family: &'static str,
+    /// Whether servers before 7.2 do not know it.
+    pub is_new: bool,
     nodes: Vec<Node>,
 }
 
 impl Form {
     pub fn read(family: &'static str, text: &'static str) -> Form {
+        let (is_new, text) = match text.strip_prefix("7.2 ") {
+            Some(text) => (true, text),
+            None => (false, text),
+        };
         let mut tokens = tokens(text).into_iter().peekable();
         let mut branches = sequence(&mut tokens, text);
         assert!(tokens.next().is_none() && branches.len() == 1, "{text}: brackets do not match");
-        Form { family, nodes: branches.remove(0) }
+        Form { family, is_new, nodes: branches.remove(0) }
     }
 
     /// The name of the command.

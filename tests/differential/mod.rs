@@ -33,7 +33,7 @@ fn play(seeds: &[u64], commands: usize, enough: usize) {
     let mut pair = Pair::start();
     let generator = pair.generator();
     let mut found = Vec::<(String, String)>::new();
-    for &seed in seeds {
+    'all: for &seed in seeds {
         let begin = Instant::now();
         for round in 0..commands.div_ceil(ROUND) {
             let round_seed = seed.wrapping_mul(1_000_003).wrapping_add(round as u64);
@@ -46,7 +46,7 @@ fn play(seeds: &[u64], commands: usize, enough: usize) {
                     found.push((about, report));
                 }
                 if found.len() >= enough {
-                    break;
+                    break 'all;
                 }
             }
         }
@@ -79,9 +79,9 @@ fn explain(pair: &mut Pair, seed: u64, round: usize, steps: &[Step], first: &pla
     steps.iter().flat_map(Step::lines).for_each(|line| {
         let _ = writeln!(text, "    {line:.600}");
     });
-    let cut = |said: &str| said.chars().take(3000).collect::<String>();
-    let (ours, theirs) = (cut(&difference.ours), cut(&difference.theirs));
-    let _ = write!(text, "{}\nours:   {ours}\ntheirs: {theirs}\n", difference.what);
+    let cut = |said: &str, len: usize| said.chars().take(len).collect::<String>();
+    let (ours, theirs) = (cut(&difference.ours, 3000), cut(&difference.theirs, 3000));
+    let _ = write!(text, "{}\nours:   {ours}\ntheirs: {theirs}\n", cut(&difference.what, 600));
     text
 }
 

@@ -163,7 +163,6 @@ const OPTIONS: &[&str] = &[
     "MKSTREAM",
     "ENTRIESREAD",
     "IDLE",
-    "WITHSCORE",
     "LEN",
     "IDX",
     "MINMATCHLEN",
@@ -350,6 +349,11 @@ pub fn draw(slot: &str, family: &str, random: &mut Random) -> Vec<u8> {
 /// The keys of a family are mostly its own four.
 fn key(family: &str, random: &mut Random) -> Vec<u8> {
     const INITIALS: &[&str] = &["s", "b", "p", "l", "h", "S", "z", "x", "g"];
+    // Other sorted sets than these have other scores.
+    if family == "lexical" {
+        let initial = if random.one_in(20) { "l" } else { "y" };
+        return format!("{initial}{}", 1 + random.below(3)).into_bytes();
+    }
     let own = match family {
         "string" | "lcs" => "s",
         "bitmap" => "b",
