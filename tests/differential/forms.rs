@@ -91,11 +91,15 @@ const LISTS: &[&str] = &[
     "LINDEX key index",
     "LRANGE key index index",
     "LRANGE key 0 -1",
-    "LSET key index element",
+    "LSET key near element",
+    // Of an index 7.2 sees the lower 32 bits.
+    "7.2 LSET key index element",
     "LINSERT key (BEFORE|AFTER) (same|element) element",
+    // The lowest rank of all is refused by 7.2 alone.
+    "7.2 LPOS key same RANK index",
     "LREM key count (same|element)",
     "LTRIM key index index",
-    "LPOS key (same|element) [RANK count] [COUNT count] [MAXLEN count]",
+    "LPOS key (same|element) [RANK near] [COUNT count] [MAXLEN count]",
     "RPOPLPUSH key key",
     "LMOVE key key (LEFT|RIGHT) (LEFT|RIGHT)",
     "LMPOP @key (LEFT|RIGHT) [COUNT positive]",

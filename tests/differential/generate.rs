@@ -76,6 +76,8 @@ const DELICATE: &[&str] = &[
     "WAIT",
     "CLIENT",
     "COMMAND",
+    "LPOS",
+    "LSET",
     "ZRANK",
     "ZREVRANK",
     "CONFIG",

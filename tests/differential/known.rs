@@ -57,13 +57,6 @@ const KNOWN: &[Known] = &[
                 && case.theirs.text().starts_with(b"ERR timeout is ")
         },
     },
-    Known {
-        name: "LPOS has a lowest rank",
-        why: "7.2 refuses the rank whose opposite is no number, 7.0 computes with it",
-        is_it: |case| {
-            case.is("LPOS") && case.ours.text().starts_with(b"ERR value is out of range, value must between")
-        },
-    },
 ];
 
 /// The row of the table that says why these may differ.

@@ -360,27 +360,23 @@ impl Player<'_> {
     /// All that a whole iteration returns, without what is returned twice and without order.
     fn scan(&mut self, before: &Words, behind: &Words) -> Played {
         let pairs = matches!(&before[0][..], b"HSCAN" | b"ZSCAN");
-        let iterate = |side: &mut Side| -> Result<Result<BTreeSet<Vec<Reply>>, Reply>, String> {
+        let iterate = |side: &mut Side| -> Result<Reply, String> {
             let mut found = BTreeSet::new();
             let mut cursor = b"0".to_vec();
             loop {
                 let words = [&before[..], &[cursor], &behind[..]].concat();
                 let reply = side.other.ask(&words)?;
-                let [next, items] = reply.items() else { return Ok(Err(reply)) };
+                let [next, items] = reply.items() else { return Ok(reply) };
                 found.extend(items.items().chunks(if pairs { 2 } else { 1 }).map(<[Reply]>::to_vec));
                 cursor = next.text().to_vec();
                 if cursor == b"0" {
-                    return Ok(Ok(found));
+                    return Ok(Reply::Items(b'*', found.into_iter().flatten().collect()));
                 }
             }
         };
         let [ours, theirs] = &mut self.sides;
         let (ours, theirs) = (iterate(ours)?, iterate(theirs)?);
-        if ours == theirs {
-            return Ok(());
-        }
-        let what = format!("the whole of {}", String::from_utf8_lossy(&before[0]));
-        self.differs(&what, &format!("{ours:?}"), &format!("{theirs:?}"))
+        self.compare(before, &ours, &theirs)
     }
 
     fn transplant(&mut self, from: &[u8], to: &[u8]) -> Played {

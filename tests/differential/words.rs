@@ -188,7 +188,7 @@ pub fn odd(random: &mut Random) -> Vec<u8> {
 pub fn draw(slot: &str, family: &str, random: &mut Random) -> Vec<u8> {
     // Keys are odd less often: an odd one is rarely met again.
     let odd_one_in = if slot == "key" { 60 } else { 25 };
-    let is_time = ["rel", "relms", "ahead", "aheadms", "badttl"].contains(&slot);
+    let is_time = ["rel", "relms", "ahead", "aheadms", "badttl", "near"].contains(&slot);
     if !is_time && random.one_in(odd_one_in) {
         return odd(random);
     }
@@ -224,6 +224,7 @@ pub fn draw(slot: &str, family: &str, random: &mut Random) -> Vec<u8> {
             _ => number(-10, 30, random),
         },
         "same" => one_of(&["a", "b", "c", "ab", "abc", "aa", "b1"], random),
+        "near" => number(-8, 12, random),
         "index" => match random.below(9) {
             0 => one_of(INTS, random),
             _ => number(-8, 12, random),
