@@ -11,7 +11,8 @@
 #                      each allocation, so tests that measure memory are left out
 # make bench-replication   replicas attach to a million keys under load; REDIS_RS_SERVER names another server to measure
 # make demo            a master and two replicas, from nothing to stop.sh, in a temporary directory
-# make bench           CPU time per operation beside Debian's redis-server (QUICK=1: a short run)
+# make bench           speed and size beside Debian's redis-server, in under ten minutes; QUICK=1: under two;
+#                      ONLY=regex: those points; PICTURE=1: tools/bench/ratios.svg too; REDIS_PEER=path: another server
 # make install         PREFIX=/usr/local DESTDIR=
 # make clean
 
@@ -47,6 +48,9 @@ toolchain:
 check: toolchain
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --check --manifest-path tools/bench/Cargo.toml
+	$(CARGO) clippy --locked --all-targets --manifest-path tools/bench/Cargo.toml --target-dir $(TARGET_DIR)/bench \
+		-- -D warnings
 	@for script in $(SCRIPTS); do \
 		echo "syntax of $$script"; \
 		case "$$(head -n 1 $$script)" in *bash*) bash -n $$script;; *) sh -n $$script;; esac || exit 1; \
@@ -56,6 +60,7 @@ check: toolchain
 test: toolchain
 	tools/test-deps.sh
 	$(CARGO) test --locked --no-fail-fast
+	$(CARGO) test --locked --manifest-path tools/bench/Cargo.toml --target-dir $(TARGET_DIR)/bench
 
 differential: toolchain
 	tools/test-deps.sh
@@ -86,7 +91,9 @@ demo: all
 
 bench: build
 	tools/test-deps.sh
-	tools/bench/cpu_per_op.py --server ./redis-rs $(if $(QUICK),--rounds 2 --requests 50000)
+	$(CARGO) run --quiet --release --locked --manifest-path tools/bench/Cargo.toml --target-dir $(TARGET_DIR)/bench -- \
+		--ours ./redis-rs --json $(TARGET_DIR)/bench.json $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') \
+		$(if $(REDIS_PEER),--real '$(REDIS_PEER)') $(if $(PICTURE),--picture tools/bench/ratios.svg)
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/tools $(DESTDIR)$(PREFIX)/lib/systemd/system \

@@ -1,11 +1,12 @@
 //! CLIENT: who is connected, what connections are called, how they are treated and how they end.
 
-use super::{connection::DEFAULT_USER, help};
+use super::{connection::DEFAULT_USER, help, tracking};
 use crate::client::{Client, ClientId, Kind, ReplyMode, Role, Session};
 use crate::exec::flags::*;
 use crate::exec::{
     Arg, ArgKind, Args, CmdError, CmdResult, Command, Done, Group, acl, arg, container, one_of, server, token,
 };
+use crate::protocol::BUFFER;
 use crate::server::{GivenUp, Server, Why};
 
 const ANY_TIME: u64 = NOSCRIPT | LOADING | STALE;
@@ -15,18 +16,14 @@ const TO_ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all
 pub(super) const COMMANDS: &[Command<Server>] = &[container(
     "client",
     &[
+        tracking::CACHING,
         server("getname", getname, 2).of("client|getname").flags(ANY_TIME).acl(acl::CONNECTION).doc(
             Group::Connection,
             "2.6.9",
             "O(1)",
             "Tells the name of the connection.",
         ),
-        server("getredir", getredir, 2).of("client|getredir").flags(ANY_TIME).acl(acl::CONNECTION).doc(
-            Group::Connection,
-            "6.0.0",
-            "O(1)",
-            "Tells to which client the notes about tracked keys go.",
-        ),
+        tracking::GETREDIR,
         server("help", client_help, 2).of("client|help").flags(LOADING | STALE).acl(acl::CONNECTION).doc(
             Group::Connection,
             "5.0.0",
@@ -145,6 +142,8 @@ pub(super) const COMMANDS: &[Command<Server>] = &[container(
             .doc(Group::Connection, "2.6.9", "O(1)", "Names the connection.")
             .tips(TO_ALL_NODES)
             .args(&[arg("connection-name", ArgKind::String)]),
+        tracking::TRACKING,
+        tracking::TRACKINGINFO,
         server("unblock", unblock, -3)
             .of("client|unblock")
             .flags(ADMIN | ANY_TIME)
@@ -203,16 +202,9 @@ const KILL_ARGS: &[Arg] = &[one_of(
 /// CLIENT GETNAME
 fn getname(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     server.reply_with(id, |server, reply| {
-        let name = server.clients.get(id).map(|client| &client.session.name[..]);
+        let name = server.clients.get(id).map(|client| client.session.name());
         reply.bulk_or_null(name.filter(|name| !name.is_empty()));
     });
-    Ok(Done)
-}
-
-/// CLIENT GETREDIR
-fn getredir(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
-    // Nobody tracks keys.
-    server.reply(id).int(-1);
     Ok(Done)
 }
 
@@ -315,26 +307,20 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         _ => 0,
     };
     let output = &client.output;
-    let buffer = output.tail_capacity();
-    let output_mem = output.memory() - buffer + pending;
-    let memory = size_of::<Client<Why>>()
-        + output_mem
-        + buffer
-        + client.input.capacity()
-        + client.parser.memory()
-        + argv_mem
-        + multi_mem;
+    let buffer = output.tail_capacity().min(BUFFER);
+    let output_mem = output.overflow() + pending;
+    let memory = client.memory() + pending + argv_mem + multi_mem;
     let now = server.clock.unix_secs();
     let master = client.role == Role::Master;
     // A vector takes all that is written to it.
     let _ = writeln!(
         out,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={queued} qbuf={query} qbuf-free={query_free} argv-mem={argv_mem} multi-mem={multi_mem} rbs={buffer} rbp={} obl={} oll={} omem={output_mem} tot-mem={memory} events=r{} cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={queued} qbuf={query} qbuf-free={query_free} argv-mem={argv_mem} multi-mem={multi_mem} rbs={buffer} rbp={} obl={} oll={} omem={output_mem} tot-mem={memory} events=r{} cmd={} user={} redir={} resp={} lib-name={} lib-ver={}",
         id.id,
         client.addr,
         client.laddr,
         std::os::fd::AsRawFd::as_raw_fd(&client.conn),
-        shown(&session.name),
+        shown(session.name()),
         now - client.created_ms / 1000,
         now - client.active_ms / 1000,
         flags(client),
@@ -342,15 +328,16 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         count(Kind::Channel),
         count(Kind::Pattern),
         count(Kind::ShardChannel),
-        output.tail_len(),
-        output.tail_len(),
-        output.chunks() + usize::from(pending > 0),
+        output.tail_len().min(BUFFER),
+        output.tail_len().min(BUFFER),
+        output.chunks() + usize::from(pending > 0 || output.overflow() > 0),
         if client.backlogged { "w" } else { "" },
         client.last_command,
         if master { "(superuser)".into() } else { shown(DEFAULT_USER) },
+        tracking::redirection(session.tracking.as_deref()),
         session.resp,
-        shown(&session.lib_name),
-        shown(&session.lib_ver),
+        shown(&session.rare().lib_name),
+        shown(&session.rare().lib_ver),
     );
 }
 
@@ -362,6 +349,7 @@ fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
 /// The letters that tell of a client's state.
 fn flags(client: &Client<Why>) -> String {
     let session = &client.session;
+    let tracking = session.tracking.as_deref();
     let letters: String = [
         (client.role == Role::Monitor, 'O'),
         (client.role == Role::Replica, 'S'),
@@ -369,6 +357,9 @@ fn flags(client: &Client<Why>) -> String {
         (session.subscriptions.is_some(), 'P'),
         (session.transaction.is_some(), 'x'),
         (client.parked.is_some(), 'b'),
+        (tracking.is_some(), 't'),
+        (tracking.is_some_and(|tracking| tracking.broken), 'R'),
+        (tracking.is_some_and(|tracking| tracking.prefixes().is_some()), 'B'),
         (session.watch_dirty, 'd'),
         (client.close_after_reply, 'c'),
         (client.close_now, 'A'),
@@ -460,8 +451,8 @@ impl<'a> Filter<'a> {
     fn fits(&self, client: &Client<Why>) -> bool {
         self.id.is_none_or(|id| client.session.id == id)
             && self.class.is_none_or(|class| Class::of(client) == class)
-            && self.addr.is_none_or(|addr| client.addr.as_bytes() == addr)
-            && self.laddr.is_none_or(|laddr| client.laddr.as_bytes() == laddr)
+            && self.addr.is_none_or(|addr| client.addr.to_string().as_bytes() == addr)
+            && self.laddr.is_none_or(|laddr| client.laddr.to_string().as_bytes() == laddr)
             && !(self.user && client.role == Role::Master)
     }
 }
@@ -560,7 +551,7 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), CmdError> {
 fn setname(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let name = args.get(2);
     check_name(name)?;
-    set(server, id, |session| session.name = name.to_vec())
+    set(server, id, |session| session.rare_mut().name = name.to_vec())
 }
 
 /// CLIENT SETINFO lib-name libname | lib-ver libver
@@ -574,7 +565,8 @@ fn setinfo(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         return Err(quoting("ERR ", attribute, " cannot contain spaces, newlines or special characters."));
     }
     set(server, id, |session| {
-        let field = if is_name { &mut session.lib_name } else { &mut session.lib_ver };
+        let rare = session.rare_mut();
+        let field = if is_name { &mut rare.lib_name } else { &mut rare.lib_ver };
         *field = value.to_vec();
     })
 }
@@ -598,6 +590,8 @@ fn unblock(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 /// CLIENT HELP
 fn client_help(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     let lines = [
+        "CACHING (YES|NO)",
+        "    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
         "GETREDIR",
         "    Return the client ID we are redirecting to when tracking is enabled.",
         "GETNAME",
@@ -638,6 +632,11 @@ fn client_help(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
         "    * LIB-VER: the client lib version.",
         "UNBLOCK <clientid> [TIMEOUT|ERROR]",
         "    Unblock the specified blocked client.",
+        "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+        "         [OPTIN] [OPTOUT] [NOLOOP]",
+        "    Control server assisted client side caching.",
+        "TRACKINGINFO",
+        "    Report tracking status for the current connection.",
         "NO-EVICT (ON|OFF)",
         "    Protect current client connection from eviction.",
         "NO-TOUCH (ON|OFF)",

@@ -4,7 +4,9 @@
 pub mod alloc;
 pub mod clock;
 pub mod crash;
+pub mod examine;
 pub mod process;
 pub mod random;
 pub mod signals;
 pub mod supervise;
+pub mod ticks;

@@ -47,6 +47,8 @@ pub struct Replication {
     /// The link could go on, and its turn is over.
     pub link_has_more: bool,
     pub last_ping_ms: i64,
+    /// When (unix ms) the log last told that we obey our master without being able to save.
+    pub unsaved_warned_ms: i64,
     /// Keys to which a writable replica's own clients gave an end (unix ms): no master will tell of it.
     pub local_ends: BTreeSet<(i64, usize, Vec<u8>)>,
     /// Rounds of the link for the log and INFO.
@@ -82,6 +84,11 @@ impl Replication {
     /// Replicas that have acknowledged everything up to an offset.
     pub fn acknowledged(&self, offset: u64) -> i64 {
         self.replicas.acknowledged(offset)
+    }
+
+    /// Replicas whose append-only file holds everything up to an offset.
+    pub fn acknowledged_files(&self, offset: u64) -> i64 {
+        self.replicas.acknowledged_files(offset)
     }
 
     /// Bytes of the stream (which ends at `end`) that a replica has not been sent.

@@ -41,7 +41,7 @@ pub struct Replica {
     /// Its next byte of the write stream.
     pub position: u64,
     /// The port it listens on, and the address it wants to be known by.
-    pub port: u16,
+    pub port: i32,
     pub announced_ip: Option<String>,
     /// Address of its connection.
     pub ip: String,
@@ -52,6 +52,8 @@ pub struct Replica {
     /// It only wants the dump (`redis-cli --rdb`).
     pub rdb_only: bool,
     pub acked: u64,
+    /// How much of the stream is safe in its append-only file; 0 if it keeps none.
+    pub acked_file: u64,
     pub acked_at_ms: i64,
     /// When it asked for a snapshot (unix ms).
     pub asked_at_ms: i64,
@@ -72,6 +74,7 @@ impl Replica {
             version: 0,
             rdb_only: false,
             acked: 0,
+            acked_file: 0,
             acked_at_ms: now_ms,
             asked_at_ms: now_ms,
             synced: false,
@@ -102,6 +105,21 @@ impl Replica {
     /// The address it is known by.
     pub fn address(&self) -> &str {
         self.announced_ip.as_deref().unwrap_or(&self.ip)
+    }
+
+    /// How it is called in the log.
+    pub fn name(&self) -> String {
+        match (self.address(), self.port) {
+            ("?", _) => format!("client id #{}", self.id.id),
+            (address, 0) => format!("{address}:<unknown-replica-port>"),
+            (address, port) if address.contains(':') => format!("[{address}]:{port}"),
+            (address, port) => format!("{address}:{port}"),
+        }
+    }
+
+    /// Whether the dump that it waits for is still being written.
+    pub fn awaits_child(&self) -> bool {
+        matches!(&self.phase, Phase::File(transfer) if transfer.len.is_none())
     }
 
     /// Seconds since it was last heard of.
@@ -167,6 +185,11 @@ impl Replicas {
     /// Replicas that have acknowledged everything up to an offset.
     pub fn acknowledged(&self, offset: u64) -> i64 {
         self.list.iter().filter(|replica| replica.is_online() && replica.acked >= offset).count() as i64
+    }
+
+    /// Replicas whose append-only file holds everything up to an offset.
+    pub fn acknowledged_files(&self, offset: u64) -> i64 {
+        self.list.iter().filter(|replica| replica.is_online() && replica.acked_file >= offset).count() as i64
     }
 
     /// Replicas that are online and were heard of within `min-replicas-max-lag`.

@@ -16,7 +16,7 @@ use crate::exec::CmdError;
 use crate::observe::log;
 use crate::protocol::Mark;
 use crate::replication::history::{self, Decision, Wanted};
-use crate::replication::replicas::{FileTransfer, Phase};
+use crate::replication::replicas::{FileTransfer, Phase, Replica};
 
 /// Pieces of the log gathered into one write.
 const PIECES: usize = 64;
@@ -55,10 +55,8 @@ impl Server {
         if !client.output.is_empty() && client.role == Role::Normal {
             return Err(CmdError::text("ERR SYNC and PSYNC are invalid with pending output"));
         }
-        let ip = self.ip_of(id);
         let shown = self.replica_name(id);
         log::notice!("Replica {shown} asks for synchronization");
-        self.replication.replicas.get_or_add(id, || ip, now);
         if let Some(client) = self.clients.get_mut(id) {
             client.role = Role::Replica;
         }
@@ -360,7 +358,6 @@ impl Server {
                     match client.conn.write(&slices[..filled]) {
                         Ok(n) => {
                             replica.position += n as u64;
-                            client.bytes_out += n as u64;
                             self.stats.bytes_out_replication += n as u64;
                         }
                         Err(why) => {
@@ -533,15 +530,20 @@ impl Server {
             return;
         }
         if client.role == Role::Replica {
-            let name = format!("{}:{}", replica.address(), replica.port);
-            let shown = if replica.port == 0 { client.addr.clone() } else { name };
-            log::notice!("Connection with replica {shown} lost.");
+            log::notice!("Connection with replica {} lost.", replica.name());
         }
         if self.replication.replicas.attached().next().is_none() {
             self.replication.alone_since_ms = Some(self.clock.unix_ms());
         }
         if matches!(replica.phase, Phase::Pipe { .. }) {
             self.pump_pipe();
+        }
+        // A dump that nobody waits for any more, and that the configuration would not have made, is not worth its time.
+        let useless = replica.awaits_child()
+            && self.config.save.points().is_empty()
+            && !self.replication.replicas.iter().any(Replica::awaits_child);
+        if useless {
+            self.stop_child();
         }
     }
 
@@ -552,13 +554,9 @@ impl Server {
         }
     }
 
-    /// How a replica is called in the log.
-    pub fn replica_name(&self, id: ClientId) -> String {
-        let Some(client) = self.clients.get(id) else { return String::new() };
-        match self.replication.replicas.get(id) {
-            Some(replica) if replica.port != 0 => format!("{}:{}", replica.address(), replica.port),
-            _ => format!("client id #{}", client.session.id),
-        }
+    /// How a replica, or who wants to be one, is called in the log.
+    pub fn replica_name(&mut self, id: ClientId) -> String {
+        self.replica_mut(id).name()
     }
 
     fn ip_of(&self, id: ClientId) -> String {
@@ -573,7 +571,10 @@ impl Server {
             return;
         }
         client.output.truncate(mark);
-        let command = client.last_command;
+        // What it was told before still holds.
+        self.flush_client(id);
+        let Some(client) = self.clients.get(id) else { return };
+        let command = super::call::shown_command(client);
         log::warning!(
             "Replica generated a reply to command '{command}', disconnecting it: {}",
             self.describe(id)
@@ -588,11 +589,12 @@ impl Server {
         self.replication.replicas.get_or_add(id, || ip, now)
     }
 
-    /// Hears what a replica has applied.
-    pub fn replica_acknowledges(&mut self, id: ClientId, offset: u64) {
+    /// Hears what a replica has applied, and what its append-only file holds, if it keeps one.
+    pub fn replica_acknowledges(&mut self, id: ClientId, offset: u64, file_offset: Option<u64>) {
         let now = self.clock.unix_ms();
         let Some(replica) = self.replication.replicas.get_mut(id) else { return };
         replica.acked = replica.acked.max(offset);
+        replica.acked_file = replica.acked_file.max(file_offset.unwrap_or(0));
         replica.acked_at_ms = now;
         if let Phase::Online { after_ack } = &mut replica.phase
             && *after_ack
@@ -628,7 +630,7 @@ impl Server {
             if behind {
                 self.feed_replica(id);
             }
-            self.check_output_limit(id);
+            self.check_output_limit(id, true);
         }
         let keep = self.config.repl_backlog_size;
         let mut oldest = end.saturating_sub(keep);
@@ -668,14 +670,11 @@ impl Server {
                 Phase::Waiting => self.keep_alive(id),
                 Phase::File(transfer) if transfer.file.is_none() => self.keep_alive(id),
                 Phase::Online { .. } if silent && replica.synced => {
-                    log::warning!(
-                        "Disconnecting timedout replica (streaming sync): {}",
-                        self.replica_name(id)
-                    );
+                    log::warning!("Disconnecting timedout replica (streaming sync): {}", replica.name());
                     self.close_client_later(id);
                 }
                 Phase::Pipe { .. } | Phase::File(_) if silent => {
-                    log::warning!("Disconnecting timedout replica (full sync): {}", self.replica_name(id));
+                    log::warning!("Disconnecting timedout replica (full sync): {}", replica.name());
                     self.close_client_later(id);
                 }
                 _ => {}

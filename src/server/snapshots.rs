@@ -195,8 +195,8 @@ impl Server {
                 Ok(())
             }
             Err(why) => {
+                // Whoever asked for it hears of it; only what nobody waits for stops writes when it fails.
                 log::warning!("{why}");
-                self.snapshots.last_ok = Some(false);
                 Err(Logged)
             }
         }
@@ -345,8 +345,12 @@ impl Server {
                 Exit::Stopped => {}
                 Exit::Failed(_) | Exit::Signal(_) => self.snapshots.last_ok = Some(false),
             }
-            if !ok && let Some(garbage) = running.child.remove_temp() {
-                self.keyspace.freer.free_any(Box::new(garbage), 0);
+            if !ok {
+                let began = clock::monotonic_us();
+                if let Some(garbage) = running.child.remove_temp() {
+                    self.keyspace.freer.free_any(Box::new(garbage), 0);
+                }
+                self.note_latency("rdb-unlink-temp-file", clock::monotonic_us() - began);
             }
         }
         self.refresh_stamp(false);
@@ -356,7 +360,6 @@ impl Server {
     /// Stops the child, if one runs, and forgets it once it is gone.
     pub fn stop_child(&mut self) {
         if let Some(running) = &self.snapshots.running {
-            log::notice!("There is a child saving an .rdb. Killing it!");
             running.child.stop();
         }
     }
