@@ -106,7 +106,7 @@ const LISTS: &[&str] = &[
     "LMPOP count {key} (LEFT|RIGHT) [COUNT count]",
     "BLPOP {key} 0.001",
     "BRPOP {key} 0.001",
-    "BLPOP {key} (-1|'x|1e400|'nan)",
+    "BLPOP {key} (-1|'x|99999999999999999999|'nan)",
     "BLMOVE key key (LEFT|RIGHT) (LEFT|RIGHT) 0.001",
     "BRPOPLPUSH key key 0.001",
     "BLMPOP 0.001 @key (LEFT|RIGHT) [COUNT positive]",
