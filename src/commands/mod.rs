@@ -13,6 +13,7 @@ mod dump;
 pub mod expire;
 mod geo;
 mod hash;
+mod hash_expire;
 mod help;
 mod hyperloglog;
 mod info;
@@ -52,6 +53,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     expire::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
+    hash_expire::COMMANDS,
     hyperloglog::COMMANDS,
     info::COMMANDS,
     introspect::COMMANDS,

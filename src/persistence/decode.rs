@@ -13,7 +13,7 @@ use crate::structures::intset::Intset;
 use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{Quicklist, Shape};
 use crate::structures::sorted_set::{Outcome, SortedSet};
-use crate::types::{Hash, List, Set, Thresholds, Zset};
+use crate::types::{FIELD_TIME_MAX, Hash, List, Set, Thresholds, Timed, Zset};
 
 /// Why a value cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ fn listpack_from_ziplist(bytes: &[u8]) -> Result<Listpack, BadValue> {
     Ok(ziplist.iter().map(element).collect())
 }
 
-/// A hash, from any of its five forms.
+/// A hash, from any of its seven forms.
 pub(super) fn hash_value(raw: &RawValue, limits: &Thresholds) -> Result<Hash, BadValue> {
     match raw {
         RawValue::Hash(pairs) => {
@@ -99,7 +99,44 @@ pub(super) fn hash_value(raw: &RawValue, limits: &Thresholds) -> Result<Hash, Ba
             }
             filled(hash, Hash::is_empty)
         }
+        RawValue::HashTimes(triples) => {
+            const DUPLICATE: BadValue = BadValue::Corrupt("Hash with dup elements");
+            let mut timed = Timed::with_capacity(triples.len(), limits);
+            for (field, value, time) in triples {
+                let time = field_time(i64::try_from(*time).ok())?;
+                timed.get(field).is_none().then_some(()).ok_or(DUPLICATE)?;
+                timed.add(field, value, time, limits);
+            }
+            filled(timed.into(), Hash::is_empty)
+        }
+        RawValue::HashListpackTimes(blob) => {
+            const CORRUPT: &str = "Hash listpack integrity check failed.";
+            let triples = Listpack::from_bytes(blob).map_err(|_| BadValue::Corrupt(CORRUPT))?;
+            let mut names = Vec::with_capacity(triples.len() / 3);
+            for (index, element) in triples.iter().enumerate() {
+                match index % 3 {
+                    0 => names.push(element.to_vec()),
+                    2 => drop(field_time(element.int())?),
+                    _ => {}
+                }
+            }
+            names.sort_unstable();
+            let twice = names.windows(2).any(|two| two[0] == two[1]);
+            if twice || !triples.len().is_multiple_of(3) {
+                return Err(BadValue::Corrupt(CORRUPT));
+            }
+            filled(Timed::from_triples(triples, limits).into(), Hash::is_empty)
+        }
         other => unreachable!("{other:?} is no hash"),
+    }
+}
+
+/// The time at which a field ends, from what a dump says.
+fn field_time(time: Option<i64>) -> Result<Option<i64>, BadValue> {
+    match time {
+        Some(0) => Ok(None),
+        Some(at @ 1..=FIELD_TIME_MAX) => Ok(Some(at)),
+        _ => Err(BadValue::Corrupt("invalid expireAt time")),
     }
 }
 

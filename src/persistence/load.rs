@@ -442,7 +442,9 @@ pub fn value_from_raw<'a>(raw: &'a mut RawValue, limits: &Thresholds) -> Result<
         RawValue::Hash(_)
         | RawValue::HashZipmap(_)
         | RawValue::HashZiplist(_)
-        | RawValue::HashListpack(_) => NewValue::Object(hash_value(raw, limits)?.into()),
+        | RawValue::HashListpack(_)
+        | RawValue::HashTimes(_)
+        | RawValue::HashListpackTimes(_) => NewValue::Object(hash_value(raw, limits)?.into()),
         RawValue::Stream(_) => return Err(BadValue::Unsupported("stream")),
         RawValue::Module { .. } => return Err(BadValue::Unsupported("module's value")),
     })

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io;
 
-use super::RDB_VERSION;
+use super::RDB_VERSION_MAX;
 use super::crc64::crc64;
 use super::opcode::ValueType;
 use super::source::Source;
@@ -54,7 +54,7 @@ pub fn verify_dump(payload: &[u8]) -> Result<&[u8], DumpError> {
     let body_len = payload.len().checked_sub(FOOTER).ok_or(DumpError::Footer)?;
     let (summed, checksum) = payload.split_at(body_len + 2);
     let (body, version) = summed.split_at(body_len);
-    if u16::from_le_bytes([version[0], version[1]]) > RDB_VERSION || crc64(summed).to_le_bytes() != checksum {
+    if u16::from_le_bytes([version[0], version[1]]) > RDB_VERSION_MAX || crc64(summed).to_le_bytes() != checksum {
         return Err(DumpError::Footer);
     }
     Ok(body)
