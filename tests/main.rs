@@ -10,6 +10,7 @@ mod command_table;
 mod config_example;
 mod connection;
 mod harness;
+mod hash_field_times;
 mod lists;
 mod rdb;
 mod redis_cli;

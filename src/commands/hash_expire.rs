@@ -19,11 +19,9 @@ const COST: &str = "O(N) where N is the number of specified fields";
 const CONDITION: Arg =
     one_of("condition", &[token("nx", "NX"), token("xx", "XX"), token("gt", "GT"), token("lt", "LT")])
         .optional();
-const FIELDS: Arg = block(
-    "fields",
-    &[arg("numfields", ArgKind::Integer), arg("field", ArgKind::String).multiple()],
-)
-.token("FIELDS");
+const FIELDS: Arg =
+    block("fields", &[arg("numfields", ArgKind::Integer), arg("field", ArgKind::String).multiple()])
+        .token("FIELDS");
 const ASKED: &[Arg] = &[key("key", 0), FIELDS];
 
 /// The latest time that a client may give: two bits are kept for what may come.
@@ -97,9 +95,7 @@ pub const COMMANDS: &[Command<Server>] = &[
 /// Checks `FIELDS count field …`, of which the first word has that index; the index of the first field.
 fn fields_at(args: Args, at: usize, bad_count: &'static str) -> Result<usize, CmdError> {
     if !args.is(at, "FIELDS") {
-        return Err(CmdError::text(
-            "ERR Mandatory argument FIELDS is missing or not at the right position",
-        ));
+        return Err(CmdError::text("ERR Mandatory argument FIELDS is missing or not at the right position"));
     }
     let count = parse_int(args.get(at + 1)).filter(|&count| count >= 1).ok_or(CmdError::text(bad_count))?;
     if count as u64 != (args.len() - at - 2) as u64 {
@@ -313,4 +309,317 @@ fn httl_generic(ctx: &mut Ctx, form: impl Fn(i64) -> i64) -> CmdResult {
 fn time_of_field(hash: &Hash, field: &[u8], before: i64) -> Option<Option<i64>> {
     hash.get(field, before)?;
     Some(hash.timed().and_then(|timed: &Timed| timed.get(field)).and_then(|(_, time)| time))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::exec::testing::Bench;
+    use crate::types::NewValue;
+
+    const NOW: i64 = 1_700_000_000_000;
+    const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
+
+    fn bench() -> Bench<Server> {
+        let rows = [
+            COMMANDS,
+            crate::commands::hash::COMMANDS,
+            crate::commands::keys::COMMANDS,
+            crate::commands::sort::COMMANDS,
+            crate::commands::string::COMMANDS,
+        ];
+        let mut bench = Bench::new(&rows);
+        bench.turn.now_ms = NOW;
+        bench.keyspace.db_mut(0).set(b"str", None, NewValue::Str(b"text"));
+        bench
+    }
+
+    fn expect(bench: &mut Bench<Server>, lines: &[(&str, &str)]) {
+        for (line, reply) in lines {
+            assert_eq!(bench.run(line), *reply, "{line}");
+        }
+    }
+
+    fn encoding(bench: &Bench<Server>, key: &str) -> &'static str {
+        bench.keyspace.db(0).get(key.as_bytes()).expect("the key").encoding()
+    }
+
+    #[test]
+    fn what_is_asked_wrongly_is_refused() {
+        let missing = "-ERR Mandatory argument FIELDS is missing or not at the right position\r\n";
+        let number = "-ERR The `numfields` parameter must match the number of arguments\r\n";
+        let positive = "-ERR Number of fields must be a positive integer\r\n";
+        let greater = "-ERR Parameter `numFields` should be greater than 0\r\n";
+        expect(
+            &mut bench(),
+            &[
+                ("HSET h a 1", ":1\r\n"),
+                ("HEXPIRE str 1 FIELDS 1 a", WRONG_TYPE),
+                ("HTTL str FIELDS 1 a", WRONG_TYPE),
+                ("HPERSIST str FIELDS 1 a", WRONG_TYPE),
+                ("HEXPIRE h x FIELDS 1 a", "-ERR value is not an integer or out of range\r\n"),
+                ("HEXPIRE h -1 FIELDS 1 a", "-ERR invalid expire time, must be >= 0\r\n"),
+                ("HEXPIRE h 70368744177 FIELDS 1 a", "-ERR invalid expire time in 'hexpire' command\r\n"),
+                (
+                    "HPEXPIREAT h 70368744177664 FIELDS 1 a",
+                    "-ERR invalid expire time in 'hpexpireat' command\r\n",
+                ),
+                ("HPEXPIREAT h 70368744177663 FIELDS 1 a", "*1\r\n:1\r\n"),
+                ("HEXPIRE h 10 FIELD 1 a", missing),
+                ("HEXPIRE h 10 NX XX FIELDS 1 a", missing),
+                ("HEXPIRE h 10 NX FIELDS 0 a", greater),
+                ("HEXPIRE h 10 NX FIELDS x a", greater),
+                ("HEXPIRE h 10 NX FIELDS 2 a", number),
+                ("HTTL h FIELDS 0 a", positive),
+                ("HTTL h FIELDS 1 a b", number),
+                ("HTTL h x 1 a", missing),
+                ("HPERSIST h FIELDS -1 a", positive),
+                ("HPERSIST none FIELDS 1 a", "*1\r\n:-2\r\n"),
+                ("HTTL none FIELDS 1 a", "*1\r\n:-2\r\n"),
+                ("HEXPIRE none 1 FIELDS 1 a", "*1\r\n:-2\r\n"),
+            ],
+        );
+    }
+
+    #[test]
+    fn times_are_set_told_and_taken_away() {
+        let mut bench = bench();
+        for value in ["1", &"x".repeat(100)] {
+            expect(
+                &mut bench,
+                &[
+                    (&format!("HSET h a 1 b 2 c {value}"), ":3\r\n"),
+                    ("HEXPIRE h 10 FIELDS 2 a z", "*2\r\n:1\r\n:-2\r\n"),
+                    ("HTTL h FIELDS 3 a b z", "*3\r\n:10\r\n:-1\r\n:-2\r\n"),
+                    ("HPTTL h FIELDS 1 a", "*1\r\n:10000\r\n"),
+                    ("HEXPIRETIME h FIELDS 1 a", "*1\r\n:1700000010\r\n"),
+                    ("HPEXPIRETIME h FIELDS 1 a", "*1\r\n:1700000010000\r\n"),
+                    ("HPEXPIRE h 5 XX FIELDS 2 a b", "*2\r\n:1\r\n:0\r\n"),
+                    ("HTTL h FIELDS 1 a", "*1\r\n:1\r\n"),
+                    ("HPEXPIRE h 5 NX FIELDS 2 a b", "*2\r\n:0\r\n:1\r\n"),
+                    ("HPEXPIRE h 5 GT FIELDS 2 a c", "*2\r\n:0\r\n:0\r\n"),
+                    ("HPEXPIRE h 6 GT FIELDS 2 a b", "*2\r\n:1\r\n:1\r\n"),
+                    ("HPEXPIRE h 4 LT FIELDS 3 a b c", "*3\r\n:1\r\n:1\r\n:1\r\n"),
+                    ("HPEXPIRE h 4 LT FIELDS 1 a", "*1\r\n:0\r\n"),
+                    ("HPERSIST h FIELDS 3 a a z", "*3\r\n:1\r\n:-1\r\n:-2\r\n"),
+                    ("HSET h b 3", ":0\r\n"),
+                    ("HTTL h FIELDS 2 a b", "*2\r\n:-1\r\n:-1\r\n"),
+                    ("HINCRBY h b 2", ":5\r\n"),
+                    ("HPEXPIRE h 10 FIELDS 1 b", "*1\r\n:1\r\n"),
+                    ("HINCRBY h b 2", ":7\r\n"),
+                    ("HPTTL h FIELDS 1 b", "*1\r\n:10\r\n"),
+                    ("HEXPIREAT h 1 FIELDS 2 b a", "*2\r\n:2\r\n:2\r\n"),
+                    ("HLEN h", ":1\r\n"),
+                    ("HEXPIRE h 0 FIELDS 1 c", "*1\r\n:2\r\n"),
+                    ("EXISTS h", ":0\r\n"),
+                ],
+            );
+        }
+        expect(&mut bench, &[("HSET h a 1", ":1\r\n"), ("HEXPIRE h 1 FIELDS 1 z", "*1\r\n:-2\r\n")]);
+        assert_eq!(encoding(&bench, "h"), "listpackex");
+        assert_eq!(bench.keyspace.db(0).timed(), 0);
+    }
+
+    #[test]
+    fn what_was_done_is_told() {
+        let mut bench = bench();
+        bench.changes.notify = Class::ALL | Class::NEW;
+        bench.changes.observed = true;
+        bench.run("HSET h a 1 b 2 c 3");
+        for (line, events, dirty, sent) in [
+            ("HEXPIRE h 1 FIELDS 2 a z", "hexpire", 1, "0: HPEXPIREAT h 1700000001000 FIELDS 1 a"),
+            ("HPEXPIREAT h 1800000000000 FIELDS 2 a b", "hexpire", 2, ""),
+            ("HPEXPIREAT h 1700000000001 lt fields 2 a c", "hexpire", 2, ""),
+            ("HPEXPIRE h 9 LT FIELDS 2 a c", "", 0, ""),
+            (
+                "HEXPIREAT h 1800000000 XX FIELDS 1 a",
+                "hexpire",
+                1,
+                "0: HPEXPIREAT h 1800000000000 XX FIELDS 1 a",
+            ),
+            (
+                "HINCRBYFLOAT h a 1",
+                "hincrbyfloat",
+                1,
+                "0: HSET h a 2\n0: HPEXPIREAT h 1800000000000 FIELDS 1 a",
+            ),
+            ("HPERSIST h FIELDS 2 a z", "hpersist", 1, ""),
+            ("HPERSIST h FIELDS 2 a z", "", 0, ""),
+            ("HEXPIRE h 0 FIELDS 1 a", "hdel", 1, "0: HDEL h a"),
+            ("HEXPIRE h 0 FIELDS 2 b c", "hdel del", 2, "0: HDEL h b\n0: HDEL h c"),
+        ] {
+            bench.run(line);
+            let names: Vec<_> = bench.changes.events().iter().map(|event| event.name).collect();
+            assert_eq!(names.join(" "), events, "{line}");
+            assert_eq!(bench.changes.dirty, dirty, "{line}");
+            assert_eq!(bench.propagated().join("\n"), sent, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_has_ended_is_deleted_when_it_is_looked_at() {
+        let mut bench = bench();
+        bench.changes.notify = Class::ALL;
+        for (line, reply, sent) in [
+            ("HGET h a", "$-1\r\n", "0: HDEL h a"),
+            ("HMGET h a b c", "*3\r\n$-1\r\n$-1\r\n$1\r\n3\r\n", "0: HDEL h a\n0: HDEL h b"),
+            ("HEXISTS h a", ":0\r\n", "0: HDEL h a"),
+            ("HSTRLEN h a", ":0\r\n", "0: HDEL h a"),
+            ("HINCRBY h a 5", ":5\r\n", "0: HDEL h a"),
+            ("HINCRBYFLOAT h a 5", "$1\r\n5\r\n", "0: HDEL h a\n0: HSET h a 5"),
+            ("HSETNX h a 5", ":1\r\n", "0: HDEL h a"),
+            ("HRANDFIELD h 5", "*1\r\n$1\r\nc\r\n", "0: HDEL h a\n0: HDEL h b"),
+            ("SORT str2 BY nothing GET h->a", "*0\r\n", ""),
+            ("HLEN h", ":3\r\n", ""),
+            ("HGETALL h", "*2\r\n$1\r\nc\r\n$1\r\n3\r\n", ""),
+            ("HKEYS h", "*1\r\n$1\r\nc\r\n", ""),
+            ("HVALS h", "*1\r\n$1\r\n3\r\n", ""),
+            ("HSCAN h 0", "*2\r\n$1\r\n0\r\n*2\r\n$1\r\nc\r\n$1\r\n3\r\n", ""),
+            ("HSCAN h 0 NOVALUES", "*2\r\n$1\r\n0\r\n*1\r\n$1\r\nc\r\n", ""),
+            ("HTTL h FIELDS 1 a", "*1\r\n:-2\r\n", ""),
+            ("HPERSIST h FIELDS 1 a", "*1\r\n:-2\r\n", ""),
+            ("HDEL h a z", ":1\r\n", ""),
+            ("HSET h a 9", ":0\r\n", ""),
+        ] {
+            bench.turn.now_ms = NOW;
+            bench.turn.expired = Expired::Delete;
+            bench.run("DEL h");
+            bench.run("HSET h a 1 b 2 c 3");
+            bench.run("HPEXPIRE h 1 FIELDS 2 a b");
+            bench.turn.now_ms = NOW + 2;
+            assert_eq!(bench.run(line), reply, "{line}");
+            assert_eq!(bench.propagated().join("\n"), sent, "{line}");
+            let told = bench.changes.events().iter().any(|event| event.name == "hexpired");
+            assert_eq!(told, sent.contains("HDEL"), "{line}");
+        }
+        bench.run("DEL h");
+        bench.run("HSET h a 1");
+        bench.run("HPEXPIRE h 1 FIELDS 1 a");
+        bench.turn.now_ms += 2;
+        bench.run("HGET h a");
+        let names: Vec<_> = bench.changes.events().iter().map(|event| event.name).collect();
+        assert_eq!(names, ["hexpired", "del", "keymiss"][..names.len()]);
+        assert!(bench.keyspace.db(0).get(b"h").is_none());
+    }
+
+    #[test]
+    fn a_replica_hides_what_has_ended_and_shows_it_to_its_master() {
+        let mut bench = bench();
+        bench.run("HSET h a 1 b 2");
+        bench.run("HPEXPIRE h 1 FIELDS 1 a");
+        bench.turn.now_ms += 2;
+        bench.turn.expired = Expired::Hide;
+        expect(
+            &mut bench,
+            &[
+                ("HGET h a", "$-1\r\n"),
+                ("HGETALL h", "*2\r\n$1\r\nb\r\n$1\r\n2\r\n"),
+                ("HRANDFIELD h -2", "*2\r\n$1\r\nb\r\n$1\r\nb\r\n"),
+                ("HRANDFIELD h", "$1\r\nb\r\n"),
+                ("HLEN h", ":2\r\n"),
+            ],
+        );
+        bench.turn.expired = Expired::Show;
+        expect(
+            &mut bench,
+            &[
+                ("HINCRBY h a 1", ":2\r\n"),
+                // The master has deleted what is past: such a time is of a clock that is behind.
+                ("HPEXPIREAT h 5 FIELDS 1 b", "*1\r\n:1\r\n"),
+                ("HDEL h a b", ":2\r\n"),
+                ("EXISTS h", ":0\r\n"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_hash_takes_its_times_along() {
+        let mut bench = bench();
+        bench.run("HSET h a 1 b 2");
+        bench.run("HPEXPIRE h 50 FIELDS 1 a");
+        for line in ["COPY h copy", "RENAME h new", "COPY copy other DB 3", "COPY copy gone"] {
+            bench.run(line);
+        }
+        assert_eq!((bench.keyspace.db(0).timed(), bench.keyspace.db(3).timed()), (3, 1));
+        bench.run("SET gone text");
+        assert_eq!(bench.keyspace.db(0).timed(), 2);
+        let mut due = crate::keyspace::Due::default();
+        bench.keyspace.db_mut(0).due(NOW + 49, 100, &mut due);
+        assert!(due.hashes.is_empty());
+        bench.keyspace.db_mut(0).due(NOW + 50, 100, &mut due);
+        due.hashes.sort();
+        assert_eq!(due.hashes, [b"copy".to_vec(), b"new".to_vec()]);
+        bench.keyspace.db_mut(3).due(NOW + 50, 100, &mut due);
+        assert_eq!(due.hashes.len(), 3);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever is done to hashes: when the wheel has been asked at a time, no field is left that ended before.
+        #[test]
+        fn no_field_outlives_its_time(
+            steps in prop::collection::vec((0..9u8, 0..3u8, 0..6u8, 0..40i64), 1..120),
+        ) {
+            let mut bench = bench();
+            let mut model: BTreeMap<(u8, u8), Option<i64>> = BTreeMap::new();
+            for (what, key, field, time) in steps {
+                let (k, f) = (format!("k{key}"), format!("f{field}"));
+                match what {
+                    0..=2 => {
+                        bench.run(&format!("HSET {k} {f} x"));
+                        model.insert((key, field), None);
+                    }
+                    3 | 4 => {
+                        let at = bench.turn.now_ms + time + 1;
+                        bench.run(&format!("HPEXPIREAT {k} {at} FIELDS 1 {f}"));
+                        model.entry((key, field)).and_modify(|end| *end = Some(at));
+                    }
+                    5 => {
+                        bench.run(&format!("HPERSIST {k} FIELDS 1 {f}"));
+                        model.entry((key, field)).and_modify(|end| *end = None);
+                    }
+                    6 => {
+                        bench.run(&format!("HDEL {k} {f}"));
+                        model.remove(&(key, field));
+                    }
+                    7 => {
+                        let other = (key + 1) % 3;
+                        if model.keys().any(|&(k, _)| k == key) {
+                            bench.run(&format!("RENAME {k} k{other}"));
+                            model.retain(|&(k, _), _| k != other);
+                            let moved: Vec<_> = model.iter().filter(|((k, _), _)| *k == key).map(|(at, end)| (*at, *end)).collect();
+                            for ((k, f), end) in moved {
+                                model.remove(&(k, f));
+                                model.insert((other, f), end);
+                            }
+                        }
+                    }
+                    _ => {
+                        bench.turn.now_ms += time;
+                        let now = bench.turn.now_ms;
+                        let mut due = crate::keyspace::Due::default();
+                        let db = bench.keyspace.db_mut(0);
+                        while db.due(now - 1, 3, &mut due) || !due.hashes.is_empty() {
+                            for key in std::mem::take(&mut due.hashes) {
+                                db.take_ended_fields(&key, now, 2);
+                                let hash = db.get(&key).and_then(|entry| entry.object::<Hash>());
+                                if hash.is_some_and(Hash::is_empty) {
+                                    db.remove(&key);
+                                }
+                            }
+                        }
+                        model.retain(|_, end| end.is_none_or(|at| at >= now));
+                        db.verify();
+                    }
+                }
+                let left: usize = bench.keyspace.db(0).dict().iter().filter_map(|entry| entry.object::<Hash>()).map(Hash::len).sum();
+                prop_assert_eq!(left, model.len());
+            }
+        }
+    }
 }

@@ -198,7 +198,8 @@ impl DbView<'_> {
             (Some(entry), _) => {
                 self.turn.stamp.touch(entry);
                 let (before, after) = (entry.expiry(), expiry(entry.expiry()));
-                let had_fields = entry.object::<Hash>().and_then(Hash::timed).is_some_and(|timed| timed.token.is_some());
+                let had_fields =
+                    entry.object::<Hash>().and_then(Hash::timed).is_some_and(|timed| timed.token.is_some());
                 if self.turn.lazy_server_del && entry.is_object() {
                     let mut fresh = Entry::new(key, after, value);
                     fresh.set_lru(entry.lru());

@@ -112,18 +112,11 @@ pub(super) fn hash_value(raw: &RawValue, limits: &Thresholds) -> Result<Hash, Ba
         RawValue::HashListpackTimes(blob) => {
             const CORRUPT: &str = "Hash listpack integrity check failed.";
             let triples = Listpack::from_bytes(blob).map_err(|_| BadValue::Corrupt(CORRUPT))?;
-            let mut names = Vec::with_capacity(triples.len() / 3);
-            for (index, element) in triples.iter().enumerate() {
-                match index % 3 {
-                    0 => names.push(element.to_vec()),
-                    2 => drop(field_time(element.int())?),
-                    _ => {}
-                }
-            }
-            names.sort_unstable();
-            let twice = names.windows(2).any(|two| two[0] == two[1]);
-            if twice || !triples.len().is_multiple_of(3) {
+            if !triples.len().is_multiple_of(3) || !all_differ(triples.iter().step_by(3)) {
                 return Err(BadValue::Corrupt(CORRUPT));
+            }
+            for time in triples.iter().skip(2).step_by(3) {
+                field_time(time.int())?;
             }
             filled(Timed::from_triples(triples, limits).into(), Hash::is_empty)
         }
@@ -234,7 +227,7 @@ mod tests {
 
     fn text(hash: &Hash) -> String {
         let mut fields: Vec<String> = hash
-            .iter()
+            .iter_all()
             .map(|(field, value)| {
                 format!("{}={}", field.to_vec().escape_ascii(), value.to_vec().escape_ascii())
             })
@@ -261,6 +254,57 @@ mod tests {
             let big = hash_value(&raw, &none).expect("the same");
             assert_eq!((text(&big).as_str(), big.encoding()), (expected, "hashtable"));
         }
+    }
+
+    fn times(hash: &Hash) -> String {
+        let triples = hash.timed().expect("its fields may end").iter();
+        let mut times: Vec<String> = triples
+            .map(|(field, value, time)| {
+                let (field, value) = (field.to_vec(), value.to_vec());
+                format!("{}={}@{}", field.escape_ascii(), value.escape_ascii(), time.unwrap_or(0))
+            })
+            .collect();
+        times.sort();
+        times.join(" ")
+    }
+
+    #[test]
+    fn fields_come_with_their_times() {
+        let listed = vec![
+            (b"a".to_vec(), b"1".to_vec(), 0),
+            (b"b".to_vec(), b"x".to_vec(), 700),
+            (b"c".to_vec(), b"y".to_vec(), 5),
+        ];
+        for raw in [
+            RawValue::HashTimes(listed),
+            // As it should be, and in no order.
+            RawValue::HashListpackTimes(pairs(&["c", "y", "5", "b", "x", "700", "a", "1", "0"])),
+            RawValue::HashListpackTimes(pairs(&["a", "1", "0", "b", "x", "700", "c", "y", "5"])),
+        ] {
+            for (entries, encoding) in [(512, "listpackex"), (2, "hashtable")] {
+                let hash = hash_value(&raw, &Thresholds { hash_listpack_entries: entries, ..LIMITS() });
+                let hash = hash.expect("a hash");
+                hash.verify();
+                assert_eq!((times(&hash).as_str(), hash.encoding()), ("a=1@0 b=x@700 c=y@5", encoding));
+                assert_eq!(hash.timed().expect("its fields end").nearest(), Some(5));
+            }
+        }
+        let one = |time| RawValue::HashTimes(vec![(b"a".to_vec(), b"1".to_vec(), time)]);
+        assert!(hash_value(&one(FIELD_TIME_MAX as u64), &LIMITS()).is_ok());
+        for raw in [
+            one(FIELD_TIME_MAX as u64 + 1),
+            one(u64::MAX),
+            RawValue::HashTimes(vec![(b"a".to_vec(), vec![], 1), (b"a".to_vec(), vec![], 2)]),
+            RawValue::HashListpackTimes(pairs(&["a", "1"])),
+            RawValue::HashListpackTimes(pairs(&["a", "1", "x"])),
+            RawValue::HashListpackTimes(pairs(&["a", "1", "-1"])),
+            RawValue::HashListpackTimes(pairs(&["a", "1", "5", "a", "2", "6"])),
+            RawValue::HashListpackTimes(vec![1, 2, 3]),
+        ] {
+            let refused = hash_value(&raw, &LIMITS());
+            assert!(matches!(refused, Err(BadValue::Corrupt(_))), "{raw:?}");
+        }
+        assert_eq!(hash_value(&RawValue::HashTimes(vec![]), &LIMITS()).err(), Some(BadValue::Empty));
     }
 
     #[test]

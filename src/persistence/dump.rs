@@ -13,7 +13,8 @@ use crate::env::clock;
 use crate::env::random::Rng;
 use crate::keyspace::{Keyspace, access};
 use crate::persistence::rdb::{
-    NODE_PACKED, NODE_PLAIN, RDB_VERSION, RDB_VERSION_MAX, SavingAux, ValueType, Writer, WriterOptions, encode_dump,
+    NODE_PACKED, NODE_PLAIN, RDB_VERSION, RDB_VERSION_MAX, SavingAux, ValueType, Writer, WriterOptions,
+    encode_dump,
 };
 use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{End, NodeRef};

@@ -203,9 +203,7 @@ impl Server {
         }
         for id in self.replication.replicas.ids() {
             let Some(replica) = self.replication.replicas.get_mut(id) else { continue };
-            if !matches!(replica.phase, Phase::Waiting)
-                || version_for_replica(replica.version, version) < version
-            {
+            if !matches!(replica.phase, Phase::Waiting) || version_for_replica(replica, version) < version {
                 continue;
             }
             log::notice!("Waiting for end of BGSAVE for SYNC");

@@ -15,10 +15,11 @@ use crate::keyspace::Keyspace;
 use crate::net::Source;
 use crate::observe::log::{self, Logged};
 use crate::persistence::child::{Child, ChildOptions, Exit, Report, Target};
-use crate::persistence::dump::{DumpOptions, Usage};
+use crate::persistence::dump::{DumpOptions, Usage, version_for};
 use crate::persistence::load::{LoadError, LoadOptions, LoadProgress, LoadedInfo, Loader, Step};
 use crate::persistence::rdb::{RDB_VERSION, ReplicationAux, SavingAux, WriterOptions};
 use crate::persistence::snapshot::{Destination, save_to_file};
+use crate::replication::replicas::Replica;
 
 /// Seconds to wait after a failed save before a save point tries again.
 const RETRY_SECS: i64 = 5;
@@ -134,10 +135,15 @@ impl Snapshots {
     }
 }
 
-/// The rdb version for a reader of which we know the version (0: nothing).
-pub fn version_for_replica(version: u32, wanted: u16) -> u16 {
-    // Servers before 7.2 refuse version 11, and those of them that tell their version are newer anyway.
-    if version >= 0x0007_0200 { wanted } else { wanted.min(10) }
+/// The rdb version for a replica that told its own (0: nothing), and perhaps that it reads more than that.
+pub fn version_for_replica(replica: &Replica, wanted: u16) -> u16 {
+    match replica.version {
+        _ if replica.capa_rdb12 => wanted,
+        0x0007_0400.. => wanted,
+        0x0007_0200.. => wanted.min(11),
+        // Servers before 7.2 refuse version 11, and those of them that tell their version are newer anyway.
+        _ => wanted.min(10),
+    }
 }
 
 impl Server {
@@ -182,7 +188,7 @@ impl Server {
             incremental_fsync: self.config.rdb_save_incremental_fsync,
             keep_cache: false,
         };
-        let options = self.dump_options(RDB_VERSION, false);
+        let options = self.dump_options(version_for(&self.keyspace), false);
         let aux = self.saving_aux();
         let result = save_to_file(&self.keyspace, &aux, &options, &to, &mut |_| {}, &mut |_| {});
         self.snapshots.saves += 1;
@@ -210,12 +216,19 @@ impl Server {
         // Readers of the stream that start from this snapshot have selected nothing.
         let offset = self.journal.is_active().then(|| self.journal.offset());
         let for_replicas = self.replication.replicas.iter().any(|replica| !replica.is_online());
+        let wanted = version_for(&self.keyspace);
         let version = if for_replicas || purpose == Purpose::Pipe {
             let waiting = self.replication.replicas.iter().filter(|replica| !replica.is_online());
-            waiting.map(|replica| version_for_replica(replica.version, RDB_VERSION)).min().unwrap_or(10)
+            waiting.map(|replica| version_for_replica(replica, wanted)).min().unwrap_or(10)
         } else {
-            RDB_VERSION
+            wanted
         };
+        if wanted > RDB_VERSION && version < wanted {
+            // Such a replica has no word for it, neither in a dump nor in the stream.
+            log::warning!(
+                "A replica older than Redis 7.4 takes part in this snapshot: hash fields with a time to live are written without it"
+            );
+        }
         let dump = self.dump_options(version, true);
         let to = Destination {
             dir: Path::new("."),

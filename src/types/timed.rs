@@ -225,7 +225,8 @@ impl Timed {
     pub fn add(&mut self, field: &[u8], value: &[u8], time: Option<i64>, limits: &Thresholds) {
         if let Form::Packed(listpack) = &self.form {
             let longest = field.len().max(value.len()) as u64;
-            if longest > limits.hash_listpack_value || !listpack.has_room_for(field.len() + value.len() + 16) {
+            if longest > limits.hash_listpack_value || !listpack.has_room_for(field.len() + value.len() + 16)
+            {
                 self.unpack(1);
             }
         }
@@ -399,7 +400,9 @@ impl Clone for Timed {
             Form::Packed(listpack) => Form::Packed(listpack.clone()),
             Form::Table(table) => {
                 let mut dict = Dict::with_capacity(table.dict.len());
-                table.dict.iter().for_each(|field| drop(dict.insert_new(field.clone())));
+                for field in table.dict.iter() {
+                    dict.insert_new(field.clone());
+                }
                 Form::Table(Table { dict, ends: table.ends.clone() })
             }
         };

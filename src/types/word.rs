@@ -75,7 +75,8 @@ impl<T, R> PackedOr<T, R> {
             return At::Packed;
         }
         // SAFETY: the pointer of a box is not null.
-        let at = unsafe { NonNull::new_unchecked(self.word.as_ptr().map_addr(|addr| addr & !(TABLE | RARE))) };
+        let at =
+            unsafe { NonNull::new_unchecked(self.word.as_ptr().map_addr(|addr| addr & !(TABLE | RARE))) };
         if bits == TABLE { At::Table(at.cast()) } else { At::Rare(at.cast()) }
     }
 

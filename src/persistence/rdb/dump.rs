@@ -54,7 +54,9 @@ pub fn verify_dump(payload: &[u8]) -> Result<&[u8], DumpError> {
     let body_len = payload.len().checked_sub(FOOTER).ok_or(DumpError::Footer)?;
     let (summed, checksum) = payload.split_at(body_len + 2);
     let (body, version) = summed.split_at(body_len);
-    if u16::from_le_bytes([version[0], version[1]]) > RDB_VERSION_MAX || crc64(summed).to_le_bytes() != checksum {
+    if u16::from_le_bytes([version[0], version[1]]) > RDB_VERSION_MAX
+        || crc64(summed).to_le_bytes() != checksum
+    {
         return Err(DumpError::Footer);
     }
     Ok(body)

@@ -488,6 +488,18 @@ fn write_value(writer: &mut Writer<Vec<u8>>, value: &RawValue) -> io::Result<()>
             writer.write_string(field)?;
             writer.write_string(value)
         }),
+        RawValue::HashTimes(items) => {
+            writer.write_ms(0)?;
+            each(writer, items, |writer, (field, value, time)| {
+                writer.write_len(if *time == 0 { 0 } else { time + 1 })?;
+                writer.write_string(field)?;
+                writer.write_string(value)
+            })
+        }
+        RawValue::HashListpackTimes(blob) => {
+            writer.write_ms(0)?;
+            writer.write_string(blob)
+        }
         RawValue::HashZipmap(blob)
         | RawValue::ListZiplist(blob)
         | RawValue::SetIntset(blob)
@@ -552,6 +564,8 @@ fn type_of(value: &RawValue) -> ValueType {
         RawValue::HashListpack(_) => ValueType::HashListpack,
         RawValue::ZsetListpack(_) => ValueType::ZsetListpack,
         RawValue::SetListpack(_) => ValueType::SetListpack,
+        RawValue::HashTimes(_) => ValueType::HashTimes,
+        RawValue::HashListpackTimes(_) => ValueType::HashListpackTimes,
         RawValue::Stream(_) => ValueType::StreamListpacks3,
         RawValue::Module { .. } => ValueType::Module2,
     }
@@ -630,6 +644,8 @@ fn any_value() -> impl Strategy<Value = RawValue> {
         1 => any_bytes().prop_map(RawValue::ZsetZiplist),
         1 => any_bytes().prop_map(RawValue::HashZiplist),
         1 => any_bytes().prop_map(RawValue::HashListpack),
+        1 => prop::collection::vec((any_bytes(), any_bytes(), 0..u64::MAX), 0..6).prop_map(RawValue::HashTimes),
+        1 => any_bytes().prop_map(RawValue::HashListpackTimes),
         1 => any_bytes().prop_map(RawValue::ZsetListpack),
         1 => any_bytes().prop_map(RawValue::SetListpack),
         1 => nodes().prop_map(RawValue::ListQuicklist),
