@@ -234,7 +234,7 @@ fn a_dump_without_checksum_of_an_old_version_is_understood() {
 #[test]
 fn strangers_versions_and_damage_are_refused_by_name() {
     let fails = |dump: &[u8]| read_all(dump).expect_err("it is wrong").to_string();
-    assert!(fails(b"REDIS0012\xff").starts_with("Can't handle RDB format version 12 (at byte 9): "));
+    assert!(fails(b"REDIS0013\xff").starts_with("Can't handle RDB format version 13 (at byte 9): "));
     assert!(fails(b"REDIS0000\xff").starts_with("Can't handle RDB format version 0 "));
     assert!(fails(b"REDISabcd\xff").starts_with("Can't handle RDB format version 0 "));
     assert!(fails(b"RADIS0011\xff").starts_with("Wrong signature trying to load DB from file "));
@@ -447,7 +447,7 @@ fn a_payload_is_accepted_by_the_rules_of_restore() {
         payload
     };
     assert_eq!(decode_dump(&sealed(b"\x00\x05hello", 1)), Ok(bytes(b"hello")), "an old version");
-    assert_eq!(decode_dump(&sealed(b"\x00\x05hello", 12)), Err(DumpError::Footer), "a newer one");
+    assert_eq!(decode_dump(&sealed(b"\x00\x05hello", 13)), Err(DumpError::Footer), "a newer one");
     assert_eq!(decode_dump(&sealed(b"\x00\x05hell", 11)), Err(DumpError::Format), "too short inside");
     assert_eq!(decode_dump(&sealed(b"", 11)), Err(DumpError::Format));
     assert_eq!(decode_dump(&sealed(b"\xff", 11)), Err(DumpError::Format));
