@@ -223,10 +223,12 @@ impl Server {
         } else {
             wanted
         };
-        if wanted > RDB_VERSION && version < wanted {
-            // Such a replica has no word for it, neither in a dump nor in the stream.
+        let lossy = wanted > RDB_VERSION && version < wanted;
+        if lossy {
+            // Replicas before 7.4 would refuse the dump, and those up to 8 do not tell what they are. The fields are
+            // deleted there as well, since that is the master's word; only until when they live is not known.
             log::warning!(
-                "A replica older than Redis 7.4 takes part in this snapshot: hash fields with a time to live are written without it"
+                "A replica of this snapshot may be older than Redis 7.4: hash fields with a time to live are written without it"
             );
         }
         let dump = self.dump_options(version, true);
@@ -283,7 +285,8 @@ impl Server {
             purpose,
             offset,
             version,
-            dirty: self.snapshots.dirty,
+            // A dump that says less than there is counts as no save.
+            dirty: if lossy { 0 } else { self.snapshots.dirty },
             file: None,
             keys: 0,
             total_keys,

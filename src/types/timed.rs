@@ -9,8 +9,8 @@
 //! time has passed is as good as any other until the caller asks for those that ended *before* a time.
 //!
 //! Invariants: the times of the listpack ascend; the index has an element for each field with a time and none
-//! besides (fields that share a time and a hash share it). `token` belongs to the database, which keeps there the time at which
-//! it is going to look at this hash: never later than the nearest time of a field.
+//! besides (fields that share a time and a hash share it). `token` belongs to the database, which keeps there the
+//! time at which it is going to look at this hash: never later than the nearest time of a field.
 
 use std::collections::BTreeSet;
 
