@@ -161,7 +161,7 @@ fn wait(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         return Ok(Done);
     }
     server.replication.ask_for_acks = true;
-    Ok(Outcome::Block(Block { on: BlockOn::Replicas { count, offset }, deadline_ms }))
+    Ok(Outcome::Block(Block { on: BlockOn::Replicas { count, offset }, deadline_ms, resolved: Vec::new() }))
 }
 
 /// SYNC

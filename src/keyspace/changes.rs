@@ -49,6 +49,7 @@ pub struct Changes {
     /// Which events anybody is to hear of; set by the server beforehand.
     pub notify: KeyspaceEvents,
     touched: Vec<(usize, Vec<u8>)>,
+    woken: Vec<(usize, Vec<u8>)>,
     events: Vec<Event>,
     ops: Vec<Op>,
     bytes: Vec<u8>,
@@ -61,6 +62,7 @@ impl Changes {
         self.dirty = 0;
         self.propagate = Propagate::Verbatim;
         self.touched.clear();
+        self.woken.clear();
         self.events.clear();
         self.ops.clear();
         self.bytes.clear();
@@ -73,6 +75,7 @@ impl Changes {
             && self.propagate == Propagate::Verbatim
             && self.ops.is_empty()
             && self.touched.is_empty()
+            && self.woken.is_empty()
             && self.events.is_empty()
             && self.flushed.is_empty()
     }
@@ -81,6 +84,13 @@ impl Changes {
     pub fn touch(&mut self, db: usize, key: &[u8]) {
         if self.observed {
             self.touched.push((db, key.to_vec()));
+        }
+    }
+
+    /// A key holds the same value, as far as WATCH goes, but those who wait for it have to look at it.
+    pub fn wake(&mut self, db: usize, key: &[u8]) {
+        if self.observed {
+            self.woken.push((db, key.to_vec()));
         }
     }
 
@@ -133,6 +143,11 @@ impl Changes {
     /// The keys that were touched: database and key.
     pub fn touched(&self) -> &[(usize, Vec<u8>)] {
         &self.touched
+    }
+
+    /// The keys that only those who wait for them have to look at: database and key.
+    pub fn woken(&self) -> &[(usize, Vec<u8>)] {
+        &self.woken
     }
 
     /// The databases that were flushed or swapped (`None`: all).

@@ -7,12 +7,13 @@
 use std::collections::HashSet;
 use std::mem;
 
-use super::rdb::{QuicklistNode, RawValue, Ziplist, ZiplistValue, Zipmap};
+use super::rdb::{QuicklistNode, RawGroup, RawStream, RawValue, Ziplist, ZiplistValue, Zipmap};
 use crate::structures::hash::hash;
 use crate::structures::intset::Intset;
 use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{Quicklist, Shape};
 use crate::structures::sorted_set::{Outcome, SortedSet};
+use crate::structures::stream::{Counters, Group, StoredConsumer, Stream};
 use crate::types::{Hash, List, Set, Thresholds, Zset};
 
 /// Why a value cannot be kept.
@@ -152,6 +153,47 @@ pub(super) fn zset_value(raw: &RawValue, limits: &Thresholds) -> Result<Zset, Ba
         return Err(BadValue::Empty);
     }
     Zset::from_listpack(pack, limits).ok_or(corrupt)
+}
+
+/// A stream, from any of its three forms. One without entries is a stream all the same.
+pub(super) fn stream_value(raw: &mut RawStream) -> Result<Stream, BadValue> {
+    const CORRUPT: BadValue = BadValue::Corrupt("Stream listpack integrity check failed.");
+    let mut blocks = Vec::with_capacity(raw.nodes.len());
+    for (master, blob) in raw.nodes.drain(..) {
+        blocks.push((master, Listpack::from_bytes(&blob).map_err(|_| CORRUPT)?));
+    }
+    let counters = Counters {
+        len: raw.length,
+        last_id: raw.last_id,
+        max_deleted_id: raw.max_deleted_id,
+        entries_added: raw.entries_added,
+    };
+    let mut stream = Stream::restore(blocks, counters).map_err(|_| CORRUPT)?;
+    for raw in &mut raw.groups {
+        let group = group_value(raw, &stream)?;
+        if !stream.add_group(&raw.name, group) {
+            return Err(BadValue::Corrupt("Duplicated consumer group name"));
+        }
+    }
+    Ok(stream)
+}
+
+fn group_value(raw: &mut RawGroup, stream: &Stream) -> Result<Group, BadValue> {
+    let entries_read = match raw.entries_read {
+        // Before groups counted what they read, the best there is is what follows from the id.
+        None => stream.entries_read_until(raw.last_id),
+        Some(-1) => None,
+        Some(read) => Some(read as u64),
+    };
+    let pending = raw.pending.iter().map(|entry| (entry.id, entry.delivery_time_ms, entry.delivery_count));
+    let consumers = raw.consumers.drain(..).map(|consumer| StoredConsumer {
+        name: consumer.name,
+        seen_time_ms: consumer.seen_time_ms,
+        active_time_ms: consumer.active_time_ms.unwrap_or(consumer.seen_time_ms),
+        pending: consumer.pending,
+    });
+    let group = Group::restore(raw.last_id, entries_read, pending, consumers);
+    group.ok_or(BadValue::Corrupt("Pending entries of a stream group are not those of its consumers"))
 }
 
 fn filled<T>(collection: T, is_empty: fn(&T) -> bool) -> Result<T, BadValue> {

@@ -151,6 +151,9 @@ impl Server {
             self.watching.touched(*db, key, &self.keyspace, &mut self.clients);
             self.parking.touched(*db, key);
         }
+        for (db, key) in self.changes.woken() {
+            self.parking.touched(*db, key);
+        }
         for &db in self.changes.flushed() {
             self.parking.flushed(db);
         }

@@ -83,7 +83,9 @@ impl Server {
     pub fn shutdown_by(&mut self, _client: ClientId, flags: ShutdownFlags) -> CmdResult {
         match self.prepare_shutdown(flags) {
             Ok(true) => Ok(Done),
-            Ok(false) => Ok(Outcome::Block(Block { on: BlockOn::Shutdown, deadline_ms: None })),
+            Ok(false) => {
+                Ok(Outcome::Block(Block { on: BlockOn::Shutdown, deadline_ms: None, resolved: Vec::new() }))
+            }
             Err(Logged) => Err(CmdError::text("ERR Errors trying to SHUTDOWN. Check logs.")),
         }
     }

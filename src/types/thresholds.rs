@@ -1,6 +1,7 @@
 //! The limits within which values stay and encodings hold, as the configuration gives them.
 
 use crate::structures::quicklist::Shape;
+use crate::structures::stream::BlockLimits;
 
 /// What a type needs to know of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,8 @@ pub struct Thresholds {
     pub zset_listpack_value: u64,
     /// Longest sparse HyperLogLog, in bytes (`hll-sparse-max-bytes`).
     pub hll_sparse_bytes: u64,
+    /// How large a block of a stream may get (`stream-node-max-*`).
+    pub stream: BlockLimits,
 }
 
 impl Default for Thresholds {
@@ -37,6 +40,7 @@ impl Default for Thresholds {
             zset_listpack_entries: 128,
             zset_listpack_value: 64,
             hll_sparse_bytes: 3000,
+            stream: BlockLimits { max_bytes: 4096, max_entries: 100 },
         }
     }
 }
