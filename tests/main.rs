@@ -17,4 +17,5 @@ mod replication;
 mod replication_faults;
 mod replication_load;
 mod replication_real;
+mod streams;
 mod tidy;

@@ -568,3 +568,160 @@ fn range(ctx: &mut Ctx, start_at: usize, end_at: usize, backwards: bool) -> CmdR
     }
     Ok(Done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::testing::Bench;
+    use crate::keyspace::Class;
+
+    fn bench() -> Bench<Server> {
+        let mut bench = Bench::new(&[COMMANDS]);
+        bench.changes.notify = Class::STREAM | Class::GENERIC;
+        bench.changes.observed = true;
+        bench
+    }
+
+    /// Runs a line; its reply, and what replicas are told (`as it is`: the line itself).
+    fn told(bench: &mut Bench<Server>, line: &str) -> (String, String) {
+        let reply = bench.run(line);
+        let told = match bench.propagated().join(", ") {
+            none if none.is_empty() && bench.changes.dirty > 0 => "as it is".into(),
+            told => told,
+        };
+        (reply, told)
+    }
+
+    #[test]
+    fn replicas_are_told_the_ids_that_were_made_and_how_far_a_trimming_went() {
+        let mut bench = bench();
+        bench.limits.stream.max_entries = 2;
+        for (line, reply, sent) in [
+            ("XADD s 1-1 f v", "$3\r\n1-1\r\n", "as it is"),
+            ("XADD s 1-* f v", "$3\r\n1-2\r\n", "0: XADD s 1-2 f v"),
+            ("XADD s 5 f v", "$3\r\n5-0\r\n", "as it is"),
+            ("XADD s MAXLEN 3 6 f v", "$3\r\n6-0\r\n", "as it is"),
+            ("XADD s MAXLEN ~ 2 LIMIT 10 7-0 f v", "$3\r\n7-0\r\n", "0: XADD s MAXLEN = 3 LIMIT 10 7-0 f v"),
+            ("XTRIM s MINID ~ 7 LIMIT 0", ":2\r\n", "0: XTRIM s MINID = 7-0 LIMIT 0"),
+            ("XTRIM s MAXLEN ~ 1", ":0\r\n", ""),
+            (
+                "XADD s MINID ~ 9 * f v",
+                "$15\r\n1700000000000-0\r\n",
+                "0: XADD s MINID = 7-0 1700000000000-0 f v",
+            ),
+            ("XADD none NOMKSTREAM * f v", "$-1\r\n", ""),
+            ("XDEL s 7 8", ":1\r\n", "as it is"),
+            ("XDEL s 7", ":0\r\n", ""),
+            ("XSETID s 1800000000000 ENTRIESADDED 9 MAXDELETEDID 8", "+OK\r\n", "as it is"),
+            ("XTRIM s MAXLEN 0", ":1\r\n", "as it is"),
+            (
+                "XADD s MINID ~ 9 1800000000000-1 f v",
+                "$15\r\n1800000000000-1\r\n",
+                "0: XADD s MINID = 1800000000000-1 1800000000000-1 f v",
+            ),
+        ] {
+            assert_eq!(told(&mut bench, line), (reply.into(), sent.into()), "{line}");
+        }
+        // The limit of our master's commands is none of ours.
+        bench.run("XADD m 1 f v");
+        bench.session.is_master = true;
+        assert_eq!(bench.run("XTRIM m MAXLEN = 0 LIMIT 7"), ":1\r\n");
+    }
+
+    #[test]
+    fn every_misuse_has_its_text() {
+        let mut bench = bench();
+        bench.run("XADD s 5-5 f v");
+        bench.run("XADD full 18446744073709551615-18446744073709551615 f v");
+        bench.run("XADD deleted 5 f v");
+        bench.run("XDEL deleted 5");
+        let id = "ERR Invalid stream ID specified as stream command argument";
+        for (line, error) in [
+            (
+                "XADD s 5-5 f v",
+                "ERR The ID specified in XADD is equal or smaller than the target stream top item",
+            ),
+            (
+                "XADD s 4-* f v",
+                "ERR The ID specified in XADD is equal or smaller than the target stream top item",
+            ),
+            ("XADD s 0-0 f v", "ERR The ID specified in XADD must be greater than 0-0"),
+            (
+                "XADD full * f v",
+                "ERR The stream has exhausted the last possible ID, unable to add more items",
+            ),
+            ("XADD s * f v g", "ERR wrong number of arguments for 'xadd' command"),
+            ("XADD s MAXLEN 5 NOMKSTREAM", "ERR wrong number of arguments for 'xadd' command"),
+            ("XADD s 5-x f v", id),
+            ("XADD s -* f v", id),
+            ("XADD s + f v", id),
+            ("XADD s NOMKSTREAM nomkstream MAXLEN", id),
+            ("XADD s MAXLEN x * f v", "ERR value is not an integer or out of range"),
+            ("XADD s MAXLEN ~ * f v", "ERR value is not an integer or out of range"),
+            ("XADD s MAXLEN -1 * f v", "ERR The MAXLEN argument must be >= 0."),
+            ("XADD s MAXLEN 1 LIMIT -1 * f v", "ERR The LIMIT argument must be >= 0."),
+            (
+                "XADD s MAXLEN 1 MINID 1 * f v",
+                "ERR syntax error, MAXLEN and MINID options at the same time are not compatible",
+            ),
+            (
+                "XADD s MAXLEN 1 LIMIT 1 * f v",
+                "ERR syntax error, LIMIT cannot be used without the special ~ option",
+            ),
+            (
+                "XADD s LIMIT 1 * f v",
+                "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy",
+            ),
+            ("XTRIM s LIMIT 0", "ERR syntax error, XTRIM must be called with a trimming strategy"),
+            ("XTRIM s = MAXLEN", "ERR syntax error"),
+            ("XTRIM s * *", "ERR syntax error"),
+            ("XRANGE s (+ +", id),
+            (
+                "XRANGE s (18446744073709551615-18446744073709551615 +",
+                "ERR invalid start ID for the interval",
+            ),
+            ("XRANGE s - (0-0", "ERR invalid end ID for the interval"),
+            ("XRANGE s - + COUNT", "ERR syntax error"),
+            ("XDEL s 1 x", id),
+            ("XSETID none 1", "ERR no such key"),
+            ("XSETID s 5-4", "ERR The ID specified in XSETID is smaller than the target stream top item"),
+            ("XSETID s 9 ENTRIESADDED -1", "ERR entries_added must be positive"),
+            (
+                "XSETID s 9 ENTRIESADDED 0",
+                "ERR The entries_added specified in XSETID is smaller than the target stream length",
+            ),
+            (
+                "XSETID s 9 MAXDELETEDID 10",
+                "ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id",
+            ),
+            (
+                "XSETID deleted 4",
+                "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id",
+            ),
+        ] {
+            assert_eq!(bench.run(line), format!("-{error}\r\n"), "{line}");
+            assert_eq!(bench.changes.dirty, 0, "{line}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_given_from_either_end() {
+        let mut bench = bench();
+        (1..=4).for_each(|n| drop(bench.run(&format!("XADD s {n} f {n}"))));
+        let entry = |n: u8| format!("*2\r\n$3\r\n{n}-0\r\n*2\r\n$1\r\nf\r\n$1\r\n{n}\r\n");
+        for (line, ids) in [
+            ("XRANGE s - +", &[1, 2, 3, 4][..]),
+            ("XRANGE s (1 3", &[2, 3]),
+            ("XRANGE s 2 (4-0 COUNT 1", &[2]),
+            ("XREVRANGE s + 2", &[4, 3, 2]),
+            ("XREVRANGE s (4-0 - COUNT 2", &[3, 2]),
+            ("XRANGE s 4 1", &[]),
+            ("XRANGE none - + COUNT 0", &[]),
+        ] {
+            let entries: String = ids.iter().map(|&n| entry(n)).collect();
+            assert_eq!(bench.run(line), format!("*{}\r\n{entries}", ids.len()), "{line}");
+        }
+        assert_eq!(bench.run("XRANGE s - + COUNT 0"), "*-1\r\n");
+        assert_eq!(bench.run("XLEN s"), ":4\r\n");
+    }
+}

@@ -480,3 +480,84 @@ fn xautoclaim(ctx: &mut Ctx) -> CmdResult {
 fn first_pending(group: &Group, from: StreamId) -> Option<StreamId> {
     group.pending_range(from..=StreamId::MAX).next().map(|(id, _)| id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::{stream, stream_group, stream_read};
+    use crate::exec::testing::Bench;
+
+    fn bench() -> Bench<Server> {
+        let mut bench =
+            Bench::new(&[COMMANDS, stream::COMMANDS, stream_group::COMMANDS, stream_read::COMMANDS]);
+        (1..=3).for_each(|n| drop(bench.run(&format!("XADD s {n} f v"))));
+        bench.run("XGROUP CREATE s g 0");
+        bench.run("XREADGROUP GROUP g a STREAMS s >");
+        bench
+    }
+
+    #[test]
+    fn a_claim_leaves_replicas_nothing_to_decide() {
+        let mut bench = bench();
+        bench.run("XDEL s 2");
+        bench.turn.now_ms += 500;
+        assert_eq!(bench.run("XCLAIM s g b 501 1 2 3 JUSTID"), "*0\r\n");
+        // The one that is gone was told of with the consumer and the time that it had.
+        let told = |consumer: &str, id: &str, time: &str, count: &str| {
+            format!("0: XCLAIM s g {consumer} 0 {id} TIME {time} RETRYCOUNT {count} FORCE JUSTID LASTID 3-0")
+        };
+        assert_eq!(bench.propagated(), [told("a", "2", "1700000000000", "1")]);
+        assert_eq!(bench.run("XCLAIM s g b 500 1 IDLE 100 RETRYCOUNT 7 JUSTID"), "*1\r\n$3\r\n1-0\r\n");
+        assert_eq!(bench.propagated(), [told("b", "1", "1700000000400", "7")]);
+        assert_eq!(bench.run("XCLAIM s g b 0 9 LASTID 9"), "*0\r\n");
+        assert_eq!(bench.propagated(), ["0: XGROUP SETID s g 9-0 ENTRIESREAD 3"]);
+        assert_eq!(
+            bench.run("XPENDING s g IDLE 200 - + 9"),
+            "*1\r\n*4\r\n$3\r\n3-0\r\n$1\r\na\r\n:500\r\n:1\r\n"
+        );
+        let summary = "*4\r\n:2\r\n$3\r\n1-0\r\n$3\r\n3-0\r\n*2\r\n*2\r\n$1\r\na\r\n$1\r\n1\r\n*2\r\n$1\r\nb\r\n$1\r\n1\r\n";
+        assert_eq!(bench.run("XPENDING s g"), summary);
+        assert_eq!(bench.run("XACK s g 1 2 3"), ":2\r\n");
+        assert_eq!(bench.run("XPENDING s g"), "*4\r\n:0\r\n$-1\r\n$-1\r\n*-1\r\n");
+    }
+
+    #[test]
+    fn an_iteration_claims_everything_and_clears_what_is_gone() {
+        let mut bench = bench();
+        bench.run("XDEL s 2");
+        let reply = bench.run("XAUTOCLAIM s g b 0 - COUNT 2 JUSTID");
+        assert_eq!(reply, "*3\r\n$3\r\n3-0\r\n*1\r\n$3\r\n1-0\r\n*1\r\n$3\r\n2-0\r\n");
+        assert_eq!(bench.propagated().len(), 2);
+        let entries = "*1\r\n*2\r\n$3\r\n3-0\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n";
+        assert_eq!(bench.run("XAUTOCLAIM s g b 0 3-0"), format!("*3\r\n$3\r\n0-0\r\n{entries}*0\r\n"));
+    }
+
+    #[test]
+    fn every_misuse_has_its_text() {
+        let mut bench = bench();
+        let no_group = "NOGROUP No such key 's' or consumer group 'h'";
+        let id = "ERR Invalid stream ID specified as stream command argument";
+        for (line, error) in [
+            ("XACK s g 1 x", id),
+            ("XPENDING s h", no_group),
+            ("XPENDING s g -", "ERR syntax error"),
+            ("XPENDING s g IDLE 5 - +", "ERR syntax error"),
+            ("XPENDING s g x x y", "ERR value is not an integer or out of range"),
+            ("XCLAIM s h c 0 1", no_group),
+            ("XCLAIM s g c x 1", "ERR Invalid min-idle-time argument for XCLAIM"),
+            ("XCLAIM s g c 0 1 IDLE x", "ERR Invalid IDLE option argument for XCLAIM"),
+            ("XCLAIM s g c 0 1 TIME x", "ERR Invalid TIME option argument for XCLAIM"),
+            ("XCLAIM s g c 0 1 RETRYCOUNT x", "ERR Invalid RETRYCOUNT option argument for XCLAIM"),
+            ("XCLAIM s g c 0 1 LASTID x", id),
+            ("XCLAIM s g c 0 1 Foo", "ERR Unrecognized XCLAIM option 'Foo'"),
+            ("XAUTOCLAIM s h c 0 0", no_group),
+            ("XAUTOCLAIM s g c x 0", "ERR Invalid min-idle-time argument for XAUTOCLAIM"),
+            ("XAUTOCLAIM s g c 0 x", id),
+            ("XAUTOCLAIM s g c 0 0 COUNT 0", "ERR COUNT must be > 0"),
+            ("XAUTOCLAIM s g c 0 0 FOO", "ERR syntax error"),
+        ] {
+            assert_eq!(bench.run(line), format!("-{error}\r\n"), "{line}");
+            assert_eq!(bench.changes.dirty, 0, "{line}");
+        }
+    }
+}

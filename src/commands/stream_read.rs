@@ -333,3 +333,102 @@ impl Delivery<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::{stream, stream_group};
+    use crate::exec::testing::Bench;
+
+    fn bench() -> Bench<Server> {
+        Bench::new(&[COMMANDS, stream::COMMANDS, stream_group::COMMANDS])
+    }
+
+    #[test]
+    fn the_versions_of_the_protocol_spell_what_was_read() {
+        let mut bench = bench();
+        bench.run("XADD s 1 f v");
+        let entries = "*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n";
+        assert_eq!(bench.run("XREAD STREAMS s none 0 0"), format!("*1\r\n*2\r\n$1\r\ns\r\n{entries}"));
+        assert_eq!(bench.run("XREAD STREAMS s 1"), "*-1\r\n");
+        bench.session.resp = 3;
+        assert_eq!(bench.run("XREAD COUNT 1 STREAMS s none 0 0"), format!("%1\r\n$1\r\ns\r\n{entries}"));
+        assert_eq!(bench.run("XREAD STREAMS s $"), "_\r\n");
+        assert_eq!(bench.run("XREAD BLOCK 5 STREAMS s $"), "blocked");
+        bench.session.deny_blocking = true;
+        assert_eq!(bench.run("XREAD BLOCK 5 STREAMS s $"), "_\r\n");
+    }
+
+    #[test]
+    fn what_a_group_reads_is_told_to_replicas_as_claims() {
+        let mut bench = bench();
+        (1..=4).for_each(|n| drop(bench.run(&format!("XADD s {n} f v"))));
+        bench.run("XGROUP CREATE s g 0 ENTRIESREAD 0");
+        bench.run("XREADGROUP GROUP g c COUNT 2 STREAMS s >");
+        let claim = |id: &str, consumer: &str| {
+            format!(
+                "0: XCLAIM s g {consumer} 0 {id} TIME 1700000000000 RETRYCOUNT 1 FORCE JUSTID LASTID {id}"
+            )
+        };
+        assert_eq!(bench.propagated(), [claim("1-0", "c"), claim("2-0", "c")]);
+        // One for the read, one for the consumer.
+        assert_eq!(bench.changes.dirty, 2);
+        bench.run("XREADGROUP GROUP g d COUNT 1 NOACK STREAMS s >");
+        assert_eq!(
+            bench.propagated(),
+            ["0: XGROUP CREATECONSUMER s g d", "0: XGROUP SETID s g 3-0 ENTRIESREAD 3"]
+        );
+        bench.run("XDEL s 1");
+        let history = "*1\r\n*2\r\n$1\r\ns\r\n*2\r\n*2\r\n$3\r\n1-0\r\n*-1\r\n*2\r\n$3\r\n2-0\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n";
+        assert_eq!(bench.run("XREADGROUP GROUP g c STREAMS s 0"), history);
+        assert!(bench.propagated().is_empty());
+        assert_eq!(bench.changes.propagate, crate::keyspace::Propagate::Recorded);
+        bench.run("XREADGROUP GROUP g c STREAMS s >");
+        assert_eq!(bench.run("XREADGROUP GROUP g e BLOCK 0 STREAMS s >"), "blocked");
+        assert_eq!((bench.changes.dirty, bench.propagated().len()), (1, 0));
+    }
+
+    #[test]
+    fn every_misuse_has_its_text() {
+        let mut bench = bench();
+        bench.run("XGROUP CREATE s g $ MKSTREAM");
+        for (line, error) in [
+            (
+                "XREAD STREAMS s s 0",
+                "ERR Unbalanced 'xread' list of streams: for each stream key an ID or '$' must be specified.",
+            ),
+            (
+                "XREADGROUP GROUP g c STREAMS s s >",
+                "ERR Unbalanced 'xreadgroup' list of streams: for each stream key an ID or '>' must be specified.",
+            ),
+            (
+                "XREAD GROUP g c STREAMS s 0",
+                "ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.",
+            ),
+            (
+                "XREAD NOACK STREAMS s 0",
+                "ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.",
+            ),
+            (
+                "XREAD STREAMS s >",
+                "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
+            ),
+            ("XREAD STREAMS s +", "ERR Invalid stream ID specified as stream command argument"),
+            ("XREAD BLOCK x STREAMS s 0", "ERR timeout is not an integer or out of range"),
+            ("XREAD BLOCK -1 STREAMS s 0", "ERR timeout is negative"),
+            ("XREAD BLOCK 9223372036854775807 STREAMS s 0", "ERR timeout is out of range"),
+            ("XREAD COUNT 1 BLOCK 1", "ERR syntax error"),
+            ("XREADGROUP COUNT 1 NOACK STREAMS s >", "ERR Missing GROUP option for XREADGROUP"),
+            (
+                "XREADGROUP GROUP h c STREAMS s >",
+                "NOGROUP No such key 's' or consumer group 'h' in XREADGROUP with GROUP option",
+            ),
+            (
+                "XREADGROUP GROUP g c STREAMS s $",
+                "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.",
+            ),
+        ] {
+            assert_eq!(bench.run(line), format!("-{error}\r\n"), "{line}");
+        }
+    }
+}

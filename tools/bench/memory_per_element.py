@@ -36,6 +36,7 @@ SHAPES = {
     "string of one big set": lambda i: words(b"SADD", b"s", b"member:%d" % i),
     "integer of one big set": lambda i: words(b"SADD", b"s", b"%d" % (i * 31)),
     "element of one list": lambda i: words(b"RPUSH", b"l", b"element:%d" % i),
+    "entry of one stream": lambda i: words(b"XADD", b"x", b"*", b"field", b"value:%d" % i),
 }
 
 
@@ -51,8 +52,11 @@ def load(server, shape, count):
             batch = range(start, min(start + 5000, count))
             s.sendall(b"".join(map(shape, batch)))
             for _ in batch:
-                if replies.readline().startswith(b"-"):
+                reply = replies.readline()
+                if reply.startswith(b"-"):
                     return False
+                if reply.startswith(b"$"):
+                    replies.readline()
     return True
 
 
