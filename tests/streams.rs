@@ -141,7 +141,7 @@ fn dumps_of_streams_are_those_of_the_real_server() {
     // Real servers of several versions are about; ours is the newer form, so it is restored by none older than 7.2.
     let restore = |server: &Server, payload: &[u8]| {
         let mut client = server.client();
-        redis::cmd("RESTORE").arg("copy").arg(0).arg(payload).query::<String>(&mut client)
+        redis::cmd("RESTORE").arg("copy").arg(0).arg(payload).arg("REPLACE").query::<String>(&mut client)
     };
     assert_eq!(restore(&ours, &theirs).unwrap(), "OK");
     let read = |server: &Server, key: &str| -> redis::Value { server.query(&["XRANGE", key, "-", "+"]) };
