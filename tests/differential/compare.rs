@@ -160,7 +160,7 @@ fn each_masked(reply: &Reply, at: usize) -> Reply {
 
 /// SORT BY a pattern without a star leaves the elements as they come, and those of a set come in any order.
 fn is_unsorted(words: &Words) -> bool {
-    let by = words.windows(2).filter(|pair| pair[0].eq_ignore_ascii_case(b"BY")).next_back();
+    let by = words.windows(2).rfind(|pair| pair[0].eq_ignore_ascii_case(b"BY"));
     by.is_some_and(|pair| !pair[1].contains(&b'*'))
 }
 
