@@ -331,6 +331,10 @@ pub(super) fn zadd(ctx: &mut Ctx) -> CmdResult {
 
 /// ZINCRBY key increment member
 fn zincrby(ctx: &mut Ctx) -> CmdResult {
+    // It is a ZADD with INCR, whose options it understands, although there is no place for any.
+    if ["NX", "XX", "GT", "LT", "CH", "INCR"].iter().any(|option| ctx.args.is(2, option)) {
+        return Err(CmdError::SYNTAX);
+    }
     let score = parse_double(ctx.args.get(2)).ok_or(CmdError::NOT_FLOAT)?;
     let add = Add { increment: true, ..Add::default() };
     add_members(ctx, add, ctx.args.from(3), &[score])
@@ -860,6 +864,7 @@ mod tests {
             assert_eq!(bench.run(line), format!("-{error}\r\n"), "{line}");
         }
         bench.run("ZADD i inf a");
+        assert_eq!(bench.run("ZINCRBY i XX a"), "-ERR syntax error\r\n");
         assert_eq!(bench.run("ZINCRBY i -inf a"), "-ERR resulting score is not a number (NaN)\r\n");
     }
 

@@ -556,7 +556,8 @@ impl Entry {
             (Some(value), _) => NewValue::Object(value.duplicate()),
             (None, Some(StrRef::Int(n))) => NewValue::Int(n),
             (None, Some(StrRef::Inline { bytes, raw: true })) => NewValue::Raw(bytes),
-            (None, Some(StrRef::Inline { bytes, raw: false })) => NewValue::Str(bytes),
+            // A number that INCRBYFLOAT left as a text stays one.
+            (None, Some(StrRef::Inline { bytes, raw: false })) => NewValue::Text(bytes),
             (None, _) => unreachable!("what is no object is a string, and a long string is an object"),
         };
         Entry::new(key, self.expiry(), value)
