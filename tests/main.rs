@@ -15,6 +15,7 @@ mod differential;
 mod exporter;
 mod fuzz_smoke;
 mod harness;
+mod hash_field_times;
 mod lists;
 mod rdb;
 mod redis_cli;

@@ -14,6 +14,7 @@ mod dump;
 pub mod expire;
 mod geo;
 mod hash;
+mod hash_expire;
 mod help;
 mod hyperloglog;
 mod info;
@@ -55,6 +56,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     expire::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
+    hash_expire::COMMANDS,
     hyperloglog::COMMANDS,
     info::COMMANDS,
     introspect::COMMANDS,

@@ -278,6 +278,7 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
                 let replica = server.replica_mut(id);
                 replica.capa_eof |= value.eq_ignore_ascii_case(b"eof");
                 replica.capa_psync2 |= value.eq_ignore_ascii_case(b"psync2");
+                replica.capa_rdb12 |= value.eq_ignore_ascii_case(b"rdb-12");
             }
             b"version" => {
                 let text = String::from_utf8_lossy(value);

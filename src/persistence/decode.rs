@@ -13,7 +13,7 @@ use crate::structures::intset::Intset;
 use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{Quicklist, Shape};
 use crate::structures::sorted_set::{Outcome, SortedSet};
-use crate::types::{Hash, List, Set, Thresholds, Zset};
+use crate::types::{FIELD_TIME_MAX, Hash, List, Set, Thresholds, Timed, Zset};
 
 /// Why a value cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,7 @@ fn listpack_from_ziplist(bytes: &[u8]) -> Result<Listpack, BadValue> {
     Ok(ziplist.iter().map(element).collect())
 }
 
-/// A hash, from any of its five forms.
+/// A hash, from any of its seven forms.
 pub(super) fn hash_value(raw: &RawValue, limits: &Thresholds) -> Result<Hash, BadValue> {
     match raw {
         RawValue::Hash(pairs) => {
@@ -99,7 +99,37 @@ pub(super) fn hash_value(raw: &RawValue, limits: &Thresholds) -> Result<Hash, Ba
             }
             filled(hash, Hash::is_empty)
         }
+        RawValue::HashTimes(triples) => {
+            const DUPLICATE: BadValue = BadValue::Corrupt("Hash with dup elements");
+            let mut timed = Timed::with_capacity(triples.len(), limits);
+            for (field, value, time) in triples {
+                let time = field_time(i64::try_from(*time).ok())?;
+                timed.get(field).is_none().then_some(()).ok_or(DUPLICATE)?;
+                timed.add(field, value, time, limits);
+            }
+            filled(timed.into(), Hash::is_empty)
+        }
+        RawValue::HashListpackTimes(blob) => {
+            const CORRUPT: &str = "Hash listpack integrity check failed.";
+            let triples = Listpack::from_bytes(blob).map_err(|_| BadValue::Corrupt(CORRUPT))?;
+            if !triples.len().is_multiple_of(3) || !all_differ(triples.iter().step_by(3)) {
+                return Err(BadValue::Corrupt(CORRUPT));
+            }
+            for time in triples.iter().skip(2).step_by(3) {
+                field_time(time.int())?;
+            }
+            filled(Timed::from_triples(triples, limits).into(), Hash::is_empty)
+        }
         other => unreachable!("{other:?} is no hash"),
+    }
+}
+
+/// The time at which a field ends, from what a dump says.
+fn field_time(time: Option<i64>) -> Result<Option<i64>, BadValue> {
+    match time {
+        Some(0) => Ok(None),
+        Some(at @ 1..=FIELD_TIME_MAX) => Ok(Some(at)),
+        _ => Err(BadValue::Corrupt("invalid expireAt time")),
     }
 }
 
@@ -197,7 +227,7 @@ mod tests {
 
     fn text(hash: &Hash) -> String {
         let mut fields: Vec<String> = hash
-            .iter()
+            .iter_all()
             .map(|(field, value)| {
                 format!("{}={}", field.to_vec().escape_ascii(), value.to_vec().escape_ascii())
             })
@@ -224,6 +254,57 @@ mod tests {
             let big = hash_value(&raw, &none).expect("the same");
             assert_eq!((text(&big).as_str(), big.encoding()), (expected, "hashtable"));
         }
+    }
+
+    fn times(hash: &Hash) -> String {
+        let triples = hash.timed().expect("its fields may end").iter();
+        let mut times: Vec<String> = triples
+            .map(|(field, value, time)| {
+                let (field, value) = (field.to_vec(), value.to_vec());
+                format!("{}={}@{}", field.escape_ascii(), value.escape_ascii(), time.unwrap_or(0))
+            })
+            .collect();
+        times.sort();
+        times.join(" ")
+    }
+
+    #[test]
+    fn fields_come_with_their_times() {
+        let listed = vec![
+            (b"a".to_vec(), b"1".to_vec(), 0),
+            (b"b".to_vec(), b"x".to_vec(), 700),
+            (b"c".to_vec(), b"y".to_vec(), 5),
+        ];
+        for raw in [
+            RawValue::HashTimes(listed),
+            // As it should be, and in no order.
+            RawValue::HashListpackTimes(pairs(&["c", "y", "5", "b", "x", "700", "a", "1", "0"])),
+            RawValue::HashListpackTimes(pairs(&["a", "1", "0", "b", "x", "700", "c", "y", "5"])),
+        ] {
+            for (entries, encoding) in [(512, "listpackex"), (2, "hashtable")] {
+                let hash = hash_value(&raw, &Thresholds { hash_listpack_entries: entries, ..LIMITS() });
+                let hash = hash.expect("a hash");
+                hash.verify();
+                assert_eq!((times(&hash).as_str(), hash.encoding()), ("a=1@0 b=x@700 c=y@5", encoding));
+                assert_eq!(hash.timed().expect("its fields end").nearest(), Some(5));
+            }
+        }
+        let one = |time| RawValue::HashTimes(vec![(b"a".to_vec(), b"1".to_vec(), time)]);
+        assert!(hash_value(&one(FIELD_TIME_MAX as u64), &LIMITS()).is_ok());
+        for raw in [
+            one(FIELD_TIME_MAX as u64 + 1),
+            one(u64::MAX),
+            RawValue::HashTimes(vec![(b"a".to_vec(), vec![], 1), (b"a".to_vec(), vec![], 2)]),
+            RawValue::HashListpackTimes(pairs(&["a", "1"])),
+            RawValue::HashListpackTimes(pairs(&["a", "1", "x"])),
+            RawValue::HashListpackTimes(pairs(&["a", "1", "-1"])),
+            RawValue::HashListpackTimes(pairs(&["a", "1", "5", "a", "2", "6"])),
+            RawValue::HashListpackTimes(vec![1, 2, 3]),
+        ] {
+            let refused = hash_value(&raw, &LIMITS());
+            assert!(matches!(refused, Err(BadValue::Corrupt(_))), "{raw:?}");
+        }
+        assert_eq!(hash_value(&RawValue::HashTimes(vec![]), &LIMITS()).err(), Some(BadValue::Empty));
     }
 
     #[test]

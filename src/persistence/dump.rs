@@ -13,11 +13,12 @@ use crate::env::clock;
 use crate::env::random::Rng;
 use crate::keyspace::{Keyspace, access};
 use crate::persistence::rdb::{
-    NODE_PACKED, NODE_PLAIN, SavingAux, ValueType, Writer, WriterOptions, encode_dump,
+    NODE_PACKED, NODE_PLAIN, RDB_VERSION, RDB_VERSION_MAX, SavingAux, ValueType, Writer, WriterOptions,
+    encode_dump,
 };
-use crate::structures::listpack::Element;
+use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{End, NodeRef};
-use crate::types::{Entry, Hash, Kind, List, Set, StrRef, View, Zset};
+use crate::types::{Entry, Hash, Kind, List, Set, StrRef, Timed, TimedForm, View, Zset};
 
 /// Progress is told after so many keys, beginning with the first.
 const TELL_EVERY: u64 = 1024;
@@ -25,6 +26,10 @@ const TELL_EVERY: u64 = 1024;
 /// The versions from which on values may be written as the listpacks that they are.
 const LISTPACKS_SINCE: u16 = 10;
 const SET_LISTPACK_SINCE: u16 = 11;
+
+/// The version from which on a field can have a time. What readers of older ones get is a hash whose fields live for
+/// ever: they have no word for anything else.
+const FIELD_TIMES_SINCE: u16 = 12;
 
 /// Values from this size on are worth a system call to release.
 const RELEASE_FROM: usize = 64 << 10;
@@ -128,8 +133,17 @@ pub fn write_entry<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Resul
     write_value(writer, entry)
 }
 
-/// The payload of DUMP: the value of an entry, without its key and expiry.
+/// The version in which a data set is best written: the usual one, unless fields of a hash end.
+pub fn version_for(keyspace: &Keyspace) -> u16 {
+    if keyspace.iter().any(|(_, db)| db.timed() > 0) { RDB_VERSION_MAX } else { RDB_VERSION }
+}
+
+/// The payload of DUMP: the value of an entry, without its key and expiry. It has the usual version, unless fields of
+/// it end.
 pub fn dump_value(entry: &Entry, options: WriterOptions) -> Vec<u8> {
+    let timed = entry.object().and_then(Hash::timed).is_some_and(|timed| timed.nearest().is_some());
+    let version = if timed { RDB_VERSION_MAX } else { options.version };
+    let options = WriterOptions { version, ..options };
     let payload = encode_dump(options, |writer| {
         writer.write_type(value_type(entry, writer.version()))?;
         write_value(writer, entry)
@@ -146,6 +160,12 @@ fn value_type(entry: &Entry, version: u16) -> ValueType {
         Kind::List => ValueType::ListQuicklist2,
         Kind::Hash => match entry.object().map(Hash::view) {
             Some(View::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::HashListpack,
+            Some(View::Rare(timed)) => match timed.form() {
+                TimedForm::Packed(_) if has_times(timed, version) => ValueType::HashListpackTimes,
+                TimedForm::Table(_) if has_times(timed, version) => ValueType::HashTimes,
+                TimedForm::Packed(_) if version >= LISTPACKS_SINCE => ValueType::HashListpack,
+                _ => ValueType::Hash,
+            },
             _ => ValueType::Hash,
         },
         Kind::Set => match entry.object() {
@@ -220,20 +240,50 @@ fn write_node<W: Write>(writer: &mut Writer<W>, node: NodeRef) -> io::Result<()>
     }
 }
 
+/// Whether the times of the fields are written. Where none is left, the hash is like any other.
+fn has_times(timed: &Timed, version: u16) -> bool {
+    version >= FIELD_TIMES_SINCE && timed.nearest().is_some()
+}
+
 fn write_hash<W: Write>(writer: &mut Writer<W>, hash: &Hash) -> io::Result<()> {
     match hash.view() {
         View::Packed(listpack) if writer.version() >= LISTPACKS_SINCE => {
-            writer.write_string(listpack.as_bytes())
+            return writer.write_string(listpack.as_bytes());
         }
-        _ => {
-            writer.write_len(hash.len() as u64)?;
-            for (field, value) in hash.iter() {
-                write_element(writer, field)?;
-                write_element(writer, value)?;
+        View::Rare(timed) => {
+            if let Some(nearest) = timed.nearest().filter(|_| writer.version() >= FIELD_TIMES_SINCE) {
+                return write_timed(writer, timed, nearest);
             }
-            Ok(())
+            if let TimedForm::Packed(_) = timed.form()
+                && writer.version() >= LISTPACKS_SINCE
+            {
+                let pairs: Listpack = hash.iter_all().flat_map(|(field, value)| [field, value]).collect();
+                return writer.write_string(pairs.as_bytes());
+            }
         }
+        View::Packed(_) | View::Table(_) => {}
     }
+    writer.write_len(hash.len() as u64)?;
+    for (field, value) in hash.iter_all() {
+        write_element(writer, field)?;
+        write_element(writer, value)?;
+    }
+    Ok(())
+}
+
+/// A hash some of whose fields end, the first of them at that time.
+fn write_timed<W: Write>(writer: &mut Writer<W>, timed: &Timed, nearest: i64) -> io::Result<()> {
+    writer.write_ms(nearest)?;
+    if let TimedForm::Packed(triples) = timed.form() {
+        return writer.write_string(triples.as_bytes());
+    }
+    writer.write_len(timed.len() as u64)?;
+    for (field, value, time) in timed.iter() {
+        writer.write_len(time.map_or(0, |at| (at - nearest) as u64 + 1))?;
+        write_element(writer, field)?;
+        write_element(writer, value)?;
+    }
+    Ok(())
 }
 
 fn write_set<W: Write>(writer: &mut Writer<W>, set: &Set) -> io::Result<()> {
