@@ -23,5 +23,6 @@ mod replication;
 mod replication_faults;
 mod replication_load;
 mod replication_real;
+mod streams;
 mod tidy;
 mod tracking;

@@ -198,7 +198,7 @@ fn about_clients(server: &Server, text: &mut Text) {
     text.field("tracking_clients", server.caches.clients());
     text.field("clients_in_timeout_table", server.parking.with_deadline());
     text.field("total_blocking_keys", server.parking.keys());
-    text.field("total_blocking_keys_on_nokey", 0);
+    text.field("total_blocking_keys_on_nokey", server.parking.keys_if_gone());
 }
 
 fn about_memory(server: &Server, text: &mut Text) {

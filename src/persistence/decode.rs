@@ -7,12 +7,13 @@
 use std::collections::HashSet;
 use std::mem;
 
-use super::rdb::{QuicklistNode, RawValue, Ziplist, ZiplistValue, Zipmap};
+use super::rdb::{QuicklistNode, RawGroup, RawStream, RawValue, Ziplist, ZiplistValue, Zipmap};
 use crate::structures::hash::hash;
 use crate::structures::intset::Intset;
 use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{Quicklist, Shape};
 use crate::structures::sorted_set::{Outcome, SortedSet};
+use crate::structures::stream::{Counters, Group, StoredConsumer, Stream};
 use crate::types::{FIELD_TIME_MAX, Hash, List, Set, Thresholds, Timed, Zset};
 
 /// Why a value cannot be kept.
@@ -184,6 +185,47 @@ pub(super) fn zset_value(raw: &RawValue, limits: &Thresholds) -> Result<Zset, Ba
     Zset::from_listpack(pack, limits).ok_or(corrupt)
 }
 
+/// A stream, from any of its three forms. One without entries is a stream all the same.
+pub(super) fn stream_value(raw: &mut RawStream) -> Result<Stream, BadValue> {
+    const CORRUPT: BadValue = BadValue::Corrupt("Stream listpack integrity check failed.");
+    let mut blocks = Vec::with_capacity(raw.nodes.len());
+    for (master, blob) in raw.nodes.drain(..) {
+        blocks.push((master, Listpack::from_bytes(&blob).map_err(|_| CORRUPT)?));
+    }
+    let counters = Counters {
+        len: raw.length,
+        last_id: raw.last_id,
+        max_deleted_id: raw.max_deleted_id,
+        entries_added: raw.entries_added,
+    };
+    let mut stream = Stream::restore(blocks, counters).map_err(|_| CORRUPT)?;
+    for raw in &mut raw.groups {
+        let group = group_value(raw, &stream)?;
+        if !stream.add_group(&raw.name, group) {
+            return Err(BadValue::Corrupt("Duplicated consumer group name"));
+        }
+    }
+    Ok(stream)
+}
+
+fn group_value(raw: &mut RawGroup, stream: &Stream) -> Result<Group, BadValue> {
+    let entries_read = match raw.entries_read {
+        // Before groups counted what they read, the best there is is what follows from the id.
+        None => stream.entries_read_until(raw.last_id),
+        Some(-1) => None,
+        Some(read) => Some(read as u64),
+    };
+    let pending = raw.pending.iter().map(|entry| (entry.id, entry.delivery_time_ms, entry.delivery_count));
+    let consumers = raw.consumers.drain(..).map(|consumer| StoredConsumer {
+        name: consumer.name,
+        seen_time_ms: consumer.seen_time_ms,
+        active_time_ms: consumer.active_time_ms.unwrap_or(consumer.seen_time_ms),
+        pending: consumer.pending,
+    });
+    let group = Group::restore(raw.last_id, entries_read, pending, consumers);
+    group.ok_or(BadValue::Corrupt("Pending entries of a stream group are not those of its consumers"))
+}
+
 fn filled<T>(collection: T, is_empty: fn(&T) -> bool) -> Result<T, BadValue> {
     if is_empty(&collection) { Err(BadValue::Empty) } else { Ok(collection) }
 }
@@ -216,8 +258,11 @@ pub(super) fn all_differ<'a>(elements: impl Iterator<Item = Element<'a>> + Clone
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::persistence::dump::{dump_value, write_entry};
+    use crate::persistence::rdb::{Writer, WriterOptions, decode_dump};
     use crate::structures::dict::Dict;
-    use crate::types::{Value, View};
+    use crate::structures::stream::{BlockLimits, StreamId};
+    use crate::types::{Entry, NewValue, Value, View};
 
     const LIMITS: fn() -> Thresholds = Thresholds::default;
 
@@ -327,6 +372,46 @@ mod tests {
             let none = Thresholds { set_listpack_entries: 1, set_intset_entries: 1, ..LIMITS() };
             assert_eq!(set_value(&raw, &none).expect("the same").encoding(), "hashtable");
         }
+    }
+
+    #[test]
+    fn streams_are_written_for_readers_of_every_version_that_knows_them() {
+        let limits = BlockLimits { max_bytes: 0, max_entries: 3 };
+        let mut stream = Stream::new();
+        for n in 1..=8 {
+            stream
+                .append(StreamId::new(n, 0), [(&b"f"[..], &b"v"[..])].into_iter(), limits)
+                .expect("it ascends");
+        }
+        stream.delete(StreamId::new(8, 0));
+        let mut group = Group::new(StreamId::new(2, 0), Some(2));
+        let consumer = group.create_consumer(b"c", 700).expect("the first one");
+        group.assign(StreamId::new(2, 0), consumer, 600, 5);
+        stream.add_group(b"g", group);
+        stream.add_group(b"lost", Group::new(StreamId::new(5, 0), None));
+        let entry = Entry::new(b"s", None, NewValue::Object(stream.into()));
+        for version in [9, 10, 11] {
+            let options = WriterOptions { version, ..WriterOptions::default() };
+            let payload = dump_value(&entry, options);
+            let RawValue::Stream(mut raw) = decode_dump(&payload, true).expect("a dump") else {
+                panic!("a stream")
+            };
+            let back = stream_value(&mut raw).expect("it is well formed");
+            back.verify();
+            assert_eq!((back.len(), back.last_id(), back.first_id().ms), (7, StreamId::new(8, 0), 1));
+            let counters = if version > 9 { (StreamId::new(8, 0), 8) } else { (StreamId::MIN, 7) };
+            assert_eq!((back.max_deleted_id(), back.entries_added()), counters);
+            let group = back.group(b"g").expect("the group");
+            assert_eq!(group.entries_read, if version > 9 { Some(2) } else { None });
+            assert_eq!(back.group(b"lost").expect("the other one").entries_read, None);
+            let consumer = group.consumers().next().expect("the consumer");
+            let active = if version > 10 { -1 } else { 700 };
+            assert_eq!((consumer.seen_time_ms, consumer.active_time_ms), (700, active));
+            let pending = group.pending(StreamId::new(2, 0)).expect("it is pending");
+            assert_eq!((pending.delivery_time_ms, pending.delivery_count), (600, 5));
+        }
+        let mut old = Writer::new(Vec::new(), WriterOptions { version: 8, ..WriterOptions::default() });
+        assert!(write_entry(&mut old, &entry).is_err());
     }
 
     #[test]

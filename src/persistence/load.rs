@@ -11,7 +11,7 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::decode::{hash_value, list_value, set_value, zset_value};
+use super::decode::{hash_value, list_value, set_value, stream_value, zset_value};
 use super::dump::{Delay, Usage};
 use super::rdb::{self, Checksum, RawString, RawValue, RdbError, RdbReason, Reader, Record};
 use crate::env::process::{self, Note};
@@ -467,7 +467,7 @@ pub fn value_from_raw<'a>(raw: &'a mut RawValue, limits: &Thresholds) -> Result<
         | RawValue::HashListpack(_)
         | RawValue::HashTimes(_)
         | RawValue::HashListpackTimes(_) => NewValue::Object(hash_value(raw, limits)?.into()),
-        RawValue::Stream(_) => return Err(BadValue::Unsupported("stream")),
+        RawValue::Stream(stream) => NewValue::Object(stream_value(stream)?.into()),
         RawValue::Module { .. } => return Err(BadValue::Unsupported("module's value")),
     })
 }

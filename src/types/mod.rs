@@ -9,6 +9,7 @@ pub mod list;
 mod record;
 mod sample;
 mod set;
+mod stream;
 mod string;
 mod thresholds;
 mod timed;
