@@ -78,7 +78,7 @@ ASAN = RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks
 	$(CARGO) test --locked --no-fail-fast --target $(shell uname -m)-unknown-linux-gnu --features system-allocator
 asan: toolchain
 	tools/test-deps.sh
-	$(ASAN) --lib -- --skip memory
+	$(ASAN) --lib -- --skip memory --skip an_idle_client_is_small
 	$(ASAN) --test main -- --skip memory --skip differential
 
 # The load comes from the development profile, the server from the release.
