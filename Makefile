@@ -9,6 +9,7 @@
 # make asan            every test under AddressSanitizer, the servers that they start included. Stable Rust does it with
 #                      RUSTC_BOOTSTRAP=1; jemalloc steps aside (feature system-allocator), since the sanitizer has to see
 #                      each allocation, so tests that measure memory are left out
+# make test-clients-deps   the client libraries of tests/clients, into the build directory; a part of make test
 # make bench-replication   replicas attach to a million keys under load; REDIS_RS_SERVER names another server to measure
 # make demo            a master and two replicas, from nothing to stop.sh, in a temporary directory
 # make bench           speed and size beside Debian's redis-server, in under ten minutes; QUICK=1: under two;
@@ -20,10 +21,10 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
-SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/test-deps.sh tools/demo.sh .ci/run
+SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/test-deps.sh tools/client-deps.sh tools/demo.sh .ci/run
 SHARE = $(DESTDIR)$(PREFIX)/share/redis-rs
 
-.PHONY: all build check test differential fuzz asan bench bench-replication demo install clean toolchain
+.PHONY: all build check test test-clients-deps differential fuzz asan bench bench-replication demo install clean toolchain
 
 all: build redis.conf
 
@@ -57,8 +58,7 @@ check: toolchain
 	done
 
 # The development profile: it compiles in a fraction of the time and keeps every debug assertion.
-test: toolchain
-	tools/test-deps.sh
+test: toolchain test-clients-deps
 	$(CARGO) test --locked --no-fail-fast
 	$(CARGO) test --locked --manifest-path tools/bench/Cargo.toml --target-dir $(TARGET_DIR)/bench
 
@@ -80,6 +80,10 @@ asan: toolchain
 	tools/test-deps.sh
 	$(ASAN) --lib -- --skip memory --skip an_idle_client_is_small
 	$(ASAN) --test main -- --skip memory --skip differential
+
+test-clients-deps:
+	tools/test-deps.sh
+	CARGO_TARGET_DIR=$(TARGET_DIR) tools/client-deps.sh
 
 # The load comes from the development profile, the server from the release.
 bench-replication: build

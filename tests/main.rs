@@ -6,11 +6,17 @@
 mod support;
 
 mod admin;
+mod clients;
 mod command_table;
 mod config_example;
 mod connection;
+<<<<<<< HEAD
 mod differential;
 mod fuzz_smoke;
+=======
+mod debian_cli;
+mod exporter;
+>>>>>>> main
 mod harness;
 mod lists;
 mod rdb;

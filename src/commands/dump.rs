@@ -6,9 +6,10 @@ use crate::exec::{
     flags::*, key, key_flags as kf, server, token,
 };
 use crate::keyspace::{Class, Expired, access};
+use crate::observe::log;
 use crate::persistence::dump::dump_value;
-use crate::persistence::load::value_from_raw;
-use crate::persistence::rdb::{WriterOptions, decode_dump};
+use crate::persistence::load::{BadValue, LoadError, value_from_raw};
+use crate::persistence::rdb::{DumpError, WriterOptions, decode_dump};
 use crate::server::Server;
 use crate::types::Entry;
 
@@ -106,6 +107,24 @@ impl Options {
     }
 }
 
+/// The error for a payload that is none. Why, the log tells; whoever sent it hears less.
+fn refused(error: &DumpError) -> CmdError {
+    if let DumpError::Format(why) = error {
+        log::verbose!("{}", LoadError::corrupt(why.offset, &why.reason));
+    }
+    CmdError::new(format!("ERR {error}"))
+}
+
+/// As `refused`, for what is no value though it was read.
+fn bad_value(why: &BadValue) -> CmdError {
+    match why {
+        BadValue::Corrupt(why) => log::verbose!("{}", LoadError::corrupt(0, why)),
+        // An empty value is a common mistake of old servers, and not worth a line.
+        BadValue::Empty | BadValue::Unsupported(_) => {}
+    }
+    CmdError::text("ERR Bad data format")
+}
+
 /// RESTORE key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]
 fn restore(ctx: &mut Ctx) -> CmdResult {
     let key = ctx.args.key();
@@ -122,8 +141,9 @@ fn restore(ctx: &mut Ctx) -> CmdResult {
         at if options.absolute => Some(at),
         ttl => Some(ctx.now_ms().saturating_add(ttl)),
     };
-    let mut raw = decode_dump(ctx.args.get(3)).map_err(|error| CmdError::new(format!("ERR {error}")))?;
-    let value = value_from_raw(&mut raw, ctx.limits).map_err(|_| CmdError::text("ERR Bad data format"))?;
+    let payload = decode_dump(ctx.args.get(3), !ctx.limits.skip_checksums);
+    let mut raw = payload.map_err(|error| refused(&error))?;
+    let value = value_from_raw(&mut raw, ctx.limits).map_err(|why| bad_value(&why))?;
     let mut entry = Entry::new(key, expiry, value);
     let db = &mut ctx.db;
     let lazily = db.turn.lazy_server_del;

@@ -153,7 +153,7 @@ fn about_server(server: &Server, text: &mut Text) {
     text.field("hz", server.current_hz());
     text.field("configured_hz", config.hz);
     text.field("lru_clock", Stamp::lru(server.clock.unix_secs()).fresh());
-    text.field("executable", server.life.executable.display());
+    text.field("executable", server.life.program.executable.display());
     text.field(
         "config_file",
         config.config_file.as_ref().map_or_else(String::new, |file| file.display().to_string()),
@@ -353,7 +353,7 @@ fn about_stats(server: &Server, text: &mut Text) {
     text.field("pubsubshard_channels", server.audience.topics(Kind::ShardChannel).len());
     text.field("latest_fork_usec", stats.last_fork_us);
     text.field("total_forks", stats.forks);
-    text.field("migrate_cached_sockets", 0);
+    text.field("migrate_cached_sockets", server.net.peers.len());
     text.field("slave_expires_tracked_keys", 0);
     for name in
         ["active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses"]

@@ -9,6 +9,7 @@ mod config;
 mod connection;
 mod databases;
 mod debug;
+mod debug_values;
 mod dump;
 pub mod expire;
 mod geo;
@@ -20,6 +21,7 @@ mod introspect;
 pub mod keys;
 mod latency;
 mod list;
+mod migrate;
 mod monitor;
 pub mod object;
 mod pubsub;
@@ -59,6 +61,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     keys::COMMANDS,
     latency::COMMANDS,
     list::COMMANDS,
+    migrate::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,

@@ -8,6 +8,7 @@ use crate::exec::{
     one_of, server, token,
 };
 use crate::observe::log;
+use crate::protocol::split_line;
 use crate::replication::history::Wanted;
 use crate::replication::link::Link;
 use crate::server::{Server, files_reply};
@@ -286,6 +287,18 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
                 server.replica_mut(id).version = version;
             }
             b"rdb-only" => server.replica_mut(id).rdb_only = args.int(at + 1)? == 1,
+            b"rdb-filter-only" => {
+                // What the dump is to have: functions, or nothing at all. There are no functions yet.
+                let Some(parts) = split_line(value) else {
+                    return Err(CmdError::text("ERR Missing rdb-filter-only values"));
+                };
+                server.replica_mut(id).without_data = true;
+                if let Some(other) = parts.iter().find(|part| !part.eq_ignore_ascii_case(b"functions")) {
+                    let mut text = b"ERR Unsupported rdb-filter-only option: ".to_vec();
+                    text.extend_from_slice(other);
+                    return Err(CmdError::bytes(text));
+                }
+            }
             b"ack" => {
                 // An acknowledgement is not answered, whoever sends it.
                 let offset = |index: usize| args.int(index).map(|offset| offset.max(0) as u64);

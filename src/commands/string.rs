@@ -559,7 +559,7 @@ fn set_keys(args: Args) -> Result<Vec<(usize, u16)>, CmdError> {
 
 /// SET key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL]
 fn set(ctx: &mut Ctx) -> CmdResult {
-    let mut set = Set::new(ctx.args.key(), ctx.args.get(2));
+    let mut set = Set::new(ctx.args.key(), 2);
     let mut options = ctx.args.cursor(3);
     while !options.is_done() {
         if set.condition != SetIf::Present && options.flag("NX") {
@@ -581,7 +581,7 @@ fn set(ctx: &mut Ctx) -> CmdResult {
 /// SETNX key value
 fn setnx(ctx: &mut Ctx) -> CmdResult {
     let key = ctx.args.key();
-    let done = ctx.db.set_if(key, SetIf::Absent, Ttl::None, NewValue::Str(ctx.args.get(2)));
+    let done = ctx.db.set_if(key, SetIf::Absent, Ttl::None, ctx.args.value(2));
     if done {
         ctx.db.changed(key, Class::STRING, "set");
     }
@@ -592,19 +592,20 @@ fn setnx(ctx: &mut Ctx) -> CmdResult {
 /// SETEX key seconds value
 fn setex(ctx: &mut Ctx) -> CmdResult {
     let expire = Some(Expire { unit: Unit::Ex, amount: ctx.args.get(2) });
-    Set { expire, ..Set::new(ctx.args.key(), ctx.args.get(3)) }.run(ctx, "setex")
+    Set { expire, ..Set::new(ctx.args.key(), 3) }.run(ctx, "setex")
 }
 
 /// PSETEX key milliseconds value
 fn psetex(ctx: &mut Ctx) -> CmdResult {
     let expire = Some(Expire { unit: Unit::Px, amount: ctx.args.get(2) });
-    Set { expire, ..Set::new(ctx.args.key(), ctx.args.get(3)) }.run(ctx, "psetex")
+    Set { expire, ..Set::new(ctx.args.key(), 3) }.run(ctx, "psetex")
 }
 
 /// What SET and its older forms are asked to do.
 struct Set<'a> {
     key: &'a [u8],
-    value: &'a [u8],
+    /// The index of the value among the words.
+    value: usize,
     condition: SetIf,
     get: bool,
     keep_ttl: bool,
@@ -612,7 +613,7 @@ struct Set<'a> {
 }
 
 impl<'a> Set<'a> {
-    fn new(key: &'a [u8], value: &'a [u8]) -> Self {
+    fn new(key: &'a [u8], value: usize) -> Self {
         Set { key, value, condition: SetIf::Always, get: false, keep_ttl: false, expire: None }
     }
 
@@ -628,7 +629,7 @@ impl<'a> Set<'a> {
             None if self.keep_ttl => Ttl::Keep,
             None => Ttl::None,
         };
-        let done = ctx.db.set_if(key, self.condition, ttl, NewValue::Str(value));
+        let done = ctx.db.set_if(key, self.condition, ttl, ctx.args.value(value));
         if done {
             ctx.db.changed(key, Class::STRING, "set");
         }
@@ -637,6 +638,7 @@ impl<'a> Set<'a> {
                 ctx.db.event(key, Class::GENERIC, "expire");
                 if unit != Unit::PxAt {
                     let mut digits = itoa::Buffer::new();
+                    let value = ctx.args.get(value);
                     let words = [&b"SET"[..], key, value, b"PXAT", digits.format(at).as_bytes()];
                     ctx.db.changes.propagate(ctx.db.index, words);
                 }
@@ -663,7 +665,7 @@ impl<'a> Set<'a> {
 fn getset(ctx: &mut Ctx) -> CmdResult {
     get(ctx)?;
     let (key, value) = (ctx.args.key(), ctx.args.get(2));
-    ctx.db.set(key, None, NewValue::Str(value));
+    ctx.db.set(key, None, ctx.args.value(2));
     ctx.db.changed(key, Class::STRING, "set");
     ctx.db.changes.propagate(ctx.db.index, [&b"SET"[..], key, value]);
     Ok(Done)
@@ -688,9 +690,9 @@ fn msetnx(ctx: &mut Ctx) -> CmdResult {
     Ok(Done)
 }
 
-/// Keys and their values, one after the other.
-fn pairs(args: Args<'_>) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
-    (1..args.len()).step_by(2).map(move |at| (args.get(at), args.get(at + 1)))
+/// Keys and the indexes of their values, one after the other.
+fn pairs(args: Args<'_>) -> impl Iterator<Item = (&[u8], usize)> + Clone {
+    (1..args.len()).step_by(2).map(move |at| (args.get(at), at + 1))
 }
 
 /// Refuses a key without a value.
@@ -698,12 +700,12 @@ fn check_pairs(args: Args, command: &str) -> Result<(), CmdError> {
     if args.len().is_multiple_of(2) { Err(CmdError::arity(command)) } else { Ok(()) }
 }
 
-fn set_pairs<'a>(ctx: &mut Ctx, pairs: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone) {
+fn set_pairs<'a>(ctx: &mut Ctx, pairs: impl Iterator<Item = (&'a [u8], usize)> + Clone) {
     for (at, (key, value)) in pairs.clone().enumerate() {
         if at % 16 == 0 {
             ctx.db.prefetch(pairs.clone().skip(at).map(|(key, _)| key));
         }
-        ctx.db.set(key, None, NewValue::Str(value));
+        ctx.db.set(key, None, ctx.args.value(value));
         ctx.db.changed(key, Class::STRING, "set");
     }
 }
@@ -781,7 +783,7 @@ fn append(ctx: &mut Ctx) -> CmdResult {
             entry.append(tail).ok_or(CmdError::WRONG_TYPE)?
         }
         None => {
-            ctx.db.add(key, None, NewValue::Str(tail));
+            ctx.db.add(key, None, ctx.args.value(2));
             tail.len()
         }
     };

@@ -10,3 +10,4 @@ pub mod random;
 pub mod signals;
 pub mod supervise;
 pub mod ticks;
+pub mod watchdog;

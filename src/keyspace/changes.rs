@@ -7,6 +7,9 @@
 use crate::config::KeyspaceEvents;
 use crate::protocol::encode_command;
 
+/// Memory that is kept for the next command's bytes.
+const KEPT: usize = 64 * 1024;
+
 /// A class of keyspace events (`notify-keyspace-events`).
 pub use crate::config::KeyspaceEvents as Class;
 
@@ -67,6 +70,9 @@ impl Changes {
         self.events.clear();
         self.ops.clear();
         self.bytes.clear();
+        if self.bytes.capacity() > KEPT {
+            self.bytes = Vec::new();
+        }
         self.flushed.clear();
     }
 

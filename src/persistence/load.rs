@@ -148,6 +148,28 @@ impl LoadError {
         matches!(self, LoadError::Rdb(error) if error.is_short_read())
     }
 
+    /// What the log says of something that is not well formed at this byte.
+    pub fn corrupt(offset: u64, why: &dyn fmt::Display) -> String {
+        format!("Internal error in RDB reading offset {offset}, function at load.rs -> {why}")
+    }
+
+    /// The byte at which a dump was found not to be well formed; `None` if that is not what is wrong.
+    pub fn place(&self) -> Option<u64> {
+        match self {
+            LoadError::Rdb(RdbError { offset, reason }) => match reason {
+                RdbReason::Signature | RdbReason::Version(_) | RdbReason::ModuleAux(_) => None,
+                _ => Some(*offset),
+            },
+            LoadError::Corrupt { offset, .. }
+            | LoadError::Unsupported { offset, .. }
+            | LoadError::Functions { offset } => Some(*offset),
+            LoadError::NotFound
+            | LoadError::Open { .. }
+            | LoadError::Databases { .. }
+            | LoadError::Duplicate { .. } => None,
+        }
+    }
+
     /// Everything that the log should say, in its order, before the server says what it does about it.
     pub fn log_lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -168,7 +190,7 @@ impl LoadError {
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inside = |f: &mut fmt::Formatter, offset: &u64, what: &dyn fmt::Display| {
-            write!(f, "Internal error in RDB reading offset {offset}, function at load.rs -> {what}")
+            f.write_str(&LoadError::corrupt(*offset, what))
         };
         match self {
             LoadError::NotFound => f.write_str("No such file or directory"),

@@ -66,7 +66,7 @@ impl Batch {
     #[inline]
     pub fn request<'a>(&'a self, buf: &'a [u8], index: usize) -> Request<'a> {
         let Extent { start, end, first_span, spans_end } = self.requests[index];
-        Request { bytes: &buf[start..end], spans: &self.spans[first_span..spans_end] }
+        Request::whole(&buf[start..end], &self.spans[first_span..spans_end])
     }
 
     /// Where a request ends in the buffer.

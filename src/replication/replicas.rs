@@ -51,6 +51,8 @@ pub struct Replica {
     pub version: u32,
     /// It only wants the dump (`redis-cli --rdb`).
     pub rdb_only: bool,
+    /// It wants none of the data in the dump (`redis-cli --replica`, which looks at the stream alone).
+    pub without_data: bool,
     pub acked: u64,
     /// How much of the stream is safe in its append-only file; 0 if it keeps none.
     pub acked_file: u64,
@@ -73,6 +75,7 @@ impl Replica {
             capa_psync2: false,
             version: 0,
             rdb_only: false,
+            without_data: false,
             acked: 0,
             acked_file: 0,
             acked_at_ms: now_ms,

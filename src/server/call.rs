@@ -153,7 +153,8 @@ impl Server {
         if self.changes.is_empty() {
             return;
         }
-        self.settle_changes(id, Some(args));
+        let unit = !command.has(flags::TOUCHES_ARBITRARY_KEYS);
+        self.settle_changes(id, Some(args), unit);
     }
 
     /// An error that goes to our master or to a replica of ours is one too many: what one of us can do, the other can.
@@ -182,14 +183,15 @@ impl Server {
         );
     }
 
-    /// Steps 3 to 6 for whatever stands in `changes`; `args` is the request, if there was one.
-    pub(super) fn settle_changes(&mut self, id: ClientId, args: Option<Args>) {
+    /// Steps 3 to 6 for whatever stands in `changes`; `args` is the request, if there was one. Several commands that
+    /// come of it are a transaction to replicas if they are a `unit`.
+    pub(super) fn settle_changes(&mut self, id: ClientId, args: Option<Args>, unit: bool) {
         self.snapshots.note_changes(self.changes.dirty);
         if self.keyspace.stats.slow_expiry_us > 0 {
             let us = std::mem::take(&mut self.keyspace.stats.slow_expiry_us);
             self.note_latency("expire-del", us);
         }
-        self.propagate(id, args);
+        self.propagate(id, args, unit);
         self.note_local_ends(id);
         for (db, key) in self.changes.touched() {
             self.watching.touched(*db, key, &self.keyspace, &mut self.clients);
@@ -206,7 +208,7 @@ impl Server {
     }
 
     /// Step 3: what the command did enters the write stream. A replica's own stream is its master's, verbatim.
-    fn propagate(&mut self, id: ClientId, args: Option<Args>) {
+    fn propagate(&mut self, id: ClientId, args: Option<Args>, unit: bool) {
         if self.replication.master().is_some() || !self.journal.is_active() {
             return;
         }
@@ -228,16 +230,11 @@ impl Server {
                 self.watching.gather(db, command);
             }
             if let Some(args) = verbatim {
-                self.watching.gather(db, args.bytes());
+                self.watching.gather(db, &args.pieces().concat());
             }
             return;
         }
-        // Keys that ended and were only come across have nothing to do with each other.
-        let unrelated = || {
-            let row = args.and_then(|args| self.resolve(args).ok());
-            row.is_some_and(|row| self.table.command(row).has(flags::TOUCHES_ARBITRARY_KEYS))
-        };
-        let framed = count > 1 && !unrelated();
+        let framed = unit && count > 1;
         if framed {
             self.journal.append_raw(b"*1\r\n$5\r\nMULTI\r\n");
         }
@@ -245,7 +242,7 @@ impl Server {
             self.journal.append(db, command);
         }
         if let Some(args) = verbatim {
-            self.journal.append(db, args.bytes());
+            self.journal.append_pieces(db, args.pieces());
         }
         if framed {
             self.journal.append_raw(b"*1\r\n$4\r\nEXEC\r\n");

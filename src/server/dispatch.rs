@@ -63,10 +63,10 @@ impl Server {
         let exec = row.filter(|command| command.name == "exec");
         let error = if exec.is_some() { aborted(&error) } else { error };
         self.stats.count_error(error.code());
-        if let Some(client) = self.clients.get_mut(id) {
-            if let Some(transaction) = &mut client.session.transaction {
-                transaction.failed = true;
-            }
+        if let Some(client) = self.clients.get_mut(id)
+            && let Some(transaction) = &mut client.session.transaction
+        {
+            transaction.failed = true;
         }
         self.reply(id).error(error.as_bytes());
         self.note_error_to_peer(id, &error);
@@ -296,14 +296,10 @@ impl Server {
         let flags = self.table.command(row).flags_with(args);
         let Some(client) = self.clients.get_mut(id) else { return };
         if let Some(transaction) = &mut client.session.transaction {
-            let request = args.request();
+            let (bytes, spans) = args.request().to_owned();
             transaction.flags |= flags;
             transaction.lacking |= !flags;
-            transaction.queued.push(Queued {
-                bytes: request.bytes.to_vec(),
-                spans: request.spans.to_vec(),
-                flags,
-            });
+            transaction.queued.push(Queued { bytes, spans, flags });
         }
         self.reply(id).simple("QUEUED");
     }

@@ -252,7 +252,7 @@ impl Server {
         self.changes.clear();
         self.changes.observed = self.somebody_observes();
         self.keyspace.view(db, &mut self.changes, &self.turn).expire(key);
-        self.settle_changes(ClientId { id: 0, slot: usize::MAX }, None);
+        self.settle_changes(ClientId { id: 0, slot: usize::MAX }, None, true);
         self.after_command();
     }
 

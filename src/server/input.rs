@@ -18,8 +18,9 @@ const TURN_BYTES: usize = 4 * READ_BUFFER;
 const DIRECT: usize = 32 * 1024;
 /// Bytes read at once into a client's own buffer.
 const WINDOW: usize = 256 * 1024;
-/// Bytes reserved for a long request before any of it has come.
+/// Bytes reserved for a long request before any of it has come, and by how much its room grows when that is full.
 const RESERVE: usize = 1 << 20;
+const STEP: usize = 8;
 
 /// Databases of fewer keys than this stand in the processor's caches anyway.
 const PREFETCH_FROM: usize = 16 * 1024;
@@ -93,6 +94,7 @@ impl Server {
 
     /// Runs the requests that stand in a client's own buffer (what was left over, or came while it was parked).
     pub(super) fn run_input(&mut self, id: ClientId) {
+        while self.run_big(id) {}
         let Some(client) = self.clients.get_mut(id) else { return };
         if client.input.is_empty() {
             return;
@@ -111,14 +113,47 @@ impl Server {
         }
     }
 
+    /// Runs the request that a client's own buffer begins with if one of its words is big: the buffer becomes that word,
+    /// which a command can keep as it is. False if there is no such request, or not all of it yet.
+    fn run_big(&mut self, id: ClientId) -> bool {
+        let max_bulk = self.limits.max_bulk as i64;
+        let Some(client) = self.clients.get_mut(id) else { return false };
+        // A master's stream goes on to our replicas byte by byte, as it stands in the buffer.
+        if client.role == Role::Master || client.rests() {
+            return false;
+        }
+        let Some(parser) = client.parser.as_mut().filter(|parser| parser.has_big()) else { return false };
+        let authenticated = client.session.auth == Auth::Done;
+        match parser.parse(&client.input, &Limits { max_bulk, authenticated }) {
+            Ok(Parsed::Request) => {}
+            Ok(Parsed::Nothing | Parsed::Incomplete(_)) => return false,
+            Err(error) => {
+                let input = std::mem::take(&mut client.input);
+                client.parser = None;
+                self.protocol_error(id, &error, &input);
+                return false;
+            }
+        }
+        let Some(mut parser) = client.parser.take() else { return false };
+        let mut input = std::mem::take(&mut client.input);
+        client.input = input.split_off(parser.consumed());
+        if input.capacity() - input.len() > input.len() / 8 {
+            input.shrink_to_fit();
+        }
+        let (rest, big) = parser.cut_out_big(input);
+        self.execute(id, Args::new(parser.request_without(&rest, &big)));
+        true
+    }
+
     /// Makes room for the rest of a request whose length is known, so that a big one is read without growing steps.
     fn make_room(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
         let missing = client.parser.as_ref().map_or(0, |parser| parser.missing(client.input.len()));
-        if missing >= DIRECT {
-            // As much again as has come already, so that memory follows what was sent and not what was promised.
-            let have = client.input.len();
-            client.input.reserve_exact(missing.min(have.max(RESERVE)));
+        let have = client.input.len();
+        if missing >= DIRECT && client.input.capacity() - have < missing.min(WINDOW) {
+            // Several times what has come already, so that memory follows what was sent and not what was promised;
+            // but large steps, since each needs the room of the one before as well.
+            client.input.reserve_exact(missing.min(have.saturating_mul(STEP).max(RESERVE)));
         }
     }
 
@@ -147,7 +182,7 @@ impl Server {
     /// Whether a client may go on: it is there, is not parked and not about to be closed.
     fn goes_on(&self, id: ClientId) -> bool {
         let client = self.clients.get(id);
-        client.is_some_and(|client| client.parked.is_none() && !client.close_after_reply && !client.close_now)
+        client.is_some_and(|client| !client.rests())
     }
 
     /// Runs the requests in hand, and moves `at` behind those that were run. False if the client cannot go on.

@@ -46,7 +46,7 @@ mod transactions;
 pub use audience::Audience;
 pub use boot::{BootError, boot};
 pub use event_loop::show_address;
-pub use lifecycle::Lifecycle;
+pub use lifecycle::{Lifecycle, Program};
 pub use memory::{MemoryAccount, Share};
 pub use net::Net;
 pub use parking::{GivenUp, Parking, Why, files_reply};

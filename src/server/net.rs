@@ -6,7 +6,7 @@ use std::io;
 use super::Why;
 use crate::client::{Client, ClientId};
 use crate::config::Config;
-use crate::net::{Listener, Reactor, Source, resolve};
+use crate::net::{Listener, Peers, Reactor, Source, resolve};
 use crate::observe::log::{self, Logged};
 use crate::protocol::{Batch, Parser};
 
@@ -32,6 +32,8 @@ pub struct Net {
     pub to_close: Vec<ClientId>,
     /// When the log last told of somebody who speaks HTTP to us.
     pub http_warned_secs: i64,
+    /// Connections on which MIGRATE waits.
+    pub peers: Peers,
     spare: Vec<Vec<u8>>,
     /// The last client that the cron's round has looked at.
     pub round: u64,
@@ -70,6 +72,7 @@ impl Net {
             to_flush: Vec::new(),
             to_close: Vec::new(),
             http_warned_secs: 0,
+            peers: Peers::default(),
             spare: Vec::new(),
             round: 0,
         })

@@ -239,15 +239,9 @@ impl Server {
                 self.parking.tickets
             }
         };
-        let request = args.request();
+        let (bytes, spans) = args.request().to_owned();
         self.parking.add(id, client.session.db, &why, ticket, wants);
-        client.parked = Some(Box::new(Parked {
-            why,
-            bytes: request.bytes.to_vec(),
-            spans: request.spans.to_vec(),
-            since_ms: now,
-            ticket,
-        }));
+        client.parked = Some(Box::new(Parked { why, bytes, spans, since_ms: now, ticket }));
     }
 
     /// The type of key without which a request has nothing to do. A reader of a group also has to hear that its stream
@@ -306,7 +300,7 @@ impl Server {
             return;
         }
         let Some(parked) = self.unpark(id) else { return };
-        let args = Args::new(Request { bytes: &parked.bytes, spans: &parked.spans });
+        let args = Args::new(Request::whole(&parked.bytes, &parked.spans));
         self.parking.retried = Some(Place { ticket: parked.ticket, deadline_ms: parked.why.deadline_ms });
         let Some(client) = self.clients.get_mut(id) else { return };
         let mark = client.output.mark();
@@ -356,7 +350,7 @@ impl Server {
             let Some(parked) = self.clients.get_mut(id).and_then(|client| client.parked.take()) else {
                 continue;
             };
-            self.execute(id, Args::new(Request { bytes: &parked.bytes, spans: &parked.spans }));
+            self.execute(id, Args::new(Request::whole(&parked.bytes, &parked.spans)));
             self.resume(id);
         }
     }
@@ -375,7 +369,7 @@ impl Server {
         };
         if let BlockOn::Keys(_) = parked.why.on {
             // A command that waits is counted when it is over.
-            let args = Args::new(Request { bytes: &parked.bytes, spans: &parked.spans });
+            let args = Args::new(Request::whole(&parked.bytes, &parked.spans));
             if let Ok(row) = self.resolve(args) {
                 let stats = self.table.stats_mut(row);
                 stats.calls += 1;

@@ -55,6 +55,10 @@ impl Server {
         if !client.output.is_empty() && client.role == Role::Normal {
             return Err(CmdError::text("ERR SYNC and PSYNC are invalid with pending output"));
         }
+        let known = self.replication.replicas.get(id);
+        if known.is_some_and(|replica| replica.without_data && !replica.capa_eof) {
+            return Err(CmdError::text("ERR Filtered replica requires EOF capability"));
+        }
         let shown = self.replica_name(id);
         log::notice!("Replica {shown} asks for synchronization");
         if let Some(client) = self.clients.get_mut(id) {
@@ -110,9 +114,32 @@ impl Server {
             replica.asked_at_ms = now;
             replica.capa_psync2 |= wanted.is_some();
             replica.synced = wanted.is_some();
+            if replica.without_data {
+                self.send_dump_without_data(id);
+                return Ok(());
+            }
         }
         self.start_what_replicas_wait_for();
         Ok(())
+    }
+
+    /// Who wants none of the data needs no child to write it: the little there is in such a dump is sent at once, and
+    /// nobody else shares it.
+    fn send_dump_without_data(&mut self, id: ClientId) {
+        if self.replication.master().is_none() {
+            self.journal.forget_selection();
+        }
+        let offset = self.journal.offset();
+        self.announce_full_resync(id, offset);
+        let Some(replica) = self.replication.replicas.get_mut(id) else { return };
+        replica.position = offset;
+        replica.phase = Phase::Online { after_ack: true };
+        let version = replica.version;
+        let mark = random::hex(40);
+        let dump = self.dump_without_data(version);
+        self.reply(id).raw(&[b"$EOF:".as_slice(), mark.as_bytes(), b"\r\n", &dump, mark.as_bytes()].concat());
+        self.replica_is_online(id);
+        self.queue_flush(id);
     }
 
     /// `repl-disable-tcp-nodelay`: fewer packets, at the price of some delay.

@@ -15,7 +15,7 @@ use crate::keyspace::Keyspace;
 use crate::net::Source;
 use crate::observe::log::{self, Logged};
 use crate::persistence::child::{Child, ChildOptions, Exit, Report, Target};
-use crate::persistence::dump::{DumpOptions, Usage};
+use crate::persistence::dump::{DumpOptions, Usage, dataset_without_data};
 use crate::persistence::load::{LoadError, LoadOptions, LoadProgress, LoadedInfo, Loader, Step};
 use crate::persistence::rdb::{RDB_VERSION, ReplicationAux, SavingAux, WriterOptions};
 use crate::persistence::snapshot::{Destination, save_to_file};
@@ -171,6 +171,12 @@ impl Server {
             }),
             aof_base: false,
         }
+    }
+
+    /// The dump of a replica of that version that wants none of the data.
+    pub(super) fn dump_without_data(&self, version: u32) -> Vec<u8> {
+        let options = self.dump_options(version_for_replica(version, RDB_VERSION), false);
+        dataset_without_data(&self.saving_aux(), options.writer).expect("memory takes what is written to it")
     }
 
     /// Saves in the foreground. The error is the log's.
@@ -405,7 +411,7 @@ impl Server {
 
     fn load_options(&self) -> LoadOptions {
         LoadOptions {
-            verify_checksum: self.config.rdbchecksum,
+            verify_checksum: self.config.rdbchecksum && !self.limits.skip_checksums,
             now_ms: self.clock.unix_ms(),
             keep_expired: self.replication.master().is_some(),
             tell_expired: self.replication.master().is_none(),
@@ -520,10 +526,20 @@ impl Server {
         if from_master {
             return self.master_dump_failed(kept);
         }
-        if let LoadError::Open { why, .. } = why
-            && why.kind() == ErrorKind::PermissionDenied
-        {
-            log::warning!("Fatal error loading the DB, check server logs. Exiting.");
+        match (why.place(), why) {
+            (Some(offset), _) => {
+                // The words of redis-check-rdb, which real servers run over the file now.
+                log::warning!("--- RDB ERROR DETECTED ---");
+                log::warning!("[offset {offset}] {why}");
+                log::warning!("Terminating server after rdb file reading failure.");
+            }
+            (None, LoadError::Rdb(_)) => {
+                log::warning!("Fatal error loading the DB, check server logs. Exiting.");
+            }
+            (None, LoadError::Open { why, .. }) if why.kind() == ErrorKind::PermissionDenied => {
+                log::warning!("Fatal error loading the DB, check server logs. Exiting.");
+            }
+            (None, _) => {}
         }
         // Nothing is served from half of a data set, and nothing is saved over the dump that could not be read.
         self.leave(1);

@@ -183,6 +183,18 @@ pub enum NewValue<'a> {
 }
 
 impl<'a> NewValue<'a> {
+    /// A word of a request; a long one that somebody shares already is shared once more. (Nothing so long is an
+    /// integer.)
+    #[inline]
+    pub fn of_word(word: &'a [u8], shared: Option<&Shared>) -> NewValue<'a> {
+        match shared {
+            Some(shared) if word.len() > INLINE_MAX && std::ptr::eq(word, shared.as_slice()) => {
+                NewValue::Object(Object::Heap(Shared::clone(shared)))
+            }
+            _ => NewValue::Str(word),
+        }
+    }
+
     /// The form that is stored: integers recognised, long strings shared.
     fn encoded(self) -> NewValue<'a> {
         match self {

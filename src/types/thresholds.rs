@@ -22,6 +22,8 @@ pub struct Thresholds {
     pub zset_listpack_value: u64,
     /// Longest sparse HyperLogLog, in bytes (`hll-sparse-max-bytes`).
     pub hll_sparse_bytes: u64,
+    /// Payloads and dump files are taken with a wrong checksum (DEBUG SET-SKIP-CHECKSUM-VALIDATION).
+    pub skip_checksums: bool,
 }
 
 impl Default for Thresholds {
@@ -37,6 +39,7 @@ impl Default for Thresholds {
             zset_listpack_entries: 128,
             zset_listpack_value: 64,
             hll_sparse_bytes: 3000,
+            skip_checksums: false,
         }
     }
 }
