@@ -10,13 +10,10 @@ mod clients;
 mod command_table;
 mod config_example;
 mod connection;
-<<<<<<< HEAD
-mod differential;
-mod fuzz_smoke;
-=======
 mod debian_cli;
+mod differential;
 mod exporter;
->>>>>>> main
+mod fuzz_smoke;
 mod harness;
 mod lists;
 mod rdb;

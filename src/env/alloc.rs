@@ -12,13 +12,8 @@
 //! With the feature `system-allocator`, which is for sanitizers alone, memory comes from the C library instead, and
 //! nothing that is told about it here is true.
 
-<<<<<<< HEAD
-use std::ffi::CStr;
-=======
-use std::alloc::{GlobalAlloc, Layout};
 use std::ffi::{CStr, CString, c_int};
 use std::io;
->>>>>>> main
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
