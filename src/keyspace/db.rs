@@ -135,9 +135,7 @@ impl Db {
     pub fn due(&mut self, now_ms: i64, budget: usize, keys: &mut Vec<Vec<u8>>) -> bool {
         let dict = &self.dict;
         self.wheel.advance(now_ms.max(0) as u64, budget, |hash, deadline| {
-            // Tokens are not removed when keys are: one counts only if its key still ends at its time.
-            let due = |entry: &Entry| entry.expiry().is_some_and(|at| at.max(0) as u64 == deadline);
-            if let Some(entry) = dict.find_by_hash(hash, due) {
+            if let Some(entry) = dict.find_by_hash(hash, |entry| is_meant(entry, hash, deadline)) {
                 keys.push(entry.key().to_vec());
             }
         })
@@ -149,8 +147,7 @@ impl Db {
         if self.wheel.len() > 2 * self.volatile + 1024 {
             let dict = &self.dict;
             self.wheel.sweep(budget, |hash, deadline| {
-                let due = |entry: &Entry| entry.expiry().is_some_and(|at| at.max(0) as u64 == deadline);
-                dict.find_by_hash(hash, due).is_some()
+                dict.find_by_hash(hash, |entry| is_meant(entry, hash, deadline)).is_some()
             });
         }
     }
@@ -176,5 +173,35 @@ impl Db {
         let expiries: i128 = self.dict.iter().filter_map(Entry::expiry).map(i128::from).sum();
         assert_eq!(expiries, self.expiries);
         assert!(self.wheel.len() >= volatile);
+    }
+}
+
+/// Whether a token of the wheel stands for this entry. Tokens are not removed when keys are: one counts only if its key
+/// still ends at its time. Of the keys of a bucket that end together each has to be found by its own token, and a table
+/// offers those of other hashes as well.
+fn is_meant(entry: &Entry, fragment: u64, deadline: u64) -> bool {
+    let other = hash::hash(entry.key()) ^ fragment;
+    entry.expiry().is_some_and(|at| at.max(0) as u64 == deadline) && other << (64 - hash::FRAGMENT_BITS) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_end_at_once_are_all_found() {
+        let mut db = Db::new(0);
+        for i in 0..50_000 {
+            db.set(format!("key:{i}").as_bytes(), Some(1000), NewValue::Str(b"v"));
+        }
+        let mut keys = Vec::new();
+        while db.due(1000, 5000, &mut keys) {
+            for key in keys.drain(..) {
+                assert!(db.remove(&key).is_some(), "no key is found twice");
+            }
+        }
+        keys.iter().for_each(|key| drop(db.remove(key)));
+        assert_eq!(db.len(), 0);
+        db.verify();
     }
 }

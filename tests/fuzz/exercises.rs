@@ -140,12 +140,12 @@ pub fn dump_payload(body: &[u8]) {
     for version in [6, 8, 10] {
         let older = dump_value(&entry, WriterOptions { version, ..WriterOptions::default() });
         // What older versions cannot say is not written to them; what is written can be read.
-        decode_dump(&older).expect("what we write to older versions can be read");
+        decode_dump(&older, true).expect("what we write to older versions can be read");
     }
 }
 
 fn restored(payload: &[u8]) -> Option<Entry> {
-    let mut raw = decode_dump(payload).ok()?;
+    let mut raw = decode_dump(payload, true).ok()?;
     let value = value_from_raw(&mut raw, &Thresholds::default()).ok()?;
     Some(Entry::new(b"key", None, value))
 }
