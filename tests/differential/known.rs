@@ -35,6 +35,11 @@ const KNOWN: &[Known] = &[
         is_it: |case| case.is("OBJECT") && case.says("listpack", "hashtable"),
     },
     Known {
+        name: "sets of numbers that are listpacks",
+        why: "a set beyond set-max-intset-entries is a listpack in 7.2 and stays one when it is loaded under other limits",
+        is_it: |case| case.is("OBJECT") && case.says("listpack", "intset"),
+    },
+    Known {
         name: "small lists are listpacks",
         why: "in 7.2 a list of one node is its listpack; in 7.0 every list is a quicklist",
         is_it: |case| case.is("OBJECT") && case.says("listpack", "quicklist"),
