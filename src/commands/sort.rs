@@ -201,12 +201,15 @@ impl<'a> Pattern<'a> {
             Pattern::Nothing => return with(None),
             Pattern::Key { before, after, field } => (before, after, field),
         };
-        let entry = db.read(&[before, element, after].concat());
+        let key = [before, element, after].concat();
+        db.expire_fields(&key, field.into_iter());
+        let ended = db.turn.fields_ended_before();
+        let entry = db.read(&key);
         let digits = &mut itoa::Buffer::new();
         with(match field {
             None => entry.and_then(Entry::str).as_ref().map(|string| string.bytes(digits)),
             Some(field) => {
-                let value = entry.and_then(|entry| entry.object::<Hash>()?.get(field));
+                let value = entry.and_then(|entry| entry.object::<Hash>()?.get(field, ended));
                 value.as_ref().map(|value| value.text(digits))
             }
         })

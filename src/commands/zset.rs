@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::blocking::{deadline, wait_for};
 use super::hash::{Found, delete_emptied, random_count, reply_element};
-use super::scan::{Scan, parse_cursor, write_cursor};
+use super::scan::{Scan, Scanned, parse_cursor, write_cursor};
 use crate::exec::{
     ArgKind, Args, CmdError, CmdResult, Command, Ctx, Cursor, Done, Group, KeySpec, acl, arg, block, data,
     flags::*, key, key_flags as kf, one_of, token,
@@ -792,7 +792,7 @@ fn zscan(ctx: &mut Ctx) -> CmdResult {
         ctx.reply.array(0);
         return Ok(Done);
     };
-    let scan = Scan::parse(ctx.args.cursor(3), false)?;
+    let scan = Scan::parse(ctx.args.cursor(3), Scanned::Members)?;
     let mut found = Found::default();
     match zset {
         // What is small is given whole, with scores as they stand there.

@@ -208,7 +208,11 @@ impl Server {
             return Ok(Admitted::Queue(row));
         }
         if client.role != Role::Replica && !is_master && self.parking.pauses(is_write, self.clock.unix_ms()) {
-            return Ok(Admitted::Park(Block { on: BlockOn::Unpause, deadline_ms: None }));
+            return Ok(Admitted::Park(Block {
+                on: BlockOn::Unpause,
+                deadline_ms: None,
+                resolved: Vec::new(),
+            }));
         }
         Ok(Admitted::Call(row))
     }

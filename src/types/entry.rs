@@ -27,6 +27,7 @@ use super::set::Set;
 use super::string::{INLINE_MAX, StrRef, int_encoding};
 use super::zset::Zset;
 use crate::structures::dict::Item;
+use crate::structures::stream::Stream;
 
 /// A long string: shared with the replies that are being sent.
 pub type Shared = Arc<Vec<u8>>;
@@ -165,6 +166,7 @@ objects! {
     Hash = 5: Hash;
     Set = 6: Set;
     Zset = 7: Zset;
+    Stream = 8: Stream;
 }
 
 /// A value on its way into an entry.
