@@ -103,7 +103,8 @@ fn sorted_by(group: usize, reply: &Reply) -> Reply {
 /// The types and the lengths, without what is said.
 pub fn shape(reply: &Reply) -> Reply {
     match reply {
-        Reply::Line(kind, text) if text.starts_with(b"-1") || *kind == b'_' => reply.clone(),
+        // These are nulls.
+        Reply::Line(b'$' | b'*' | b'_', _) => reply.clone(),
         Reply::Line(kind, _) => Reply::Line(*kind, Vec::new()),
         Reply::Bulk(kind, _) => Reply::Bulk(*kind, Vec::new()),
         Reply::Items(kind, items) => Reply::Items(*kind, items.iter().map(shape).collect()),
