@@ -77,6 +77,17 @@ fn hello_tells_who_the_server_is_in_the_version_it_is_asked_for() {
 }
 
 #[test]
+fn a_request_that_is_refused_at_once_is_the_last_command_all_the_same() {
+    let server = Server::start(&[]);
+    let (mut client, id) = numbered(&server);
+    wait_field(&server, &id, "cmd", "client|id");
+    says(&mut client, "GET", "-ERR wrong number of arguments for 'get' command\r\n");
+    wait_field(&server, &id, "cmd", "get");
+    says(&mut client, "NOSUCH", "-ERR unknown command 'NOSUCH', with args beginning with: \r\n");
+    wait_field(&server, &id, "cmd", "NULL");
+}
+
+#[test]
 fn without_the_password_nothing_can_be_done() {
     let server = Server::start(&[("requirepass", "sesame")]);
     let mut client = server.raw();

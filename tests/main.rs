@@ -18,3 +18,4 @@ mod replication_faults;
 mod replication_load;
 mod replication_real;
 mod tidy;
+mod tracking;

@@ -1,6 +1,6 @@
 //! What a client has told us about itself, and what it is in the middle of.
 
-use super::Subscriptions;
+use super::{Subscriptions, Tracking};
 
 /// Whether the client may run commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Session {
     pub watched: Vec<(usize, Vec<u8>, bool)>,
     /// Channels and patterns it listens to, if any.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// What it has asked for by CLIENT TRACKING, if it tracks keys.
+    pub tracking: Option<Box<Tracking>>,
     /// CLIENT NO-EVICT, CLIENT NO-TOUCH.
     pub no_evict: bool,
     pub no_touch: bool,
@@ -91,6 +93,7 @@ impl Session {
             watch_dirty: false,
             watched: Vec::new(),
             subscriptions: None,
+            tracking: None,
             no_evict: false,
             no_touch: false,
             is_master: false,

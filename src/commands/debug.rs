@@ -323,6 +323,7 @@ fn reload(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         server.watching.flushing(None, None, &server.keyspace, server.turn.now_ms, &mut server.clients);
         server.keyspace.flush(None, false, server.turn.now_ms);
         server.changes.flush(None);
+        server.invalidate_everything();
     }
     server
         .load_at_once(merge)

@@ -195,7 +195,7 @@ fn about_clients(server: &Server, text: &mut Text) {
     text.field("client_recent_max_input_buffer", largest_input.unwrap_or(0));
     text.field("client_recent_max_output_buffer", largest_output.unwrap_or(0));
     text.field("blocked_clients", server.parking.blocked());
-    text.field("tracking_clients", 0);
+    text.field("tracking_clients", server.caches.clients());
     text.field("clients_in_timeout_table", server.parking.with_deadline());
     text.field("total_blocking_keys", server.parking.keys());
     text.field("total_blocking_keys_on_nokey", 0);
@@ -362,9 +362,10 @@ fn about_stats(server: &Server, text: &mut Text) {
     }
     text.field("total_active_defrag_time", 0);
     text.field("current_active_defrag_time", 0);
-    text.field("tracking_total_keys", 0);
-    text.field("tracking_total_items", 0);
-    text.field("tracking_total_prefixes", 0);
+    let (keys, items) = server.caches.keys_and_items();
+    text.field("tracking_total_keys", keys);
+    text.field("tracking_total_items", items);
+    text.field("tracking_total_prefixes", server.caches.prefixes());
     text.field("unexpected_error_replies", stats.unexpected_errors);
     text.field("total_error_replies", stats.errors);
     text.field("dump_payload_sanitizations", 0);

@@ -32,6 +32,7 @@ mod set;
 mod slowlog;
 mod sort;
 pub mod string;
+mod tracking;
 mod transactions;
 mod zset;
 mod zset_range;

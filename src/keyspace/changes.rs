@@ -52,6 +52,8 @@ pub struct Changes {
     /// Which events anybody is to hear of; set by the server beforehand.
     pub notify: KeyspaceEvents,
     touched: Vec<(usize, Vec<u8>)>,
+    /// Which of them nobody touched: their time had come.
+    ended: Vec<usize>,
     events: Vec<Event>,
     ops: Vec<Op>,
     bytes: Vec<u8>,
@@ -64,6 +66,7 @@ impl Changes {
         self.dirty = 0;
         self.propagate = Propagate::Verbatim;
         self.touched.clear();
+        self.ended.clear();
         self.events.clear();
         self.ops.clear();
         self.bytes.clear();
@@ -86,6 +89,14 @@ impl Changes {
     /// A key has another value now, or none: for WATCH, tracking, and those who wait for it.
     pub fn touch(&mut self, db: usize, key: &[u8]) {
         if self.observed {
+            self.touched.push((db, key.to_vec()));
+        }
+    }
+
+    /// A key is gone because its time has come, whoever found that out.
+    pub fn touch_ended(&mut self, db: usize, key: &[u8]) {
+        if self.observed {
+            self.ended.push(self.touched.len());
             self.touched.push((db, key.to_vec()));
         }
     }
@@ -139,6 +150,11 @@ impl Changes {
     /// The keys that were touched: database and key.
     pub fn touched(&self) -> &[(usize, Vec<u8>)] {
         &self.touched
+    }
+
+    /// Whether the touched key of that index is gone because its time had come.
+    pub fn has_ended(&self, index: usize) -> bool {
+        self.ended.binary_search(&index).is_ok()
     }
 
     /// The databases that were flushed or swapped (`None`: all).

@@ -208,19 +208,9 @@ impl DbView<'_> {
         true
     }
 
-    /// Asks the processor for several keys at once, so that looking them up afterwards waits for memory once.
+    /// As [`Db::prefetch`].
     pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
-        const AT_ONCE: usize = 16;
-        let mut hashes = [0; AT_ONCE];
-        let mut count = 0;
-        for key in keys.take(AT_ONCE) {
-            hashes[count] = hash::hash(key);
-            self.db.dict.prefetch(hashes[count]);
-            count += 1;
-        }
-        for &hash in &hashes[..count] {
-            self.db.dict.prefetch_item(hash);
-        }
+        self.db.prefetch(keys);
     }
 
     /// Adds a key that is known to be absent.
@@ -270,7 +260,7 @@ impl DbView<'_> {
         let verb: &[u8] = if self.turn.lazy_expire { b"UNLINK" } else { b"DEL" };
         self.stats.expired += 1;
         self.changes.propagate_before(self.index, [verb, key]);
-        self.changes.touch(self.index, key);
+        self.changes.touch_ended(self.index, key);
         self.changes.event(Class::EXPIRED, "expired", self.index, key);
     }
 

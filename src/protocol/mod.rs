@@ -1,5 +1,6 @@
 //! RESP2 and RESP3: the request parser and the reply writer of the server, the reply parser of clients.
 
+mod batch;
 mod error;
 mod long_double;
 pub mod number;
@@ -9,6 +10,7 @@ mod request;
 mod shortest;
 pub mod value;
 
+pub use batch::Batch;
 pub use error::CmdError;
 pub use long_double::LongDouble;
 pub use number::parse_int;

@@ -52,6 +52,8 @@ pub struct Replica {
     /// It only wants the dump (`redis-cli --rdb`).
     pub rdb_only: bool,
     pub acked: u64,
+    /// How much of the stream is safe in its append-only file; 0 if it keeps none.
+    pub acked_file: u64,
     pub acked_at_ms: i64,
     /// When it asked for a snapshot (unix ms).
     pub asked_at_ms: i64,
@@ -72,6 +74,7 @@ impl Replica {
             version: 0,
             rdb_only: false,
             acked: 0,
+            acked_file: 0,
             acked_at_ms: now_ms,
             asked_at_ms: now_ms,
             synced: false,
@@ -167,6 +170,11 @@ impl Replicas {
     /// Replicas that have acknowledged everything up to an offset.
     pub fn acknowledged(&self, offset: u64) -> i64 {
         self.list.iter().filter(|replica| replica.is_online() && replica.acked >= offset).count() as i64
+    }
+
+    /// Replicas whose append-only file holds everything up to an offset.
+    pub fn acknowledged_files(&self, offset: u64) -> i64 {
+        self.list.iter().filter(|replica| replica.is_online() && replica.acked_file >= offset).count() as i64
     }
 
     /// Replicas that are online and were heard of within `min-replicas-max-lag`.

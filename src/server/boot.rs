@@ -104,6 +104,7 @@ pub fn boot(
         journal: Journal::default(),
         clients: Clients::default(),
         watching: Watching::default(),
+        caches: super::Caches::default(),
         parking: Parking::default(),
         audience: Audience::default(),
         snapshots: Snapshots::default(),

@@ -10,7 +10,7 @@
 
 use super::{RowId, Server};
 use crate::client::{ClientId, ReplyMode};
-use crate::env::clock;
+use crate::env::{clock, ticks};
 use crate::exec::{Args, CmdError, CmdResult, Ctx, Handler, Outcome, flags};
 use crate::keyspace::{Expired, Propagate};
 use crate::protocol::{Mark, Reply};
@@ -29,7 +29,7 @@ impl Server {
             let buffer = self.net.buffer();
             client.output.lend(|| buffer);
         }
-        let started = clock::monotonic_ns();
+        let began = ticks::now();
         let result = match command.handler {
             Handler::Data(run) => run(&mut Ctx {
                 args,
@@ -42,12 +42,16 @@ impl Server {
             Handler::Server(run) => run(self, id, args),
             Handler::Container => Err(CmdError::arity(command.full_name)),
         };
-        let ns = clock::monotonic_ns() - started;
+        let ns = ticks::ns_since(began);
         // One that waits has not been called yet: it will be.
         if !matches!(result, Ok(Outcome::Block(_))) {
             self.count_call(id, row, args, ns);
         }
         self.settle(id, row, args, result, mark);
+        // A key that was found to have ended is forgotten, and then remembered anew: it may be there again one day.
+        if self.caches.are_used() {
+            self.remember_read_keys(id, command, args);
+        }
     }
 
     /// Step 2: how often the command was called and how long it took; what took long is noted with its words.
@@ -88,7 +92,10 @@ impl Server {
 
     /// Whether anybody wants to know which keys change.
     pub(super) fn somebody_observes(&self) -> bool {
-        !self.watching.is_empty() || self.parking.waits_for_keys() || self.keeps_local_ends()
+        !self.watching.is_empty()
+            || self.parking.waits_for_keys()
+            || self.caches.are_used()
+            || self.keeps_local_ends()
     }
 
     /// The circumstances in which a client's command looks keys up.
@@ -152,6 +159,9 @@ impl Server {
         for (db, key) in self.changes.touched() {
             self.watching.touched(*db, key, &self.keyspace, &mut self.clients);
             self.parking.touched(*db, key);
+        }
+        if self.caches.are_used() {
+            self.invalidate_touched(id);
         }
         for &db in self.changes.flushed() {
             self.parking.flushed(db);

@@ -52,6 +52,10 @@ impl Server {
         self.resize_tables();
         self.end_local_keys();
         self.snapshots_cron();
+        if self.caches.are_used() {
+            // The limit may have become another, and nobody says anything.
+            self.limit_caches();
+        }
         if now >= self.life.cron.next_second_ms {
             self.life.cron.next_second_ms = now + 1000;
             self.each_second();

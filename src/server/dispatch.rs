@@ -23,6 +23,9 @@ impl Server {
     /// Runs one request of a client: finds its row, checks, queues or calls.
     pub(super) fn execute(&mut self, id: ClientId, args: Args) {
         self.stats.commands += 1;
+        if self.caches.are_used() {
+            self.request_begins_with_caches(id);
+        }
         let Some(client) = self.clients.get_mut(id) else { return };
         client.commands += 1;
         let mark = client.output.mark();
@@ -102,10 +105,15 @@ impl Server {
     pub(super) fn admit(&mut self, id: ClientId, args: Args) -> Result<Admitted, CmdError> {
         let row = match self.resolve(args) {
             Err(_) if ["post", "host:"].iter().any(|word| args.is(0, word)) => return Ok(Admitted::TurnAway),
-            found => found?,
+            Err(error) => {
+                self.note_last_command(id, "NULL");
+                return Err(error);
+            }
+            Ok(row) => row,
         };
         let command = self.table.command(row);
         if !command.arity_fits(args.len()) {
+            self.note_last_command(id, command.full_name);
             self.table.stats_mut(row).rejected += 1;
             return Err(CmdError::arity(command.full_name));
         }
@@ -114,6 +122,13 @@ impl Server {
             self.table.stats_mut(row).rejected += 1;
         }
         result
+    }
+
+    /// A request that was refused at once was the last all the same.
+    fn note_last_command(&mut self, id: ClientId, name: &'static str) {
+        if let Some(client) = self.clients.get_mut(id) {
+            client.last_command = name;
+        }
     }
 
     fn admit_row(

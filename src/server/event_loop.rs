@@ -212,6 +212,7 @@ impl Server {
         self.expire_due();
         self.give_up_waiting();
         self.serve_waiters_of_replicas();
+        self.broadcast_changes();
         self.feed_stream();
         self.close_marked_clients();
         self.flush_clients();

@@ -6,11 +6,11 @@
 
 use super::Server;
 use super::net::READ_BUFFER;
-use crate::client::{ClientId, Role};
+use crate::client::{Auth, ClientId, Role};
 use crate::exec::Args;
 use crate::net::Got;
 use crate::observe::log;
-use crate::protocol::{Limits, Parsed, ProtocolError};
+use crate::protocol::{Batch, Limits, Parsed, ProtocolError, Request};
 
 /// Bytes that a client may send before others get their turn.
 const TURN_BYTES: usize = 4 * READ_BUFFER;
@@ -21,6 +21,9 @@ const WINDOW: usize = 256 * 1024;
 /// Bytes reserved for a long request before any of it has come, and by how much its room grows when that is full.
 const RESERVE: usize = 1 << 20;
 const STEP: usize = 8;
+
+/// Databases of fewer keys than this stand in the processor's caches anyway.
+const PREFETCH_FROM: usize = 16 * 1024;
 
 impl Server {
     /// Reads what a client has sent, and runs it.
@@ -114,13 +117,16 @@ impl Server {
     /// Runs the request that a client's own buffer begins with if one of its words is big: the buffer becomes that word,
     /// which a command can keep as it is. False if there is no such request, or not all of it yet.
     fn run_big(&mut self, id: ClientId) -> bool {
+        if !self.goes_on(id) {
+            return false;
+        }
         let max_bulk = self.limits.max_bulk as i64;
         let Some(client) = self.clients.get_mut(id) else { return false };
         // A master's stream goes on to our replicas byte by byte, as it stands in the buffer.
-        if !client.parser.has_big() || client.role == Role::Master || client.rests() {
+        if !client.parser.has_big() || client.role == Role::Master {
             return false;
         }
-        let authenticated = client.session.auth == crate::client::Auth::Done;
+        let authenticated = client.session.auth == Auth::Done;
         match client.parser.parse(&client.input, &Limits { max_bulk, authenticated }) {
             Ok(Parsed::Request) => {}
             Ok(Parsed::Nothing | Parsed::Incomplete(_)) => return false,
@@ -157,51 +163,107 @@ impl Server {
     /// Runs all whole requests in `buf`; returns how many bytes they took. The progress through a request that is
     /// not whole stays with the client.
     fn run_requests(&mut self, id: ClientId, buf: &[u8]) -> usize {
-        let Some(client) = self.clients.get_mut(id) else { return buf.len() };
-        let resumed = client.parser.in_progress();
-        let mut parser = std::mem::take(if resumed { &mut client.parser } else { &mut self.net.parser });
+        let mut batch = std::mem::take(&mut self.net.batch);
         let mut at = 0;
-        loop {
-            let Some(client) = self.clients.get_mut(id) else {
-                at = buf.len();
-                break;
-            };
-            if client.rests() {
-                break;
+        while let Some(client) = self.clients.get(id) {
+            // A request that was begun is for the parser that knows how far it came, and so is what a stranger sends,
+            // who has to keep to small limits.
+            if !client.parser.in_progress() && client.session.auth == Auth::Done {
+                batch.read(buf, at);
+                if self.run_batch(id, buf, &batch, &mut at) && batch.is_full() {
+                    continue;
+                }
             }
-            let is_master = client.role == Role::Master;
-            let max_bulk = if is_master { i64::MAX } else { self.limits.max_bulk as i64 };
-            let authenticated = client.session.auth == crate::client::Auth::Done;
-            match parser.parse(&buf[at..], &Limits { max_bulk, authenticated }) {
-                Ok(Parsed::Request) => {
-                    self.execute(id, Args::new(parser.request(&buf[at..])));
-                    let end = at + parser.consumed();
-                    if is_master {
-                        self.master_stream_applied(id, &buf[at..end]);
-                    }
-                    at = end;
-                    parser.reset();
-                }
-                Ok(Parsed::Nothing) => {
-                    let end = at + parser.consumed();
-                    if is_master {
-                        self.master_stream_applied(id, &buf[at..end]);
-                    } else if self.clients.get(id).is_some_and(|client| client.role == Role::Replica) {
-                        // A bare line end is how old replicas show that they are alive while they load.
-                        self.replication.replica_is_alive(id, self.clock.unix_ms());
-                    }
-                    at = end;
-                    parser.reset();
-                }
-                Ok(Parsed::Incomplete(_)) => break,
-                Err(error) => {
-                    self.protocol_error(id, &error, &buf[at..]);
-                    at = buf.len();
-                    parser.reset();
-                    break;
-                }
+            if at == buf.len() || !self.parse_one(id, buf, &mut at) {
+                break;
             }
         }
+        self.net.batch = batch;
+        at
+    }
+
+    /// Whether a client may go on: it is there, is not parked and not about to be closed.
+    fn goes_on(&self, id: ClientId) -> bool {
+        let client = self.clients.get(id);
+        client.is_some_and(|client| client.parked.is_none() && !client.close_after_reply && !client.close_now)
+    }
+
+    /// Runs the requests in hand, and moves `at` behind those that were run. False if the client cannot go on.
+    fn run_batch(&mut self, id: ClientId, buf: &[u8], batch: &Batch, at: &mut usize) -> bool {
+        if batch.len() > 1 {
+            self.prefetch(id, buf, batch);
+        }
+        for index in 0..batch.len() {
+            if !self.goes_on(id) {
+                return false;
+            }
+            self.run_request(id, batch.request(buf, index));
+            *at = batch.end(index);
+        }
+        self.goes_on(id)
+    }
+
+    fn run_request(&mut self, id: ClientId, request: Request) {
+        let is_master = self.clients.get(id).is_some_and(|client| client.role == Role::Master);
+        self.execute(id, Args::new(request));
+        if is_master {
+            self.master_stream_applied(id, request.bytes);
+        }
+    }
+
+    /// Asks the processor for the keys of several requests, so that their cache misses overlap.
+    fn prefetch(&self, id: ClientId, buf: &[u8], batch: &Batch) {
+        let Some(client) = self.clients.get(id) else { return };
+        let db = self.keyspace.db(client.session.db);
+        if db.len() < PREFETCH_FROM {
+            return;
+        }
+        let keys = (0..batch.len()).filter_map(|index| {
+            let args = Args::new(batch.request(buf, index));
+            let names_a_key = self.table.find(args.get(0)).is_some_and(|row| self.table.begins_with_key(row));
+            (names_a_key && args.len() > 1).then(|| args.key())
+        });
+        db.prefetch(keys);
+    }
+
+    /// Reads one request of any form and runs it, and moves `at` behind it. False if there is no more to be read.
+    fn parse_one(&mut self, id: ClientId, buf: &[u8], at: &mut usize) -> bool {
+        if !self.goes_on(id) {
+            return false;
+        }
+        let Some(client) = self.clients.get_mut(id) else { return false };
+        let resumed = client.parser.in_progress();
+        let mut parser = std::mem::take(if resumed { &mut client.parser } else { &mut self.net.parser });
+        let is_master = client.role == Role::Master;
+        let max_bulk = if is_master { i64::MAX } else { self.limits.max_bulk as i64 };
+        let authenticated = client.session.auth == Auth::Done;
+        let rest = &buf[*at..];
+        let goes_on = match parser.parse(rest, &Limits { max_bulk, authenticated }) {
+            Ok(Parsed::Request) => {
+                self.run_request(id, parser.request(rest));
+                *at += parser.consumed();
+                parser.reset();
+                true
+            }
+            Ok(Parsed::Nothing) => {
+                if is_master {
+                    self.master_stream_applied(id, &rest[..parser.consumed()]);
+                } else if self.clients.get(id).is_some_and(|client| client.role == Role::Replica) {
+                    // A bare line end is how old replicas show that they are alive while they load.
+                    self.replication.replica_is_alive(id, self.clock.unix_ms());
+                }
+                *at += parser.consumed();
+                parser.reset();
+                true
+            }
+            Ok(Parsed::Incomplete(_)) => false,
+            Err(error) => {
+                self.protocol_error(id, &error, rest);
+                *at = buf.len();
+                parser.reset();
+                false
+            }
+        };
         match self.clients.get_mut(id) {
             Some(client) if parser.in_progress() => client.parser = parser,
             _ => {
@@ -209,7 +271,7 @@ impl Server {
                 self.net.parser = parser;
             }
         }
-        at
+        goes_on
     }
 
     fn protocol_error(&mut self, id: ClientId, error: &ProtocolError, at: &[u8]) {

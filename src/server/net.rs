@@ -7,7 +7,7 @@ use crate::client::{Client, ClientId};
 use crate::config::Config;
 use crate::net::{Listener, Peers, Reactor, Source, resolve};
 use crate::observe::log::{self, Logged};
-use crate::protocol::Parser;
+use crate::protocol::{Batch, Parser};
 
 /// Bytes read at once, into the one buffer that all connections share.
 pub const READ_BUFFER: usize = 64 * 1024;
@@ -20,8 +20,9 @@ pub struct Net {
     pub reactor: Reactor,
     pub listeners: Vec<Listener>,
     pub read_buffer: Vec<u8>,
-    /// The parser of requests that arrive whole.
+    /// The parser of requests that arrive whole, and the one that takes several of them at once.
     pub parser: Parser,
+    pub batch: Batch,
     /// Clients that may have more to read.
     pub ready: Vec<ClientId>,
     /// Clients with output to be written.
@@ -44,6 +45,7 @@ impl Net {
             listeners: Vec::new(),
             read_buffer: vec![0; READ_BUFFER],
             parser: Parser::default(),
+            batch: Batch::default(),
             ready: Vec::new(),
             to_flush: Vec::new(),
             to_close: Vec::new(),

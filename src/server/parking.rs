@@ -173,7 +173,7 @@ impl Parking {
                     queue.waiters.insert(ticket, Waiter { id, wants });
                 }
             }
-            BlockOn::Replicas { .. } => self.waiters.push(id),
+            BlockOn::Replicas { .. } | BlockOn::Files { .. } => self.waiters.push(id),
             BlockOn::Unpause => self.paused.push(id),
             BlockOn::Shutdown => {}
         }
@@ -196,11 +196,21 @@ impl Parking {
                     }
                 }
             }
-            BlockOn::Replicas { .. } => self.waiters.retain(|&waiter| waiter != id),
+            BlockOn::Replicas { .. } | BlockOn::Files { .. } => {
+                self.waiters.retain(|&waiter| waiter != id);
+            }
             BlockOn::Unpause => self.paused.retain(|&waiter| waiter != id),
             BlockOn::Shutdown => {}
         }
     }
+}
+
+/// The reply of WAITAOF: how many append-only files hold what the client has written, here and with replicas. There is
+/// none here.
+pub fn files_reply(reply: &mut Reply, acknowledged: i64) {
+    reply.array(2);
+    reply.int(0);
+    reply.int(acknowledged);
 }
 
 /// How the wait of a parked client ends if nothing came.
@@ -354,6 +364,7 @@ impl Server {
         let Some(parked) = self.unpark(id) else { return false };
         let acknowledged = match parked.why.on {
             BlockOn::Replicas { offset, .. } => self.replication.acknowledged(offset),
+            BlockOn::Files { offset, .. } => self.replication.acknowledged_files(offset),
             _ => 0,
         };
         if let BlockOn::Keys(_) = parked.why.on {
@@ -374,6 +385,7 @@ impl Server {
         match how {
             GivenUp::TimedOut => match parked.why.on {
                 BlockOn::Replicas { .. } => reply.int(acknowledged),
+                BlockOn::Files { .. } => files_reply(&mut reply, acknowledged),
                 _ => reply.null_array(),
             },
             GivenUp::Unblocked => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
@@ -399,12 +411,19 @@ impl Server {
         for id in self.parking.waiters.clone() {
             let Some(client) = self.clients.get(id) else { continue };
             let Some(parked) = &client.parked else { continue };
-            let BlockOn::Replicas { count, offset } = parked.why.on else { continue };
+            let (count, acknowledged) = match parked.why.on {
+                BlockOn::Replicas { count, offset } => (count, self.replication.acknowledged(offset)),
+                BlockOn::Files { count, offset } => (count, self.replication.acknowledged_files(offset)),
+                _ => continue,
+            };
+            let files = matches!(parked.why.on, BlockOn::Files { .. });
             let mark = client.output.mark();
-            let acknowledged = self.replication.acknowledged(offset);
             if acknowledged >= count {
                 self.unpark(id);
-                self.reply(id).int(acknowledged);
+                match files {
+                    true => files_reply(&mut self.reply(id), acknowledged),
+                    false => self.reply(id).int(acknowledged),
+                }
                 self.settle_reply_mode(id, mark);
                 self.resume(id);
             }

@@ -588,11 +588,12 @@ impl Server {
         self.replication.replicas.get_or_add(id, || ip, now)
     }
 
-    /// Hears what a replica has applied.
-    pub fn replica_acknowledges(&mut self, id: ClientId, offset: u64) {
+    /// Hears what a replica has applied, and what its append-only file holds, if it keeps one.
+    pub fn replica_acknowledges(&mut self, id: ClientId, offset: u64, file_offset: Option<u64>) {
         let now = self.clock.unix_ms();
         let Some(replica) = self.replication.replicas.get_mut(id) else { return };
         replica.acked = replica.acked.max(offset);
+        replica.acked_file = replica.acked_file.max(file_offset.unwrap_or(0));
         replica.acked_at_ms = now;
         if let Phase::Online { after_ack } = &mut replica.phase
             && *after_ack
