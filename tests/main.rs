@@ -11,6 +11,7 @@ mod config_example;
 mod connection;
 mod harness;
 mod lists;
+mod migrate;
 mod rdb;
 mod redis_cli;
 mod replication;
