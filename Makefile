@@ -1,9 +1,11 @@
 # make                 builds the server and its client, and writes redis.conf when there is none
 # make check           formatting, lints, syntax of the scripts
 # make test            every test; installs what they need and lacks when root, else says what to install
+# make test-clients-deps   the client libraries of tests/clients, into the build directory; a part of make test
 # make bench-replication   replicas attach to a million keys under load; REDIS_RS_SERVER names another server to measure
 # make demo            a master and two replicas, from nothing to stop.sh, in a temporary directory
-# make bench           CPU time per operation beside Debian's redis-server (QUICK=1: a short run)
+# make bench           speed and size beside Debian's redis-server, in under ten minutes; QUICK=1: under two;
+#                      ONLY=regex: those points; PICTURE=1: tools/bench/ratios.svg too; REDIS_PEER=path: another server
 # make install         PREFIX=/usr/local DESTDIR=
 # make clean
 
@@ -11,10 +13,10 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
-SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/test-deps.sh tools/demo.sh .ci/run
+SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/test-deps.sh tools/client-deps.sh tools/demo.sh .ci/run
 SHARE = $(DESTDIR)$(PREFIX)/share/redis-rs
 
-.PHONY: all build check test bench bench-replication demo install clean toolchain
+.PHONY: all build check test test-clients-deps bench bench-replication demo install clean toolchain
 
 all: build redis.conf
 
@@ -39,15 +41,22 @@ toolchain:
 check: toolchain
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --check --manifest-path tools/bench/Cargo.toml
+	$(CARGO) clippy --locked --all-targets --manifest-path tools/bench/Cargo.toml --target-dir $(TARGET_DIR)/bench \
+		-- -D warnings
 	@for script in $(SCRIPTS); do \
 		echo "syntax of $$script"; \
 		case "$$(head -n 1 $$script)" in *bash*) bash -n $$script;; *) sh -n $$script;; esac || exit 1; \
 	done
 
 # The development profile: it compiles in a fraction of the time and keeps every debug assertion.
-test: toolchain
-	tools/test-deps.sh
+test: toolchain test-clients-deps
 	$(CARGO) test --locked --no-fail-fast
+	$(CARGO) test --locked --manifest-path tools/bench/Cargo.toml --target-dir $(TARGET_DIR)/bench
+
+test-clients-deps:
+	tools/test-deps.sh
+	CARGO_TARGET_DIR=$(TARGET_DIR) tools/client-deps.sh
 
 # The load comes from the development profile, the server from the release.
 bench-replication: build
@@ -59,7 +68,9 @@ demo: all
 
 bench: build
 	tools/test-deps.sh
-	tools/bench/cpu_per_op.py --server ./redis-rs $(if $(QUICK),--rounds 2 --requests 50000)
+	$(CARGO) run --quiet --release --locked --manifest-path tools/bench/Cargo.toml --target-dir $(TARGET_DIR)/bench -- \
+		--ours ./redis-rs --json $(TARGET_DIR)/bench.json $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') \
+		$(if $(REDIS_PEER),--real '$(REDIS_PEER)') $(if $(PICTURE),--picture tools/bench/ratios.svg)
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/tools $(DESTDIR)$(PREFIX)/lib/systemd/system \

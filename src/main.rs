@@ -8,10 +8,13 @@ use std::process::exit;
 use argh::FromArgs;
 use redis_rs::commands::FAMILIES;
 use redis_rs::config::{Config, DEFAULT_PIDFILE, FatalConfig, Invocation, LogLevel, SyslogFacility};
-use redis_rs::env::{alloc, crash, process, supervise};
+use redis_rs::env::{alloc, crash, examine, process, supervise};
 use redis_rs::observe::log;
 use redis_rs::server::Program;
 use redis_rs::server::boot::{self, version};
+
+/// How often `--test-memory` goes through all of it.
+const MEMORY_PASSES: usize = 50;
 
 /// A Redis server.
 ///
@@ -29,6 +32,7 @@ struct Arguments {
 fn main() {
     let args: Vec<OsString> = std::env::args_os().collect();
     answer_about_ourselves(&args);
+    examine_the_machine(&args);
     let invocation = Invocation::parse(&args[1..]);
     let config = invocation.load().unwrap_or_else(|why| die_of(&why));
     let described = match (args.len(), &config.config_file) {
@@ -59,6 +63,36 @@ fn answer_about_ourselves(args: &[OsString]) {
             println!("{}", early.output);
             exit(i32::from(early.status.is_err()))
         }
+    }
+}
+
+/// `--check-system` and `--test-memory`: what is done instead of serving.
+fn examine_the_machine(args: &[OsString]) {
+    let out = &mut std::io::stdout();
+    // Where nobody reads what is found, there is nobody to tell so either.
+    match args.get(1).and_then(|word| word.to_str()) {
+        Some("--check-system") => exit(i32::from(!examine::check_system(out).unwrap_or(false))),
+        Some("--test-memory") => {
+            let megabytes = match &args[2..] {
+                [megabytes] => megabytes.to_str().and_then(|megabytes| megabytes.parse().ok()),
+                _ => None,
+            };
+            let Some(megabytes) = megabytes else {
+                eprintln!("Please specify the amount of memory to test in megabytes.");
+                eprintln!("Example: ./redis-server --test-memory 4096\n");
+                exit(1)
+            };
+            match examine::test_memory(megabytes, MEMORY_PASSES, out) {
+                Ok(Ok(())) => println!("\nYour memory passed this test."),
+                Ok(Err(wrong)) => {
+                    println!("\n*** MEMORY ERROR DETECTED *** in test '{}', word {}", wrong.test, wrong.word);
+                    exit(1)
+                }
+                Err(_) => exit(1),
+            }
+            exit(0)
+        }
+        _ => {}
     }
 }
 

@@ -6,9 +6,12 @@
 mod support;
 
 mod admin;
+mod clients;
 mod command_table;
 mod config_example;
 mod connection;
+mod debian_cli;
+mod exporter;
 mod harness;
 mod lists;
 mod migrate;

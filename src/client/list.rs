@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use slab::Slab;
 
+use super::address::Address;
 use super::session::Session;
 use crate::net::Conn;
 use crate::protocol::{Output, Parser, Span};
@@ -45,14 +46,14 @@ pub struct Client<B> {
     pub role: Role,
     pub conn: Conn,
     /// Addresses as CLIENT LIST shows them.
-    pub addr: String,
-    pub laddr: String,
+    pub addr: Address,
+    pub laddr: Address,
     /// Bytes that were read and are not a whole request yet.
     pub input: Vec<u8>,
-    /// The progress through them.
-    pub parser: Parser,
+    /// The progress through them, where it is worth keeping.
+    pub parser: Option<Box<Parser>>,
     pub output: Output,
-    pub parked: Option<Parked<B>>,
+    pub parked: Option<Box<Parked<B>>>,
     /// Nothing more is read from it; it is closed once its output is sent.
     pub close_after_reply: bool,
     /// It is closed at the end of this turn.
@@ -64,13 +65,8 @@ pub struct Client<B> {
     /// When it connected and was last heard of, in unix milliseconds.
     pub created_ms: i64,
     pub active_ms: i64,
-    /// Full name of the last command.
-    pub last_command: &'static str,
-    pub commands: u64,
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    /// Since when (unix ms) its output has been over the soft limit.
-    pub over_soft_limit_ms: Option<i64>,
+    /// Full name of the last command, where its row has it.
+    pub last_command: &'static &'static str,
     /// Position in the write stream that its last write reached (for WAIT).
     pub write_offset: u64,
 }
@@ -79,6 +75,23 @@ impl<B> Client<B> {
     /// Whether there may be something to write once its socket takes it.
     pub fn has_to_write(&self) -> bool {
         !self.output.is_empty() || self.role == Role::Replica
+    }
+
+    /// Memory that it takes by itself, in bytes: what it sends and receives, and what we know of it.
+    pub fn memory(&self) -> usize {
+        size_of::<Client<B>>()
+            + self.session.memory()
+            + self.addr.memory()
+            + self.laddr.memory()
+            + self.input.capacity()
+            + self.output.memory()
+            + self.parser.as_ref().map_or(0, |parser| size_of::<Parser>() + parser.memory())
+    }
+
+    /// Whether none of its requests is run for now (it is parked), or any more.
+    #[inline]
+    pub fn rests(&self) -> bool {
+        self.parked.is_some() || self.close_after_reply || self.close_now
     }
 
     /// Whether bytes that were read wait to be run.
@@ -90,9 +103,10 @@ impl<B> Client<B> {
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Clients<B> {
-    slab: Slab<Client<B>>,
+    /// Boxed, so that a table that grows moves no clients and keeps no room for those who never come.
+    slab: Slab<Box<Client<B>>>,
     /// Slots by id, in the order in which clients came: CLIENT LIST, CLIENT KILL ID.
-    by_id: BTreeMap<u64, usize>,
+    by_id: BTreeMap<u64, u32>,
     next_id: u64,
 }
 
@@ -118,12 +132,12 @@ impl<B> Clients<B> {
     /// Adds a client under the id of its session.
     pub fn add(&mut self, client: Client<B>) -> ClientId {
         let id = client.session.id;
-        let slot = self.slab.insert(client);
-        self.by_id.insert(id, slot);
+        let slot = self.slab.insert(Box::new(client));
+        self.by_id.insert(id, slot as u32);
         ClientId { id, slot }
     }
 
-    pub fn remove(&mut self, id: ClientId) -> Option<Client<B>> {
+    pub fn remove(&mut self, id: ClientId) -> Option<Box<Client<B>>> {
         self.get(id)?;
         self.by_id.remove(&id.id);
         Some(self.slab.remove(id.slot))
@@ -131,12 +145,12 @@ impl<B> Clients<B> {
 
     #[inline]
     pub fn get(&self, id: ClientId) -> Option<&Client<B>> {
-        self.slab.get(id.slot).filter(|client| client.session.id == id.id)
+        self.slab.get(id.slot).map(|client| &**client).filter(|client| client.session.id == id.id)
     }
 
     #[inline]
     pub fn get_mut(&mut self, id: ClientId) -> Option<&mut Client<B>> {
-        self.slab.get_mut(id.slot).filter(|client| client.session.id == id.id)
+        self.slab.get_mut(id.slot).map(|client| &mut **client).filter(|client| client.session.id == id.id)
     }
 
     /// The client in a slot.
@@ -146,7 +160,7 @@ impl<B> Clients<B> {
 
     /// The client with that number.
     pub fn by_id(&self, id: u64) -> Option<ClientId> {
-        self.by_id.get(&id).map(|&slot| ClientId { id, slot })
+        self.by_id.get(&id).map(|&slot| ClientId { id, slot: slot as usize })
     }
 
     pub fn len(&self) -> usize {
@@ -159,16 +173,35 @@ impl<B> Clients<B> {
 
     /// All clients, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (ClientId, &Client<B>)> {
-        self.by_id.iter().map(|(&id, &slot)| (ClientId { id, slot }, &self.slab[slot]))
+        self.by_id
+            .iter()
+            .map(|(&id, &slot)| (ClientId { id, slot: slot as usize }, &*self.slab[slot as usize]))
     }
 
     /// The names of all clients, oldest first.
     pub fn ids(&self) -> Vec<ClientId> {
-        self.by_id.iter().map(|(&id, &slot)| ClientId { id, slot }).collect()
+        self.by_id.iter().map(|(&id, &slot)| ClientId { id, slot: slot as usize }).collect()
     }
 
     /// Up to `n` clients with ids greater than `after`, for going round them a few at a time.
     pub fn some_after(&self, after: u64, n: usize) -> Vec<ClientId> {
-        self.by_id.range(after + 1..).take(n).map(|(&id, &slot)| ClientId { id, slot }).collect()
+        self.by_id
+            .range(after + 1..)
+            .take(n)
+            .map(|(&id, &slot)| ClientId { id, slot: slot as usize })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is rare stands in boxes, so that ten thousand idle clients stay cheap.
+    #[test]
+    fn an_idle_client_is_small() {
+        // A debug build of mio keeps a word more for each connection.
+        let size = size_of::<Client<()>>();
+        assert!(size <= 240, "a client takes {size} bytes");
     }
 }

@@ -3,11 +3,13 @@
 //! A client is named by its [`ClientId`], never by a pointer: whoever keeps one looks it up and finds out whether
 //! the client is still there.
 
+mod address;
 mod list;
 mod session;
 mod subscriptions;
 mod tracking;
 
+pub use address::Address;
 pub use list::{Client, ClientId, Clients, Parked, Role};
 pub use session::{Auth, Queued, ReplyMode, Session, Transaction};
 pub use subscriptions::{Kind, Subscriptions, Topic};

@@ -53,16 +53,11 @@ pub struct Session {
     /// Protocol version: 2 or 3.
     pub resp: u8,
     pub auth: Auth,
-    pub name: Vec<u8>,
-    pub lib_name: Vec<u8>,
-    pub lib_ver: Vec<u8>,
     pub reply_mode: ReplyMode,
     /// Set between MULTI and EXEC.
     pub transaction: Option<Box<Transaction>>,
     /// A key it watches has changed.
     pub watch_dirty: bool,
-    /// Keys it watches: database, key, and whether the key had expired already when it was watched.
-    pub watched: Vec<(usize, Vec<u8>, bool)>,
     /// Channels and patterns it listens to, if any.
     pub subscriptions: Option<Box<Subscriptions>>,
     /// What it has asked for by CLIENT TRACKING, if it tracks keys.
@@ -76,7 +71,28 @@ pub struct Session {
     pub in_exec: bool,
     /// Inside EXEC or the master's stream nothing may block.
     pub deny_blocking: bool,
+    rare: Option<Box<Rare>>,
 }
+
+/// What most clients never have.
+#[derive(Debug, Default)]
+pub struct Rare {
+    pub name: Vec<u8>,
+    pub lib_name: Vec<u8>,
+    pub lib_ver: Vec<u8>,
+    /// Keys it watches: database, key, and whether the key had expired already when it was watched.
+    pub watched: Vec<(usize, Vec<u8>, bool)>,
+    /// Since when (unix ms) its output has been over the soft limit.
+    pub over_soft_limit_ms: Option<i64>,
+}
+
+static NOTHING_RARE: Rare = Rare {
+    name: Vec::new(),
+    lib_name: Vec::new(),
+    lib_ver: Vec::new(),
+    watched: Vec::new(),
+    over_soft_limit_ms: None,
+};
 
 impl Session {
     pub fn new(id: u64, auth: Auth) -> Self {
@@ -85,13 +101,9 @@ impl Session {
             db: 0,
             resp: 2,
             auth,
-            name: Vec::new(),
-            lib_name: Vec::new(),
-            lib_ver: Vec::new(),
             reply_mode: ReplyMode::On,
             transaction: None,
             watch_dirty: false,
-            watched: Vec::new(),
             subscriptions: None,
             tracking: None,
             no_evict: false,
@@ -99,6 +111,42 @@ impl Session {
             is_master: false,
             in_exec: false,
             deny_blocking: false,
+            rare: None,
         }
+    }
+
+    /// What most clients never have, as this one has it.
+    pub fn rare(&self) -> &Rare {
+        self.rare.as_deref().unwrap_or(&NOTHING_RARE)
+    }
+
+    /// The same, to change it.
+    pub fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// The name that CLIENT SETNAME gave.
+    pub fn name(&self) -> &[u8] {
+        &self.rare().name
+    }
+
+    /// Takes the keys that it watches: it watches them no longer.
+    pub fn take_watched(&mut self) -> Vec<(usize, Vec<u8>, bool)> {
+        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.watched)).unwrap_or_default()
+    }
+
+    /// Notes since when its output has been over the soft limit.
+    pub fn set_over_soft_limit(&mut self, since_ms: Option<i64>) {
+        if since_ms.is_some() || self.rare.is_some() {
+            self.rare_mut().over_soft_limit_ms = since_ms;
+        }
+    }
+
+    /// Heap memory of what few clients have, in bytes.
+    pub fn memory(&self) -> usize {
+        self.rare.as_deref().map_or(0, |rare| {
+            size_of::<Rare>()
+                + [&rare.name, &rare.lib_name, &rare.lib_ver].map(Vec::capacity).iter().sum::<usize>()
+        })
     }
 }

@@ -6,6 +6,7 @@ use crate::exec::flags::*;
 use crate::exec::{
     Arg, ArgKind, Args, CmdError, CmdResult, Command, Done, Group, acl, arg, container, one_of, server, token,
 };
+use crate::protocol::BUFFER;
 use crate::server::{GivenUp, Server, Why};
 
 const ANY_TIME: u64 = NOSCRIPT | LOADING | STALE;
@@ -201,7 +202,7 @@ const KILL_ARGS: &[Arg] = &[one_of(
 /// CLIENT GETNAME
 fn getname(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     server.reply_with(id, |server, reply| {
-        let name = server.clients.get(id).map(|client| &client.session.name[..]);
+        let name = server.clients.get(id).map(|client| client.session.name());
         reply.bulk_or_null(name.filter(|name| !name.is_empty()));
     });
     Ok(Done)
@@ -306,15 +307,9 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         _ => 0,
     };
     let output = &client.output;
-    let buffer = output.tail_capacity();
-    let output_mem = output.memory() - buffer + pending;
-    let memory = size_of::<Client<Why>>()
-        + output_mem
-        + buffer
-        + client.input.capacity()
-        + client.parser.memory()
-        + argv_mem
-        + multi_mem;
+    let buffer = output.tail_capacity().min(BUFFER);
+    let output_mem = output.overflow() + pending;
+    let memory = client.memory() + pending + argv_mem + multi_mem;
     let now = server.clock.unix_secs();
     let master = client.role == Role::Master;
     // A vector takes all that is written to it.
@@ -325,7 +320,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         client.addr,
         client.laddr,
         std::os::fd::AsRawFd::as_raw_fd(&client.conn),
-        shown(&session.name),
+        shown(session.name()),
         now - client.created_ms / 1000,
         now - client.active_ms / 1000,
         flags(client),
@@ -333,16 +328,16 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         count(Kind::Channel),
         count(Kind::Pattern),
         count(Kind::ShardChannel),
-        output.tail_len(),
-        output.tail_len(),
-        output.chunks() + usize::from(pending > 0),
+        output.tail_len().min(BUFFER),
+        output.tail_len().min(BUFFER),
+        output.chunks() + usize::from(pending > 0 || output.overflow() > 0),
         if client.backlogged { "w" } else { "" },
         client.last_command,
         if master { "(superuser)".into() } else { shown(DEFAULT_USER) },
         tracking::redirection(session.tracking.as_deref()),
         session.resp,
-        shown(&session.lib_name),
-        shown(&session.lib_ver),
+        shown(&session.rare().lib_name),
+        shown(&session.rare().lib_ver),
     );
 }
 
@@ -456,8 +451,8 @@ impl<'a> Filter<'a> {
     fn fits(&self, client: &Client<Why>) -> bool {
         self.id.is_none_or(|id| client.session.id == id)
             && self.class.is_none_or(|class| Class::of(client) == class)
-            && self.addr.is_none_or(|addr| client.addr.as_bytes() == addr)
-            && self.laddr.is_none_or(|laddr| client.laddr.as_bytes() == laddr)
+            && self.addr.is_none_or(|addr| client.addr.to_string().as_bytes() == addr)
+            && self.laddr.is_none_or(|laddr| client.laddr.to_string().as_bytes() == laddr)
             && !(self.user && client.role == Role::Master)
     }
 }
@@ -556,7 +551,7 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), CmdError> {
 fn setname(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let name = args.get(2);
     check_name(name)?;
-    set(server, id, |session| session.name = name.to_vec())
+    set(server, id, |session| session.rare_mut().name = name.to_vec())
 }
 
 /// CLIENT SETINFO lib-name libname | lib-ver libver
@@ -570,7 +565,8 @@ fn setinfo(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         return Err(quoting("ERR ", attribute, " cannot contain spaces, newlines or special characters."));
     }
     set(server, id, |session| {
-        let field = if is_name { &mut session.lib_name } else { &mut session.lib_ver };
+        let rare = session.rare_mut();
+        let field = if is_name { &mut rare.lib_name } else { &mut rare.lib_ver };
         *field = value.to_vec();
     })
 }

@@ -182,7 +182,7 @@ fn hello(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         ));
     }
     if let Some(name) = name {
-        client.session.name = name.to_vec();
+        client.session.rare_mut().name = name.to_vec();
     }
     client.session.resp = version.unwrap_or(client.session.resp);
     let role: &[u8] = if server.is_replica() { b"replica" } else { b"master" };
@@ -227,7 +227,7 @@ fn reset(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     session.resp = 2;
     session.db = 0;
     session.auth = auth;
-    session.name.clear();
+    session.rare_mut().name.clear();
     // A reply that is to be skipped is this one.
     if session.reply_mode != ReplyMode::Skip {
         session.reply_mode = ReplyMode::On;

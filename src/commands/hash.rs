@@ -328,7 +328,7 @@ fn hrandfield(ctx: &mut Ctx) -> CmdResult {
     if count < 0 {
         let mut left = count.unsigned_abs() as usize;
         pairs.begin(left);
-        while left > 0 {
+        while left > 0 && !pairs.reply.is_full() {
             let some = left.min(DRAWN_AT_ONCE);
             hash.random_many(some, ctx.rng).into_iter().for_each(|pair| pairs.write(pair));
             left -= some;

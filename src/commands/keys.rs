@@ -257,6 +257,9 @@ fn keys(ctx: &mut Ctx) -> CmdResult {
             ctx.reply.bulk(entry.key());
             count += 1;
         }
+        if ctx.reply.is_full() {
+            break;
+        }
     }
     ctx.reply.close(names, count);
     Ok(Done)

@@ -8,6 +8,7 @@ use crate::exec::{
     one_of, server, token,
 };
 use crate::observe::log;
+use crate::protocol::split_line;
 use crate::replication::history::Wanted;
 use crate::replication::link::Link;
 use crate::server::{Server, files_reply};
@@ -220,15 +221,32 @@ fn sync(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     Ok(Done)
 }
 
-/// PSYNC replicationid offset
+/// PSYNC replicationid offset [FAILOVER]
 fn psync(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    if args.len() > 3 {
-        // FAILOVER is asked for by a third word, and is not built.
-        return Err(CmdError::text("ERR PSYNC FAILOVER can't be sent to a server that does not fail over."));
+    if args.len() > 3 && args.is(3, "failover") {
+        become_master(server, id, args.get(1))?;
     }
-    let offset = args.int(2)?;
+    let offset = args.int(2).inspect_err(|_| {
+        let name = server.replica_name(id);
+        log::notice!("Replica {name} asks for synchronization");
+        log::warning!("Replica {name} asks for synchronization but with a wrong offset");
+    })?;
     server.attach_replica(id, Some(Wanted { id: args.get(1), offset }))?;
     Ok(Done)
+}
+
+/// PSYNC … FAILOVER: our master has caught us up, stopped, and wants to follow us.
+fn become_master(server: &mut Server, id: ClientId, wanted: &[u8]) -> Result<(), CmdError> {
+    log::notice!("Failover request received for replid {}.", String::from_utf8_lossy(wanted));
+    if !server.is_replica() {
+        return Err(CmdError::text("ERR PSYNC FAILOVER can't be sent to a master."));
+    }
+    if !server.replication.history.id.as_bytes().eq_ignore_ascii_case(wanted) {
+        return Err(CmdError::text("ERR PSYNC FAILOVER replid must match my replid."));
+    }
+    server.set_master(None);
+    log::notice!("MASTER MODE enabled (failover request from '{}')", server.describe(id));
+    Ok(())
 }
 
 /// REPLCONF option value [option value ...]
@@ -243,10 +261,11 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         match args.get(at).to_ascii_lowercase().as_slice() {
             b"listening-port" => {
                 let port = args.int(at + 1)?;
-                server.replica_mut(id).port = u16::try_from(port).map_err(|_| CmdError::NOT_INTEGER)?;
+                // Whatever it says: who wants to know the port will find out.
+                server.replica_mut(id).port = port as i32;
             }
             b"ip-address" => {
-                if value.len() >= 46 {
+                if value.len() >= 256 {
                     let text = format!(
                         "ERR REPLCONF ip-address provided by replica instance is too long: {} bytes",
                         value.len()
@@ -268,6 +287,18 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
                 server.replica_mut(id).version = version;
             }
             b"rdb-only" => server.replica_mut(id).rdb_only = args.int(at + 1)? == 1,
+            b"rdb-filter-only" => {
+                // What the dump is to have: functions, or nothing at all. There are no functions yet.
+                let Some(parts) = split_line(value) else {
+                    return Err(CmdError::text("ERR Missing rdb-filter-only values"));
+                };
+                server.replica_mut(id).without_data = true;
+                if let Some(other) = parts.iter().find(|part| !part.eq_ignore_ascii_case(b"functions")) {
+                    let mut text = b"ERR Unsupported rdb-filter-only option: ".to_vec();
+                    text.extend_from_slice(other);
+                    return Err(CmdError::bytes(text));
+                }
+            }
             b"ack" => {
                 // An acknowledgement is not answered, whoever sends it.
                 let offset = |index: usize| args.int(index).map(|offset| offset.max(0) as u64);

@@ -241,7 +241,7 @@ fn srandmember(ctx: &mut Ctx) -> CmdResult {
     if count < 0 {
         let mut left = count.unsigned_abs() as usize;
         reply.array(left);
-        while left > 0 {
+        while left > 0 && !reply.is_full() {
             let some = left.min(DRAWN_AT_ONCE);
             set.random_many(some, ctx.rng).into_iter().for_each(|member| reply_element(reply, member));
             left -= some;

@@ -745,6 +745,9 @@ fn zrandmember(ctx: &mut Ctx) -> CmdResult {
     if count < 0 || count == 1 {
         let mut pairs = Pairs::begin(reply, wanted, with_scores);
         for _ in 0..wanted {
+            if pairs.reply.is_full() {
+                break;
+            }
             pairs.write(zset.at(ctx.rng.below(len as u64) as usize).expect("a place in the set"));
         }
     } else if wanted >= len {

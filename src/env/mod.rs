@@ -4,6 +4,7 @@
 pub mod alloc;
 pub mod clock;
 pub mod crash;
+pub mod examine;
 pub mod process;
 pub mod random;
 pub mod signals;

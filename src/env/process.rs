@@ -199,13 +199,13 @@ fn first_number(path: &str) -> Option<i64> {
 
 // --- Memory ---
 
-const OVERCOMMIT_WARNING: &str = "WARNING Memory overcommit must be enabled! Without it, a background save or \
+pub(super) const OVERCOMMIT_WARNING: &str = "Memory overcommit must be enabled! Without it, a background save or \
     replication may fail under low memory condition. Being disabled, it can also cause failures without low memory \
     condition, see https://github.com/jemalloc/jemalloc/issues/1328. To fix this issue add \
     'vm.overcommit_memory = 1' to /etc/sysctl.conf and then reboot or run the command \
     'sysctl vm.overcommit_memory=1' for this to take effect.";
 
-const THP_WARNING: &str = "WARNING You have Transparent Huge Pages (THP) support enabled in your kernel. This will \
+pub(super) const THP_WARNING: &str = "You have Transparent Huge Pages (THP) support enabled in your kernel. This will \
     create latency and memory usage issues with Redis. To fix this issue run the command \
     'echo madvise > /sys/kernel/mm/transparent_hugepage/enabled' as root, and add it to your /etc/rc.local in order \
     to retain the setting after a reboot. Redis must be restarted after THP is disabled (set to 'madvise' or 'never').";
@@ -213,16 +213,25 @@ const THP_WARNING: &str = "WARNING You have Transparent Huge Pages (THP) support
 /// Warns about kernel settings that hurt a forking server, and turns huge pages off for this process where
 /// `disable-thp` allows it. Returns whether huge pages remain in use (INFO and LATENCY DOCTOR tell of it).
 pub fn check_memory_settings(disable_thp: bool, tell: &mut dyn FnMut(Note)) -> bool {
-    if first_number("/proc/sys/vm/overcommit_memory").is_some_and(|mode| mode != 1) {
-        tell(Note::Warning(OVERCOMMIT_WARNING.to_string()));
+    if overcommits_memory() == Some(false) {
+        tell(Note::Warning(format!("WARNING {OVERCOMMIT_WARNING}")));
     }
-    let always = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled")
-        .is_ok_and(|setting| setting.contains("[always]"));
-    if !always || (disable_thp && nix::sys::prctl::set_thp_disable(true).is_ok()) {
+    if huge_pages_always() != Some(true) || (disable_thp && nix::sys::prctl::set_thp_disable(true).is_ok()) {
         return false;
     }
-    tell(Note::Warning(THP_WARNING.to_string()));
+    tell(Note::Warning(format!("WARNING {THP_WARNING}")));
     true
+}
+
+/// Whether the system lets processes have more memory than there is, as forking needs; `None` where it does not tell.
+pub(super) fn overcommits_memory() -> Option<bool> {
+    first_number("/proc/sys/vm/overcommit_memory").map(|mode| mode == 1)
+}
+
+/// Whether the system gives huge pages to those who have not asked for them.
+pub(super) fn huge_pages_always() -> Option<bool> {
+    let setting = fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").ok()?;
+    Some(setting.contains("[always]"))
 }
 
 /// Bytes of this process that are in memory now; zero where the system does not tell.

@@ -1,19 +1,21 @@
 //! Signals: how the world outside asks the server to stop.
 //!
-//! SIGTERM and SIGINT are blocked and read from a file descriptor, so that a request to stop is an event of the loop
-//! like any other and never interrupts half a command. SIGHUP (the terminal went away) and SIGPIPE (a peer went
-//! away; the write's error says so too) are ignored. Signals that mean a crash are `crash`'s business.
+//! SIGTERM and SIGINT only note that somebody asked, and wake the loop through a file descriptor: a request to stop is
+//! an event of the loop like any other and never ends half a command. SIGHUP (the terminal went away) and SIGPIPE (a
+//! peer went away; the write's error says so too) are ignored. Signals that mean a crash are `crash`'s business.
 //!
-//! Two handlers exist, and both only leave: a second SIGINT while a shutdown is under way, and SIGUSR1 in a
-//! forked child, by which the parent says that the child's work is not wanted any more. What they say
-//! before they go is a function that the caller gives and that must be async-signal-safe.
+//! Two things end a process at once: a SIGINT after an earlier request to stop, whatever the loop is busy with and
+//! however long that takes, and SIGUSR1 in a forked child, by which the parent says that the child's work is not wanted
+//! any more. What they say before they go is a function that the caller gives and that must be async-signal-safe.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
+use nix::errno::Errno;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// The exit status of a child that was told to stop: not a success, and no error worth a complaint.
 pub const CHILD_TOLD_TO_STOP: i32 = 255;
@@ -35,63 +37,74 @@ impl StopSignal {
     }
 }
 
-/// The file descriptor from which the loop reads requests to stop.
+/// What the handler notes: who asked and was not heard yet, and that somebody asked who may insist.
+static TERM_CAME: AtomicBool = AtomicBool::new(false);
+static INT_CAME: AtomicBool = AtomicBool::new(false);
+static ASKED: AtomicBool = AtomicBool::new(false);
+/// What the handler wakes the loop with.
+static WAKE: OnceLock<EventFd> = OnceLock::new();
+
+/// The requests to stop that have come; its descriptor becomes readable with each.
 #[derive(Debug)]
 pub struct Signals {
-    fd: SignalFd,
+    wake: &'static EventFd,
 }
 
 impl Signals {
-    /// Takes the process's signals over. Threads inherit the mask, so this runs before any is started.
-    pub fn take() -> io::Result<Signals> {
+    /// Takes the process's signals over. `last_words` are said when somebody insists.
+    pub fn take(last_words: fn()) -> io::Result<Signals> {
         ignore(Signal::SIGHUP)?;
         ignore(Signal::SIGPIPE)?;
-        let wanted = stop_signals();
-        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&wanted), None)?;
-        let fd = SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Signals { fd })
+        let fresh = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let wake = WAKE.get_or_init(|| fresh);
+        LAST_WORDS.store(last_words as usize, Relaxed);
+        handle(Signal::SIGTERM, note_request);
+        handle(Signal::SIGINT, note_request);
+        Ok(Signals { wake })
     }
 }
 
-/// The requests to stop that have come; none now does not mean none later.
+/// None now does not mean none later.
 impl Iterator for Signals {
     type Item = StopSignal;
 
     fn next(&mut self) -> Option<StopSignal> {
-        loop {
-            match self.fd.read_signal() {
-                Ok(Some(info)) if info.ssi_signo == Signal::SIGINT as u32 => return Some(StopSignal::Int),
-                Ok(Some(_)) => return Some(StopSignal::Term),
-                Ok(None) => return None,
-                Err(nix::errno::Errno::EINTR) => continue,
-                Err(why) => panic!("reading the signal descriptor: {why}"),
-            }
+        // Before looking: what comes after the look wakes the loop again. Nothing to read is fine.
+        let _ = self.wake.read();
+        if TERM_CAME.swap(false, Relaxed) {
+            return Some(StopSignal::Term);
         }
+        INT_CAME.swap(false, Relaxed).then_some(StopSignal::Int)
     }
 }
 
 impl AsRawFd for Signals {
     fn as_raw_fd(&self) -> RawFd {
-        use std::os::fd::AsFd;
-        self.fd.as_fd().as_raw_fd()
+        self.wake.as_fd().as_raw_fd()
     }
 }
 
-/// From now on a SIGINT ends the process at once with status 1: someone pressed Ctrl-C again because the final
-/// save, or waiting for replicas, took too long for him. Called when a shutdown begins, however it was asked for.
-pub fn exit_at_next_interrupt(last_words: fn()) {
-    LAST_WORDS.store(last_words as usize, Relaxed);
-    handle(Signal::SIGINT, exit_insisted);
-    let mut interrupt = SigSet::empty();
-    interrupt.add(Signal::SIGINT);
-    sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&interrupt), None).expect("SIGINT can be unblocked");
+/// The shutdown was called off: the next SIGINT is a request again.
+pub fn interrupts_ask_again() {
+    ASKED.store(false, Relaxed);
 }
 
-/// The shutdown was called off: SIGINT is again a request to the loop.
-pub fn interrupts_ask_again() {
-    let mut interrupt = SigSet::empty();
-    interrupt.add(Signal::SIGINT);
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&interrupt), None).expect("SIGINT can be blocked");
+extern "C" fn note_request(signal: i32) {
+    // The system call that is interrupted must not see the error of the one below.
+    let errno = Errno::last_raw();
+    let interrupt = signal == Signal::SIGINT as i32;
+    if ASKED.swap(true, Relaxed) && interrupt {
+        say_last_words();
+        // SAFETY: _exit ends the process without running anything of it.
+        unsafe { libc::_exit(1) }
+    }
+    let came = if interrupt { &INT_CAME } else { &TERM_CAME };
+    came.store(true, Relaxed);
+    if let Some(wake) = WAKE.get() {
+        // It cannot fail but when it is full of wakes.
+        let _ = wake.write(1);
+    }
+    Errno::set_raw(errno);
 }
 
 /// What a forked child does first. SIGUSR1 ends it; SIGINT and SIGTERM, which a terminal or a service manager
@@ -99,7 +112,6 @@ pub fn interrupts_ask_again() {
 pub fn in_child(last_words: fn()) {
     LAST_WORDS.store(last_words as usize, Relaxed);
     handle(Signal::SIGUSR1, exit_told_to_stop);
-    // A child forked while a shutdown was under way inherits the handler for SIGINT; it must not act on it.
     ignore(Signal::SIGINT).expect("SIGINT can be ignored");
     ignore(Signal::SIGTERM).expect("SIGTERM can be ignored");
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).expect("the mask can be cleared");
@@ -110,13 +122,6 @@ pub fn stop_child(pid: i32) -> io::Result<()> {
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGUSR1).map_err(io::Error::from)
 }
 
-fn stop_signals() -> SigSet {
-    let mut set = SigSet::empty();
-    set.add(Signal::SIGTERM);
-    set.add(Signal::SIGINT);
-    set
-}
-
 fn ignore(signal: Signal) -> io::Result<()> {
     let action = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
     // SAFETY: ignoring runs no code.
@@ -125,8 +130,9 @@ fn ignore(signal: Signal) -> io::Result<()> {
 }
 
 fn handle(signal: Signal, handler: extern "C" fn(i32)) {
-    let action = SigAction::new(SigHandler::Handler(handler), SaFlags::empty(), SigSet::empty());
-    // SAFETY: both handlers below call only a function that promised to be async-signal-safe, and _exit.
+    let action = SigAction::new(SigHandler::Handler(handler), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handlers of this file use atomics, write(2), _exit, and a function that promised to be
+    // async-signal-safe.
     unsafe { sigaction(signal, &action).expect("the signal can be handled") };
 }
 
@@ -140,12 +146,6 @@ fn say_last_words() {
         let last_words: fn() = unsafe { std::mem::transmute::<usize, fn()>(stored) };
         last_words();
     }
-}
-
-extern "C" fn exit_insisted(_: i32) {
-    say_last_words();
-    // SAFETY: _exit ends the process without running anything of it.
-    unsafe { libc::_exit(1) }
 }
 
 extern "C" fn exit_told_to_stop(_: i32) {
@@ -181,11 +181,11 @@ mod tests {
     }
 
     #[test]
-    fn stop_signals_are_read_and_never_interrupt() {
+    fn stop_signals_are_noted_and_interrupt_nothing() {
         let code = exit_code(|| {
-            let mut signals = Signals::take().unwrap();
+            let mut signals = Signals::take(|| ()).unwrap();
             let nothing_yet = signals.next().is_none();
-            for signal in [Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGTERM, Signal::SIGINT] {
+            for signal in [Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGINT, Signal::SIGTERM] {
                 raise(signal).unwrap();
             }
             let mut got = [signals.next(), signals.next()];
@@ -199,12 +199,12 @@ mod tests {
     #[test]
     fn the_second_interrupt_leaves_at_once() {
         let code = exit_code(|| {
-            let mut signals = Signals::take().unwrap();
+            let mut signals = Signals::take(|| ()).unwrap();
             raise(Signal::SIGINT).unwrap();
             if signals.next() != Some(StopSignal::Int) {
                 return 7;
             }
-            exit_at_next_interrupt(|| ());
+            raise(Signal::SIGTERM).unwrap();
             raise(Signal::SIGINT).unwrap();
             8
         });
@@ -212,9 +212,25 @@ mod tests {
     }
 
     #[test]
+    fn after_a_shutdown_was_called_off_an_interrupt_asks_again() {
+        let code = exit_code(|| {
+            let mut signals = Signals::take(|| ()).unwrap();
+            for _ in 0..2 {
+                raise(Signal::SIGINT).unwrap();
+                if signals.next() != Some(StopSignal::Int) {
+                    return 7;
+                }
+                interrupts_ask_again();
+            }
+            8
+        });
+        assert_eq!(code, 8);
+    }
+
+    #[test]
     fn a_child_leaves_at_sigusr1_and_at_nothing_milder() {
         let code = exit_code(|| {
-            let _signals = Signals::take().unwrap();
+            let _signals = Signals::take(|| ()).unwrap();
             match unsafe { fork() }.unwrap() {
                 ForkResult::Child => {
                     in_child(|| ());

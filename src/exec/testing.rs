@@ -34,6 +34,7 @@ impl<S> Bench<S> {
                 lazy_expire: false,
                 lazy_server_del: false,
                 lazy_user_del: false,
+                timed: false,
             },
             limits: Thresholds::default(),
             rng: Rng::seeded(1),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::changes::{Changes, Class};
 use super::db::Db;
+use crate::env::clock;
 use crate::protocol::CmdError;
 use crate::structures::hash;
 use crate::types::{Entry, NewValue, Stored, StrRef};
@@ -34,6 +35,8 @@ pub struct Turn {
     /// Whether an overwritten value is freed lazily (`lazyfree-lazy-server-del`), and a deleted one (`-user-del`).
     pub lazy_server_del: bool,
     pub lazy_user_del: bool,
+    /// Whether anybody wants to know how long it takes to delete what has ended.
+    pub timed: bool,
 }
 
 /// Whether a value is set where there is one, or none.
@@ -65,6 +68,8 @@ pub struct KeyspaceStats {
     pub hits: u64,
     pub misses: u64,
     pub expired: u64,
+    /// The longest that it took to delete a key that had ended, since somebody last asked.
+    pub slow_expiry_us: u64,
 }
 
 /// See the head of this file.
@@ -251,6 +256,7 @@ impl DbView<'_> {
 
     /// Deletes a key because its time has come, and says so to replicas and subscribers.
     pub fn expire(&mut self, key: &[u8]) {
+        let began = self.turn.timed.then(clock::monotonic_us);
         let Some(entry) = self.db.remove(key) else { return };
         if self.turn.lazy_expire {
             self.freer.free(entry);
@@ -259,6 +265,9 @@ impl DbView<'_> {
         }
         let verb: &[u8] = if self.turn.lazy_expire { b"UNLINK" } else { b"DEL" };
         self.stats.expired += 1;
+        if let Some(began) = began {
+            self.stats.slow_expiry_us = self.stats.slow_expiry_us.max(clock::monotonic_us() - began);
+        }
         self.changes.propagate_before(self.index, [verb, key]);
         self.changes.touch_ended(self.index, key);
         self.changes.event(Class::EXPIRED, "expired", self.index, key);

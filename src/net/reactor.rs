@@ -72,7 +72,7 @@ impl Reactor {
         }
     }
 
-    /// Watches a plain descriptor (a pipe, a signalfd) for reading.
+    /// Watches a plain descriptor (a pipe, an eventfd) for reading.
     pub fn watch_fd(&self, fd: RawFd, source: Source) -> io::Result<()> {
         self.registry().register(&mut SourceFd(&fd), source.token(), Interest::READABLE)
     }

@@ -70,6 +70,14 @@ pub struct Progress {
     pub bytes: u64,
 }
 
+/// A dump of nothing but what it tells about its origin.
+pub fn dataset_without_data(aux: &SavingAux, options: WriterOptions) -> io::Result<Vec<u8>> {
+    let mut writer = Writer::new(Vec::new(), options);
+    writer.header()?;
+    writer.saving_aux(aux)?;
+    writer.finish()
+}
+
 /// Writes a whole dump. Returns what it was written to, flushed, and what has been written.
 pub fn write_dataset<W: Write>(
     out: W,

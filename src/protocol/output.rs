@@ -9,6 +9,8 @@ use std::sync::Arc;
 /// A value that a reply refers to instead of copying it. Whoever changes the value copies it first.
 pub type Shared = Arc<Vec<u8>>;
 
+/// Bytes of replies that may wait without counting as a burden.
+pub const BUFFER: usize = 16 * 1024;
 /// Values at least this long are sent by reference, in bytes.
 pub const BY_REFERENCE: usize = 16 * 1024;
 
@@ -30,12 +32,25 @@ impl Chunk {
 /// Bytes to send, in order: the sealed chunks, then the open tail.
 #[derive(Debug, Default)]
 pub struct Output {
-    sealed: VecDeque<Chunk>,
+    /// Most replies are short and never seal anything.
+    sealed: Option<Box<Sealed>>,
     tail: Vec<u8>,
     /// Bytes of the first chunk (or of the tail, if nothing is sealed) that have been sent.
     sent: usize,
-    /// Bytes in `sealed`.
-    sealed_len: usize,
+}
+
+#[derive(Debug, Default)]
+struct Sealed {
+    chunks: VecDeque<Chunk>,
+    /// Bytes in them.
+    len: usize,
+}
+
+impl Sealed {
+    fn push(&mut self, chunk: Chunk) {
+        self.len += chunk.bytes().len();
+        self.chunks.push_back(chunk);
+    }
 }
 
 /// A place in an output, to cut it back to or to insert at.
@@ -52,17 +67,39 @@ impl Output {
 
     /// Bytes that wait.
     pub fn len(&self) -> usize {
-        self.sealed_len + self.tail.len() - self.sent
+        self.sealed_len() + self.tail.len() - self.sent
+    }
+
+    /// Bytes that wait, if they are more than every client may owe: what limits of output are about.
+    #[inline]
+    pub fn overflow(&self) -> usize {
+        match self.len() {
+            ..=BUFFER => 0,
+            len => len,
+        }
     }
 
     /// Heap memory that the waiting bytes hold, shared values included.
     pub fn memory(&self) -> usize {
-        self.sealed_len + self.tail.capacity() + self.sealed.capacity() * size_of::<Chunk>()
+        let queue = self.sealed.as_ref().map_or(0, |sealed| sealed.chunks.capacity() * size_of::<Chunk>());
+        self.sealed_len() + self.tail.capacity() + queue
     }
 
     /// How many pieces wait behind each other.
     pub fn chunks(&self) -> usize {
-        self.sealed.len()
+        self.sealed.as_ref().map_or(0, |sealed| sealed.chunks.len())
+    }
+
+    fn sealed_len(&self) -> usize {
+        self.sealed.as_ref().map_or(0, |sealed| sealed.len)
+    }
+
+    fn sealed(&self) -> impl Iterator<Item = &[u8]> {
+        self.sealed.iter().flat_map(|sealed| sealed.chunks.iter().map(Chunk::bytes))
+    }
+
+    fn chunk(&self, index: usize) -> Option<&[u8]> {
+        self.sealed.as_ref()?.chunks.get(index).map(Chunk::bytes)
     }
 
     /// Capacity of the open buffer, in bytes.
@@ -83,59 +120,62 @@ impl Output {
     /// Appends a value by reference.
     pub fn push_shared(&mut self, bytes: Shared) {
         self.seal();
-        self.sealed_len += bytes.len();
-        self.sealed.push_back(Chunk::Shared(bytes));
+        self.sealed.get_or_insert_default().push(Chunk::Shared(bytes));
     }
 
     /// Appends everything that waits in `other`, which is left empty.
     pub fn append(&mut self, other: &mut Output) {
         debug_assert_eq!(other.sent, 0);
-        if other.sealed.is_empty() {
+        if other.chunks() == 0 {
             self.tail.extend_from_slice(&other.tail);
             other.tail.clear();
             return;
         }
         self.seal();
         other.seal();
-        self.sealed.append(&mut other.sealed);
-        self.sealed_len += std::mem::take(&mut other.sealed_len);
+        if let Some(mut more) = other.sealed.take() {
+            let sealed = self.sealed.get_or_insert_default();
+            sealed.chunks.append(&mut more.chunks);
+            sealed.len += more.len;
+        }
     }
 
     fn seal(&mut self) {
         if !self.tail.is_empty() {
             let tail = std::mem::take(&mut self.tail);
-            self.sealed_len += tail.len();
-            self.sealed.push_back(Chunk::Bytes(tail));
+            self.sealed.get_or_insert_default().push(Chunk::Bytes(tail));
         }
     }
 
     /// The current end.
     pub fn mark(&self) -> Mark {
-        Mark { chunk: self.sealed.len(), at: self.tail.len() }
+        Mark { chunk: self.chunks(), at: self.tail.len() }
     }
 
     /// Bytes written since `mark`.
     pub fn since(&self, mark: Mark) -> usize {
-        let sealed: usize = self.sealed.iter().skip(mark.chunk).map(|chunk| chunk.bytes().len()).sum();
+        let sealed: usize = self.sealed().skip(mark.chunk).map(<[u8]>::len).sum();
         sealed + self.tail.len() - mark.at
     }
 
     /// The first bytes behind `mark`, as far as they stand in one piece.
     pub fn peek_since(&self, mark: Mark) -> &[u8] {
-        self.sealed.get(mark.chunk).map_or(&self.tail[..], Chunk::bytes).get(mark.at..).unwrap_or_default()
+        self.chunk(mark.chunk).unwrap_or(&self.tail).get(mark.at..).unwrap_or_default()
     }
 
     /// Drops what was written since `mark`. Nothing of it may have been sent.
     pub fn truncate(&mut self, mark: Mark) {
-        while self.sealed.len() > mark.chunk {
-            let last = self.sealed.pop_back();
-            let last = last.expect("the loop just saw one");
-            self.sealed_len -= last.bytes().len();
-            if self.sealed.len() == mark.chunk {
-                self.tail = match last {
-                    Chunk::Bytes(bytes) => bytes,
-                    Chunk::Shared(_) => Vec::new(),
-                };
+        if let Some(sealed) = &mut self.sealed {
+            while sealed.chunks.len() > mark.chunk {
+                let last = sealed.chunks.pop_back();
+                let last = last.expect("the loop just saw one");
+                sealed.len -= last.bytes().len();
+                if sealed.chunks.len() == mark.chunk {
+                    self.tail = match last {
+                        Chunk::Bytes(bytes) => bytes,
+                        Chunk::Shared(_) => Vec::new(),
+                    };
+                }
             }
         }
         self.tail.truncate(mark.at);
@@ -143,23 +183,22 @@ impl Output {
 
     /// Inserts bytes at `mark`, before whatever was written since.
     pub fn insert(&mut self, mark: Mark, bytes: &[u8]) {
-        match self.sealed.get_mut(mark.chunk) {
-            None => drop(self.tail.splice(mark.at..mark.at, bytes.iter().copied())),
-            Some(Chunk::Bytes(chunk)) => {
-                self.sealed_len += bytes.len();
-                drop(chunk.splice(mark.at..mark.at, bytes.iter().copied()));
-            }
-            Some(Chunk::Shared(_)) => {
+        let Some(sealed) = self.sealed.as_mut().filter(|sealed| mark.chunk < sealed.chunks.len()) else {
+            return drop(self.tail.splice(mark.at..mark.at, bytes.iter().copied()));
+        };
+        sealed.len += bytes.len();
+        match &mut sealed.chunks[mark.chunk] {
+            Chunk::Bytes(chunk) => drop(chunk.splice(mark.at..mark.at, bytes.iter().copied())),
+            Chunk::Shared(_) => {
                 debug_assert_eq!(mark.at, 0, "nobody writes inside a shared value");
-                self.sealed_len += bytes.len();
-                self.sealed.insert(mark.chunk, Chunk::Bytes(bytes.to_vec()));
+                sealed.chunks.insert(mark.chunk, Chunk::Bytes(bytes.to_vec()));
             }
         }
     }
 
     /// The waiting bytes as slices for one gathering write; as many as fit in `slices`.
     pub fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let pieces = self.sealed.iter().map(Chunk::bytes).chain(std::iter::once(&self.tail[..]));
+        let pieces = self.sealed().chain(std::iter::once(&self.tail[..]));
         let mut filled = 0;
         for (index, piece) in pieces.enumerate() {
             let piece = if index == 0 { &piece[self.sent..] } else { piece };
@@ -177,14 +216,16 @@ impl Output {
     /// Notes that the first `n` waiting bytes were sent.
     pub fn advance(&mut self, n: usize) {
         self.sent += n;
-        while let Some(first) = self.sealed.front() {
-            let len = first.bytes().len();
-            if self.sent < len {
-                return;
+        if let Some(sealed) = &mut self.sealed {
+            while let Some(first) = sealed.chunks.front() {
+                let len = first.bytes().len();
+                if self.sent < len {
+                    return;
+                }
+                self.sent -= len;
+                sealed.len -= len;
+                sealed.chunks.pop_front();
             }
-            self.sent -= len;
-            self.sealed_len -= len;
-            self.sealed.pop_front();
         }
         assert!(self.sent <= self.tail.len(), "more was sent than waited");
         if self.sent == self.tail.len() {
@@ -196,7 +237,7 @@ impl Output {
     /// Gives the empty buffer away, so that an idle connection owns none.
     pub fn release(&mut self) -> Vec<u8> {
         debug_assert!(self.is_empty());
-        self.sealed = VecDeque::new();
+        self.sealed = None;
         std::mem::take(&mut self.tail)
     }
 
@@ -209,7 +250,7 @@ impl Output {
 
     /// Everything that waits, copied: for tests and for replies that go elsewhere.
     pub fn to_vec(&self) -> Vec<u8> {
-        let mut all: Vec<u8> = self.sealed.iter().flat_map(|chunk| chunk.bytes().iter().copied()).collect();
+        let mut all: Vec<u8> = self.sealed().flatten().copied().collect();
         all.extend_from_slice(&self.tail);
         all.split_off(self.sent)
     }

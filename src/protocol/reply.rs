@@ -11,6 +11,8 @@ pub struct Reply<'a> {
     out: &'a mut Output,
     /// 2 or 3.
     resp: u8,
+    /// How much output may wait before nobody is going to read this reply.
+    room: usize,
 }
 
 /// A container whose header is written when its elements are.
@@ -22,7 +24,17 @@ pub struct Deferred {
 
 impl<'a> Reply<'a> {
     pub fn new(out: &'a mut Output, resp: u8) -> Self {
-        Reply { out, resp }
+        Reply { out, resp, room: usize::MAX }
+    }
+
+    /// The same for a client that is closed when so many bytes wait for it.
+    pub fn within(self, room: usize) -> Self {
+        Reply { room, ..self }
+    }
+
+    /// Whether the client is going to be closed for what waits already: a reply without end may be left unfinished.
+    pub fn is_full(&self) -> bool {
+        self.out.overflow() >= self.room
     }
 
     /// The protocol version spoken: 2 or 3.
@@ -47,7 +59,7 @@ impl<'a> Reply<'a> {
 
     /// A second writer on the same output, for a callee that takes one by value.
     pub fn reborrow(&mut self) -> Reply<'_> {
-        Reply { out: self.out, resp: self.resp }
+        Reply { out: self.out, resp: self.resp, room: self.room }
     }
 
     /// Bytes that are protocol already.

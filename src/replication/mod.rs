@@ -47,6 +47,8 @@ pub struct Replication {
     /// The link could go on, and its turn is over.
     pub link_has_more: bool,
     pub last_ping_ms: i64,
+    /// When (unix ms) the log last told that we obey our master without being able to save.
+    pub unsaved_warned_ms: i64,
     /// Keys to which a writable replica's own clients gave an end (unix ms): no master will tell of it.
     pub local_ends: BTreeSet<(i64, usize, Vec<u8>)>,
     /// Rounds of the link for the log and INFO.

@@ -41,7 +41,7 @@ pub struct Replica {
     /// Its next byte of the write stream.
     pub position: u64,
     /// The port it listens on, and the address it wants to be known by.
-    pub port: u16,
+    pub port: i32,
     pub announced_ip: Option<String>,
     /// Address of its connection.
     pub ip: String,
@@ -51,6 +51,8 @@ pub struct Replica {
     pub version: u32,
     /// It only wants the dump (`redis-cli --rdb`).
     pub rdb_only: bool,
+    /// It wants none of the data in the dump (`redis-cli --replica`, which looks at the stream alone).
+    pub without_data: bool,
     pub acked: u64,
     /// How much of the stream is safe in its append-only file; 0 if it keeps none.
     pub acked_file: u64,
@@ -73,6 +75,7 @@ impl Replica {
             capa_psync2: false,
             version: 0,
             rdb_only: false,
+            without_data: false,
             acked: 0,
             acked_file: 0,
             acked_at_ms: now_ms,
@@ -105,6 +108,21 @@ impl Replica {
     /// The address it is known by.
     pub fn address(&self) -> &str {
         self.announced_ip.as_deref().unwrap_or(&self.ip)
+    }
+
+    /// How it is called in the log.
+    pub fn name(&self) -> String {
+        match (self.address(), self.port) {
+            ("?", _) => format!("client id #{}", self.id.id),
+            (address, 0) => format!("{address}:<unknown-replica-port>"),
+            (address, port) if address.contains(':') => format!("[{address}]:{port}"),
+            (address, port) => format!("{address}:{port}"),
+        }
+    }
+
+    /// Whether the dump that it waits for is still being written.
+    pub fn awaits_child(&self) -> bool {
+        matches!(&self.phase, Phase::File(transfer) if transfer.len.is_none())
     }
 
     /// Seconds since it was last heard of.

@@ -352,7 +352,7 @@ impl Server {
             line.extend_from_slice(b"unix:");
             line.extend_from_slice(&self.config.unixsocket);
         } else {
-            line.extend_from_slice(client.addr.as_bytes());
+            line.extend_from_slice(client.addr.to_string().as_bytes());
         }
         line.push(b']');
         for (index, word) in args.iter().enumerate() {

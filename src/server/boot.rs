@@ -21,7 +21,7 @@ use crate::keyspace::access::Stamp;
 use crate::keyspace::{Changes, Expired, Keyspace, Turn};
 use crate::net::Source;
 use crate::observe::latency::Latency;
-use crate::observe::log::{self, Logged};
+use crate::observe::log;
 use crate::observe::slowlog::SlowLog;
 use crate::replication::Replication;
 use crate::replication::link::Link;
@@ -61,11 +61,13 @@ pub fn boot(
 ) -> Result<Server, BootError> {
     let mut rng = Rng::from_os();
     crate::structures::hash::seed([rng.next_u64(), rng.next_u64()]);
-    let signals = Signals::take().map_err(|why| failed("Can't take the signals over", why))?;
+    let signals =
+        Signals::take(super::shutdown::insisted).map_err(|why| failed("Can't take the signals over", why))?;
     let mut table = Table::new(families, rng.next_u64());
     for rename in &config.rename_commands {
         table.rename(rename).map_err(|why| BootError(rename.fatal(why).to_string()))?;
     }
+    crate::env::examine::warn_of_clock(&mut log::tell);
     process::check_memory_settings(config.disable_thp, &mut log::tell);
     let max_clients =
         process::adjust_open_files_limit(config.maxclients, &mut log::tell).map_err(BootError)?;
@@ -73,8 +75,7 @@ pub fn boot(
     process::check_tcp_backlog(config.tcp_backlog, &mut log::tell);
     let clock = Clock::system();
     let mut net = Net::new().map_err(|why| failed("Failed creating the event loop", why))?;
-    net.listen(&config)
-        .map_err(|Logged| BootError(format!("Failed listening on port {} (tcp), aborting.", config.port)))?;
+    net.listen(&config).map_err(|why| BootError(why.to_string()))?;
     if net.listeners.is_empty() {
         return Err(BootError("Configured to not listen anywhere, exiting.".into()));
     }
@@ -97,6 +98,7 @@ pub fn boot(
             lazy_expire: false,
             lazy_server_del: false,
             lazy_user_del: false,
+            timed: false,
         },
         limits: Thresholds::default(),
         keyspace: Keyspace::new(config.databases as usize, clock.unix_ms()),

@@ -8,11 +8,13 @@
 //! 5. keyspace events;
 //! 6. those who wait for a key are noted, and run after the command ([`Server::after_command`]).
 
-use super::{RowId, Server};
-use crate::client::{ClientId, ReplyMode};
+use super::{RowId, Server, Why};
+use crate::client::{Client, ClientId, ReplyMode, Role};
+use crate::config::PropagationErrorBehavior;
 use crate::env::{clock, ticks};
 use crate::exec::{Args, CmdError, CmdResult, Ctx, Handler, Outcome, flags};
 use crate::keyspace::{Expired, Propagate};
+use crate::observe::log;
 use crate::protocol::{Mark, Reply};
 
 impl Server {
@@ -29,12 +31,16 @@ impl Server {
             let buffer = self.net.buffer();
             client.output.lend(|| buffer);
         }
+        let limits = &self.config.client_output_buffer_limit;
+        let room =
+            if client.session.subscriptions.is_some() { limits.pubsub } else { limits.normal }.hard_bytes;
+        let room = if room == 0 { usize::MAX } else { room as usize };
         let began = ticks::now();
         let result = match command.handler {
             Handler::Data(run) => run(&mut Ctx {
                 args,
                 db: self.keyspace.view(client.session.db, &mut self.changes, &self.turn),
-                reply: Reply::new(&mut client.output, client.session.resp),
+                reply: Reply::new(&mut client.output, client.session.resp).within(room),
                 session: &client.session,
                 limits: &self.limits,
                 rng: &mut self.rng,
@@ -76,7 +82,13 @@ impl Server {
                     true => &b"(redacted)"[..],
                     false => word,
                 });
-                self.slowlog.record(self.clock.unix_secs(), us, words, &client.addr, &client.session.name);
+                self.slowlog.record(
+                    self.clock.unix_secs(),
+                    us,
+                    words,
+                    &client.addr.to_string(),
+                    client.session.name(),
+                );
             }
             self.slowlog.trim(self.config.slowlog_max_len);
         }
@@ -132,15 +144,10 @@ impl Server {
                 if let Some(client) = self.clients.get_mut(id) {
                     client.output.truncate(mark);
                     Reply::new(&mut client.output, client.session.resp).error(error.as_bytes());
-                    if client.session.is_master {
-                        crate::observe::log::warning!(
-                            "== CRITICAL == This replica is sending an error to its master: '{error}' after processing the command '{}'",
-                            command.full_name
-                        );
-                    }
                 }
                 self.table.stats_mut(row).failed += 1;
                 self.stats.count_error(error.code());
+                self.note_error_to_peer(id, &error);
             }
         }
         if self.changes.is_empty() {
@@ -150,10 +157,40 @@ impl Server {
         self.settle_changes(id, Some(args), unit);
     }
 
+    /// An error that goes to our master or to a replica of ours is one too many: what one of us can do, the other can.
+    ///
+    /// # Panics
+    /// If our data set may differ from the master's now, and `propagation-error-behavior` rather has no replica.
+    pub(super) fn note_error_to_peer(&mut self, id: ClientId, error: &CmdError) {
+        let Some(client) = self.clients.get(id) else { return };
+        let (us, peer) = match client.role {
+            Role::Master => ("replica", "master"),
+            Role::Replica => ("master", "replica"),
+            Role::Normal | Role::Monitor => return,
+        };
+        let command = shown_command(client);
+        let text = error.to_string();
+        // Only an error with a code of its own is shown as it stands in the protocol.
+        let text = text.strip_prefix("ERR ").map_or_else(|| format!("-{text}"), str::to_owned);
+        log::warning!(
+            "== CRITICAL == This {us} is sending an error to its {peer}: '{text}' after processing the command '{command}'"
+        );
+        self.stats.unexpected_errors += 1;
+        let panics = self.config.propagation_error_behavior != PropagationErrorBehavior::Ignore;
+        assert!(
+            !(peer == "master" && panics && self.config.replica_read_only),
+            "This {us} panicked sending an error to its {peer} after processing the command '{command}'"
+        );
+    }
+
     /// Steps 3 to 6 for whatever stands in `changes`; `args` is the request, if there was one. Several commands that
     /// come of it are a transaction to replicas if they are a `unit`.
     pub(super) fn settle_changes(&mut self, id: ClientId, args: Option<Args>, unit: bool) {
         self.snapshots.note_changes(self.changes.dirty);
+        if self.keyspace.stats.slow_expiry_us > 0 {
+            let us = std::mem::take(&mut self.keyspace.stats.slow_expiry_us);
+            self.note_latency("expire-del", us);
+        }
         self.propagate(id, args, unit);
         self.note_local_ends(id);
         for (db, key) in self.changes.touched() {
@@ -243,5 +280,13 @@ impl Server {
     /// What may follow from a command once it is settled: those who waited for its keys run.
     pub(super) fn after_command(&mut self) {
         self.serve_waiters();
+    }
+}
+
+/// The name of a client's last command in messages about what it did.
+pub(super) fn shown_command(client: &Client<Why>) -> &'static str {
+    match *client.last_command {
+        "NULL" => "<unknown>",
+        name => name,
     }
 }

@@ -47,6 +47,7 @@ impl Server {
         self.refresh_stamp(false);
         self.stats.peak_memory = self.stats.peak_memory.max(alloc::allocated());
         self.stats.sample(now);
+        self.shut_down_if_asked();
         self.handle_shutdown();
         self.clients_cron(hz);
         self.resize_tables();
@@ -114,6 +115,7 @@ impl Server {
         self.turn.lazy_expire = self.config.lazyfree_lazy_expire;
         self.turn.lazy_server_del = self.config.lazyfree_lazy_server_del;
         self.turn.lazy_user_del = self.config.lazyfree_lazy_user_del;
+        self.turn.timed = self.config.latency_monitor_threshold > 0;
     }
 
     /// Looks at some clients: those that are idle too long, those over their limits.
@@ -132,7 +134,7 @@ impl Server {
                 self.close_client(id);
                 continue;
             }
-            self.check_output_limit(id);
+            self.check_output_limit(id, false);
         }
         self.close_marked_clients();
     }

@@ -19,6 +19,9 @@ const IN_SUBSCRIPTION: [&str; 9] = [
     "reset",
 ];
 
+/// How often the log tells that a replica goes on without saving.
+const UNSAVED_WARNING_MS: i64 = 10_000;
+
 impl Server {
     /// Runs one request of a client: finds its row, checks, queues or calls.
     pub(super) fn execute(&mut self, id: ClientId, args: Args) {
@@ -27,7 +30,6 @@ impl Server {
             self.request_begins_with_caches(id);
         }
         let Some(client) = self.clients.get_mut(id) else { return };
-        client.commands += 1;
         let mark = client.output.mark();
         let is_replica = client.role == Role::Replica;
         match self.admit(id, args) {
@@ -61,18 +63,13 @@ impl Server {
         let exec = row.filter(|command| command.name == "exec");
         let error = if exec.is_some() { aborted(&error) } else { error };
         self.stats.count_error(error.code());
-        if let Some(client) = self.clients.get_mut(id) {
-            if let Some(transaction) = &mut client.session.transaction {
-                transaction.failed = true;
-            }
-            if client.session.is_master {
-                crate::observe::log::warning!(
-                    "== CRITICAL == This replica is sending an error to its master: '{error}' after processing the command '{}'",
-                    client.last_command
-                );
-            }
+        if let Some(client) = self.clients.get_mut(id)
+            && let Some(transaction) = &mut client.session.transaction
+        {
+            transaction.failed = true;
         }
         self.reply(id).error(error.as_bytes());
+        self.note_error_to_peer(id, &error);
         if let Some(command) = exec {
             // There is nothing left that could be tried again.
             self.forget_watches(id);
@@ -106,14 +103,14 @@ impl Server {
         let row = match self.resolve(args) {
             Err(_) if ["post", "host:"].iter().any(|word| args.is(0, word)) => return Ok(Admitted::TurnAway),
             Err(error) => {
-                self.note_last_command(id, "NULL");
+                self.note_last_command(id, &"NULL");
                 return Err(error);
             }
             Ok(row) => row,
         };
         let command = self.table.command(row);
         if !command.arity_fits(args.len()) {
-            self.note_last_command(id, command.full_name);
+            self.note_last_command(id, &command.full_name);
             self.table.stats_mut(row).rejected += 1;
             return Err(CmdError::arity(command.full_name));
         }
@@ -125,7 +122,7 @@ impl Server {
     }
 
     /// A request that was refused at once was the last all the same.
-    fn note_last_command(&mut self, id: ClientId, name: &'static str) {
+    fn note_last_command(&mut self, id: ClientId, name: &'static &'static str) {
         if let Some(client) = self.clients.get_mut(id) {
             client.last_command = name;
         }
@@ -139,7 +136,7 @@ impl Server {
         args: Args,
     ) -> Result<Admitted, CmdError> {
         let client = self.clients.get_mut(id).expect("its request is in hand");
-        client.last_command = command.full_name;
+        client.last_command = &command.full_name;
         let session = &client.session;
         let is_master = session.is_master;
         let multi = session.transaction.is_some();
@@ -165,6 +162,13 @@ impl Server {
             lacking |= transaction.lacking;
         }
         let is_write = all_flags & flags::WRITE != 0 || all_flags & flags::MAY_REPLICATE != 0;
+        // A PING asks whether one can write, too.
+        if self.snapshots.writes_are_stopped(&self.config)
+            && (all_flags & flags::WRITE != 0 || command.name == "ping")
+        {
+            self.admit_unsaved(is_master, command)?;
+        }
+        let Some(client) = self.clients.get(id) else { return Err(CmdError::SYNTAX) };
         if !is_master {
             self.admit_write(all_flags, call_flags)?;
             if client.session.resp == 2 && self.is_subscribed(id) && !IN_SUBSCRIPTION.contains(&command.name)
@@ -214,14 +218,34 @@ impl Server {
             return Ok(());
         }
         let replica = self.is_replica();
-        if !replica && self.snapshots.writes_are_stopped(&self.config) {
-            return Err(CmdError::MISCONF);
-        }
         if !replica && self.replication.too_few_good_replicas(&self.config, self.clock.unix_ms()) {
             return Err(CmdError::NO_REPLICAS);
         }
         if replica && self.config.replica_read_only && call_flags & flags::WRITE != 0 {
             return Err(CmdError::READ_ONLY);
+        }
+        Ok(())
+    }
+
+    /// The data cannot be saved, so nothing more is taken in. Our master has to be obeyed all the same, or not
+    /// at all: `replica-ignore-disk-write-errors`.
+    ///
+    /// # Panics
+    /// If a replica that shall not go on without saving would have to.
+    fn admit_unsaved(&mut self, is_master: bool, command: &Command<Server>) -> Result<(), CmdError> {
+        if !is_master {
+            return Err(CmdError::MISCONF);
+        }
+        assert!(
+            self.config.replica_ignore_disk_write_errors || command.name == "ping",
+            "Replica was unable to write command to disk."
+        );
+        let now = self.clock.unix_ms();
+        if now > self.replication.unsaved_warned_ms + UNSAVED_WARNING_MS {
+            self.replication.unsaved_warned_ms = now;
+            crate::observe::log::warning!(
+                "Replica is applying a command even though it is unable to write to disk."
+            );
         }
         Ok(())
     }

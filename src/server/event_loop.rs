@@ -5,11 +5,11 @@ use std::time::Duration;
 use mio::Events;
 
 use super::Server;
-use crate::client::{Auth, Client, ClientId, Role, Session};
+use crate::client::{Address, Auth, Client, ClientId, Role, Session};
 use crate::env::clock;
 use crate::net::{Conn, Source};
 use crate::observe::log;
-use crate::protocol::{Output, Parser};
+use crate::protocol::Output;
 
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 1000;
@@ -166,7 +166,10 @@ impl Server {
         let auth = if self.config.requirepass.is_set() { Auth::Required } else { Auth::Done };
         self.stats.connections += 1;
         let id = self.add_client(conn, auth, Role::Normal);
-        log::verbose!("Accepted {}", self.clients.get(id).map_or("", |client| &client.addr));
+        log::verbose!(
+            "Accepted {}",
+            self.clients.get(id).map_or_else(String::new, |client| client.addr.to_string())
+        );
     }
 
     /// Adds a client whose connection is registered for the next slot.
@@ -174,9 +177,9 @@ impl Server {
         let now = self.clock.unix_ms();
         let id = self.clients.take_id();
         let unix = conn.is_unix();
-        let path = || format!("{}:0", String::from_utf8_lossy(&self.config.unixsocket));
-        let shown = |addr: Option<std::net::SocketAddr>| addr.map_or_else(|| "?:0".to_owned(), show_address);
-        let (addr, laddr) = if unix { (path(), path()) } else { (shown(conn.peer()), shown(conn.local())) };
+        let path = || Address::unix(&self.config.unixsocket);
+        let (addr, laddr) =
+            if unix { (path(), path()) } else { (Address::tcp(conn.peer()), Address::tcp(conn.local())) };
         self.clients.add(Client {
             session: Session::new(id, auth),
             role,
@@ -184,7 +187,7 @@ impl Server {
             addr,
             laddr,
             input: Vec::new(),
-            parser: Parser::default(),
+            parser: None,
             output: Output::default(),
             parked: None,
             close_after_reply: false,
@@ -193,11 +196,7 @@ impl Server {
             backlogged: false,
             created_ms: now,
             active_ms: now,
-            last_command: "NULL",
-            commands: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            over_soft_limit_ms: None,
+            last_command: &"NULL",
             write_offset: 0,
         })
     }
@@ -265,7 +264,7 @@ impl Server {
                 id.id,
                 client.addr,
                 client.laddr,
-                String::from_utf8_lossy(&client.session.name)
+                String::from_utf8_lossy(&client.session.name())
             )
         })
     }

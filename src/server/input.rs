@@ -69,7 +69,6 @@ impl Server {
             };
             taken += n;
             client.active_ms = self.clock.unix_ms();
-            client.bytes_in += n as u64;
             self.stats.reads += 1;
             if client.role == Role::Master {
                 self.stats.bytes_in_replication += n as u64;
@@ -117,27 +116,25 @@ impl Server {
     /// Runs the request that a client's own buffer begins with if one of its words is big: the buffer becomes that word,
     /// which a command can keep as it is. False if there is no such request, or not all of it yet.
     fn run_big(&mut self, id: ClientId) -> bool {
-        if !self.goes_on(id) {
-            return false;
-        }
         let max_bulk = self.limits.max_bulk as i64;
         let Some(client) = self.clients.get_mut(id) else { return false };
         // A master's stream goes on to our replicas byte by byte, as it stands in the buffer.
-        if !client.parser.has_big() || client.role == Role::Master {
+        if client.role == Role::Master || client.rests() {
             return false;
         }
+        let Some(parser) = client.parser.as_mut().filter(|parser| parser.has_big()) else { return false };
         let authenticated = client.session.auth == Auth::Done;
-        match client.parser.parse(&client.input, &Limits { max_bulk, authenticated }) {
+        match parser.parse(&client.input, &Limits { max_bulk, authenticated }) {
             Ok(Parsed::Request) => {}
             Ok(Parsed::Nothing | Parsed::Incomplete(_)) => return false,
             Err(error) => {
                 let input = std::mem::take(&mut client.input);
-                client.parser.reset();
+                client.parser = None;
                 self.protocol_error(id, &error, &input);
                 return false;
             }
         }
-        let mut parser = std::mem::take(&mut client.parser);
+        let Some(mut parser) = client.parser.take() else { return false };
         let mut input = std::mem::take(&mut client.input);
         client.input = input.split_off(parser.consumed());
         if input.capacity() - input.len() > input.len() / 8 {
@@ -151,7 +148,7 @@ impl Server {
     /// Makes room for the rest of a request whose length is known, so that a big one is read without growing steps.
     fn make_room(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
-        let missing = client.parser.missing(client.input.len());
+        let missing = client.parser.as_ref().map_or(0, |parser| parser.missing(client.input.len()));
         let have = client.input.len();
         if missing >= DIRECT && client.input.capacity() - have < missing.min(WINDOW) {
             // Several times what has come already, so that memory follows what was sent and not what was promised;
@@ -168,7 +165,7 @@ impl Server {
         while let Some(client) = self.clients.get(id) {
             // A request that was begun is for the parser that knows how far it came, and so is what a stranger sends,
             // who has to keep to small limits.
-            if !client.parser.in_progress() && client.session.auth == Auth::Done {
+            if client.parser.is_none() && client.session.auth == Auth::Done {
                 batch.read(buf, at);
                 if self.run_batch(id, buf, &batch, &mut at) && batch.is_full() {
                     continue;
@@ -185,7 +182,7 @@ impl Server {
     /// Whether a client may go on: it is there, is not parked and not about to be closed.
     fn goes_on(&self, id: ClientId) -> bool {
         let client = self.clients.get(id);
-        client.is_some_and(|client| client.parked.is_none() && !client.close_after_reply && !client.close_now)
+        client.is_some_and(|client| !client.rests())
     }
 
     /// Runs the requests in hand, and moves `at` behind those that were run. False if the client cannot go on.
@@ -232,8 +229,7 @@ impl Server {
             return false;
         }
         let Some(client) = self.clients.get_mut(id) else { return false };
-        let resumed = client.parser.in_progress();
-        let mut parser = std::mem::take(if resumed { &mut client.parser } else { &mut self.net.parser });
+        let mut parser = client.parser.take().or_else(|| self.net.parser.take()).unwrap_or_default();
         let is_master = client.role == Role::Master;
         let max_bulk = if is_master { i64::MAX } else { self.limits.max_bulk as i64 };
         let authenticated = client.session.auth == Auth::Done;
@@ -265,10 +261,10 @@ impl Server {
             }
         };
         match self.clients.get_mut(id) {
-            Some(client) if parser.in_progress() => client.parser = parser,
+            Some(client) if parser.in_progress() => client.parser = Some(parser),
             _ => {
                 parser.reset();
-                self.net.parser = parser;
+                self.net.parser = Some(parser);
             }
         }
         goes_on
@@ -299,7 +295,9 @@ impl Server {
         let limit = self.config.client_query_buffer_limit as usize;
         let Some(client) = self.clients.get(id) else { return true };
         // Arguments that are whole do not count: they are on their way to being values.
-        if client.role == Role::Master || client.input.len() - client.parser.consumed() <= limit {
+        if client.role == Role::Master
+            || client.input.len() - client.parser.as_ref().map_or(0, |parser| parser.consumed()) <= limit
+        {
             return false;
         }
         log::warning!(

@@ -63,7 +63,6 @@ impl Server {
                     self.end_waits_for_role_change();
                     log::set_role(log::Role::Replica);
                 }
-                log::notice!("Connecting to MASTER {}:{}", master.host, master.port);
                 self.replication.set_master(Some(master));
                 self.replication.link_down_since_ms = Some(self.clock.monotonic_ms());
                 self.replication.link = Link::Waiting { retry_at_ms: 0 };
@@ -141,6 +140,7 @@ impl Server {
 
     fn connect_to_master(&mut self) {
         let Some(master) = self.replication.master().cloned() else { return };
+        log::notice!("Connecting to MASTER {}:{}", master.host, master.port);
         let now = self.clock.monotonic_ms();
         self.replication.note_master_activity(now);
         let from = String::from_utf8_lossy(&self.config.bind_source_addr).into_owned();
@@ -235,8 +235,14 @@ impl Server {
                 self.replication.note_master_activity(now);
             }
             Ok(Got::WouldBlock) => {}
-            Ok(Got::Closed) | Err(_) => {
-                log::warning!("Master closed the connection during the replication handshake");
+            closed => {
+                // The end of a connection is no error to the system.
+                let why = match closed {
+                    Err(why) => crate::env::process::strerror(&why),
+                    Ok(_) => "Success".to_owned(),
+                };
+                log::warning!("Failed to read response from the server: {why}");
+                log::warning!("Master did not respond to command during SYNC handshake");
                 self.retry_link();
                 return false;
             }
@@ -269,7 +275,7 @@ impl Server {
         match handshake.step {
             Step::Ping => {
                 let expected = ["-NOAUTH", "-NOPERM", "-ERR operation not permitted"];
-                if is_error && !expected.iter().any(|prefix| shown.starts_with(prefix)) {
+                if line.first() != Some(&b'+') && !expected.iter().any(|prefix| shown.starts_with(prefix)) {
                     log::warning!("Error reply to PING from master: '{shown}'");
                     self.retry_link();
                     return false;

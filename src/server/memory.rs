@@ -99,12 +99,7 @@ impl Server {
             .clients
             .iter()
             .filter(|(_, client)| client.role != Role::Replica)
-            .map(|(_, client)| {
-                size_of_val(client)
-                    + client.input.capacity()
-                    + client.output.memory()
-                    + client.parser.memory()
-            })
+            .map(|(_, client)| client.memory())
             .sum();
         let databases: Vec<DatabaseAccount> = self
             .keyspace

@@ -1,5 +1,6 @@
 //! The server's side of the network: listeners, shared buffers, and the lists of clients with something to do.
 
+use std::fmt;
 use std::io;
 
 use super::Why;
@@ -21,7 +22,7 @@ pub struct Net {
     pub listeners: Vec<Listener>,
     pub read_buffer: Vec<u8>,
     /// The parser of requests that arrive whole, and the one that takes several of them at once.
-    pub parser: Parser,
+    pub parser: Option<Box<Parser>>,
     pub batch: Batch,
     /// Clients that may have more to read.
     pub ready: Vec<ClientId>,
@@ -38,13 +39,34 @@ pub struct Net {
     pub round: u64,
 }
 
+/// Why nobody can connect.
+#[derive(Debug)]
+pub enum ListenError {
+    /// The log tells of each address why not.
+    Tcp(u16),
+    Unix(io::Error),
+    Watch(io::Error),
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            ListenError::Tcp(port) => write!(out, "Failed listening on port {port} (tcp), aborting."),
+            ListenError::Unix(why) => {
+                write!(out, "Failed opening Unix socket: bind: {}", crate::env::process::strerror(why))
+            }
+            ListenError::Watch(why) => write!(out, "Can't watch the listening sockets: {why}"),
+        }
+    }
+}
+
 impl Net {
     pub fn new() -> io::Result<Net> {
         Ok(Net {
             reactor: Reactor::new()?,
             listeners: Vec::new(),
             read_buffer: vec![0; READ_BUFFER],
-            parser: Parser::default(),
+            parser: None,
             batch: Batch::default(),
             ready: Vec::new(),
             to_flush: Vec::new(),
@@ -57,6 +79,7 @@ impl Net {
     }
 
     /// Notes that a client has output to be written at the end of the turn.
+    #[inline]
     pub fn queue_flush(&mut self, client: &mut Client<Why>, id: ClientId) {
         if !client.flush_queued {
             client.flush_queued = true;
@@ -78,7 +101,7 @@ impl Net {
     }
 
     /// Listens as the configuration says. The sockets that were there are closed only if all goes well.
-    pub fn listen(&mut self, config: &Config) -> Result<(), Logged> {
+    pub fn listen(&mut self, config: &Config) -> Result<(), ListenError> {
         let old = std::mem::take(&mut self.listeners);
         let (unix, mut tcp): (Vec<_>, Vec<_>) = old.into_iter().partition(|l| l.path().is_some());
         let mut fresh = Vec::new();
@@ -87,7 +110,7 @@ impl Net {
             // Sockets taken over from `tcp` go back there.
             tcp.extend(fresh);
             self.listeners = unix.into_iter().chain(tcp).collect();
-            return Err(Logged);
+            return Err(ListenError::Tcp(config.port));
         }
         for mut closed in tcp {
             closed.deregister(self.reactor.registry());
@@ -98,20 +121,11 @@ impl Net {
             let path = config.unixsocket.as_path();
             match Listener::unix(path, config.unixsocketperm, config.tcp_backlog) {
                 Ok(listener) => all.push(listener),
-                Err(why) => {
-                    log::warning!(
-                        "Failed opening Unix socket: bind: {}",
-                        crate::env::process::strerror(&why)
-                    );
-                    return Err(Logged);
-                }
+                Err(why) => return Err(ListenError::Unix(why)),
             }
         }
         self.listeners = all;
-        self.register_listeners().map_err(|why| {
-            log::warning!("Can't watch the listening sockets: {why}");
-            Logged
-        })
+        self.register_listeners().map_err(ListenError::Watch)
     }
 
     /// Gives every listener its token (its place in the list may have changed).
@@ -140,13 +154,14 @@ impl Net {
         self.listeners.iter().map(Listener::fd).collect()
     }
 
-    /// Removes the file of the unix socket.
-    pub fn remove_unix_socket(&self) {
+    /// Closes the listeners, and removes the file of the unix socket.
+    pub fn close_listeners(&mut self) {
         for path in self.listeners.iter().filter_map(Listener::path) {
             log::notice!("Removing the unix socket file.");
             // It may be gone, or another server's by now; neither is ours to mend.
             let _ = std::fs::remove_file(path);
         }
+        self.listeners.clear();
     }
 }
 
@@ -173,21 +188,24 @@ fn tcp_listeners(config: &Config, old: &mut Vec<Listener>, fresh: &mut Vec<Liste
             match Listener::tcp(addr, config.tcp_backlog) {
                 Ok(listener) => fresh.push(listener),
                 Err(why) => {
-                    let unavailable = matches!(
-                        why.raw_os_error(),
+                    let unavailable = match why.raw_os_error() {
+                        Some(libc::EADDRNOTAVAIL) => optional,
+                        // A machine without that protocol at all does not have to be told.
                         Some(
-                            libc::EADDRNOTAVAIL
-                                | libc::EAFNOSUPPORT
-                                | libc::EPROTONOSUPPORT
-                                | libc::ENOPROTOOPT
-                        )
-                    );
+                            libc::EAFNOSUPPORT
+                            | libc::EPFNOSUPPORT
+                            | libc::ESOCKTNOSUPPORT
+                            | libc::EPROTONOSUPPORT
+                            | libc::ENOPROTOOPT,
+                        ) => true,
+                        _ => false,
+                    };
                     log::warning!(
                         "Warning: Could not create server TCP listening socket {shown}:{}: bind: {}",
                         config.port,
                         crate::env::process::strerror(&why)
                     );
-                    if optional && unavailable {
+                    if unavailable {
                         continue;
                     }
                     return Err(Logged);
@@ -195,5 +213,5 @@ fn tcp_listeners(config: &Config, old: &mut Vec<Listener>, fresh: &mut Vec<Liste
             }
         }
     }
-    if fresh.is_empty() { Err(Logged) } else { Ok(()) }
+    Ok(())
 }

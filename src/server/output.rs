@@ -16,6 +16,9 @@ impl Server {
     pub fn queue_flush(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(id) {
             self.net.queue_flush(client, id);
+            if client.output.overflow() > 0 {
+                self.check_output_limit(id, true);
+            }
         }
     }
 
@@ -31,7 +34,7 @@ impl Server {
 
     /// Writes what waits for one client, as far as its socket takes it.
     pub(super) fn flush_client(&mut self, id: ClientId) {
-        let Some(client) = self.clients.get_mut(id) else { return };
+        let Some(client) = self.clients.get_mut(id).filter(|client| !client.close_now) else { return };
         let mut written = 0;
         while !client.output.is_empty() && client.conn.is_writable() && written < TURN_BYTES {
             let mut slices = [IoSlice::new(&[]); PIECES];
@@ -48,7 +51,6 @@ impl Server {
                 }
             }
         }
-        client.bytes_out += written as u64;
         self.stats.bytes_out += written as u64;
         if client.output.is_empty() {
             client.backlogged = false;
@@ -67,13 +69,13 @@ impl Server {
         if self.clients.get(id).is_some_and(|client| client.role == Role::Replica) {
             self.feed_replica(id);
         }
-        self.check_output_limit(id);
+        self.check_output_limit(id, true);
     }
 
-    /// Closes a client whose output has grown beyond the limits of its class.
-    pub(super) fn check_output_limit(&mut self, id: ClientId) {
+    /// Closes a client whose output has grown beyond the limits of its class, in the middle of its turn or at rest.
+    pub(super) fn check_output_limit(&mut self, id: ClientId, in_turn: bool) {
         let now = self.clock.unix_ms();
-        let Some(client) = self.clients.get(id) else { return };
+        let Some(client) = self.clients.get(id).filter(|client| !client.close_now) else { return };
         let limits = &self.config.client_output_buffer_limit;
         let limit = match client.role {
             Role::Master => return,
@@ -81,21 +83,22 @@ impl Server {
             Role::Normal | Role::Monitor if self.is_subscribed(id) => limits.pubsub,
             Role::Normal | Role::Monitor => limits.normal,
         };
-        let mut used = client.output.len() as u64;
+        let mut used = client.output.overflow() as u64;
         if client.role == Role::Replica {
             used += self.replication.pending(id, self.journal.offset());
         }
         let (hard, soft, soft_secs) = (limit.hard_bytes, limit.soft_bytes, limit.soft_seconds as i64);
         let over_hard = hard != 0 && used >= hard.max(self.least_replica_limit(id));
-        let over_soft = soft != 0 && used >= soft.max(self.least_replica_limit(id));
-        let since = self.clients.get(id).and_then(|client| client.over_soft_limit_ms);
+        let over_soft = soft != 0 && used >= soft;
+        let since = self.clients.get(id).and_then(|client| client.session.rare().over_soft_limit_ms);
         let since = over_soft.then(|| since.unwrap_or(now));
         let soft_expired = since.is_some_and(|since| now - since > soft_secs * 1000);
         if let Some(client) = self.clients.get_mut(id) {
-            client.over_soft_limit_ms = since;
+            client.session.set_over_soft_limit(since);
         }
         if over_hard || soft_expired {
-            log::warning!("Client {} closed for overcoming of output buffer limits.", self.describe(id));
+            let when = if in_turn { "scheduled to be closed ASAP" } else { "closed" };
+            log::warning!("Client {} {when} for overcoming of output buffer limits.", self.describe(id));
             self.stats.client_output_limit_disconnections += 1;
             self.close_client_later(id);
         }
@@ -146,7 +149,7 @@ impl Server {
         client.conn.deregister(self.net.reactor.registry());
         self.replica_is_gone(id, &client);
         match client.role {
-            Role::Master => self.master_is_gone(client),
+            Role::Master => self.master_is_gone(*client),
             Role::Monitor => self.monitor_is_gone(id),
             Role::Normal | Role::Replica => {}
         }
@@ -156,7 +159,7 @@ impl Server {
     pub fn forget_watches(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.session.watch_dirty = false;
-        for (db, key, _) in std::mem::take(&mut client.session.watched) {
+        for (db, key, _) in client.session.take_watched() {
             self.watching.unwatch(id, db, &key);
         }
     }

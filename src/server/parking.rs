@@ -241,7 +241,7 @@ impl Server {
         };
         let (bytes, spans) = args.request().to_owned();
         self.parking.add(id, client.session.db, &why, ticket, wants);
-        client.parked = Some(Parked { why, bytes, spans, since_ms: now, ticket });
+        client.parked = Some(Box::new(Parked { why, bytes, spans, since_ms: now, ticket }));
     }
 
     /// The type of key without which a request has nothing to do. A reader of a group also has to hear that its stream
@@ -257,7 +257,7 @@ impl Server {
     }
 
     /// Takes a client out of the parking; its request comes back.
-    fn unpark(&mut self, id: ClientId) -> Option<Parked<Why>> {
+    fn unpark(&mut self, id: ClientId) -> Option<Box<Parked<Why>>> {
         let client = self.clients.get_mut(id)?;
         let parked = client.parked.take()?;
         self.parking.remove(id, client.session.db, &parked.why, parked.ticket);

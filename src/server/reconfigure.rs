@@ -46,11 +46,11 @@ impl Server {
             Apply::None | Apply::MinReplicas | Apply::ReplBacklogSize => {}
             Apply::Port => {
                 let listens = self.net.listen(&self.config);
-                listens.map_err(|log::Logged| "Unable to listen on this port. Check server logs.")?;
+                listens.map_err(|_| "Unable to listen on this port. Check server logs.")?;
             }
             Apply::Bind => {
                 let listens = self.net.listen(&self.config);
-                listens.map_err(|log::Logged| "Failed to bind to specified addresses.")?;
+                listens.map_err(|_| "Failed to bind to specified addresses.")?;
             }
             Apply::MaxClients => {
                 let wanted = self.config.maxclients;

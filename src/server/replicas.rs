@@ -16,7 +16,7 @@ use crate::exec::CmdError;
 use crate::observe::log;
 use crate::protocol::Mark;
 use crate::replication::history::{self, Decision, Wanted};
-use crate::replication::replicas::{FileTransfer, Phase};
+use crate::replication::replicas::{FileTransfer, Phase, Replica};
 
 /// Pieces of the log gathered into one write.
 const PIECES: usize = 64;
@@ -55,10 +55,12 @@ impl Server {
         if !client.output.is_empty() && client.role == Role::Normal {
             return Err(CmdError::text("ERR SYNC and PSYNC are invalid with pending output"));
         }
-        let ip = self.ip_of(id);
+        let known = self.replication.replicas.get(id);
+        if known.is_some_and(|replica| replica.without_data && !replica.capa_eof) {
+            return Err(CmdError::text("ERR Filtered replica requires EOF capability"));
+        }
         let shown = self.replica_name(id);
         log::notice!("Replica {shown} asks for synchronization");
-        self.replication.replicas.get_or_add(id, || ip, now);
         if let Some(client) = self.clients.get_mut(id) {
             client.role = Role::Replica;
         }
@@ -112,9 +114,32 @@ impl Server {
             replica.asked_at_ms = now;
             replica.capa_psync2 |= wanted.is_some();
             replica.synced = wanted.is_some();
+            if replica.without_data {
+                self.send_dump_without_data(id);
+                return Ok(());
+            }
         }
         self.start_what_replicas_wait_for();
         Ok(())
+    }
+
+    /// Who wants none of the data needs no child to write it: the little there is in such a dump is sent at once, and
+    /// nobody else shares it.
+    fn send_dump_without_data(&mut self, id: ClientId) {
+        if self.replication.master().is_none() {
+            self.journal.forget_selection();
+        }
+        let offset = self.journal.offset();
+        self.announce_full_resync(id, offset);
+        let Some(replica) = self.replication.replicas.get_mut(id) else { return };
+        replica.position = offset;
+        replica.phase = Phase::Online { after_ack: true };
+        let version = replica.version;
+        let mark = random::hex(40);
+        let dump = self.dump_without_data(version);
+        self.reply(id).raw(&[b"$EOF:".as_slice(), mark.as_bytes(), b"\r\n", &dump, mark.as_bytes()].concat());
+        self.replica_is_online(id);
+        self.queue_flush(id);
     }
 
     /// `repl-disable-tcp-nodelay`: fewer packets, at the price of some delay.
@@ -360,7 +385,6 @@ impl Server {
                     match client.conn.write(&slices[..filled]) {
                         Ok(n) => {
                             replica.position += n as u64;
-                            client.bytes_out += n as u64;
                             self.stats.bytes_out_replication += n as u64;
                         }
                         Err(why) => {
@@ -533,15 +557,20 @@ impl Server {
             return;
         }
         if client.role == Role::Replica {
-            let name = format!("{}:{}", replica.address(), replica.port);
-            let shown = if replica.port == 0 { client.addr.clone() } else { name };
-            log::notice!("Connection with replica {shown} lost.");
+            log::notice!("Connection with replica {} lost.", replica.name());
         }
         if self.replication.replicas.attached().next().is_none() {
             self.replication.alone_since_ms = Some(self.clock.unix_ms());
         }
         if matches!(replica.phase, Phase::Pipe { .. }) {
             self.pump_pipe();
+        }
+        // A dump that nobody waits for any more, and that the configuration would not have made, is not worth its time.
+        let useless = replica.awaits_child()
+            && self.config.save.points().is_empty()
+            && !self.replication.replicas.iter().any(Replica::awaits_child);
+        if useless {
+            self.stop_child();
         }
     }
 
@@ -552,13 +581,9 @@ impl Server {
         }
     }
 
-    /// How a replica is called in the log.
-    pub fn replica_name(&self, id: ClientId) -> String {
-        let Some(client) = self.clients.get(id) else { return String::new() };
-        match self.replication.replicas.get(id) {
-            Some(replica) if replica.port != 0 => format!("{}:{}", replica.address(), replica.port),
-            _ => format!("client id #{}", client.session.id),
-        }
+    /// How a replica, or who wants to be one, is called in the log.
+    pub fn replica_name(&mut self, id: ClientId) -> String {
+        self.replica_mut(id).name()
     }
 
     fn ip_of(&self, id: ClientId) -> String {
@@ -573,7 +598,10 @@ impl Server {
             return;
         }
         client.output.truncate(mark);
-        let command = client.last_command;
+        // What it was told before still holds.
+        self.flush_client(id);
+        let Some(client) = self.clients.get(id) else { return };
+        let command = super::call::shown_command(client);
         log::warning!(
             "Replica generated a reply to command '{command}', disconnecting it: {}",
             self.describe(id)
@@ -629,7 +657,7 @@ impl Server {
             if behind {
                 self.feed_replica(id);
             }
-            self.check_output_limit(id);
+            self.check_output_limit(id, true);
         }
         let keep = self.config.repl_backlog_size;
         let mut oldest = end.saturating_sub(keep);
@@ -669,14 +697,11 @@ impl Server {
                 Phase::Waiting => self.keep_alive(id),
                 Phase::File(transfer) if transfer.file.is_none() => self.keep_alive(id),
                 Phase::Online { .. } if silent && replica.synced => {
-                    log::warning!(
-                        "Disconnecting timedout replica (streaming sync): {}",
-                        self.replica_name(id)
-                    );
+                    log::warning!("Disconnecting timedout replica (streaming sync): {}", replica.name());
                     self.close_client_later(id);
                 }
                 Phase::Pipe { .. } | Phase::File(_) if silent => {
-                    log::warning!("Disconnecting timedout replica (full sync): {}", self.replica_name(id));
+                    log::warning!("Disconnecting timedout replica (full sync): {}", replica.name());
                     self.close_client_later(id);
                 }
                 _ => {}

@@ -27,6 +27,8 @@ impl From<ShutdownOnSignal> for ShutdownFlags {
 /// How far the end has come.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ShutdownState {
+    /// A signal has asked for it.
+    asked: Option<ShutdownFlags>,
     pending: Option<Pending>,
     exit: Option<i32>,
 }
@@ -56,8 +58,11 @@ impl ShutdownState {
     }
 }
 
+/// What clients are told whose SHUTDOWN came to nothing.
+const FAILED: &str = "ERR Errors trying to SHUTDOWN. Check logs.";
+
 /// Says goodbye from within a signal handler: a second Ctrl-C.
-fn insisted() {
+pub(super) fn insisted() {
     log::from_handler(log::Level::Warning, format_args!("You insist... exiting now."));
     crate::persistence::snapshot::remove_own_temp();
 }
@@ -65,122 +70,107 @@ fn insisted() {
 impl Server {
     pub(super) fn handle_signals(&mut self) {
         while let Some(signal) = self.signals.next() {
-            log::notice!("{}", signal.acknowledgement());
+            match self.snapshots.loading() {
+                Some(_) => log::warning!("Received shutdown signal during loading, scheduling shutdown."),
+                None => log::warning!("{}", signal.acknowledgement()),
+            }
             let flags = match signal {
                 StopSignal::Term => self.config.shutdown_on_sigterm,
                 StopSignal::Int => self.config.shutdown_on_sigint,
             };
-            if self.life.shutdown.is_pending() {
-                continue;
-            }
-            if self.prepare_shutdown(flags.into()).is_err() {
-                log::warning!("Errors trying to shut down the server. Check the logs for more information.");
-            }
+            self.life.shutdown.asked = Some(flags.into());
+        }
+        self.shut_down_if_asked();
+    }
+
+    /// Begins the end that a signal has asked for, unless what is done from time to time rests (for tests).
+    pub(super) fn shut_down_if_asked(&mut self) {
+        if !self.life.cron.paused
+            && let Some(flags) = self.life.shutdown.asked.take()
+        {
+            // The log tells what went wrong.
+            let _ = self.prepare_shutdown(flags);
         }
     }
 
     /// SHUTDOWN: ends the server, or parks the client until replicas have caught up.
-    pub fn shutdown_by(&mut self, _client: ClientId, flags: ShutdownFlags) -> CmdResult {
+    pub fn shutdown_by(&mut self, client: ClientId, flags: ShutdownFlags) -> CmdResult {
+        if !flags.now && self.clients.get(client).is_some_and(|client| client.session.deny_blocking) {
+            return Err(CmdError::text(
+                "ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client",
+            ));
+        }
         match self.prepare_shutdown(flags) {
             Ok(true) => Ok(Done),
             Ok(false) => Ok(Outcome::Block(Block { on: BlockOn::Shutdown, deadline_ms: None })),
-            Err(Logged) => Err(CmdError::text("ERR Errors trying to SHUTDOWN. Check logs.")),
+            Err(Logged) => Err(CmdError::text(FAILED)),
         }
     }
 
-    /// Begins the end. `Ok(true)` if the server leaves now, `Ok(false)` if it waits for replicas.
+    /// Begins the end, if it has not begun. `Ok(true)` if the server leaves now, `Ok(false)` if it waits for replicas.
     fn prepare_shutdown(&mut self, mut flags: ShutdownFlags) -> Result<bool, Logged> {
+        if self.life.shutdown.is_pending() {
+            return Ok(false);
+        }
         // What is half loaded must not be saved over the whole.
         if self.snapshots.loading().is_some() {
             flags = ShutdownFlags { nosave: true, save: false, ..flags };
         }
-        signals::exit_at_next_interrupt(insisted);
+        log::notice!("User requested shutdown...");
+        self.life.supervisor.stopping(&mut log::tell);
         let wait_secs = self.config.shutdown_timeout;
         if !flags.now && wait_secs > 0 && !self.replicas_have_caught_up() {
             let now = self.clock.monotonic_ms();
             self.parking.pause_until(i64::MAX, true);
-            self.journal.append_raw(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
+            if !self.is_replica() {
+                self.journal.append_raw(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
+            }
             self.life.shutdown.pending =
                 Some(Pending { flags, deadline_ms: now + u64::from(wait_secs) * 1000 });
-            log::notice!(
-                "{} of {} replicas are in sync when shutting down.",
-                self.replicas_in_sync(),
-                self.replication.replicas.attached().count()
-            );
-            log::notice!("User requested shutdown...");
             log::notice!("Waiting for replicas before shutting down.");
             return Ok(false);
         }
         self.finish_shutdown(flags).map(|()| true)
     }
 
-    fn replicas_in_sync(&self) -> usize {
-        let end = self.journal.offset();
-        self.replication
-            .replicas
-            .attached()
-            .filter(|replica| replica.is_online() && replica.acked >= end)
-            .count()
-    }
-
     fn replicas_have_caught_up(&self) -> bool {
         let end = self.journal.offset();
-        self.replication.master().is_some()
-            || self
-                .replication
-                .replicas
-                .attached()
-                .all(|replica| !replica.is_online() || replica.acked >= end)
+        self.replication.replicas.attached().all(|replica| replica.acked == end)
     }
 
     /// Ends a pending shutdown when replicas have caught up, or have had their time.
     pub(super) fn handle_shutdown(&mut self) {
         let Some(pending) = self.life.shutdown.pending else { return };
         let late = self.clock.monotonic_ms() >= pending.deadline_ms;
-        if !late && !self.replicas_have_caught_up() {
-            return;
-        }
-        self.life.shutdown.pending = None;
-        if self.finish_shutdown(pending.flags).is_err() {
-            self.cancel_shutdown_now();
-            self.shutdown_waiters("ERR Errors trying to SHUTDOWN. Check logs.");
+        if late || self.replicas_have_caught_up() {
+            // Whether it works or not: this try is over, and the log tells of it.
+            let _ = self.finish_shutdown(pending.flags);
         }
     }
 
     /// SHUTDOWN ABORT.
     pub fn abort_shutdown(&mut self) -> Result<(), CmdError> {
-        if self.life.shutdown.pending.take().is_none() {
+        if self.life.shutdown.asked.take().is_none() && !self.life.shutdown.is_pending() {
             return Err(CmdError::text("ERR No shutdown in progress."));
         }
+        self.cancel_shutdown();
         log::notice!("Shutdown manually aborted.");
-        self.cancel_shutdown_now();
-        self.shutdown_waiters("ERR Errors trying to SHUTDOWN. Check logs.");
         Ok(())
     }
 
-    fn cancel_shutdown_now(&mut self) {
+    fn cancel_shutdown(&mut self) {
         signals::interrupts_ask_again();
-        self.unpause();
+        if self.life.shutdown.pending.take().is_some() {
+            self.shutdown_waiters(FAILED);
+            self.unpause();
+        }
     }
 
     /// The last things, in order. An error leaves the server running.
     fn finish_shutdown(&mut self, flags: ShutdownFlags) -> Result<(), Logged> {
-        log::notice!("User requested shutdown...");
-        self.life.supervisor.stopping(&mut log::tell);
-        for replica in self.replication.replicas.attached() {
-            let end = self.journal.offset();
-            if replica.is_online() && replica.acked < end {
-                log::notice!(
-                    "Lagging replica {}:{} reported offset {} behind master, lag={}, state={}.",
-                    replica.address(),
-                    replica.port,
-                    end - replica.acked,
-                    replica.lag_secs(self.clock.unix_ms()),
-                    replica.state().unwrap_or("none")
-                );
-            }
-        }
+        self.count_lagging_replicas();
         if self.snapshots.running().is_some() {
+            log::warning!("There is a child saving an .rdb. Killing it!");
             self.await_stopped_child();
         }
         let save = flags.save || !flags.nosave && !self.config.save.points().is_empty();
@@ -190,7 +180,10 @@ impl Server {
                 if !flags.force {
                     log::warning!("Error trying to save the DB, can't exit.");
                     self.life.supervisor.status("Error trying to save the DB, can't exit.", &mut log::tell);
-                    signals::interrupts_ask_again();
+                    log::warning!(
+                        "Errors trying to shut down the server. Check the logs for more information."
+                    );
+                    self.cancel_shutdown();
                     return Err(Logged);
                 }
                 log::warning!("Error trying to save the DB. Exit anyway.");
@@ -203,6 +196,29 @@ impl Server {
         Ok(())
     }
 
+    /// The log tells which replicas are going to miss something.
+    fn count_lagging_replicas(&self) {
+        let end = self.journal.offset();
+        let (mut all, mut lagging) = (0, 0);
+        for replica in self.replication.replicas.attached() {
+            all += 1;
+            if replica.acked == end {
+                continue;
+            }
+            lagging += 1;
+            log::notice!(
+                "Lagging replica {} reported offset {} behind master, lag={}, state={}.",
+                replica.name(),
+                end.wrapping_sub(replica.acked) as i64,
+                if replica.is_online() { replica.lag_secs(self.clock.unix_ms()) } else { 0 },
+                replica.state().unwrap_or_default()
+            );
+        }
+        if all > 0 {
+            log::notice!("{} of {all} replicas are in sync when shutting down.", all - lagging);
+        }
+    }
+
     /// Leaves, with this exit status, at the end of the turn.
     pub fn leave(&mut self, status: i32) {
         self.life.shutdown.exit = Some(status);
@@ -210,10 +226,11 @@ impl Server {
 
     /// Takes down what is visible from outside. The last thing a server does.
     pub fn clean_up(&mut self) {
+        // Whoever sees the end of his connection may try again at once: nobody is to be accepted any more.
+        self.net.close_listeners();
         if let Some(pidfile) = self.life.pidfile.take() {
             crate::env::process::pidfile_remove(&pidfile, &mut log::tell);
         }
-        self.net.remove_unix_socket();
         log::warning!("Redis is now ready to exit, bye bye...");
     }
 }

@@ -15,7 +15,7 @@ use crate::keyspace::Keyspace;
 use crate::net::Source;
 use crate::observe::log::{self, Logged};
 use crate::persistence::child::{Child, ChildOptions, Exit, Report, Target};
-use crate::persistence::dump::{DumpOptions, Usage};
+use crate::persistence::dump::{DumpOptions, Usage, dataset_without_data};
 use crate::persistence::load::{LoadError, LoadOptions, LoadProgress, LoadedInfo, Loader, Step};
 use crate::persistence::rdb::{RDB_VERSION, ReplicationAux, SavingAux, WriterOptions};
 use crate::persistence::snapshot::{Destination, save_to_file};
@@ -173,6 +173,12 @@ impl Server {
         }
     }
 
+    /// The dump of a replica of that version that wants none of the data.
+    pub(super) fn dump_without_data(&self, version: u32) -> Vec<u8> {
+        let options = self.dump_options(version_for_replica(version, RDB_VERSION), false);
+        dataset_without_data(&self.saving_aux(), options.writer).expect("memory takes what is written to it")
+    }
+
     /// Saves in the foreground. The error is the log's.
     pub fn save(&mut self) -> Result<(), Logged> {
         let name = String::from_utf8_lossy(&self.config.dbfilename).into_owned();
@@ -195,8 +201,8 @@ impl Server {
                 Ok(())
             }
             Err(why) => {
+                // Whoever asked for it hears of it; only what nobody waits for stops writes when it fails.
                 log::warning!("{why}");
-                self.snapshots.last_ok = Some(false);
                 Err(Logged)
             }
         }
@@ -345,8 +351,12 @@ impl Server {
                 Exit::Stopped => {}
                 Exit::Failed(_) | Exit::Signal(_) => self.snapshots.last_ok = Some(false),
             }
-            if !ok && let Some(garbage) = running.child.remove_temp() {
-                self.keyspace.freer.free_any(Box::new(garbage), 0);
+            if !ok {
+                let began = clock::monotonic_us();
+                if let Some(garbage) = running.child.remove_temp() {
+                    self.keyspace.freer.free_any(Box::new(garbage), 0);
+                }
+                self.note_latency("rdb-unlink-temp-file", clock::monotonic_us() - began);
             }
         }
         self.refresh_stamp(false);
@@ -356,7 +366,6 @@ impl Server {
     /// Stops the child, if one runs, and forgets it once it is gone.
     pub fn stop_child(&mut self) {
         if let Some(running) = &self.snapshots.running {
-            log::notice!("There is a child saving an .rdb. Killing it!");
             running.child.stop();
         }
     }

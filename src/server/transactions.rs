@@ -131,6 +131,7 @@ impl Watching {
 fn ended_before<'a>(client: &'a mut Client<Why>, db: usize, key: &[u8]) -> Option<&'a mut bool> {
     let watched = client
         .session
+        .rare_mut()
         .watched
         .iter_mut()
         .find(|(watched_db, watched, _)| *watched_db == db && watched == key);
@@ -156,12 +157,18 @@ impl Server {
             return;
         }
         let db = client.session.db;
-        if client.session.watched.iter().any(|(watched_db, watched, _)| *watched_db == db && watched == key) {
+        if client
+            .session
+            .rare()
+            .watched
+            .iter()
+            .any(|(watched_db, watched, _)| *watched_db == db && watched == key)
+        {
             return;
         }
         let entry = self.keyspace.db(db).get(key);
         let expired = entry.is_some_and(|entry| entry.expiry().is_some_and(|at| at < now));
-        client.session.watched.push((db, key.to_vec(), expired));
+        client.session.rare_mut().watched.push((db, key.to_vec(), expired));
         self.watching.watch(id, db, key);
     }
 
@@ -169,7 +176,7 @@ impl Server {
     pub fn watches_expired_key(&self, id: ClientId) -> bool {
         let now = self.clock.unix_ms();
         let Some(client) = self.clients.get(id) else { return false };
-        client.session.watched.iter().any(|(db, key, expired)| {
+        client.session.rare().watched.iter().any(|(db, key, expired)| {
             let entry = self.keyspace.db(*db).get(key);
             !expired && entry.is_some_and(|entry| entry.expiry().is_some_and(|at| at < now))
         })
