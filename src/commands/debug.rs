@@ -409,11 +409,11 @@ fn push(reply: &mut Reply) -> Result<(), CmdError> {
     if !reply.is_resp3() {
         return Err(CmdError::text("ERR RESP2 is not supported by this command"));
     }
+    // A push is no reply: whoever waits for one gets this. What is pushed during a command goes out behind its reply.
+    reply.bulk(b"Some real reply following the push reply");
     reply.push(2);
     reply.bulk(b"server-cpu-usage");
     reply.int(42);
-    // A push is no reply: whoever waits for one gets this.
-    reply.bulk(b"Some real reply following the push reply");
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use crate::structures::dict;
 use crate::structures::listpack::Listpack;
 use crate::structures::quicklist::{NodeRef, Quicklist};
 use crate::structures::sorted_set::SortedSet;
-use crate::types::{Digest, Entry, Hash, Kind, List, Set, StrRef, View, Zset};
+use crate::types::{Digest, Entry, Hash, Kind, List, Set, StrRef, TimedForm, View, Zset};
 
 /// Looks a key up as OBJECT does: what has expired is not there, and nothing counts as a use.
 fn look<T>(
@@ -142,6 +142,10 @@ fn listpack_of(entry: &Entry) -> Option<&Listpack> {
         Kind::Hash => match entry.object::<Hash>()?.view() {
             View::Packed(pack) => Some(pack),
             View::Table(_) => None,
+            View::Rare(timed) => match timed.form() {
+                TimedForm::Packed(pack) => Some(pack),
+                TimedForm::Table(_) => None,
+            },
         },
         Kind::Set => match entry.object()? {
             Set::Packed(pack) => Some(pack),
@@ -237,6 +241,10 @@ fn table_of(entry: &Entry) -> Option<dict::Stats> {
         Kind::Hash => match entry.object::<Hash>()?.view() {
             View::Packed(_) => None,
             View::Table(table) => Some(table.stats()),
+            View::Rare(timed) => match timed.form() {
+                TimedForm::Packed(_) => None,
+                TimedForm::Table(table) => Some(table.dict.stats()),
+            },
         },
         Kind::Set => match entry.object()? {
             Set::Table(table) => Some(table.stats()),

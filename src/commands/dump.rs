@@ -189,6 +189,7 @@ fn restore(ctx: &mut Ctx) -> CmdResult {
 mod tests {
     use super::*;
     use crate::exec::testing::Bench;
+    use crate::persistence::rdb::{RDB_VERSION, crc64};
     use crate::types::NewValue;
 
     fn payload(value: &[u8]) -> Vec<u8> {
@@ -227,6 +228,17 @@ mod tests {
         assert_eq!(bench.keyspace.db(0).len(), 0);
         assert_eq!(restore(&mut bench, "4000", &payload(b"v"), "ABSTTL"), "+OK\r\n");
         assert!(bench.changes.is_empty());
+    }
+
+    #[test]
+    fn a_text_that_claims_to_be_longer_than_the_payload_is_refused() {
+        // A sorted set of the oldest form: one member, "a", and a score of so many digits.
+        let mut body = b"\x03\x01\x01a\xf0".to_vec();
+        body.extend_from_slice(&RDB_VERSION.to_le_bytes());
+        let checksum = crc64(&body);
+        body.extend_from_slice(&checksum.to_le_bytes());
+        let mut bench = Bench::new(&[COMMANDS]);
+        assert_eq!(restore(&mut bench, "0", &body, ""), "-ERR Bad data format\r\n");
     }
 
     #[test]

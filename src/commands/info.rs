@@ -198,7 +198,7 @@ fn about_clients(server: &Server, text: &mut Text) {
     text.field("tracking_clients", server.caches.clients());
     text.field("clients_in_timeout_table", server.parking.with_deadline());
     text.field("total_blocking_keys", server.parking.keys());
-    text.field("total_blocking_keys_on_nokey", 0);
+    text.field("total_blocking_keys_on_nokey", server.parking.keys_if_gone());
 }
 
 fn about_memory(server: &Server, text: &mut Text) {
@@ -338,6 +338,7 @@ fn about_stats(server: &Server, text: &mut Text) {
     text.field("sync_partial_ok", stats.sync_partial_ok);
     text.field("sync_partial_err", stats.sync_partial_err);
     text.field("expired_keys", keyspace.expired);
+    text.field("expired_subkeys", keyspace.expired_fields);
     // Keys are deleted within a turn of their time: none are stale, and no cycle is cut short by a limit of time.
     text.field("expired_stale_perc", "0.00");
     text.field("expired_time_cap_reached_count", 0);
@@ -530,8 +531,13 @@ fn about_cluster(server: &Server, text: &mut Text) {
 
 fn about_keyspace(server: &Server, text: &mut Text) {
     for (index, db) in server.keyspace.iter().filter(|(_, db)| !db.is_empty()) {
+        // Told where there is something to tell: who reads lines of 7.2 expects no more than it says.
+        let subexpiry = match db.timed() {
+            0 => String::new(),
+            count => format!(",subexpiry={count}"),
+        };
         text.line(format_args!(
-            "db{index}:keys={},expires={},avg_ttl={}",
+            "db{index}:keys={},expires={},avg_ttl={}{subexpiry}",
             db.len(),
             db.volatile(),
             db.avg_ttl_ms(server.clock.unix_ms())

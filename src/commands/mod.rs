@@ -14,6 +14,7 @@ mod dump;
 pub mod expire;
 mod geo;
 mod hash;
+mod hash_expire;
 mod help;
 mod hyperloglog;
 mod info;
@@ -31,6 +32,11 @@ pub mod scan;
 mod set;
 mod slowlog;
 mod sort;
+mod stream;
+mod stream_claim;
+mod stream_group;
+mod stream_info;
+mod stream_read;
 pub mod string;
 mod tracking;
 mod transactions;
@@ -55,6 +61,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     expire::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
+    hash_expire::COMMANDS,
     hyperloglog::COMMANDS,
     info::COMMANDS,
     introspect::COMMANDS,
@@ -71,6 +78,11 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     set::COMMANDS,
     slowlog::COMMANDS,
     sort::COMMANDS,
+    stream::COMMANDS,
+    stream_claim::COMMANDS,
+    stream_group::COMMANDS,
+    stream_info::COMMANDS,
+    stream_read::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
     zset::COMMANDS,

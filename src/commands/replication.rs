@@ -169,7 +169,7 @@ fn wait(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         return Ok(Done);
     }
     server.replication.ask_for_acks = true;
-    Ok(Outcome::Block(Block { on: BlockOn::Replicas { count, offset }, deadline_ms }))
+    Ok(Outcome::Block(Block { on: BlockOn::Replicas { count, offset }, deadline_ms, resolved: Vec::new() }))
 }
 
 /// When to give up that has word `index` for a timeout in milliseconds; never, if that is 0.
@@ -212,7 +212,7 @@ fn waitaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         return Ok(Done);
     }
     server.replication.ask_for_acks = true;
-    Ok(Outcome::Block(Block { on: BlockOn::Files { count, offset }, deadline_ms }))
+    Ok(Outcome::Block(Block { on: BlockOn::Files { count, offset }, deadline_ms, resolved: Vec::new() }))
 }
 
 /// SYNC
@@ -278,6 +278,7 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
                 let replica = server.replica_mut(id);
                 replica.capa_eof |= value.eq_ignore_ascii_case(b"eof");
                 replica.capa_psync2 |= value.eq_ignore_ascii_case(b"psync2");
+                replica.capa_rdb12 |= value.eq_ignore_ascii_case(b"rdb-12");
             }
             b"version" => {
                 let text = String::from_utf8_lossy(value);

@@ -3,6 +3,8 @@
 //! What goes to replicas never depends on their clock or their arithmetic: times to live are made absolute, sums of
 //! floats are sent as what they came to.
 
+use std::borrow::Cow;
+
 use crate::client::Session;
 use crate::exec::{
     ArgKind, Args, CmdError, CmdResult, Command, Ctx, Cursor, Done, Group, KeySpec, acl, arg, block, data,
@@ -11,7 +13,7 @@ use crate::exec::{
 use crate::keyspace::{Class, Expired, SetIf, Ttl};
 use crate::protocol::{LongDouble, Reply};
 use crate::server::Server;
-use crate::types::{NewValue, StrRef, Thresholds};
+use crate::types::{Entry, NewValue, StrRef, Thresholds};
 
 pub const COMMANDS: &[Command<Server>] = &[
     data("get", get, 2)
@@ -410,8 +412,16 @@ pub(super) fn range(start: i64, end: i64, len: i64) -> Option<(i64, i64)> {
 
 /// LCS key1 key2 [LEN] [IDX] [MINMATCHLEN len] [WITHMATCHLEN]
 fn lcs(ctx: &mut Ctx) -> CmdResult {
-    let strings = ctx.db.read_strs(ctx.args.from(1).take(2));
-    let strings = strings.map_err(|_| CmdError::text("ERR The specified keys must contain string values"))?;
+    // Both are looked up, and missed if they are not there, before the type of either matters.
+    let found = [1, 2].map(|at| ctx.db.read_str(ctx.args.get(at)).map(|string| string.is_some()));
+    let mut strings = [Cow::Borrowed(&b""[..]), Cow::Borrowed(&b""[..])];
+    for (at, found) in found.into_iter().enumerate() {
+        let found = found.map_err(|_| CmdError::text("ERR The specified keys must contain string values"))?;
+        let entry = ctx.db.db.get(ctx.args.get(1 + at)).filter(|_| found);
+        if let Some(string) = entry.and_then(Entry::str) {
+            strings[at] = string.text();
+        }
+    }
     let (a, b) = (&strings[0][..], &strings[1][..]);
     let (mut only_len, mut ranges, mut with_len, mut min_len) = (false, false, false, 0);
     let mut options = ctx.args.cursor(3);
@@ -1069,6 +1079,14 @@ mod tests {
         bench.run(&format!("MSET {}", keys.join(" ")));
         assert_eq!(bench.changes.dirty, 100);
         assert_eq!(bench.run("GET key:99"), "$2\r\n99\r\n");
+    }
+
+    #[test]
+    fn both_keys_of_a_common_subsequence_are_missed_whatever_the_other_is() {
+        let mut bench = Bench::new(&[COMMANDS, crate::commands::set::COMMANDS]);
+        bench.run("SADD set member");
+        bench.run("LCS set none");
+        assert_eq!(bench.keyspace.stats.misses, 1);
     }
 
     #[test]

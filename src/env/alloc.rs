@@ -8,8 +8,10 @@
 //! for that (they lock and sum up all arenas), and count what threads merely cache; instead the two counters are read
 //! that it keeps for each thread, which are exact to the byte. Hence threads that take part in the server's work have
 //! to be registered by `track_thread`.
+//!
+//! With the feature `system-allocator`, which is for sanitizers alone, memory comes from the C library instead, and
+//! nothing that is told about it here is true.
 
-use std::alloc::{GlobalAlloc, Layout};
 use std::ffi::{CStr, CString, c_int};
 use std::io;
 use std::marker::PhantomData;
@@ -25,40 +27,50 @@ use tikv_jemalloc_sys as jemalloc;
 #[unsafe(export_name = "_rjem_malloc_conf")]
 static CONF: &[u8; 22] = b"cache_oblivious:false\0";
 
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
+static ALLOCATOR: global::Jemalloc = global::Jemalloc;
 
-struct Jemalloc;
+/// The global allocator, unless a sanitizer wants to see the C library's calls.
+#[cfg(not(feature = "system-allocator"))]
+mod global {
+    use std::alloc::{GlobalAlloc, Layout};
+    use std::ffi::c_int;
 
-/// The alignment that every allocation has anyway.
-const QUANTUM: usize = 8;
+    use tikv_jemalloc_sys as jemalloc;
 
-#[inline]
-fn flags(layout: Layout) -> c_int {
-    if layout.align() <= QUANTUM { 0 } else { jemalloc::MALLOCX_ALIGN(layout.align()) }
-}
+    pub struct Jemalloc;
 
-// SAFETY: the functions of jemalloc keep the contract of `GlobalAlloc`, given flags that ask for the alignment, and the
-// same flags and size at the end as at the beginning.
-unsafe impl GlobalAlloc for Jemalloc {
+    /// The alignment that every allocation has anyway.
+    const QUANTUM: usize = 8;
+
     #[inline]
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        unsafe { jemalloc::mallocx(layout.size(), flags(layout)).cast() }
+    fn flags(layout: Layout) -> c_int {
+        if layout.align() <= QUANTUM { 0 } else { jemalloc::MALLOCX_ALIGN(layout.align()) }
     }
 
-    #[inline]
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        unsafe { jemalloc::mallocx(layout.size(), flags(layout) | jemalloc::MALLOCX_ZERO).cast() }
-    }
+    // SAFETY: the functions of jemalloc keep the contract of `GlobalAlloc`, given flags that ask for the alignment, and the
+    // same flags and size at the end as at the beginning.
+    unsafe impl GlobalAlloc for Jemalloc {
+        #[inline]
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            unsafe { jemalloc::mallocx(layout.size(), flags(layout)).cast() }
+        }
 
-    #[inline]
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        unsafe { jemalloc::sdallocx(at.cast(), layout.size(), flags(layout)) }
-    }
+        #[inline]
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            unsafe { jemalloc::mallocx(layout.size(), flags(layout) | jemalloc::MALLOCX_ZERO).cast() }
+        }
 
-    #[inline]
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        unsafe { jemalloc::rallocx(at.cast(), new_size, flags(layout)).cast() }
+        #[inline]
+        unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+            unsafe { jemalloc::sdallocx(at.cast(), layout.size(), flags(layout)) }
+        }
+
+        #[inline]
+        unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+            unsafe { jemalloc::rallocx(at.cast(), new_size, flags(layout)).cast() }
+        }
     }
 }
 
@@ -179,6 +191,10 @@ pub fn stats() -> AllocStats {
 /// The pointer must have come from the global allocator and not been freed.
 #[inline]
 pub unsafe fn usable_size(at: *const u8) -> usize {
+    if cfg!(feature = "system-allocator") {
+        // SAFETY: the caller's promise; the C library does not write to it.
+        return unsafe { libc::malloc_usable_size(at.cast_mut().cast()) };
+    }
     // SAFETY: the caller's promise.
     unsafe { jemalloc::sallocx(at.cast(), 0) }
 }
@@ -340,8 +356,10 @@ pub fn name() -> String {
     format!("jemalloc-{}", version.split('-').next().unwrap_or_default())
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "system-allocator")))]
 mod tests {
+    use std::alloc::Layout;
+
     use super::*;
 
     #[test]

@@ -54,6 +54,7 @@ pub struct Changes {
     touched: Vec<(usize, Vec<u8>)>,
     /// Which of them nobody touched: their time had come.
     ended: Vec<usize>,
+    woken: Vec<(usize, Vec<u8>)>,
     events: Vec<Event>,
     ops: Vec<Op>,
     bytes: Vec<u8>,
@@ -67,6 +68,7 @@ impl Changes {
         self.propagate = Propagate::Verbatim;
         self.touched.clear();
         self.ended.clear();
+        self.woken.clear();
         self.events.clear();
         self.ops.clear();
         self.bytes.clear();
@@ -82,6 +84,7 @@ impl Changes {
             && self.propagate == Propagate::Verbatim
             && self.ops.is_empty()
             && self.touched.is_empty()
+            && self.woken.is_empty()
             && self.events.is_empty()
             && self.flushed.is_empty()
     }
@@ -98,6 +101,13 @@ impl Changes {
         if self.observed {
             self.ended.push(self.touched.len());
             self.touched.push((db, key.to_vec()));
+        }
+    }
+
+    /// A key holds the same value, as far as WATCH goes, but those who wait for it have to look at it.
+    pub fn wake(&mut self, db: usize, key: &[u8]) {
+        if self.observed {
+            self.woken.push((db, key.to_vec()));
         }
     }
 
@@ -155,6 +165,11 @@ impl Changes {
     /// Whether the touched key of that index is gone because its time had come.
     pub fn has_ended(&self, index: usize) -> bool {
         self.ended.binary_search(&index).is_ok()
+    }
+
+    /// The keys that only those who wait for them have to look at: database and key.
+    pub fn woken(&self) -> &[(usize, Vec<u8>)] {
+        &self.woken
     }
 
     /// The databases that were flushed or swapped (`None`: all).

@@ -312,7 +312,8 @@ impl Parser {
             },
         };
         if end + 1 >= line.len() {
-            return Ok(None);
+            // A line that is empty is no number, whatever follows: the short way above has overlooked that.
+            return Ok((line.first() == Some(&b'\r')).then_some(None));
         }
         let number = parse_int(&line[..end]);
         self.at += 1 + end + 2;
@@ -494,6 +495,18 @@ mod tests {
             prop_assert_eq!(args.iter().map(Vec::len).max(), Some(big.word.len()));
             prop_assert_eq!(request.pieces().concat(), bytes.clone());
             prop_assert_eq!(request.to_owned(), (bytes, spans));
+        }
+    }
+
+    #[test]
+    fn an_empty_header_is_refused_however_it_arrives() {
+        let limits = Limits { max_bulk: 100, authenticated: true };
+        for bytes in [&b"*\r"[..], b"*\r\xd8\r", b"*\r\n\r\n", b"*\r\r\n"] {
+            assert_eq!(
+                Parser::default().parse(bytes, &limits),
+                Err(ProtocolError::InvalidCount),
+                "{bytes:?}"
+            );
         }
     }
 

@@ -47,6 +47,8 @@ pub struct Replica {
     pub ip: String,
     pub capa_eof: bool,
     pub capa_psync2: bool,
+    /// It reads dumps of version 12, though its own version says otherwise: one of us.
+    pub capa_rdb12: bool,
     /// The version it told, as a number (0x00070204), 0 if none.
     pub version: u32,
     /// It only wants the dump (`redis-cli --rdb`).
@@ -73,6 +75,7 @@ impl Replica {
             ip,
             capa_eof: false,
             capa_psync2: false,
+            capa_rdb12: false,
             version: 0,
             rdb_only: false,
             without_data: false,

@@ -26,6 +26,7 @@ use crate::observe::slowlog::SlowLog;
 use crate::replication::Replication;
 use crate::replication::link::Link;
 use crate::structures::quicklist::Shape;
+use crate::structures::stream::BlockLimits;
 use crate::types::Thresholds;
 
 /// Why there is no server. The text is what the user is told.
@@ -204,6 +205,10 @@ impl Server {
             zset_listpack_value: config.zset_max_listpack_value,
             hll_sparse_bytes: config.hll_sparse_max_bytes,
             skip_checksums: self.limits.skip_checksums,
+            stream: BlockLimits {
+                max_bytes: usize::try_from(config.stream_node_max_bytes).unwrap_or(usize::MAX),
+                max_entries: config.stream_node_max_entries,
+            },
         };
         self.changes.notify = self.config.notify_keyspace_events;
     }

@@ -200,6 +200,9 @@ impl Server {
         if self.caches.are_used() {
             self.invalidate_touched(id);
         }
+        for (db, key) in self.changes.woken() {
+            self.parking.touched(*db, key);
+        }
         for &db in self.changes.flushed() {
             self.parking.flushed(db);
         }

@@ -171,7 +171,9 @@ impl Server {
         let Some(client) = self.clients.get(id) else { return Err(CmdError::SYNTAX) };
         if !is_master {
             self.admit_write(all_flags, call_flags)?;
-            if client.session.resp == 2 && self.is_subscribed(id) && !IN_SUBSCRIPTION.contains(&command.name)
+            if client.session.resp == 2
+                && self.is_subscribed(id)
+                && !IN_SUBSCRIPTION.contains(&command.full_name)
             {
                 let text = format!(
                     "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
@@ -200,13 +202,17 @@ impl Server {
             return Err(CmdError::text("ERR Replica can't interact with the keyspace"));
         }
         if let Some(transaction) = client.session.transaction.as_deref()
-            && !NOT_QUEUED.contains(&command.name)
+            && !NOT_QUEUED.contains(&command.full_name)
         {
             let _ = transaction;
             return Ok(Admitted::Queue(row));
         }
         if client.role != Role::Replica && !is_master && self.parking.pauses(is_write, self.clock.unix_ms()) {
-            return Ok(Admitted::Park(Block { on: BlockOn::Unpause, deadline_ms: None }));
+            return Ok(Admitted::Park(Block {
+                on: BlockOn::Unpause,
+                deadline_ms: None,
+                resolved: Vec::new(),
+            }));
         }
         Ok(Admitted::Call(row))
     }
@@ -318,18 +324,20 @@ fn aborted(error: &CmdError) -> CmdError {
     CmdError::bytes([b"EXECABORT Transaction discarded because of: ", why].concat())
 }
 
-/// The text quotes the beginning of the arguments.
+/// The text quotes the beginning of the arguments, each up to its first zero byte.
 fn unknown_command(args: Args) -> CmdError {
+    let beginning = |arg: &'_ [u8], room: usize| arg.iter().take(room).take_while(|&&byte| byte != 0).count();
     let mut text = b"ERR unknown command '".to_vec();
-    text.extend_from_slice(&args.get(0)[..args.get(0).len().min(128)]);
+    text.extend_from_slice(&args.get(0)[..beginning(args.get(0), 128)]);
     text.extend_from_slice(b"', with args beginning with: ");
     let mut quoted: Vec<u8> = Vec::new();
     for arg in args.from(1) {
         if quoted.len() >= 128 {
             break;
         }
+        let end = beginning(arg, 128 - quoted.len());
         quoted.push(b'\'');
-        quoted.extend_from_slice(&arg[..arg.len().min(128 - (quoted.len() - 1))]);
+        quoted.extend_from_slice(&arg[..end]);
         quoted.extend_from_slice(b"' ");
     }
     text.extend_from_slice(&quoted);

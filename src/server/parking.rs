@@ -12,7 +12,7 @@ use super::Server;
 use super::dispatch::Admitted;
 use crate::client::{ClientId, Parked};
 use crate::exec::{Args, Block, BlockOn, Group, flags};
-use crate::protocol::{Reply, Request};
+use crate::protocol::{Reply, Request, Span, encode_command};
 
 /// Why a client is parked.
 pub type Why = Block;
@@ -73,6 +73,12 @@ impl Parking {
     /// Number of keys that are waited for.
     pub fn keys(&self) -> usize {
         self.by_key.len()
+    }
+
+    /// Number of keys whose waiters also have to hear that the key is gone.
+    pub fn keys_if_gone(&self) -> usize {
+        let hears_all = |queue: &&Queue| queue.waiters.values().any(|waiter| waiter.wants.is_none());
+        self.by_key.values().filter(hears_all).count()
     }
 
     /// Number of clients with a deadline.
@@ -222,6 +228,28 @@ pub enum GivenUp {
     RoleChanged,
 }
 
+/// The request as it is kept for running it again.
+fn kept_request(args: Args, resolved: Vec<(usize, Vec<u8>)>) -> (Vec<u8>, Vec<Span>) {
+    if resolved.is_empty() {
+        return args.request().to_owned();
+    }
+    let mut words: Vec<&[u8]> = args.iter().collect();
+    resolved.iter().for_each(|(index, word)| words[*index] = word);
+    let mut bytes = Vec::new();
+    encode_command(&mut bytes, words.iter().copied());
+    // A word ends before the line end of its own and the head of the next.
+    let mut end = bytes.len();
+    let mut spans = Vec::new();
+    for word in words.iter().rev() {
+        let start = end - 2 - word.len();
+        spans.push(Span { start, len: word.len() });
+        let digits = itoa::Buffer::new().format(word.len()).len();
+        end = start - (digits + 3);
+    }
+    spans.reverse();
+    (bytes, spans)
+}
+
 impl Server {
     /// Parks a client with its request.
     pub(super) fn park(&mut self, id: ClientId, mut why: Why, args: Args) {
@@ -239,7 +267,7 @@ impl Server {
                 self.parking.tickets
             }
         };
-        let (bytes, spans) = args.request().to_owned();
+        let (bytes, spans) = kept_request(args, std::mem::take(&mut why.resolved));
         self.parking.add(id, client.session.db, &why, ticket, wants);
         client.parked = Some(Box::new(Parked { why, bytes, spans, since_ms: now, ticket }));
     }

@@ -14,6 +14,7 @@ use crate::client::{Client, ClientId, Role};
 use crate::env::random;
 use crate::exec::CmdError;
 use crate::observe::log;
+use crate::persistence::rdb::RDB_VERSION;
 use crate::protocol::Mark;
 use crate::replication::history::{self, Decision, Wanted};
 use crate::replication::replicas::{FileTransfer, Phase, Replica};
@@ -134,7 +135,7 @@ impl Server {
         let Some(replica) = self.replication.replicas.get_mut(id) else { return };
         replica.position = offset;
         replica.phase = Phase::Online { after_ack: true };
-        let version = replica.version;
+        let version = version_for_replica(replica, RDB_VERSION);
         let mark = random::hex(40);
         let dump = self.dump_without_data(version);
         self.reply(id).raw(&[b"$EOF:".as_slice(), mark.as_bytes(), b"\r\n", &dump, mark.as_bytes()].concat());
@@ -228,9 +229,7 @@ impl Server {
         }
         for id in self.replication.replicas.ids() {
             let Some(replica) = self.replication.replicas.get_mut(id) else { continue };
-            if !matches!(replica.phase, Phase::Waiting)
-                || version_for_replica(replica.version, version) < version
-            {
+            if !matches!(replica.phase, Phase::Waiting) || version_for_replica(replica, version) < version {
                 continue;
             }
             log::notice!("Waiting for end of BGSAVE for SYNC");

@@ -15,10 +15,11 @@ use crate::keyspace::Keyspace;
 use crate::net::Source;
 use crate::observe::log::{self, Logged};
 use crate::persistence::child::{Child, ChildOptions, Exit, Report, Target};
-use crate::persistence::dump::{DumpOptions, Usage, dataset_without_data};
+use crate::persistence::dump::{DumpOptions, Usage, dataset_without_data, version_for};
 use crate::persistence::load::{LoadError, LoadOptions, LoadProgress, LoadedInfo, Loader, Step};
 use crate::persistence::rdb::{RDB_VERSION, ReplicationAux, SavingAux, WriterOptions};
 use crate::persistence::snapshot::{Destination, save_to_file};
+use crate::replication::replicas::Replica;
 
 /// Seconds to wait after a failed save before a save point tries again.
 const RETRY_SECS: i64 = 5;
@@ -134,10 +135,15 @@ impl Snapshots {
     }
 }
 
-/// The rdb version for a reader of which we know the version (0: nothing).
-pub fn version_for_replica(version: u32, wanted: u16) -> u16 {
-    // Servers before 7.2 refuse version 11, and those of them that tell their version are newer anyway.
-    if version >= 0x0007_0200 { wanted } else { wanted.min(10) }
+/// The rdb version for a replica that told its own (0: nothing), and perhaps that it reads more than that.
+pub fn version_for_replica(replica: &Replica, wanted: u16) -> u16 {
+    match replica.version {
+        _ if replica.capa_rdb12 => wanted,
+        0x0007_0400.. => wanted,
+        0x0007_0200.. => wanted.min(11),
+        // Servers before 7.2 refuse version 11, and those of them that tell their version are newer anyway.
+        _ => wanted.min(10),
+    }
 }
 
 impl Server {
@@ -173,9 +179,9 @@ impl Server {
         }
     }
 
-    /// The dump of a replica of that version that wants none of the data.
-    pub(super) fn dump_without_data(&self, version: u32) -> Vec<u8> {
-        let options = self.dump_options(version_for_replica(version, RDB_VERSION), false);
+    /// The dump, of that rdb version, of a replica that wants none of the data.
+    pub(super) fn dump_without_data(&self, version: u16) -> Vec<u8> {
+        let options = self.dump_options(version, false);
         dataset_without_data(&self.saving_aux(), options.writer).expect("memory takes what is written to it")
     }
 
@@ -188,7 +194,7 @@ impl Server {
             incremental_fsync: self.config.rdb_save_incremental_fsync,
             keep_cache: false,
         };
-        let options = self.dump_options(RDB_VERSION, false);
+        let options = self.dump_options(version_for(&self.keyspace), false);
         let aux = self.saving_aux();
         let result = save_to_file(&self.keyspace, &aux, &options, &to, &mut |_| {}, &mut |_| {});
         self.snapshots.saves += 1;
@@ -216,12 +222,21 @@ impl Server {
         // Readers of the stream that start from this snapshot have selected nothing.
         let offset = self.journal.is_active().then(|| self.journal.offset());
         let for_replicas = self.replication.replicas.iter().any(|replica| !replica.is_online());
+        let wanted = version_for(&self.keyspace);
         let version = if for_replicas || purpose == Purpose::Pipe {
             let waiting = self.replication.replicas.iter().filter(|replica| !replica.is_online());
-            waiting.map(|replica| version_for_replica(replica.version, RDB_VERSION)).min().unwrap_or(10)
+            waiting.map(|replica| version_for_replica(replica, wanted)).min().unwrap_or(10)
         } else {
-            RDB_VERSION
+            wanted
         };
+        let lossy = wanted > RDB_VERSION && version < wanted;
+        if lossy {
+            // Replicas before 7.4 would refuse the dump, and those up to 8 do not tell what they are. The fields are
+            // deleted there as well, since that is the master's word; only until when they live is not known.
+            log::warning!(
+                "A replica of this snapshot may be older than Redis 7.4: hash fields with a time to live are written without it"
+            );
+        }
         let dump = self.dump_options(version, true);
         let to = Destination {
             dir: Path::new("."),
@@ -276,7 +291,8 @@ impl Server {
             purpose,
             offset,
             version,
-            dirty: self.snapshots.dirty,
+            // A dump that says less than there is counts as no save.
+            dirty: if lossy { 0 } else { self.snapshots.dirty },
             file: None,
             keys: 0,
             total_keys,

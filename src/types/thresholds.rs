@@ -1,6 +1,7 @@
 //! The limits within which values stay and encodings hold, as the configuration gives them.
 
 use crate::structures::quicklist::Shape;
+use crate::structures::stream::BlockLimits;
 
 /// What a type needs to know of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +25,8 @@ pub struct Thresholds {
     pub hll_sparse_bytes: u64,
     /// Payloads and dump files are taken with a wrong checksum (DEBUG SET-SKIP-CHECKSUM-VALIDATION).
     pub skip_checksums: bool,
+    /// How large a block of a stream may get (`stream-node-max-*`).
+    pub stream: BlockLimits,
 }
 
 impl Default for Thresholds {
@@ -40,6 +43,7 @@ impl Default for Thresholds {
             zset_listpack_value: 64,
             hll_sparse_bytes: 3000,
             skip_checksums: false,
+            stream: BlockLimits { max_bytes: 4096, max_entries: 100 },
         }
     }
 }

@@ -445,7 +445,7 @@ fn replies_have_their_types() {
     let bulk = |text: &str| Value::BulkString(text.into());
     assert_eq!(said("string"), bulk("Hello World"));
     assert_eq!(said("integer"), Value::Int(12345));
-    assert_eq!(said("double"), Value::Double(3.141));
+    assert_eq!(said("double"), Value::Double("3.141".parse().unwrap()));
     assert_eq!(said("null"), Value::Nil);
     assert_eq!((said("true"), said("false")), (Value::Boolean(true), Value::Boolean(false)));
     assert_eq!(said("set"), Value::Set((0..3).map(Value::Int).collect()));

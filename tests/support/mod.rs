@@ -5,6 +5,7 @@
 //! waits for a condition, and fails with its name and the server's log when the condition does not come.
 
 mod proxy;
+mod random;
 mod replication;
 
 use std::collections::{HashMap, HashSet};
@@ -21,6 +22,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 pub use proxy::Proxy;
+pub use random::Random;
 pub use replication::{LONG, Role};
 
 /// How long a server may take for what should take it no time at all.

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::io;
 
-use super::RDB_VERSION;
+use super::RDB_VERSION_MAX;
 use super::crc64::crc64;
 use super::error::{RdbError, RdbReason};
 use super::opcode::ValueType;
@@ -56,7 +56,7 @@ pub fn verify_dump(payload: &[u8], with_checksum: bool) -> Result<&[u8], DumpErr
     let body_len = payload.len().checked_sub(FOOTER).ok_or(DumpError::Footer)?;
     let (summed, checksum) = payload.split_at(body_len + 2);
     let (body, version) = summed.split_at(body_len);
-    let known = u16::from_le_bytes([version[0], version[1]]) <= RDB_VERSION;
+    let known = u16::from_le_bytes([version[0], version[1]]) <= RDB_VERSION_MAX;
     if !known || with_checksum && crc64(summed).to_le_bytes() != checksum {
         return Err(DumpError::Footer);
     }

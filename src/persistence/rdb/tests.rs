@@ -234,7 +234,7 @@ fn a_dump_without_checksum_of_an_old_version_is_understood() {
 #[test]
 fn strangers_versions_and_damage_are_refused_by_name() {
     let fails = |dump: &[u8]| read_all(dump).expect_err("it is wrong").to_string();
-    assert!(fails(b"REDIS0012\xff").starts_with("Can't handle RDB format version 12 (at byte 9): "));
+    assert!(fails(b"REDIS0013\xff").starts_with("Can't handle RDB format version 13 (at byte 9): "));
     assert!(fails(b"REDIS0000\xff").starts_with("Can't handle RDB format version 0 "));
     assert!(fails(b"REDISabcd\xff").starts_with("Can't handle RDB format version 0 "));
     assert!(fails(b"RADIS0011\xff").starts_with("Wrong signature trying to load DB from file "));
@@ -452,7 +452,7 @@ fn a_payload_is_accepted_by_the_rules_of_restore() {
     };
     let why = |body: &[u8], version: u16| decode_dump(&sealed(body, version), true).unwrap_err();
     assert_eq!(decode_dump(&sealed(b"\x00\x05hello", 1), true).unwrap(), bytes(b"hello"), "an old version");
-    assert!(matches!(why(b"\x00\x05hello", 12), DumpError::Footer), "a newer one");
+    assert!(matches!(why(b"\x00\x05hello", 13), DumpError::Footer), "a newer one");
     for body in [&b"\x00\x05hell"[..], b"", b"\xff"] {
         assert!(matches!(why(body, 11), DumpError::Format(_)));
     }
@@ -490,6 +490,18 @@ fn write_value(writer: &mut Writer<Vec<u8>>, value: &RawValue) -> io::Result<()>
             writer.write_string(field)?;
             writer.write_string(value)
         }),
+        RawValue::HashTimes(items) => {
+            writer.write_ms(0)?;
+            each(writer, items, |writer, (field, value, time)| {
+                writer.write_len(if *time == 0 { 0 } else { time + 1 })?;
+                writer.write_string(field)?;
+                writer.write_string(value)
+            })
+        }
+        RawValue::HashListpackTimes(blob) => {
+            writer.write_ms(0)?;
+            writer.write_string(blob)
+        }
         RawValue::HashZipmap(blob)
         | RawValue::ListZiplist(blob)
         | RawValue::SetIntset(blob)
@@ -554,6 +566,8 @@ fn type_of(value: &RawValue) -> ValueType {
         RawValue::HashListpack(_) => ValueType::HashListpack,
         RawValue::ZsetListpack(_) => ValueType::ZsetListpack,
         RawValue::SetListpack(_) => ValueType::SetListpack,
+        RawValue::HashTimes(_) => ValueType::HashTimes,
+        RawValue::HashListpackTimes(_) => ValueType::HashListpackTimes,
         RawValue::Stream(_) => ValueType::StreamListpacks3,
         RawValue::Module { .. } => ValueType::Module2,
     }
@@ -632,6 +646,8 @@ fn any_value() -> impl Strategy<Value = RawValue> {
         1 => any_bytes().prop_map(RawValue::ZsetZiplist),
         1 => any_bytes().prop_map(RawValue::HashZiplist),
         1 => any_bytes().prop_map(RawValue::HashListpack),
+        1 => prop::collection::vec((any_bytes(), any_bytes(), 0..u64::MAX), 0..6).prop_map(RawValue::HashTimes),
+        1 => any_bytes().prop_map(RawValue::HashListpackTimes),
         1 => any_bytes().prop_map(RawValue::ZsetListpack),
         1 => any_bytes().prop_map(RawValue::SetListpack),
         1 => nodes().prop_map(RawValue::ListQuicklist),

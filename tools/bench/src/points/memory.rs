@@ -110,7 +110,7 @@ fn far() -> u64 {
 }
 
 pub fn elements(bench: &mut Bench) -> Result<()> {
-    let count = if bench.plan.quick { 500_000 } else { 1_000_000 };
+    let count = if bench.plan.quick { 300_000 } else { 1_000_000 };
     for shape in &SHAPES {
         let wanted = bench.wants(GROUP, shape.name);
         let further = shape.further.filter(|name| !bench.plan.quick && bench.wants(GROUP, name));

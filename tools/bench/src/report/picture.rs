@@ -10,8 +10,8 @@ use super::{Row, Setting};
 const WIDTH: f64 = 1040.0;
 const COLUMN: f64 = 520.0;
 /// Where the bars begin in a column, and how long one of ratio 1.0 is.
-const BARS: f64 = 232.0;
-const ONE: f64 = 160.0;
+const BARS: f64 = 258.0;
+const ONE: f64 = 140.0;
 /// Longer bars are cut off here.
 const LONGEST: f64 = 1.45;
 const TOP: f64 = 92.0;
@@ -95,6 +95,8 @@ fn groups(rows: &[Row]) -> Vec<Group<'_>> {
             Some((name, "100")) => (name, "p100"),
             _ => (row.name.as_str(), "b"),
         };
+        // Of the times of waiting only stalls are left, and a long name would run over the edge.
+        let name = name.trim_end_matches(", longest stall");
         if groups.last().is_none_or(|group| group.name != row.group) {
             groups.push(Group { name: &row.group, entries: Vec::new() });
         }
@@ -108,7 +110,8 @@ fn groups(rows: &[Row]) -> Vec<Group<'_>> {
 }
 
 fn draw(out: &mut String, x: f64, y: f64, group: &Group) {
-    text(out, x + 16.0, y + 20.0, "h", group.name);
+    let stalls = if group.name == "waiting" { ": longest stall" } else { "" };
+    text(out, x + 16.0, y + 20.0, "h", &format!("{}{stalls}", group.name));
     let (start, mut y) = (x + BARS, y + 30.0);
     let top = y;
     for entry in &group.entries {
