@@ -6,9 +6,11 @@
 mod support;
 
 mod admin;
+mod burdens;
 mod command_table;
 mod config_example;
 mod connection;
+mod endings;
 mod harness;
 mod lists;
 mod rdb;

@@ -138,6 +138,10 @@ impl Server {
             let authenticated = client.session.auth == crate::client::Auth::Done;
             match parser.parse(&buf[at..], &Limits { max_bulk, authenticated }) {
                 Ok(Parsed::Request) => {
+                    if is_master && self.holds_master_back(id, Args::new(parser.request(&buf[at..]))) {
+                        parser.reset();
+                        break;
+                    }
                     self.execute(id, Args::new(parser.request(&buf[at..])));
                     let end = at + parser.consumed();
                     if is_master {
