@@ -1,9 +1,19 @@
 # make                 builds the server and its client, and writes redis.conf when there is none
 # make check           formatting, lints, syntax of the scripts
 # make test            every test; installs what they need and lacks when root, else says what to install
+# make test-clients-deps   the client libraries of tests/clients, into the build directory; a part of make test
+# make differential    random commands to ours and to a real server, compared: REDIS_RS_COMMANDS (200000) for each of
+#                      REDIS_RS_SEEDS ("11 12 13"); REDIS_RS_PEER names another real server than Debian's
+# make fuzz            TARGET=listpack SECONDS=60: arbitrary bytes for one of tests/fuzz/fuzz_targets. Installs cargo-fuzz
+#                      from crates.io if it is missing; needs a C++ compiler for libFuzzer, and no nightly Rust: stable
+#                      does it with RUSTC_BOOTSTRAP=1
+# make asan            every test under AddressSanitizer, the servers that they start included. Stable Rust does it with
+#                      RUSTC_BOOTSTRAP=1; jemalloc steps aside (feature system-allocator), since the sanitizer has to see
+#                      each allocation, so tests that measure memory are left out
 # make bench-replication   replicas attach to a million keys under load; REDIS_RS_SERVER names another server to measure
 # make demo            a master and two replicas, from nothing to stop.sh, in a temporary directory
-# make bench           CPU time per operation beside Debian's redis-server (QUICK=1: a short run)
+# make bench           speed and size beside Debian's redis-server, in under ten minutes; QUICK=1: under two;
+#                      ONLY=regex: those points; PICTURE=1: tools/bench/ratios.svg too; REDIS_PEER=path: another server
 # make install         PREFIX=/usr/local DESTDIR=
 # make clean
 
@@ -11,10 +21,10 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
-SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/test-deps.sh tools/demo.sh .ci/run
+SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/test-deps.sh tools/client-deps.sh tools/demo.sh .ci/run
 SHARE = $(DESTDIR)$(PREFIX)/share/redis-rs
 
-.PHONY: all build check test bench bench-replication demo install clean toolchain
+.PHONY: all build check test test-clients-deps differential fuzz asan bench bench-replication demo install clean toolchain
 
 all: build redis.conf
 
@@ -39,15 +49,41 @@ toolchain:
 check: toolchain
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --check --manifest-path tools/bench/Cargo.toml
+	$(CARGO) clippy --locked --all-targets --manifest-path tools/bench/Cargo.toml --target-dir $(TARGET_DIR)/bench \
+		-- -D warnings
 	@for script in $(SCRIPTS); do \
 		echo "syntax of $$script"; \
 		case "$$(head -n 1 $$script)" in *bash*) bash -n $$script;; *) sh -n $$script;; esac || exit 1; \
 	done
 
 # The development profile: it compiles in a fraction of the time and keeps every debug assertion.
-test: toolchain
-	tools/test-deps.sh
+test: toolchain test-clients-deps
 	$(CARGO) test --locked --no-fail-fast
+	$(CARGO) test --locked --manifest-path tools/bench/Cargo.toml --target-dir $(TARGET_DIR)/bench
+
+test-clients-deps:
+	tools/test-deps.sh
+	CARGO_TARGET_DIR=$(TARGET_DIR) tools/client-deps.sh
+
+differential: toolchain
+	tools/test-deps.sh
+	$(CARGO) test --locked --test main differential::very_many -- --ignored --nocapture
+
+TARGET ?= dump_payload
+SECONDS ?= 60
+fuzz: toolchain
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir tests/fuzz $(TARGET) -- \
+		-max_total_time=$(SECONDS) -rss_limit_mb=1024 -malloc_limit_mb=512
+
+# Servers end without freeing what they hold: that is no leak. What is written below the stack of a forked child is its own.
+ASAN = RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0:detect_odr_violation=0 \
+	$(CARGO) test --locked --no-fail-fast --target $(shell uname -m)-unknown-linux-gnu --features system-allocator
+asan: toolchain
+	tools/test-deps.sh
+	$(ASAN) --lib -- --skip memory
+	$(ASAN) --test main -- --skip memory --skip differential
 
 # The load comes from the development profile, the server from the release.
 bench-replication: build
@@ -59,7 +95,9 @@ demo: all
 
 bench: build
 	tools/test-deps.sh
-	tools/bench/cpu_per_op.py --server ./redis-rs $(if $(QUICK),--rounds 2 --requests 50000)
+	$(CARGO) run --quiet --release --locked --manifest-path tools/bench/Cargo.toml --target-dir $(TARGET_DIR)/bench -- \
+		--ours ./redis-rs --json $(TARGET_DIR)/bench.json $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') \
+		$(if $(REDIS_PEER),--real '$(REDIS_PEER)') $(if $(PICTURE),--picture tools/bench/ratios.svg)
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/tools $(DESTDIR)$(PREFIX)/lib/systemd/system \

@@ -10,6 +10,7 @@ use redis_rs::commands::FAMILIES;
 use redis_rs::config::{Config, DEFAULT_PIDFILE, FatalConfig, Invocation, LogLevel, SyslogFacility};
 use redis_rs::env::{alloc, crash, examine, process, supervise};
 use redis_rs::observe::log;
+use redis_rs::server::Program;
 use redis_rs::server::boot::{self, version};
 
 /// How often `--test-memory` goes through all of it.
@@ -34,12 +35,11 @@ fn main() {
     examine_the_machine(&args);
     let invocation = Invocation::parse(&args[1..]);
     let config = invocation.load().unwrap_or_else(|why| die_of(&why));
-    let executable = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(&args[0]));
     let described = match (args.len(), &config.config_file) {
         (1, _) => None,
         (_, file) => Some(file.clone()),
     };
-    let status = serve(config, executable, &args[1..], described.is_none());
+    let status = serve(config, Program::new(args), described.is_none());
     // What is left to be dropped is the data set: the system does that faster.
     std::io::stdout().flush().ok();
     exit(status)
@@ -106,7 +106,7 @@ fn die_of(why: &FatalConfig) -> ! {
 }
 
 /// Makes the process what the configuration wants, and serves until the end. Returns the exit status.
-fn serve(config: Config, executable: PathBuf, arguments: &[OsString], defaults: bool) -> i32 {
+fn serve(config: Config, program: Program, defaults: bool) -> i32 {
     if let Err(why) = process::change_dir(&config.dir) {
         eprintln!("{why}");
         return 1;
@@ -136,6 +136,7 @@ fn serve(config: Config, executable: PathBuf, arguments: &[OsString], defaults: 
     };
     crash::install(report);
     crash::catch_signals(config.crash_log_enabled);
+    crash::exit_on_panic(config.use_exit_on_panic);
     log::notice!("oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo");
     log::notice!(
         "Redis version={}, bits=64, commit=00000000, modified=0, pid={}, just started",
@@ -145,7 +146,7 @@ fn serve(config: Config, executable: PathBuf, arguments: &[OsString], defaults: 
     if defaults {
         log::warning!(
             "Warning: no config file specified, using the default config. In order to specify a config file use {} /path/to/redis.conf",
-            executable.display()
+            program.executable.display()
         );
     } else {
         log::notice!("Configuration loaded");
@@ -161,7 +162,7 @@ fn serve(config: Config, executable: PathBuf, arguments: &[OsString], defaults: 
         crash::remove_pidfile(path);
     }
     introduce(&config, background);
-    let mut server = match boot::boot(config, FAMILIES, supervisor, executable) {
+    let mut server = match boot::boot(config, FAMILIES, supervisor, program) {
         Ok(server) => server,
         Err(why) => {
             log::warning!("{why}");
@@ -172,7 +173,6 @@ fn serve(config: Config, executable: PathBuf, arguments: &[OsString], defaults: 
         }
     };
     server.life.pidfile = pidfile;
-    server.life.arguments = arguments.to_vec();
     let status = server.run();
     if status == 0 {
         server.clean_up();

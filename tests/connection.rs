@@ -77,6 +77,17 @@ fn hello_tells_who_the_server_is_in_the_version_it_is_asked_for() {
 }
 
 #[test]
+fn a_request_that_is_refused_at_once_is_the_last_command_all_the_same() {
+    let server = Server::start(&[]);
+    let (mut client, id) = numbered(&server);
+    wait_field(&server, &id, "cmd", "client|id");
+    says(&mut client, "GET", "-ERR wrong number of arguments for 'get' command\r\n");
+    wait_field(&server, &id, "cmd", "get");
+    says(&mut client, "NOSUCH", "-ERR unknown command 'NOSUCH', with args beginning with: \r\n");
+    wait_field(&server, &id, "cmd", "NULL");
+}
+
+#[test]
 fn without_the_password_nothing_can_be_done() {
     let server = Server::start(&[("requirepass", "sesame")]);
     let mut client = server.raw();
@@ -550,4 +561,25 @@ fn a_flush_spoils_only_what_was_watched_and_there() {
         says(&mut watcher, "EXEC", "*-1\r\n");
         says(&mut other, "FLUSHALL", "+OK\r\n");
     }
+}
+
+#[test]
+fn a_subcommand_is_not_the_command_of_its_name() {
+    let server = Server::start(&[]);
+    let mut client = server.raw();
+    client.send("MULTI\r\nLATENCY RESET\r\nEXEC\r\n");
+    client.expect("+OK\r\n+QUEUED\r\n*1\r\n:0\r\n");
+    client.send("SUBSCRIBE c\r\n");
+    client.expect("*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n");
+    client.send("LATENCY RESET\r\n");
+    let refusal = client.line();
+    assert!(refusal.starts_with("-ERR Can't execute 'latency|reset': only"), "{refusal}");
+}
+
+#[test]
+fn an_unknown_command_is_quoted_up_to_a_zero_byte() {
+    let server = Server::start(&[]);
+    let mut client = server.raw();
+    client.send("*3\r\n$5\r\nno\0pe\r\n$3\r\na\0b\r\n$1\r\nc\r\n");
+    client.expect("-ERR unknown command 'no', with args beginning with: 'a' 'c' \r\n");
 }

@@ -178,7 +178,7 @@ fn we_load_what_a_real_server_saves() {
         assert!(bytes == value, "{}", key.escape_ascii());
         // The payloads of DUMP and RESTORE are the same values in another frame.
         let theirs: Vec<u8> = server.ask(&[b"DUMP", &key]);
-        let decoded = decode_dump(&theirs).expect("it is well formed");
+        let decoded = decode_dump(&theirs, true).expect("it is well formed");
         assert!(decoded == RawValue::String(found[&key].clone()));
         let ours = encode_dump(WriterOptions { version: 10, ..WriterOptions::default() }, |writer| {
             writer.write_type(ValueType::String)?;

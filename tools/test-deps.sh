@@ -1,10 +1,15 @@
 #!/bin/sh
-# Sees to it that what the tests need besides Rust is there: Debian's redis-server and redis-tools, with which our server
-# has to get along. Root gets them installed; anybody else is told what to install, and the tests do not run.
+# Sees to it that what the tests need besides Rust is there: Debian's redis-server, redis-tools and the exporter of
+# Prometheus, with which our server has to get along, and what runs the client libraries that tools/client-deps.sh gets.
+# Root gets them installed; anybody else is told what to install, and the tests do not run.
 set -u
 missing=
 command -v redis-server >/dev/null || missing="redis-server"
 { command -v redis-cli >/dev/null && command -v redis-benchmark >/dev/null; } || missing="$missing redis-tools"
+command -v prometheus-redis-exporter >/dev/null || missing="$missing prometheus-redis-exporter"
+python3 -m pip --version >/dev/null 2>&1 || missing="$missing python3-pip"
+command -v node >/dev/null || missing="$missing nodejs"
+command -v npm >/dev/null || missing="$missing npm"
 missing=${missing# }
 [ -z "$missing" ] && exit 0
 
@@ -32,8 +37,11 @@ install_them >/dev/null 2>&1 || { apt-get update && install_them; } || {
     exit 1
 }
 
-# Where the policy file is not honoured the service runs now, and is stopped.
-if command -v systemctl >/dev/null && systemctl is-active --quiet redis-server 2>/dev/null; then
-    systemctl stop redis-server && systemctl disable --quiet redis-server
-fi
+# Where the policy file is not honoured the services run now, and are stopped.
+for service in redis-server prometheus-redis-exporter; do
+    case " $missing " in *" $service "*) ;; *) continue ;; esac
+    if command -v systemctl >/dev/null && systemctl is-active --quiet $service 2>/dev/null; then
+        systemctl stop $service && systemctl disable --quiet $service
+    fi
+done
 exit 0

@@ -88,6 +88,12 @@ impl<B> Client<B> {
             + self.parser.as_ref().map_or(0, |parser| size_of::<Parser>() + parser.memory())
     }
 
+    /// Whether none of its requests is run for now (it is parked), or any more.
+    #[inline]
+    pub fn rests(&self) -> bool {
+        self.parked.is_some() || self.close_after_reply || self.close_now
+    }
+
     /// Whether bytes that were read wait to be run.
     pub fn has_leftover(&self) -> bool {
         !self.input.is_empty()

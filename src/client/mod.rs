@@ -7,8 +7,10 @@ mod address;
 mod list;
 mod session;
 mod subscriptions;
+mod tracking;
 
 pub use address::Address;
 pub use list::{Client, ClientId, Clients, Parked, Role};
 pub use session::{Auth, Queued, ReplyMode, Session, Transaction};
 pub use subscriptions::{Kind, Subscriptions, Topic};
+pub use tracking::{Broadcasts, Tracked, Tracking, TrackingTable};

@@ -1,6 +1,6 @@
 //! What a client has told us about itself, and what it is in the middle of.
 
-use super::Subscriptions;
+use super::{Subscriptions, Tracking};
 
 /// Whether the client may run commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct Session {
     pub watch_dirty: bool,
     /// Channels and patterns it listens to, if any.
     pub subscriptions: Option<Box<Subscriptions>>,
+    /// What it has asked for by CLIENT TRACKING, if it tracks keys.
+    pub tracking: Option<Box<Tracking>>,
     /// CLIENT NO-EVICT, CLIENT NO-TOUCH.
     pub no_evict: bool,
     pub no_touch: bool,
@@ -103,6 +105,7 @@ impl Session {
             transaction: None,
             watch_dirty: false,
             subscriptions: None,
+            tracking: None,
             no_evict: false,
             no_touch: false,
             is_master: false,

@@ -255,7 +255,11 @@ impl Operation {
             Action::Set(value) if self.field.signed => i128::from(value),
             Action::Set(value) => i128::from(value as u64),
         };
+        // Real servers compute in 64 bits how far a value is from the maximum: from so far below they see it above.
+        let seen_above = matches!(self.action, Action::Set(value)
+            if self.field.signed && self.field.width < 64 && max - i128::from(value) > i128::from(i64::MAX));
         match self.overflow {
+            Overflow::Saturate if seen_above => Some(max),
             _ if (min..=max).contains(&wanted) => Some(wanted),
             Overflow::Wrap => Some(self.field.wrapped(wanted as u64)),
             Overflow::Saturate => Some(wanted.clamp(min, max)),
@@ -348,6 +352,14 @@ mod tests {
             ("BITFIELD k OVERFLOW FAIL SET u8 0 -1", "*1\r\n$-1\r\n"),
             ("BITFIELD k SET i8 #1 -100 INCRBY i8 #1 -100", "*2\r\n:0\r\n:56\r\n"),
             ("BITFIELD k OVERFLOW SAT INCRBY i8 8 -200", "*1\r\n:-128\r\n"),
+            (
+                "BITFIELD sat OVERFLOW SAT SET i32 0 -9223372036854775808 GET i32 0",
+                "*2\r\n:0\r\n:2147483647\r\n",
+            ),
+            (
+                "BITFIELD sat OVERFLOW SAT SET i32 0 -3000000000 GET i32 0",
+                "*2\r\n:2147483647\r\n:-2147483648\r\n",
+            ),
             ("BITFIELD k SET i64 3 -5 GET i64 3 GET u4 65", "*3\r\n:-288230376151711744\r\n:-5\r\n:12\r\n"),
             ("BITFIELD k GET u8 1000 GET i5 -1", "-ERR bit offset is not an integer or out of range\r\n"),
             ("BITFIELD none GET u8 1000", "*1\r\n:0\r\n"),

@@ -198,7 +198,7 @@ fn bit_range(start: i64, end: i64, len: usize, in_bits: bool) -> Option<(i64, i6
     let len = len as i64 * 8 / unit;
     let place = |index: i64| if index < 0 { (len + index).max(0) } else { index };
     let (start, end) = (place(start), place(end).min(len - 1));
-    (start <= end).then_some((start * unit, (end + 1) * unit))
+    (start <= end).then(|| (start * unit, (end + 1) * unit))
 }
 
 /// Bits set between two places that are bits of the string.
@@ -406,6 +406,7 @@ mod tests {
             ("BITCOUNT k 1 1 byte", ":6\r\n"),
             ("BITCOUNT k 5 30 BIT", ":17\r\n"),
             ("BITCOUNT k -2 -1", ":7\r\n"),
+            ("BITCOUNT k 9223372036854775807 4", ":0\r\n"),
             ("BITCOUNT k 1", "-ERR syntax error\r\n"),
             ("BITCOUNT k 1 2 words", "-ERR syntax error\r\n"),
             ("BITCOUNT none", ":0\r\n"),

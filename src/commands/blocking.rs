@@ -5,6 +5,7 @@
 
 use crate::exec::{Block, BlockOn, CmdError, CmdResult, Ctx, Outcome};
 use crate::protocol::LongDouble;
+use crate::protocol::number::parse_int;
 
 const OUT_OF_RANGE: CmdError = CmdError::text("ERR timeout is out of range");
 
@@ -15,6 +16,15 @@ pub(super) fn deadline(ctx: &Ctx, seconds: &[u8]) -> Result<Option<i64>, CmdErro
         return Ok(None);
     }
     ctx.now_ms().checked_add(wait_ms).map(Some).ok_or(OUT_OF_RANGE)
+}
+
+/// The same for a wait of whole milliseconds.
+pub(super) fn deadline_after_ms(ctx: &Ctx, milliseconds: &[u8]) -> Result<Option<i64>, CmdError> {
+    match parse_int(milliseconds).ok_or(CmdError::TIMEOUT_NOT_INTEGER)? {
+        ..0 => Err(CmdError::TIMEOUT_NEGATIVE),
+        0 => Ok(None),
+        wait_ms => ctx.now_ms().checked_add(wait_ms).map(Some).ok_or(OUT_OF_RANGE),
+    }
 }
 
 /// Parts of a millisecond count as a whole one.
@@ -42,7 +52,7 @@ fn milliseconds(seconds: &[u8]) -> Result<i64, CmdError> {
 /// The outcome of a command that waits for one of these keys.
 pub(super) fn wait_for<'k>(keys: impl Iterator<Item = &'k [u8]>, deadline_ms: Option<i64>) -> CmdResult {
     let on = BlockOn::Keys(keys.map(<[u8]>::to_vec).collect());
-    Ok(Outcome::Block(Block { on, deadline_ms }))
+    Ok(Outcome::Block(Block { on, deadline_ms, resolved: Vec::new() }))
 }
 
 #[cfg(test)]

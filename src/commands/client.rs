@@ -1,6 +1,6 @@
 //! CLIENT: who is connected, what connections are called, how they are treated and how they end.
 
-use super::{connection::DEFAULT_USER, help};
+use super::{connection::DEFAULT_USER, help, tracking};
 use crate::client::{Client, ClientId, Kind, ReplyMode, Role, Session};
 use crate::exec::flags::*;
 use crate::exec::{
@@ -16,18 +16,14 @@ const TO_ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all
 pub(super) const COMMANDS: &[Command<Server>] = &[container(
     "client",
     &[
+        tracking::CACHING,
         server("getname", getname, 2).of("client|getname").flags(ANY_TIME).acl(acl::CONNECTION).doc(
             Group::Connection,
             "2.6.9",
             "O(1)",
             "Tells the name of the connection.",
         ),
-        server("getredir", getredir, 2).of("client|getredir").flags(ANY_TIME).acl(acl::CONNECTION).doc(
-            Group::Connection,
-            "6.0.0",
-            "O(1)",
-            "Tells to which client the notes about tracked keys go.",
-        ),
+        tracking::GETREDIR,
         server("help", client_help, 2).of("client|help").flags(LOADING | STALE).acl(acl::CONNECTION).doc(
             Group::Connection,
             "5.0.0",
@@ -146,6 +142,8 @@ pub(super) const COMMANDS: &[Command<Server>] = &[container(
             .doc(Group::Connection, "2.6.9", "O(1)", "Names the connection.")
             .tips(TO_ALL_NODES)
             .args(&[arg("connection-name", ArgKind::String)]),
+        tracking::TRACKING,
+        tracking::TRACKINGINFO,
         server("unblock", unblock, -3)
             .of("client|unblock")
             .flags(ADMIN | ANY_TIME)
@@ -207,13 +205,6 @@ fn getname(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
         let name = server.clients.get(id).map(|client| client.session.name());
         reply.bulk_or_null(name.filter(|name| !name.is_empty()));
     });
-    Ok(Done)
-}
-
-/// CLIENT GETREDIR
-fn getredir(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
-    // Nobody tracks keys.
-    server.reply(id).int(-1);
     Ok(Done)
 }
 
@@ -309,7 +300,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         None if asks => words(args.request().spans),
         None => 0,
     };
-    let query = client.input.len() + if asks { args.bytes().len() } else { 0 };
+    let query = client.input.len() + if asks { args.size() } else { 0 };
     let query_free = client.input.capacity() - client.input.len();
     let pending = match client.role {
         Role::Replica => server.replication.pending(id, server.journal.offset()) as usize,
@@ -324,7 +315,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
     // A vector takes all that is written to it.
     let _ = writeln!(
         out,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={queued} qbuf={query} qbuf-free={query_free} argv-mem={argv_mem} multi-mem={multi_mem} rbs={buffer} rbp={} obl={} oll={} omem={output_mem} tot-mem={memory} events=r{} cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}",
+        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={queued} qbuf={query} qbuf-free={query_free} argv-mem={argv_mem} multi-mem={multi_mem} rbs={buffer} rbp={} obl={} oll={} omem={output_mem} tot-mem={memory} events=r{} cmd={} user={} redir={} resp={} lib-name={} lib-ver={}",
         id.id,
         client.addr,
         client.laddr,
@@ -343,6 +334,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         if client.backlogged { "w" } else { "" },
         client.last_command,
         if master { "(superuser)".into() } else { shown(DEFAULT_USER) },
+        tracking::redirection(session.tracking.as_deref()),
         session.resp,
         shown(&session.rare().lib_name),
         shown(&session.rare().lib_ver),
@@ -357,6 +349,7 @@ fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
 /// The letters that tell of a client's state.
 fn flags(client: &Client<Why>) -> String {
     let session = &client.session;
+    let tracking = session.tracking.as_deref();
     let letters: String = [
         (client.role == Role::Monitor, 'O'),
         (client.role == Role::Replica, 'S'),
@@ -364,6 +357,9 @@ fn flags(client: &Client<Why>) -> String {
         (session.subscriptions.is_some(), 'P'),
         (session.transaction.is_some(), 'x'),
         (client.parked.is_some(), 'b'),
+        (tracking.is_some(), 't'),
+        (tracking.is_some_and(|tracking| tracking.broken), 'R'),
+        (tracking.is_some_and(|tracking| tracking.prefixes().is_some()), 'B'),
         (session.watch_dirty, 'd'),
         (client.close_after_reply, 'c'),
         (client.close_now, 'A'),
@@ -594,6 +590,8 @@ fn unblock(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 /// CLIENT HELP
 fn client_help(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     let lines = [
+        "CACHING (YES|NO)",
+        "    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
         "GETREDIR",
         "    Return the client ID we are redirecting to when tracking is enabled.",
         "GETNAME",
@@ -634,6 +632,11 @@ fn client_help(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
         "    * LIB-VER: the client lib version.",
         "UNBLOCK <clientid> [TIMEOUT|ERROR]",
         "    Unblock the specified blocked client.",
+        "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+        "         [OPTIN] [OPTOUT] [NOLOOP]",
+        "    Control server assisted client side caching.",
+        "TRACKINGINFO",
+        "    Report tracking status for the current connection.",
         "NO-EVICT (ON|OFF)",
         "    Protect current client connection from eviction.",
         "NO-TOUCH (ON|OFF)",

@@ -236,6 +236,7 @@ fn reset(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     session.no_evict = false;
     server.forget_watches(id);
     server.forget_subscriptions(id);
+    server.stop_tracking(id);
     server.stop_monitoring(id);
     server.reply(id).simple("RESET");
     Ok(Done)

@@ -134,6 +134,7 @@ fn flushdb(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
     let db = server.db_of(client);
     server.watching.flushing(Some(db), None, &server.keyspace, server.turn.now_ms, &mut server.clients);
     flush(&mut server.keyspace, &mut server.changes, &server.turn, Some(db), lazily);
+    server.invalidate_everything();
     server.reply(client).ok();
     Ok(Done)
 }
@@ -143,6 +144,7 @@ fn flushall(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
     let lazily = is_lazy(args, server.config.lazyfree_lazy_user_flush)?;
     server.watching.flushing(None, None, &server.keyspace, server.turn.now_ms, &mut server.clients);
     flush(&mut server.keyspace, &mut server.changes, &server.turn, None, lazily);
+    server.invalidate_everything();
     // A child that saves what is gone has nothing to do any more, and the file it was to replace is outdated, too.
     server.stop_child();
     if !server.config.save.points().is_empty() && server.save().is_ok() {

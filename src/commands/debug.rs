@@ -3,21 +3,18 @@
 
 use std::time::Duration;
 
-use super::help;
+use super::{debug_values as values, help};
 use crate::client::ClientId;
 use crate::config;
 use crate::env::clock;
 use crate::exec::flags::*;
 use crate::exec::{Args, CmdError, CmdResult, Command, Done, Group, server};
-use crate::keyspace::{Keyspace, access};
 use crate::observe::log::{self, Logged};
-use crate::persistence::dump::dump_value;
-use crate::persistence::rdb::{RDB_VERSION, WriterOptions};
 use crate::protocol::{Reply, encode_command};
 use crate::server::Server;
 use crate::structures::glob;
-use crate::structures::quicklist::{Quicklist, Shape};
-use crate::types::{Digest, List, NewValue};
+use crate::structures::quicklist::Shape;
+use crate::types::NewValue;
 
 pub(super) const COMMANDS: &[Command<Server>] = &[server("debug", debug, -2)
     .flags(ADMIN | NOSCRIPT | LOADING | STALE | PROTECTED)
@@ -68,13 +65,13 @@ const TOOLS: &[Tool] = &[
     Tool {
         name: "digest",
         words: 0..=0,
-        run: digest,
+        run: values::digest,
         help: &["DIGEST", "    A hash of all data: equal for equal data, here and on other servers."],
     },
     Tool {
         name: "digest-value",
         words: 0..=MANY,
-        run: digest_value,
+        run: values::digest_value,
         help: &["DIGEST-VALUE <key> [<key> ...]", "    The same of the values of some keys."],
     },
     Tool {
@@ -86,8 +83,26 @@ const TOOLS: &[Tool] = &[
     Tool {
         name: "htstats",
         words: 1..=MANY,
-        run: htstats,
-        help: &["HTSTATS <dbid>", "    The shape of a database's hash table."],
+        run: values::htstats,
+        help: &["HTSTATS <dbid> [full]", "    The shape of a database's hash table."],
+    },
+    Tool {
+        name: "htstats-key",
+        words: 1..=MANY,
+        run: values::htstats_key,
+        help: &["HTSTATS-KEY <key> [full]", "    The shape of the hash table that <key>'s value is kept in."],
+    },
+    Tool {
+        name: "leak",
+        words: 1..=1,
+        run: leak,
+        help: &["LEAK <string>", "    Lose the memory of a copy of <string> for ever."],
+    },
+    Tool {
+        name: "listpack",
+        words: 1..=1,
+        run: values::listpack,
+        help: &["LISTPACK <key>", "    Write the listpack that <key>'s value is to the standard output."],
     },
     Tool {
         name: "log",
@@ -96,9 +111,27 @@ const TOOLS: &[Tool] = &[
         help: &["LOG <message>", "    Write a line to the log."],
     },
     Tool {
+        name: "mallctl",
+        words: 1..=MANY,
+        run: values::mallctl,
+        help: &[
+            "MALLCTL <name> [<value>]",
+            "    A number of the allocator's, and a new value for those that may be set.",
+        ],
+    },
+    Tool {
+        name: "mallctl-str",
+        words: 1..=MANY,
+        run: values::mallctl_str,
+        help: &[
+            "MALLCTL-STR <name> [VOID]",
+            "    A text of the allocator's; with VOID, what it does when told so (thread.tcache.flush).",
+        ],
+    },
+    Tool {
         name: "object",
         words: 1..=1,
-        run: object,
+        run: values::object,
         help: &["OBJECT <key>", "    How the value of <key> is stored."],
     },
     Tool { name: "oom", words: 0..=MANY, run: oom, help: &["OOM", "    Crash as when memory has run out."] },
@@ -127,6 +160,16 @@ const TOOLS: &[Tool] = &[
             "PROTOCOL <type>",
             "    Reply with an example of a type: string, integer, double, bignum, null, array, set,",
             "    map, attrib, push, verbatim, true or false.",
+        ],
+    },
+    Tool {
+        name: "quicklist",
+        words: 1..=2,
+        run: values::quicklist,
+        help: &[
+            "QUICKLIST <key> [<0|1>]",
+            "    Write the nodes of the quicklist that <key>'s value is to the standard output; with 1",
+            "    what they hold as well.",
         ],
     },
     Tool {
@@ -163,6 +206,12 @@ const TOOLS: &[Tool] = &[
             "    Write the configuration file, save, and start again after a while.",
         ],
     },
+    Tool {
+        name: "sdslen",
+        words: 1..=1,
+        run: values::sdslen,
+        help: &["SDSLEN <key>", "    Lengths of <key> and its value, and the memory that they take."],
+    },
     Tool { name: "segfault", words: 0..=MANY, run: segfault, help: &["SEGFAULT", "    Crash by SIGSEGV."] },
     Tool {
         name: "set-active-expire",
@@ -171,6 +220,15 @@ const TOOLS: &[Tool] = &[
         help: &[
             "SET-ACTIVE-EXPIRE <0|1>",
             "    Whether keys end when their time comes, or only when looked at.",
+        ],
+    },
+    Tool {
+        name: "set-skip-checksum-validation",
+        words: 1..=1,
+        run: set_skip_checksum_validation,
+        help: &[
+            "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
+            "    Whether dump files and the payloads of RESTORE are taken with a wrong checksum.",
         ],
     },
     Tool {
@@ -184,6 +242,12 @@ const TOOLS: &[Tool] = &[
         words: 0..=0,
         run: stringmatch_test,
         help: &["STRINGMATCH-TEST", "    Match random texts against random patterns."],
+    },
+    Tool {
+        name: "structsize",
+        words: 0..=0,
+        run: values::structsize,
+        help: &["STRUCTSIZE", "    The sizes of some structures of which there are many."],
     },
 ];
 
@@ -205,14 +269,14 @@ fn debug(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 }
 
 /// A word that turns something on or off, read as C reads numbers: what is none is 0.
-fn is_on(word: &[u8]) -> bool {
+pub(super) fn is_on(word: &[u8]) -> bool {
     std::str::from_utf8(word)
         .ok()
         .and_then(|word| word.trim().parse::<i64>().ok())
         .is_some_and(|number| number != 0)
 }
 
-fn done(server: &mut Server, id: ClientId) -> CmdResult {
+pub(super) fn done(server: &mut Server, id: ClientId) -> CmdResult {
     server.reply(id).ok();
     Ok(Done)
 }
@@ -225,42 +289,6 @@ fn sleep(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     done(server, id)
 }
 
-/// DEBUG OBJECT key
-fn object(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    let options = WriterOptions {
-        version: RDB_VERSION,
-        compress: server.config.rdbcompression,
-        ..WriterOptions::default()
-    };
-    let now = server.clock.unix_secs();
-    let entry = server.keyspace.db(server.db_of(id)).get(args.get(2)).ok_or(CmdError::NO_SUCH_KEY)?;
-    // The payload of DUMP is the value between a byte for its type and ten bytes of version and checksum.
-    let length = dump_value(entry, options).len() - 11;
-    let quicklist = entry.object::<List>().and_then(List::as_quicklist);
-    let nodes = quicklist.map_or_else(String::new, describe_quicklist);
-    let line = format!(
-        "Value at:{:p} refcount:1 encoding:{} serializedlength:{length} lru:{} lru_seconds_idle:{}{nodes}",
-        entry.address(),
-        entry.encoding(),
-        entry.lru(),
-        access::idle_ms(entry.lru(), now) / 1000
-    );
-    server.reply(id).simple(&line);
-    Ok(Done)
-}
-
-fn describe_quicklist(list: &Quicklist) -> String {
-    let (stats, shape) = (list.stats(), list.shape());
-    format!(
-        " ql_nodes:{} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{}",
-        stats.nodes,
-        list.len() as f64 / stats.nodes as f64,
-        shape.fill.number(),
-        u8::from(shape.depth > 0),
-        stats.bytes
-    )
-}
-
 /// DEBUG QUICKLIST-PACKED-THRESHOLD size
 fn quicklist_packed_threshold(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     const MOST: u64 = (1 << 32) - (1 << 20);
@@ -271,44 +299,6 @@ fn quicklist_packed_threshold(server: &mut Server, id: ClientId, args: Args) -> 
         size => size,
     };
     done(server, id)
-}
-
-/// The digest of all databases.
-fn digest_of(keyspace: &Keyspace) -> Digest {
-    let mut all = Digest::default();
-    for (index, db) in keyspace.iter().filter(|(_, db)| !db.is_empty()) {
-        all.mix(&(index as u32).to_be_bytes());
-        for entry in db.dict().iter() {
-            let mut digest = Digest::default();
-            digest.mix(entry.key());
-            entry.digest(&mut digest);
-            all.add_digest(&digest);
-        }
-    }
-    all
-}
-
-/// DEBUG DIGEST
-fn digest(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
-    let digest = digest_of(&server.keyspace).hex();
-    server.reply(id).simple(&digest);
-    Ok(Done)
-}
-
-/// DEBUG DIGEST-VALUE key [key ...]
-fn digest_value(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    let db = server.db_of(id);
-    server.reply_with(id, |server, reply| {
-        reply.array(args.len() - 2);
-        for key in args.from(2) {
-            let mut digest = Digest::default();
-            if let Some(entry) = server.keyspace.db(db).get(key) {
-                entry.digest(&mut digest);
-            }
-            reply.simple(&digest.hex());
-        }
-    });
-    Ok(Done)
 }
 
 /// DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]
@@ -333,6 +323,7 @@ fn reload(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         server.watching.flushing(None, None, &server.keyspace, server.turn.now_ms, &mut server.clients);
         server.keyspace.flush(None, false, server.turn.now_ms);
         server.changes.flush(None);
+        server.invalidate_everything();
     }
     server
         .load_at_once(merge)
@@ -418,11 +409,11 @@ fn push(reply: &mut Reply) -> Result<(), CmdError> {
     if !reply.is_resp3() {
         return Err(CmdError::text("ERR RESP2 is not supported by this command"));
     }
+    // A push is no reply: whoever waits for one gets this. What is pushed during a command goes out behind its reply.
+    reply.bulk(b"Some real reply following the push reply");
     reply.push(2);
     reply.bulk(b"server-cpu-usage");
     reply.int(42);
-    // A push is no reply: whoever waits for one gets this.
-    reply.bulk(b"Some real reply following the push reply");
     Ok(())
 }
 
@@ -438,28 +429,21 @@ fn log_line(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     done(server, id)
 }
 
-/// DEBUG HTSTATS dbid
-fn htstats(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    let index = args.int(2)?;
-    let index = usize::try_from(index).ok().filter(|&index| index < server.keyspace.count());
-    let db = server.keyspace.db(index.ok_or(CmdError::text("ERR Out of range database"))?);
-    let table = match db.is_empty() {
-        true => "No stats available for empty dictionaries\n".to_owned(),
-        false => format!("Hash table 0 stats (main hash table):\n{}", db.dict().stats()),
-    };
-    // Times to live stand on a wheel, which is no table.
-    let (_, wheel) = db.overhead();
-    let text = format!(
-        "[Dictionary HT]\n{table}[Expires]\n keys with a time to live: {}\n bytes: {wheel}\n",
-        db.volatile()
-    );
-    server.reply(id).verbatim("txt", text.as_bytes());
-    Ok(Done)
-}
-
 /// DEBUG SET-ACTIVE-EXPIRE 0|1
 fn set_active_expire(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     server.life.active_expiry = is_on(args.get(2));
+    done(server, id)
+}
+
+/// DEBUG SET-SKIP-CHECKSUM-VALIDATION 0|1
+fn set_skip_checksum_validation(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    server.limits.skip_checksums = is_on(args.get(2));
+    done(server, id)
+}
+
+/// DEBUG LEAK string
+fn leak(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    std::mem::forget(args.get(2).to_vec());
     done(server, id)
 }
 

@@ -6,9 +6,10 @@ use crate::exec::{
     flags::*, key, key_flags as kf, server, token,
 };
 use crate::keyspace::{Class, Expired, access};
+use crate::observe::log;
 use crate::persistence::dump::dump_value;
-use crate::persistence::load::value_from_raw;
-use crate::persistence::rdb::{WriterOptions, decode_dump};
+use crate::persistence::load::{BadValue, LoadError, value_from_raw};
+use crate::persistence::rdb::{DumpError, WriterOptions, decode_dump};
 use crate::server::Server;
 use crate::types::Entry;
 
@@ -106,6 +107,24 @@ impl Options {
     }
 }
 
+/// The error for a payload that is none. Why, the log tells; whoever sent it hears less.
+fn refused(error: &DumpError) -> CmdError {
+    if let DumpError::Format(why) = error {
+        log::verbose!("{}", LoadError::corrupt(why.offset, &why.reason));
+    }
+    CmdError::new(format!("ERR {error}"))
+}
+
+/// As `refused`, for what is no value though it was read.
+fn bad_value(why: &BadValue) -> CmdError {
+    match why {
+        BadValue::Corrupt(why) => log::verbose!("{}", LoadError::corrupt(0, why)),
+        // An empty value is a common mistake of old servers, and not worth a line.
+        BadValue::Empty | BadValue::Unsupported(_) => {}
+    }
+    CmdError::text("ERR Bad data format")
+}
+
 /// RESTORE key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]
 fn restore(ctx: &mut Ctx) -> CmdResult {
     let key = ctx.args.key();
@@ -122,8 +141,9 @@ fn restore(ctx: &mut Ctx) -> CmdResult {
         at if options.absolute => Some(at),
         ttl => Some(ctx.now_ms().saturating_add(ttl)),
     };
-    let mut raw = decode_dump(ctx.args.get(3)).map_err(|error| CmdError::new(format!("ERR {error}")))?;
-    let value = value_from_raw(&mut raw, ctx.limits).map_err(|_| CmdError::text("ERR Bad data format"))?;
+    let payload = decode_dump(ctx.args.get(3), !ctx.limits.skip_checksums);
+    let mut raw = payload.map_err(|error| refused(&error))?;
+    let value = value_from_raw(&mut raw, ctx.limits).map_err(|why| bad_value(&why))?;
     let mut entry = Entry::new(key, expiry, value);
     let db = &mut ctx.db;
     let lazily = db.turn.lazy_server_del;
@@ -169,6 +189,7 @@ fn restore(ctx: &mut Ctx) -> CmdResult {
 mod tests {
     use super::*;
     use crate::exec::testing::Bench;
+    use crate::persistence::rdb::{RDB_VERSION, crc64};
     use crate::types::NewValue;
 
     fn payload(value: &[u8]) -> Vec<u8> {
@@ -207,6 +228,17 @@ mod tests {
         assert_eq!(bench.keyspace.db(0).len(), 0);
         assert_eq!(restore(&mut bench, "4000", &payload(b"v"), "ABSTTL"), "+OK\r\n");
         assert!(bench.changes.is_empty());
+    }
+
+    #[test]
+    fn a_text_that_claims_to_be_longer_than_the_payload_is_refused() {
+        // A sorted set of the oldest form: one member, "a", and a score of so many digits.
+        let mut body = b"\x03\x01\x01a\xf0".to_vec();
+        body.extend_from_slice(&RDB_VERSION.to_le_bytes());
+        let checksum = crc64(&body);
+        body.extend_from_slice(&checksum.to_le_bytes());
+        let mut bench = Bench::new(&[COMMANDS]);
+        assert_eq!(restore(&mut bench, "0", &body, ""), "-ERR Bad data format\r\n");
     }
 
     #[test]

@@ -125,7 +125,11 @@ impl Conditions {
                 b"xx" => &mut conditions.xx,
                 b"gt" => &mut conditions.gt,
                 b"lt" => &mut conditions.lt,
-                _ => return Err(CmdError::bytes([b"ERR Unsupported option ", word].concat())),
+                _ => {
+                    // Up to a zero byte, as C prints texts.
+                    let end = word.iter().position(|&byte| byte == 0).unwrap_or(word.len());
+                    return Err(CmdError::bytes([b"ERR Unsupported option ", &word[..end]].concat()));
+                }
             } = true;
         }
         let Conditions { nx, xx, gt, lt } = conditions;

@@ -1,6 +1,6 @@
 //! The hash family: keys that hold fields with values.
 
-use super::scan::{Scan, parse_cursor, write_cursor};
+use super::scan::{Scan, Scanned, parse_cursor, write_cursor};
 use crate::exec::{
     Arg, ArgKind, Args, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, block, data,
     flags::*, key, key_flags as kf, token,
@@ -9,7 +9,7 @@ use crate::keyspace::{Class, DbView};
 use crate::protocol::{LongDouble, Reply};
 use crate::server::Server;
 use crate::structures::listpack::Element;
-use crate::types::{Hash, NewValue, Thresholds, View};
+use crate::types::{Hash, NewValue, Thresholds, TimedForm, View};
 
 const READ: &[KeySpec] = &[KeySpec::range(kf::RO | kf::ACCESS, 1, 1, 1)];
 const LOOK: &[KeySpec] = &[KeySpec::range(kf::RO, 1, 1, 1)];
@@ -154,6 +154,7 @@ pub const COMMANDS: &[Command<Server>] = &[
             arg("cursor", ArgKind::Integer),
             arg("pattern", ArgKind::Pattern).token("MATCH").optional(),
             arg("count", ArgKind::Integer).token("COUNT").optional(),
+            token("novalues", "NOVALUES").optional(),
         ]),
     data("hset", hset, -4)
         .flags(WRITE | DENYOOM | FAST)
@@ -226,30 +227,35 @@ pub(super) fn delete_emptied(db: &mut DbView, key: &[u8]) {
 
 /// HGET key field
 fn hget(ctx: &mut Ctx) -> CmdResult {
-    let hash = ctx.db.read_as::<Hash>(ctx.args.key())?;
-    reply_value(&mut ctx.reply, hash, ctx.args.get(2));
+    let (key, field) = (ctx.args.key(), ctx.args.get(2));
+    ctx.db.expire_fields(key, [field].into_iter());
+    let before = ctx.db.turn.fields_ended_before();
+    let hash = ctx.db.read_as::<Hash>(key)?;
+    reply_value(&mut ctx.reply, hash, field, before);
     Ok(Done)
 }
 
 /// HMGET key field [field ...]
 fn hmget(ctx: &mut Ctx) -> CmdResult {
-    let hash = ctx.db.read_as::<Hash>(ctx.args.key())?;
-    let fields = ctx.args.from(2);
+    let (key, fields) = (ctx.args.key(), ctx.args.from(2));
+    ctx.db.expire_fields(key, fields.clone());
+    let before = ctx.db.turn.fields_ended_before();
+    let hash = ctx.db.read_as::<Hash>(key)?;
     ctx.reply.array(fields.len());
     for field in fields {
-        reply_value(&mut ctx.reply, hash, field);
+        reply_value(&mut ctx.reply, hash, field, before);
     }
     Ok(Done)
 }
 
-fn reply_value(reply: &mut Reply, hash: Option<&Hash>, field: &[u8]) {
-    match hash.and_then(|hash| hash.get(field)) {
+fn reply_value(reply: &mut Reply, hash: Option<&Hash>, field: &[u8], before: i64) {
+    match hash.and_then(|hash| hash.get(field, before)) {
         Some(value) => reply_element(reply, value),
         None => reply.null(),
     }
 }
 
-/// HLEN key
+/// HLEN key. A field that has ended counts until it is removed.
 fn hlen(ctx: &mut Ctx) -> CmdResult {
     let len = ctx.db.read_as::<Hash>(ctx.args.key())?.map_or(0, Hash::len);
     ctx.reply.int(len);
@@ -258,25 +264,32 @@ fn hlen(ctx: &mut Ctx) -> CmdResult {
 
 /// HSTRLEN key field
 fn hstrlen(ctx: &mut Ctx) -> CmdResult {
-    let hash = ctx.db.read_as::<Hash>(ctx.args.key())?;
-    let len = hash.and_then(|hash| hash.get(ctx.args.get(2))).map_or(0, |value| value.len());
+    let (key, field) = (ctx.args.key(), ctx.args.get(2));
+    ctx.db.expire_fields(key, [field].into_iter());
+    let before = ctx.db.turn.fields_ended_before();
+    let hash = ctx.db.read_as::<Hash>(key)?;
+    let len = hash.and_then(|hash| hash.get(field, before)).map_or(0, |value| value.len());
     ctx.reply.int(len);
     Ok(Done)
 }
 
 /// HEXISTS key field
 fn hexists(ctx: &mut Ctx) -> CmdResult {
-    let hash = ctx.db.read_as::<Hash>(ctx.args.key())?;
-    let found = hash.is_some_and(|hash| hash.contains(ctx.args.get(2)));
+    let (key, field) = (ctx.args.key(), ctx.args.get(2));
+    ctx.db.expire_fields(key, [field].into_iter());
+    let before = ctx.db.turn.fields_ended_before();
+    let hash = ctx.db.read_as::<Hash>(key)?;
+    let found = hash.is_some_and(|hash| hash.get(field, before).is_some());
     ctx.reply.int(i64::from(found));
     Ok(Done)
 }
 
 /// HGETALL key
 fn hgetall(ctx: &mut Ctx) -> CmdResult {
+    let before = ctx.db.turn.fields_ended_before();
     let hash = ctx.db.read_as::<Hash>(ctx.args.key())?;
-    ctx.reply.map(hash.map_or(0, Hash::len));
-    for (field, value) in hash.into_iter().flat_map(Hash::iter) {
+    ctx.reply.map(hash.map_or(0, |hash| hash.len() - hash.ended(before)));
+    for (field, value) in hash.into_iter().flat_map(|hash| hash.iter(before)) {
         reply_element(&mut ctx.reply, field);
         reply_element(&mut ctx.reply, value);
     }
@@ -285,9 +298,10 @@ fn hgetall(ctx: &mut Ctx) -> CmdResult {
 
 /// HKEYS key
 fn hkeys(ctx: &mut Ctx) -> CmdResult {
+    let before = ctx.db.turn.fields_ended_before();
     let hash = ctx.db.read_as::<Hash>(ctx.args.key())?;
-    ctx.reply.array(hash.map_or(0, Hash::len));
-    for (field, _) in hash.into_iter().flat_map(Hash::iter) {
+    ctx.reply.array(hash.map_or(0, |hash| hash.len() - hash.ended(before)));
+    for (field, _) in hash.into_iter().flat_map(|hash| hash.iter(before)) {
         reply_element(&mut ctx.reply, field);
     }
     Ok(Done)
@@ -295,9 +309,10 @@ fn hkeys(ctx: &mut Ctx) -> CmdResult {
 
 /// HVALS key
 fn hvals(ctx: &mut Ctx) -> CmdResult {
+    let before = ctx.db.turn.fields_ended_before();
     let hash = ctx.db.read_as::<Hash>(ctx.args.key())?;
-    ctx.reply.array(hash.map_or(0, Hash::len));
-    for (_, value) in hash.into_iter().flat_map(Hash::iter) {
+    ctx.reply.array(hash.map_or(0, |hash| hash.len() - hash.ended(before)));
+    for (_, value) in hash.into_iter().flat_map(|hash| hash.iter(before)) {
         reply_element(&mut ctx.reply, value);
     }
     Ok(Done)
@@ -305,9 +320,12 @@ fn hvals(ctx: &mut Ctx) -> CmdResult {
 
 /// HRANDFIELD key [count [WITHVALUES]]
 fn hrandfield(ctx: &mut Ctx) -> CmdResult {
+    let before = ctx.db.turn.fields_ended_before();
     if ctx.args.len() == 2 {
+        ctx.db.expire_all_fields(ctx.args.key());
         let hash = ctx.db.read_as::<Hash>(ctx.args.key())?;
-        match hash.and_then(|hash| hash.random(ctx.rng)) {
+        let rest = hash.and_then(|hash| hash.without_ended(before));
+        match rest.as_ref().or(hash).and_then(|hash| hash.random(ctx.rng)) {
             Some((field, _)) => reply_element(&mut ctx.reply, field),
             None => ctx.reply.null(),
         }
@@ -320,7 +338,11 @@ fn hrandfield(ctx: &mut Ctx) -> CmdResult {
     if with_values && count.unsigned_abs() > i64::MAX as u64 / 2 {
         return Err(CmdError::OUT_OF_RANGE);
     }
-    let Some(hash) = ctx.db.read_as::<Hash>(ctx.args.key())? else {
+    ctx.db.expire_all_fields(ctx.args.key());
+    let hash = ctx.db.read_as::<Hash>(ctx.args.key())?;
+    // Where ended fields are not ours to delete, the draw is from a copy without them.
+    let rest = hash.and_then(|hash| hash.without_ended(before));
+    let Some(hash) = rest.as_ref().or(hash).filter(|hash| !hash.is_empty()) else {
         ctx.reply.array(0);
         return Ok(Done);
     };
@@ -335,7 +357,7 @@ fn hrandfield(ctx: &mut Ctx) -> CmdResult {
         }
     } else if count as usize >= hash.len() {
         pairs.begin(hash.len());
-        hash.iter().for_each(|pair| pairs.write(pair));
+        hash.iter_all().for_each(|pair| pairs.write(pair));
     } else {
         pairs.begin(count as usize);
         hash.random_unique(count as usize, ctx.rng).into_iter().for_each(|pair| pairs.write(pair));
@@ -366,8 +388,9 @@ impl Pairs<'_> {
     }
 }
 
-/// HSCAN key cursor [MATCH pattern] [COUNT count]
+/// HSCAN key cursor [MATCH pattern] [COUNT count] [NOVALUES]
 fn hscan(ctx: &mut Ctx) -> CmdResult {
+    let before = ctx.db.turn.fields_ended_before();
     let mut cursor = parse_cursor(ctx.args.get(2))?;
     let Some(hash) = ctx.db.read_as::<Hash>(ctx.args.key())? else {
         ctx.reply.array(2);
@@ -375,16 +398,31 @@ fn hscan(ctx: &mut Ctx) -> CmdResult {
         ctx.reply.array(0);
         return Ok(Done);
     };
-    let scan = Scan::parse(ctx.args.cursor(3), false)?;
+    let scan = Scan::parse(ctx.args.cursor(3), Scanned::Fields)?;
     let mut found = Found::default();
-    match hash.view() {
+    let (dict, timed) = match hash.view() {
+        View::Packed(_) => (None, None),
+        View::Table(dict) => (Some(dict), None),
+        View::Rare(timed) => match timed.form() {
+            TimedForm::Packed(_) => (None, None),
+            TimedForm::Table(table) => (Some(&table.dict), Some(before)),
+        },
+    };
+    let mut find = |field: Element, value: Element| {
+        found.push_if(&scan, field, Some(value).filter(|_| !scan.no_values));
+    };
+    match dict {
         // What is small is given whole.
-        View::Packed(_) => {
+        None => {
             cursor = 0;
-            hash.iter().for_each(|(field, value)| found.push_if(&scan, field, Some(value)));
+            hash.iter(before).for_each(|(field, value)| find(field, value));
         }
-        View::Table(dict) => {
-            cursor = scan.walk(dict, cursor, |field| found.push_if(&scan, field.name(), Some(field.value())));
+        Some(dict) => {
+            cursor = scan.walk(dict, cursor, |field| {
+                if timed.is_none_or(|before| field.time().is_none_or(|at| at >= before)) {
+                    find(field.name(), field.value());
+                }
+            });
         }
     }
     found.reply(&mut ctx.reply, cursor);
@@ -481,8 +519,10 @@ fn set_fields(ctx: &mut Ctx, command: &str) -> Result<usize, CmdError> {
 fn hsetnx(ctx: &mut Ctx) -> CmdResult {
     let args = ctx.args;
     let field = args.get(2);
+    ctx.db.expire_fields(args.key(), [field].into_iter());
+    let before = ctx.db.turn.fields_ended_before();
     let new = edit(ctx, |hash, limits| {
-        let new = !hash.contains(field);
+        let new = hash.get(field, before).is_none();
         if new {
             hash.prepare(args.from(2), limits);
             hash.set(field, args.get(3), limits);
@@ -499,11 +539,13 @@ fn hsetnx(ctx: &mut Ctx) -> CmdResult {
 /// HINCRBY key field increment
 fn hincrby(ctx: &mut Ctx) -> CmdResult {
     let (field, by) = (ctx.args.get(2), ctx.args.int(3)?);
+    ctx.db.expire_fields(ctx.args.key(), [field].into_iter());
+    let before = ctx.db.turn.fields_ended_before();
     let sum = edit(ctx, |hash, limits| {
-        let value = hash.get(field).map_or(Some(0), |value| value.int());
+        let value = hash.get(field, before).map_or(Some(0), |value| value.int());
         let value = value.ok_or(CmdError::text("ERR hash value is not an integer"))?;
         let sum = value.checked_add(by).ok_or(CmdError::OVERFLOW)?;
-        hash.set(field, sum, limits);
+        hash.update(field, sum, limits);
         Ok(sum)
     })?;
     ctx.db.changed(ctx.args.key(), Class::HASH, "hincrby");
@@ -518,8 +560,10 @@ fn hincrbyfloat(ctx: &mut Ctx) -> CmdResult {
     if by == LongDouble::Infinite {
         return Err(CmdError::text("ERR value is NaN or Infinity"));
     }
-    let sum = edit(ctx, |hash, limits| {
-        let value = match hash.get(field) {
+    ctx.db.expire_fields(key, [field].into_iter());
+    let before = ctx.db.turn.fields_ended_before();
+    let (sum, time) = edit(ctx, |hash, limits| {
+        let value = match hash.get(field, before) {
             None => LongDouble::from(0),
             Some(Element::Int(n)) => LongDouble::from(n),
             Some(Element::Str(text)) => {
@@ -527,13 +571,20 @@ fn hincrbyfloat(ctx: &mut Ctx) -> CmdResult {
             }
         };
         let sum = value.checked_add(by).ok_or(CmdError::NAN_OR_INFINITY)?.text();
-        hash.set(field, sum.as_bytes(), limits);
-        Ok(sum)
+        hash.update(field, sum.as_bytes(), limits);
+        let time = hash.timed().and_then(|timed| timed.get(field)).and_then(|(_, time)| time);
+        Ok((sum, time))
     })?;
     let sum = sum.as_bytes();
     ctx.db.changed(key, Class::HASH, "hincrbyfloat");
     ctx.reply.bulk(sum);
     ctx.db.changes.propagate(ctx.db.index, [&b"HSET"[..], key, field, sum]);
+    if let Some(at) = time {
+        // HSET lets the field live for ever; here it ends as before, and so it shall on replicas.
+        let at = at.to_string();
+        let words: [&[u8]; 6] = [b"HPEXPIREAT", key, at.as_bytes(), b"FIELDS", b"1", field];
+        ctx.db.changes.propagate(ctx.db.index, words);
+    }
     Ok(Done)
 }
 

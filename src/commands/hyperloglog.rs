@@ -185,6 +185,8 @@ fn pfdebug(ctx: &mut Ctx) -> CmdResult {
         return Err(CmdError::text("ERR The specified key does not exist"));
     };
     let encoding = check(entry)?;
+    // Whatever is asked, the string is one's own from now on, as if it had been edited.
+    edit(entry, |_| ());
     let to_dense = |entry: &mut Entry| edit(entry, hyperloglog::to_dense).map_err(error);
     match subcommand.to_ascii_lowercase().as_slice() {
         b"getreg" => {
@@ -263,6 +265,16 @@ mod tests {
         {
             assert_eq!(bench.run(line), refused, "{line}");
         }
+        bench.keyspace.db_mut(0).set(b"stored", None, NewValue::Str(&hyperloglog::new()));
+        assert_eq!(
+            bench.keyspace.db(0).get(b"stored").and_then(Entry::str).map(|it| it.encoding()),
+            Some("embstr")
+        );
+        bench.run("PFDEBUG ENCODING stored");
+        assert_eq!(
+            bench.keyspace.db(0).get(b"stored").and_then(Entry::str).map(|it| it.encoding()),
+            Some("raw")
+        );
         assert_eq!(bench.run("PFDEBUG X none"), "-ERR The specified key does not exist\r\n");
         bench.run("PFADD h");
         assert_eq!(bench.run("PFDEBUG X h"), "-ERR Unknown PFDEBUG subcommand 'X'\r\n");

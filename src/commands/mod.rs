@@ -9,10 +9,12 @@ mod config;
 mod connection;
 mod databases;
 mod debug;
+mod debug_values;
 mod dump;
 pub mod expire;
 mod geo;
 mod hash;
+mod hash_expire;
 mod help;
 mod hyperloglog;
 mod info;
@@ -20,6 +22,7 @@ mod introspect;
 pub mod keys;
 mod latency;
 mod list;
+mod migrate;
 mod monitor;
 pub mod object;
 mod pubsub;
@@ -29,7 +32,13 @@ pub mod scan;
 mod set;
 mod slowlog;
 mod sort;
+mod stream;
+mod stream_claim;
+mod stream_group;
+mod stream_info;
+mod stream_read;
 pub mod string;
+mod tracking;
 mod transactions;
 mod zset;
 mod zset_range;
@@ -52,12 +61,14 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     expire::COMMANDS,
     geo::COMMANDS,
     hash::COMMANDS,
+    hash_expire::COMMANDS,
     hyperloglog::COMMANDS,
     info::COMMANDS,
     introspect::COMMANDS,
     keys::COMMANDS,
     latency::COMMANDS,
     list::COMMANDS,
+    migrate::COMMANDS,
     monitor::COMMANDS,
     object::COMMANDS,
     pubsub::COMMANDS,
@@ -67,6 +78,11 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     set::COMMANDS,
     slowlog::COMMANDS,
     sort::COMMANDS,
+    stream::COMMANDS,
+    stream_claim::COMMANDS,
+    stream_group::COMMANDS,
+    stream_info::COMMANDS,
+    stream_read::COMMANDS,
     string::COMMANDS,
     transactions::COMMANDS,
     zset::COMMANDS,

@@ -1,4 +1,4 @@
-//! REPLICAOF, ROLE, WAIT, and what replicas say: PSYNC, SYNC, REPLCONF.
+//! REPLICAOF, ROLE, WAIT, WAITAOF, and what replicas say: PSYNC, SYNC, REPLCONF.
 
 use crate::client::ClientId;
 use crate::config::MasterAddress;
@@ -8,9 +8,10 @@ use crate::exec::{
     one_of, server, token,
 };
 use crate::observe::log;
+use crate::protocol::split_line;
 use crate::replication::history::Wanted;
 use crate::replication::link::Link;
-use crate::server::Server;
+use crate::server::{Server, files_reply};
 
 pub(super) const COMMANDS: &[Command<Server>] = &[
     server("replicaof", replicaof, 3)
@@ -38,6 +39,21 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
         )
         .tips(&["request_policy:all_shards", "response_policy:agg_min"])
         .args(&[arg("numreplicas", ArgKind::Integer), arg("timeout", ArgKind::Integer)]),
+    server("waitaof", waitaof, 4)
+        .flags(NOSCRIPT)
+        .acl(acl::CONNECTION)
+        .doc(
+            Group::Generic,
+            "7.2.0",
+            "O(1)",
+            "Waits until so many append-only files, here and with replicas, hold the writes that the client has made.",
+        )
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"])
+        .args(&[
+            arg("numlocal", ArgKind::Integer),
+            arg("numreplicas", ArgKind::Integer),
+            arg("timeout", ArgKind::Integer),
+        ]),
     server("sync", sync, 1).flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI).doc(
         Group::Server,
         "1.0.0",
@@ -144,15 +160,7 @@ fn wait(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         ));
     }
     let count = args.int(1)?;
-    let timeout = args.int(2).map_err(|_| CmdError::TIMEOUT_NOT_INTEGER)?;
-    if timeout < 0 {
-        return Err(CmdError::TIMEOUT_NEGATIVE);
-    }
-    let now = server.clock.unix_ms();
-    let deadline_ms = match timeout {
-        0 => None,
-        timeout => Some(now.checked_add(timeout).ok_or(CmdError::TIMEOUT_OUT_OF_RANGE)?),
-    };
+    let deadline_ms = deadline(server, args, 2)?;
     let Some(client) = server.client(id) else { return Ok(Done) };
     let (offset, may_block) = (client.write_offset, !client.session.deny_blocking);
     let acknowledged = server.replication.acknowledged(offset);
@@ -161,7 +169,50 @@ fn wait(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         return Ok(Done);
     }
     server.replication.ask_for_acks = true;
-    Ok(Outcome::Block(Block { on: BlockOn::Replicas { count, offset }, deadline_ms }))
+    Ok(Outcome::Block(Block { on: BlockOn::Replicas { count, offset }, deadline_ms, resolved: Vec::new() }))
+}
+
+/// When to give up that has word `index` for a timeout in milliseconds; never, if that is 0.
+fn deadline(server: &Server, args: Args, index: usize) -> Result<Option<i64>, CmdError> {
+    match args.int(index).map_err(|_| CmdError::TIMEOUT_NOT_INTEGER)? {
+        0 => Ok(None),
+        timeout if timeout < 0 => Err(CmdError::TIMEOUT_NEGATIVE),
+        timeout => {
+            server.clock.unix_ms().checked_add(timeout).map(Some).ok_or(CmdError::TIMEOUT_OUT_OF_RANGE)
+        }
+    }
+}
+
+/// WAITAOF numlocal numreplicas timeout
+fn waitaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    let local = args.int(1)?;
+    if !(0..=1).contains(&local) {
+        return Err(CmdError::text("ERR value is out of range, value must between 0 and 1"));
+    }
+    let count = args.int(2)?;
+    if count < 0 {
+        return Err(CmdError::text("ERR value is out of range, must be positive"));
+    }
+    let deadline_ms = deadline(server, args, 3)?;
+    if server.is_replica() {
+        return Err(CmdError::text(
+            "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.",
+        ));
+    }
+    if local > 0 {
+        return Err(CmdError::text(
+            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+        ));
+    }
+    let Some(client) = server.client(id) else { return Ok(Done) };
+    let (offset, may_block) = (client.write_offset, !client.session.deny_blocking);
+    let acknowledged = server.replication.acknowledged_files(offset);
+    if acknowledged >= count || !may_block {
+        files_reply(&mut server.reply(id), acknowledged);
+        return Ok(Done);
+    }
+    server.replication.ask_for_acks = true;
+    Ok(Outcome::Block(Block { on: BlockOn::Files { count, offset }, deadline_ms, resolved: Vec::new() }))
 }
 
 /// SYNC
@@ -227,6 +278,7 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
                 let replica = server.replica_mut(id);
                 replica.capa_eof |= value.eq_ignore_ascii_case(b"eof");
                 replica.capa_psync2 |= value.eq_ignore_ascii_case(b"psync2");
+                replica.capa_rdb12 |= value.eq_ignore_ascii_case(b"rdb-12");
             }
             b"version" => {
                 let text = String::from_utf8_lossy(value);
@@ -236,10 +288,27 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
                 server.replica_mut(id).version = version;
             }
             b"rdb-only" => server.replica_mut(id).rdb_only = args.int(at + 1)? == 1,
+            b"rdb-filter-only" => {
+                // What the dump is to have: functions, or nothing at all. There are no functions yet.
+                let Some(parts) = split_line(value) else {
+                    return Err(CmdError::text("ERR Missing rdb-filter-only values"));
+                };
+                server.replica_mut(id).without_data = true;
+                if let Some(other) = parts.iter().find(|part| !part.eq_ignore_ascii_case(b"functions")) {
+                    let mut text = b"ERR Unsupported rdb-filter-only option: ".to_vec();
+                    text.extend_from_slice(other);
+                    return Err(CmdError::bytes(text));
+                }
+            }
             b"ack" => {
                 // An acknowledgement is not answered, whoever sends it.
-                let offset = args.int(at + 1).unwrap_or(0);
-                server.replica_acknowledges(id, offset.max(0) as u64);
+                let offset = |index: usize| args.int(index).map(|offset| offset.max(0) as u64);
+                let Ok(applied) = offset(at + 1) else { return Ok(Done) };
+                let has_file = args.len() > at + 3 && args.is(at + 2, "fack");
+                let in_file = has_file.then(|| offset(at + 3)).transpose();
+                if let Ok(in_file) = in_file {
+                    server.replica_acknowledges(id, applied, in_file);
+                }
                 return Ok(Done);
             }
             b"getack" => {

@@ -33,12 +33,22 @@ pub(super) struct Scan<'a> {
     /// About how many elements to look at.
     count: u64,
     type_name: Option<&'a [u8]>,
+    /// Of a hash, only the fields are wanted.
+    pub(super) no_values: bool,
+}
+
+/// What is scanned, since options differ.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scanned {
+    Keys,
+    Fields,
+    Members,
 }
 
 impl<'a> Scan<'a> {
-    /// Reads MATCH and COUNT, and where keys are scanned, TYPE.
-    pub(super) fn parse(mut words: Cursor<'a>, keys: bool) -> Result<Scan<'a>, CmdError> {
-        let mut scan = Scan { pattern: None, count: 10, type_name: None };
+    /// Reads MATCH and COUNT; where keys are scanned, TYPE; and where fields are, NOVALUES.
+    pub(super) fn parse(mut words: Cursor<'a>, what: Scanned) -> Result<Scan<'a>, CmdError> {
+        let mut scan = Scan { pattern: None, count: 10, type_name: None, no_values: false };
         while !words.is_done() {
             if words.option("COUNT", 1) {
                 let count = words.int()?;
@@ -49,8 +59,10 @@ impl<'a> Scan<'a> {
             } else if words.option("MATCH", 1) {
                 // A lone star lets everything pass, even the empty name, which it does not match.
                 scan.pattern = Some(words.word()?).filter(|pattern| *pattern != b"*");
-            } else if keys && words.option("TYPE", 1) {
+            } else if what == Scanned::Keys && words.option("TYPE", 1) {
                 scan.type_name = Some(words.word()?);
+            } else if what == Scanned::Fields && words.flag("NOVALUES") {
+                scan.no_values = true;
             } else {
                 return Err(CmdError::SYNTAX);
             }
@@ -120,7 +132,7 @@ pub(super) fn write_cursor(reply: &mut Reply, cursor: u64) {
 /// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]
 fn scan(ctx: &mut Ctx) -> CmdResult {
     let cursor = parse_cursor(ctx.args.get(1))?;
-    let scan = Scan::parse(ctx.args.cursor(2), true)?;
+    let scan = Scan::parse(ctx.args.cursor(2), Scanned::Keys)?;
     let (mut names, mut ends, mut expired) = (Vec::new(), Vec::new(), Vec::new());
     let mut hits = 0;
     let db = &mut ctx.db;

@@ -3,7 +3,7 @@
 //! What goes to replicas never depends on chance: members that were popped are named.
 
 use super::hash::{DRAWN_AT_ONCE, Found, delete_emptied, random_count, reply_element};
-use super::scan::{Scan, parse_cursor, write_cursor};
+use super::scan::{Scan, Scanned, parse_cursor, write_cursor};
 use crate::exec::{
     Arg, ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, data, flags::*, key,
     key_flags as kf,
@@ -266,7 +266,7 @@ fn sscan(ctx: &mut Ctx) -> CmdResult {
         ctx.reply.array(0);
         return Ok(Done);
     };
-    let scan = Scan::parse(ctx.args.cursor(3), false)?;
+    let scan = Scan::parse(ctx.args.cursor(3), Scanned::Members)?;
     let mut found = Found::default();
     match set {
         Set::Table(dict) => {

@@ -201,12 +201,15 @@ impl<'a> Pattern<'a> {
             Pattern::Nothing => return with(None),
             Pattern::Key { before, after, field } => (before, after, field),
         };
-        let entry = db.read(&[before, element, after].concat());
+        let key = [before, element, after].concat();
+        db.expire_fields(&key, field.into_iter());
+        let ended = db.turn.fields_ended_before();
+        let entry = db.read(&key);
         let digits = &mut itoa::Buffer::new();
         with(match field {
             None => entry.and_then(Entry::str).as_ref().map(|string| string.bytes(digits)),
             Some(field) => {
-                let value = entry.and_then(|entry| entry.object::<Hash>()?.get(field));
+                let value = entry.and_then(|entry| entry.object::<Hash>()?.get(field, ended));
                 value.as_ref().map(|value| value.text(digits))
             }
         })
@@ -225,7 +228,14 @@ struct Weighed {
 
 /// The elements that are asked for, in order.
 fn sorted(db: &mut DbView, key: &[u8], options: &mut Options) -> Result<Vec<Vec<u8>>, CmdError> {
-    let Some(entry) = db.read(key) else { return Ok(Vec::new()) };
+    if db.read(key).is_none() {
+        return Ok(Vec::new());
+    }
+    let Some(entry) = db.db.get_mut(key) else { return Ok(Vec::new()) };
+    // What is sorted is no listpack any more, and OBJECT ENCODING tells.
+    if let Some(zset) = entry.object_mut::<Zset>() {
+        zset.unpack();
+    }
     let (mut elements, window) = if let Some(set) = entry.object::<Set>() {
         // A set has no order of its own that a replica shares.
         if !options.sorts && options.store.is_some() {
@@ -428,6 +438,15 @@ mod tests {
             assert!(!bench.run(line).starts_with('-'), "{line}");
         }
         bench
+    }
+
+    #[test]
+    fn a_sorted_set_that_was_sorted_is_a_listpack_no_more() {
+        let mut bench = bench();
+        assert_eq!(bench.run("OBJECT ENCODING z"), "$8\r\nlistpack\r\n");
+        bench.run("SORT z ALPHA");
+        assert_eq!(bench.run("OBJECT ENCODING z"), "$8\r\nskiplist\r\n");
+        assert_eq!(bench.run("ZSCORE z w"), "$1\r\n3\r\n");
     }
 
     /// The elements of a reply in one line; `(nil)` for what is not there.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::blocking::{deadline, wait_for};
 use super::hash::{Found, delete_emptied, random_count, reply_element};
-use super::scan::{Scan, parse_cursor, write_cursor};
+use super::scan::{Scan, Scanned, parse_cursor, write_cursor};
 use crate::exec::{
     ArgKind, Args, CmdError, CmdResult, Command, Ctx, Cursor, Done, Group, KeySpec, acl, arg, block, data,
     flags::*, key, key_flags as kf, one_of, token,
@@ -331,6 +331,10 @@ pub(super) fn zadd(ctx: &mut Ctx) -> CmdResult {
 
 /// ZINCRBY key increment member
 fn zincrby(ctx: &mut Ctx) -> CmdResult {
+    // It is a ZADD with INCR, whose options it understands, although there is no place for any.
+    if ["NX", "XX", "GT", "LT", "CH", "INCR"].iter().any(|option| ctx.args.is(2, option)) {
+        return Err(CmdError::SYNTAX);
+    }
     let score = parse_double(ctx.args.get(2)).ok_or(CmdError::NOT_FLOAT)?;
     let add = Add { increment: true, ..Add::default() };
     add_members(ctx, add, ctx.args.from(3), &[score])
@@ -788,7 +792,7 @@ fn zscan(ctx: &mut Ctx) -> CmdResult {
         ctx.reply.array(0);
         return Ok(Done);
     };
-    let scan = Scan::parse(ctx.args.cursor(3), false)?;
+    let scan = Scan::parse(ctx.args.cursor(3), Scanned::Members)?;
     let mut found = Found::default();
     match zset {
         // What is small is given whole, with scores as they stand there.
@@ -860,6 +864,7 @@ mod tests {
             assert_eq!(bench.run(line), format!("-{error}\r\n"), "{line}");
         }
         bench.run("ZADD i inf a");
+        assert_eq!(bench.run("ZINCRBY i XX a"), "-ERR syntax error\r\n");
         assert_eq!(bench.run("ZINCRBY i -inf a"), "-ERR resulting score is not a number (NaN)\r\n");
     }
 

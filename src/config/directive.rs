@@ -34,8 +34,10 @@ pub enum Apply {
     Dir,
     /// Start or stop the allocator's own thread.
     JemallocBgThread,
-    /// Install or remove the handlers that report a crash.
+    /// Install or remove the handlers that report a crash, and let panics end as they are to.
     CrashLog,
+    /// Watch the event loop, or no longer.
+    Watchdog,
 }
 
 /// Rules on changing a directive while the server runs.

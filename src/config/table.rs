@@ -90,9 +90,9 @@ directives! {
     /// here, so neither value changes what a crash report holds; both are accepted since files carry either.
     "crash-memcheck-enabled" => crash_memcheck_enabled: bool = true, row(MODIFIABLE, Plain);
     "use-exit-on-panic" => use_exit_on_panic: bool = false,
-        row(HIDDEN, Plain).only("no", "a panic always leaves the same way");
+        row(HIDDEN, Plain).apply(Apply::CrashLog);
     "watchdog-period" => watchdog_period: u32 = 0,
-        row(HIDDEN, Integer(0, INT_MAX)).only("0", "the watchdog is not built");
+        row(HIDDEN, Integer(0, INT_MAX)).apply(Apply::Watchdog);
     "disable-thp" => disable_thp: bool = true, row(IMMUTABLE, Plain);
     "oom-score-adj" => oom_score_adj: OomScoreAdj = OomScoreAdj::No,
         row(MODIFIABLE, Plain).apply(Apply::OomScoreAdj);

@@ -8,9 +8,12 @@
 //! for that (they lock and sum up all arenas), and count what threads merely cache; instead the two counters are read
 //! that it keeps for each thread, which are exact to the byte. Hence threads that take part in the server's work have
 //! to be registered by `track_thread`.
+//!
+//! With the feature `system-allocator`, which is for sanitizers alone, memory comes from the C library instead, and
+//! nothing that is told about it here is true.
 
-use std::alloc::{GlobalAlloc, Layout};
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, CString, c_int};
+use std::io;
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -24,40 +27,50 @@ use tikv_jemalloc_sys as jemalloc;
 #[unsafe(export_name = "_rjem_malloc_conf")]
 static CONF: &[u8; 22] = b"cache_oblivious:false\0";
 
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
+static ALLOCATOR: global::Jemalloc = global::Jemalloc;
 
-struct Jemalloc;
+/// The global allocator, unless a sanitizer wants to see the C library's calls.
+#[cfg(not(feature = "system-allocator"))]
+mod global {
+    use std::alloc::{GlobalAlloc, Layout};
+    use std::ffi::c_int;
 
-/// The alignment that every allocation has anyway.
-const QUANTUM: usize = 8;
+    use tikv_jemalloc_sys as jemalloc;
 
-#[inline]
-fn flags(layout: Layout) -> c_int {
-    if layout.align() <= QUANTUM { 0 } else { jemalloc::MALLOCX_ALIGN(layout.align()) }
-}
+    pub struct Jemalloc;
 
-// SAFETY: the functions of jemalloc keep the contract of `GlobalAlloc`, given flags that ask for the alignment, and the
-// same flags and size at the end as at the beginning.
-unsafe impl GlobalAlloc for Jemalloc {
+    /// The alignment that every allocation has anyway.
+    const QUANTUM: usize = 8;
+
     #[inline]
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        unsafe { jemalloc::mallocx(layout.size(), flags(layout)).cast() }
+    fn flags(layout: Layout) -> c_int {
+        if layout.align() <= QUANTUM { 0 } else { jemalloc::MALLOCX_ALIGN(layout.align()) }
     }
 
-    #[inline]
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        unsafe { jemalloc::mallocx(layout.size(), flags(layout) | jemalloc::MALLOCX_ZERO).cast() }
-    }
+    // SAFETY: the functions of jemalloc keep the contract of `GlobalAlloc`, given flags that ask for the alignment, and the
+    // same flags and size at the end as at the beginning.
+    unsafe impl GlobalAlloc for Jemalloc {
+        #[inline]
+        unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+            unsafe { jemalloc::mallocx(layout.size(), flags(layout)).cast() }
+        }
 
-    #[inline]
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        unsafe { jemalloc::sdallocx(at.cast(), layout.size(), flags(layout)) }
-    }
+        #[inline]
+        unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+            unsafe { jemalloc::mallocx(layout.size(), flags(layout) | jemalloc::MALLOCX_ZERO).cast() }
+        }
 
-    #[inline]
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        unsafe { jemalloc::rallocx(at.cast(), new_size, flags(layout)).cast() }
+        #[inline]
+        unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+            unsafe { jemalloc::sdallocx(at.cast(), layout.size(), flags(layout)) }
+        }
+
+        #[inline]
+        unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+            unsafe { jemalloc::rallocx(at.cast(), new_size, flags(layout)).cast() }
+        }
     }
 }
 
@@ -105,6 +118,11 @@ pub fn track_thread() -> Tracked {
         }
     }
     panic!("more than {MAX_THREADS} threads want their allocations counted");
+}
+
+/// As `track_thread`, for a helper's thread; only where the main thread counts at all.
+pub fn track_helper() -> Option<Tracked> {
+    (USED.load(Ordering::Acquire) > 0).then(track_thread)
 }
 
 impl Drop for Tracked {
@@ -173,6 +191,10 @@ pub fn stats() -> AllocStats {
 /// The pointer must have come from the global allocator and not been freed.
 #[inline]
 pub unsafe fn usable_size(at: *const u8) -> usize {
+    if cfg!(feature = "system-allocator") {
+        // SAFETY: the caller's promise; the C library does not write to it.
+        return unsafe { libc::malloc_usable_size(at.cast_mut().cast()) };
+    }
     // SAFETY: the caller's promise.
     unsafe { jemalloc::sallocx(at.cast(), 0) }
 }
@@ -211,14 +233,133 @@ pub fn report() -> Vec<u8> {
     report
 }
 
+/// Names of jemalloc's that may be written to, in parts; a number stands for `*`. Others would let whoever may call
+/// DEBUG take memory away from under the server.
+const NUMBERS_TO_WRITE: &[&str] = &[
+    "background_thread",
+    "max_background_threads",
+    "epoch",
+    "prof.active",
+    "thread.tcache.enabled",
+    "thread.tcache.max",
+    "arenas.dirty_decay_ms",
+    "arenas.muzzy_decay_ms",
+    "arena.*.dirty_decay_ms",
+    "arena.*.muzzy_decay_ms",
+    "arena.*.retain_grow_limit",
+];
+/// Names that do something.
+const ACTIONS: &[&str] = &["thread.tcache.flush", "thread.idle", "arena.*.decay", "arena.*.purge"];
+/// Names of texts.
+const TEXTS: &[&str] = &[
+    "version",
+    "config.malloc_conf",
+    "opt.dss",
+    "opt.metadata_thp",
+    "opt.percpu_arena",
+    "opt.junk",
+    "opt.stats_print_opts",
+    "opt.stats_interval_opts",
+    "opt.thp",
+    "opt.zero_realloc",
+    "arena.*.dss",
+];
+
+fn is_one_of(names: &[&str], name: &CStr) -> bool {
+    let same = |pattern: &&str| {
+        let (mut wanted, mut given) = (pattern.split('.'), name.to_bytes().split(|&byte| byte == b'.'));
+        loop {
+            match (wanted.next(), given.next()) {
+                (None, None) => return true,
+                (Some("*"), Some(part)) if part.iter().all(u8::is_ascii_digit) => {}
+                (Some(wanted), Some(part)) if wanted.as_bytes() == part => {}
+                _ => return false,
+            }
+        }
+    };
+    names.iter().any(same)
+}
+
+fn control_name(name: &[u8]) -> io::Result<CString> {
+    CString::new(name).map_err(|_| io::Error::from_raw_os_error(libc::ENOENT))
+}
+
+fn control_result(code: c_int) -> io::Result<()> {
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
+/// Reads a number of jemalloc's (of whatever width), and writes another if one is given. `None` from what can only be
+/// written to.
+pub fn control_number(name: &[u8], value: Option<i64>) -> io::Result<Option<i64>> {
+    let name = control_name(name)?;
+    if value.is_some() && !is_one_of(NUMBERS_TO_WRITE, &name) {
+        return Err(io::Error::from_raw_os_error(libc::EPERM));
+    }
+    for width in [8, 4, 2, 1] {
+        let mut new = value.unwrap_or(0).to_le_bytes();
+        let (new_at, new_size) = match value {
+            Some(_) => (new.as_mut_ptr().cast(), width),
+            None => (ptr::null_mut(), 0),
+        };
+        let mut old = [0u8; 8];
+        let mut size = width;
+        // SAFETY: both buffers have at least `width` bytes, and jemalloc refuses a width that is not the name's; the
+        // names that may be written to take plain numbers.
+        let mut code = unsafe {
+            jemalloc::mallctl(name.as_ptr(), old.as_mut_ptr().cast(), &raw mut size, new_at, new_size)
+        };
+        if code == libc::EPERM && value.is_some() {
+            // SAFETY: as above.
+            code = unsafe {
+                jemalloc::mallctl(name.as_ptr(), ptr::null_mut(), ptr::null_mut(), new_at, new_size)
+            };
+            if code == 0 {
+                return Ok(None);
+            }
+        }
+        if code == libc::EINVAL {
+            continue;
+        }
+        return control_result(code).map(|()| Some(i64::from_le_bytes(old)));
+    }
+    Err(io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// Reads a text of jemalloc's; or has it do something, if the value is VOID, and tells nothing then.
+pub fn control_text(name: &[u8], value: Option<&[u8]>) -> io::Result<Option<Vec<u8>>> {
+    let name = control_name(name)?;
+    if is_one_of(ACTIONS, &name) && value == Some(b"VOID") {
+        // SAFETY: these names take and yield nothing.
+        let code =
+            unsafe { jemalloc::mallctl(name.as_ptr(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), 0) };
+        return control_result(code).map(|()| None);
+    }
+    if value.is_some() {
+        return Err(io::Error::from_raw_os_error(libc::EPERM));
+    }
+    let mut text: *const std::ffi::c_char = ptr::null();
+    let mut size = size_of_val(&text);
+    if !is_one_of(TEXTS, &name) {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: these names yield a pointer to a text that ends with a zero byte and stays where it is.
+    unsafe {
+        let old = (&raw mut text).cast();
+        control_result(jemalloc::mallctl(name.as_ptr(), old, &raw mut size, ptr::null_mut(), 0))?;
+        Ok(Some(if text.is_null() { Vec::new() } else { CStr::from_ptr(text).to_bytes().to_vec() }))
+    }
+}
+
 /// The allocator and its version, as INFO names it.
 pub fn name() -> String {
     let version = tikv_jemalloc_ctl::version::read().unwrap_or_default();
     format!("jemalloc-{}", version.split('-').next().unwrap_or_default())
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "system-allocator")))]
 mod tests {
+    use std::alloc::Layout;
+
     use super::*;
 
     #[test]
@@ -238,6 +379,23 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_the_allocator_is_told_by_name_does_no_harm() {
+        assert_eq!(control_number(b"arenas.page", None).unwrap(), Some(4096));
+        assert_eq!(control_number(b"background_thread", None).unwrap(), Some(0));
+        assert!(control_number(b"arena.0.dirty_decay_ms", Some(9000)).unwrap().is_some());
+        assert_eq!(control_number(b"arena.0.dirty_decay_ms", None).unwrap(), Some(9000));
+        let refused = |result: io::Result<Option<i64>>| result.unwrap_err().raw_os_error();
+        assert_eq!(refused(control_number(b"arena.0.extent_hooks", Some(1))), Some(libc::EPERM));
+        assert_eq!(refused(control_number(b"arena.x.dirty_decay_ms", Some(1))), Some(libc::EPERM));
+        assert_eq!(refused(control_number(b"no.such", None)), Some(libc::ENOENT));
+        assert_eq!(control_text(b"thread.tcache.flush", Some(b"VOID")).unwrap(), None);
+        assert!(control_text(b"version", None).unwrap().is_some_and(|version| version.starts_with(b"5.")));
+        for name in [&b"arenas.page"[..], b"thread.tcache.flush"] {
+            assert!(control_text(name, None).is_err());
         }
     }
 

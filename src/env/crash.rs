@@ -2,7 +2,8 @@
 //!
 //! Two roads lead here: a panic (a broken assertion of ours) and a signal (SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT).
 //! Both write the report in the shape that operators search their logs for, and both end with the process
-//! killed by the signal, so that a supervisor sees a failure and a core is dumped where cores are wanted.
+//! killed by the signal, so that a supervisor sees a failure and a core is dumped where cores are wanted
+//! (`use-exit-on-panic` makes an exit with status 1 of a panic).
 //!
 //! In a signal handler hardly anything is safe: the crash may have happened inside the allocator. So the report is
 //! written in the order of how much each part dares: first plain facts, then the addresses of the stack, then
@@ -43,12 +44,16 @@ const PATIENCE_SECS: u32 = 10;
 
 static REPORT: OnceLock<Report> = OnceLock::new();
 static ENABLED: AtomicBool = AtomicBool::new(true);
+/// A panic ends the process by `exit`, as memory checkers want it, and not by a signal.
+static EXIT_ON_PANIC: AtomicBool = AtomicBool::new(false);
 static PIDFILE: OnceLock<CString> = OnceLock::new();
 static SERVER_PID: AtomicI32 = AtomicI32::new(0);
 /// How far the report came; see `Part`.
 static PART: AtomicU8 = AtomicU8::new(Part::None as u8);
-/// The signal of which the process is to die in the end.
-static CAUSE: AtomicI32 = AtomicI32::new(libc::SIGABRT);
+/// The signal of which the process is to die in the end; `PANIC` if it was a panic.
+static CAUSE: AtomicI32 = AtomicI32::new(PANIC);
+/// In place of a signal's number: no signal was it.
+const PANIC: i32 = 0;
 
 #[derive(Clone, Copy)]
 #[repr(u8)]
@@ -139,6 +144,19 @@ fn panicked(info: &std::panic::PanicHookInfo<'_>) {
     finish(report)
 }
 
+/// `use-exit-on-panic`: whether a panic ends the process with status 1 instead of by SIGABRT.
+pub fn exit_on_panic(exit: bool) {
+    EXIT_ON_PANIC.store(exit, SeqCst);
+}
+
+/// Writes where the thread stands that a signal has interrupted, under a headline. Async-signal-safe.
+pub(super) fn tell_stack(headline: &str, context: *mut libc::c_void) {
+    let Some(report) = REPORT.get() else { return };
+    (report.line)(format_args!("{headline}"));
+    addresses(report, instruction_pointer(context));
+    (report.line)(format_args!("--------"));
+}
+
 extern "C" fn crashed(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let Some(report) = REPORT.get() else { die() };
     let part = PART.swap(Part::Facts as u8, SeqCst);
@@ -195,17 +213,7 @@ fn instruction_pointer(context: *mut libc::c_void) -> Option<usize> {
 fn dare(report: &Report, instruction: Option<usize>) {
     watch_for_a_hang();
     PART.store(Part::Addresses as u8, SeqCst);
-    (report.raw)(b"\n------ STACK TRACE ------\n");
-    let base = load_address();
-    if let Some(at) = instruction {
-        raw_line(report, format_args!("EIP:\n{at:#x} (image+{:#x})\n\n", at.wrapping_sub(base)));
-    }
-    (report.raw)(b"Addresses:\n");
-    let (addresses, depth) = raw_backtrace();
-    for address in &addresses[..depth] {
-        let at = *address as usize;
-        raw_line(report, format_args!("{at:#x} (image+{:#x})\n", at.wrapping_sub(base)));
-    }
+    addresses(report, instruction);
     PART.store(Part::Names as u8, SeqCst);
     watch_for_a_hang();
     (report.raw)(b"\nBacktrace:\n");
@@ -218,6 +226,21 @@ fn dare(report: &Report, instruction: Option<usize>) {
     }
     // SAFETY: alarm is async-signal-safe.
     unsafe { libc::alarm(0) };
+}
+
+/// The stack, as addresses.
+fn addresses(report: &Report, instruction: Option<usize>) {
+    (report.raw)(b"\n------ STACK TRACE ------\n");
+    let base = load_address();
+    if let Some(at) = instruction {
+        raw_line(report, format_args!("EIP:\n{at:#x} (image+{:#x})\n\n", at.wrapping_sub(base)));
+    }
+    (report.raw)(b"Addresses:\n");
+    let (addresses, depth) = raw_backtrace();
+    for address in &addresses[..depth] {
+        let at = *address as usize;
+        raw_line(report, format_args!("{at:#x} (image+{:#x})\n", at.wrapping_sub(base)));
+    }
 }
 
 /// Formats straight into the report, piece by piece.
@@ -301,9 +324,14 @@ fn finish(report: &Report) -> ! {
     die()
 }
 
-/// Dies of the signal that caused it all, or of SIGABRT after a panic.
+/// Dies of the signal that caused it all, or of SIGABRT after a panic, unless that is to be an `exit`.
 fn die() -> ! {
     let cause = CAUSE.load(SeqCst);
+    if cause == PANIC && EXIT_ON_PANIC.load(SeqCst) {
+        // SAFETY: _exit is async-signal-safe and needs no state of ours.
+        unsafe { libc::_exit(1) }
+    }
+    let cause = if cause == PANIC { libc::SIGABRT } else { cause };
     // SAFETY: signal, sigprocmask, raise and _exit are async-signal-safe and need no state of ours.
     unsafe {
         libc::signal(cause, libc::SIG_DFL);
@@ -362,6 +390,10 @@ mod tests {
         catch_signals(!scene.contains("disabled"));
         match scene.as_str() {
             "segfault" | "disabled segfault" => bad_read(),
+            "exit by panic" => {
+                exit_on_panic(true);
+                panic!("the offset went back by {}", 3)
+            }
             "panic" | "disabled panic" => panic!("the offset went back by {}", 3),
             "crash in the report" => nix::sys::signal::raise(Signal::SIGFPE).unwrap(),
             "overflow" => {
@@ -421,6 +453,13 @@ mod tests {
         assert!(log.contains("Backtrace:\n") && log.contains("=== REDIS BUG REPORT END"), "{log}");
         assert_eq!(log.matches("REPORT START").count(), 1);
         assert!(!pidfile);
+    }
+
+    #[test]
+    fn a_panic_may_be_an_exit() {
+        let (status, log, _) = crash("exit by panic");
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.contains("=== REDIS BUG REPORT END"), "{log}");
     }
 
     #[test]

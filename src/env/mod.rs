@@ -9,3 +9,5 @@ pub mod process;
 pub mod random;
 pub mod signals;
 pub mod supervise;
+pub mod ticks;
+pub mod watchdog;

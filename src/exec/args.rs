@@ -1,9 +1,8 @@
 //! The arguments of a command, and the one cursor by which handlers read them.
 
 use crate::protocol::number::parse_int;
-use crate::protocol::{Request, Span};
-
-use crate::protocol::CmdError;
+use crate::protocol::{CmdError, Request};
+use crate::types::NewValue;
 
 /// The words of a request; word 0 is the command's name. Slices of the buffer that the request came in.
 #[derive(Clone, Copy)]
@@ -26,15 +25,19 @@ impl<'a> Args<'a> {
 
     /// The request that begins at word `index`: a command among the arguments of another.
     pub fn skip(self, index: usize) -> Args<'a> {
-        let Request { bytes, spans } = self.request;
-        Args { request: Request { bytes, spans: &spans[index..] } }
+        Args { request: Request { spans: &self.request.spans[index..], ..self.request } }
     }
 
     /// Word `index`, which has to exist (the arity of the row says so).
     #[inline]
     pub fn get(&self, index: usize) -> &'a [u8] {
-        let Span { start, len } = self.request.spans[index];
-        &self.request.bytes[start..start + len]
+        self.request.word(self.request.spans[index])
+    }
+
+    /// Word `index` as a value; one that is big enough is not copied.
+    #[inline]
+    pub fn value(&self, index: usize) -> NewValue<'a> {
+        NewValue::of_word(self.get(index), self.request.big.map(|big| &big.word))
     }
 
     /// The word behind the command's name: most often the key.
@@ -46,7 +49,7 @@ impl<'a> Args<'a> {
     /// The words from `index` on.
     pub fn from(self, index: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + DoubleEndedIterator + Clone {
         let spans = self.request.spans.get(index..).unwrap_or_default();
-        spans.iter().map(move |span| &self.request.bytes[span.start..span.start + span.len])
+        spans.iter().map(move |&span| self.request.word(span))
     }
 
     /// All words.
@@ -69,9 +72,14 @@ impl<'a> Args<'a> {
         Cursor { args: self, at: index }
     }
 
-    /// The request as it came, in multibulk form.
-    pub fn bytes(&self) -> &'a [u8] {
-        self.request.bytes
+    /// The request as it came, in multibulk form: its pieces, one behind the other.
+    pub fn pieces(&self) -> [&'a [u8]; 3] {
+        self.request.pieces()
+    }
+
+    /// Its length in bytes.
+    pub fn size(&self) -> usize {
+        self.pieces().iter().map(|piece| piece.len()).sum()
     }
 
     /// The request.

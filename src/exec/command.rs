@@ -651,7 +651,7 @@ mod tests {
                 span
             })
             .collect();
-        row.key_indexes(Args::new(Request { bytes: line.as_bytes(), spans: &spans }))
+        row.key_indexes(Args::new(Request::whole(line.as_bytes(), &spans)))
     }
 
     fn legacy(row: &Command<()>) -> (Option<(i32, i32, i32)>, bool) {

@@ -38,6 +38,8 @@ pub struct Block {
     pub on: BlockOn,
     /// Unix time in milliseconds at which to give up.
     pub deadline_ms: Option<i64>,
+    /// Words that would mean something else when the request runs again, by their index, and what they mean now.
+    pub resolved: Vec<(usize, Vec<u8>)>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -46,6 +48,8 @@ pub enum BlockOn {
     Keys(Vec<Vec<u8>>),
     /// So many replicas having acknowledged the stream up to an offset.
     Replicas { count: i64, offset: u64 },
+    /// So many append-only files of replicas holding the stream up to an offset.
+    Files { count: i64, offset: u64 },
     /// The end of CLIENT PAUSE: the request then runs (again).
     Unpause,
     /// The end of the shutdown that this client asked for.

@@ -91,6 +91,12 @@ impl Journal {
         self.log.append(command);
     }
 
+    /// As `append`, of a command in several pieces.
+    pub fn append_pieces(&mut self, db: usize, [first, rest @ ..]: [&[u8]; 3]) {
+        self.append(db, first);
+        rest.iter().for_each(|piece| self.append_raw(piece));
+    }
+
     /// Appends bytes that are no matter of any database: framing, PING, REPLCONF GETACK, a master's stream verbatim.
     pub fn append_raw(&mut self, bytes: &[u8]) {
         if self.active {

@@ -7,6 +7,9 @@
 use crate::config::KeyspaceEvents;
 use crate::protocol::encode_command;
 
+/// Memory that is kept for the next command's bytes.
+const KEPT: usize = 64 * 1024;
+
 /// A class of keyspace events (`notify-keyspace-events`).
 pub use crate::config::KeyspaceEvents as Class;
 
@@ -49,6 +52,9 @@ pub struct Changes {
     /// Which events anybody is to hear of; set by the server beforehand.
     pub notify: KeyspaceEvents,
     touched: Vec<(usize, Vec<u8>)>,
+    /// Which of them nobody touched: their time had come.
+    ended: Vec<usize>,
+    woken: Vec<(usize, Vec<u8>)>,
     events: Vec<Event>,
     ops: Vec<Op>,
     bytes: Vec<u8>,
@@ -61,9 +67,14 @@ impl Changes {
         self.dirty = 0;
         self.propagate = Propagate::Verbatim;
         self.touched.clear();
+        self.ended.clear();
+        self.woken.clear();
         self.events.clear();
         self.ops.clear();
         self.bytes.clear();
+        if self.bytes.capacity() > KEPT {
+            self.bytes = Vec::new();
+        }
         self.flushed.clear();
     }
 
@@ -73,6 +84,7 @@ impl Changes {
             && self.propagate == Propagate::Verbatim
             && self.ops.is_empty()
             && self.touched.is_empty()
+            && self.woken.is_empty()
             && self.events.is_empty()
             && self.flushed.is_empty()
     }
@@ -81,6 +93,21 @@ impl Changes {
     pub fn touch(&mut self, db: usize, key: &[u8]) {
         if self.observed {
             self.touched.push((db, key.to_vec()));
+        }
+    }
+
+    /// A key is gone because its time has come, whoever found that out.
+    pub fn touch_ended(&mut self, db: usize, key: &[u8]) {
+        if self.observed {
+            self.ended.push(self.touched.len());
+            self.touched.push((db, key.to_vec()));
+        }
+    }
+
+    /// A key holds the same value, as far as WATCH goes, but those who wait for it have to look at it.
+    pub fn wake(&mut self, db: usize, key: &[u8]) {
+        if self.observed {
+            self.woken.push((db, key.to_vec()));
         }
     }
 
@@ -133,6 +160,16 @@ impl Changes {
     /// The keys that were touched: database and key.
     pub fn touched(&self) -> &[(usize, Vec<u8>)] {
         &self.touched
+    }
+
+    /// Whether the touched key of that index is gone because its time had come.
+    pub fn has_ended(&self, index: usize) -> bool {
+        self.ended.binary_search(&index).is_ok()
+    }
+
+    /// The keys that only those who wait for them have to look at: database and key.
+    pub fn woken(&self) -> &[(usize, Vec<u8>)] {
+        &self.woken
     }
 
     /// The databases that were flushed or swapped (`None`: all).

@@ -1,9 +1,14 @@
-//! One database: the table of its entries, and the wheel on which those with a time to live stand.
+//! One database: the table of its entries, and the wheel on which those with a time to live stand, and the hashes
+//! whose fields have one.
+//!
+//! A hash has one token at a time, for the time that it remembers itself. It is never later than the nearest time of a
+//! field; where it is earlier, since that field is gone, the hash is looked at for nothing, and stands again at the
+//! next.
 
 use crate::structures::dict::Dict;
 use crate::structures::hash;
 use crate::structures::wheel::Wheel;
-use crate::types::{Entry, NewValue};
+use crate::types::{Entry, Hash, NewValue, Timed};
 
 /// See the head of this file. Knows nothing of commands: no propagation, no events, no lazy expiry.
 pub struct Db {
@@ -13,12 +18,30 @@ pub struct Db {
     volatile: usize,
     /// The sum of the times (unix ms) at which they end.
     expiries: i128,
+    /// Hashes with a token: fields of theirs have a time to live.
+    timed: usize,
+}
+
+/// The keys whose time has come, and the hashes some of whose fields have ended.
+#[derive(Default)]
+pub struct Due {
+    pub keys: Vec<Vec<u8>>,
+    pub hashes: Vec<Vec<u8>>,
+}
+
+/// The time of a hash's token.
+fn token(entry: &Entry) -> Option<i64> {
+    entry.object::<Hash>()?.timed()?.token
+}
+
+fn timed_mut(entry: &mut Entry) -> Option<&mut Timed> {
+    entry.object_mut::<Hash>()?.timed_mut()
 }
 
 impl Db {
     /// An empty database; `now_ms` is the unix time from which the wheel turns.
     pub fn new(now_ms: i64) -> Self {
-        Db { dict: Dict::new(), wheel: Wheel::new(now_ms.max(0) as u64), volatile: 0, expiries: 0 }
+        Db { dict: Dict::new(), wheel: Wheel::new(now_ms.max(0) as u64), volatile: 0, expiries: 0, timed: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -32,6 +55,11 @@ impl Db {
     /// Number of keys with a time to live.
     pub fn volatile(&self) -> usize {
         self.volatile
+    }
+
+    /// Number of hashes whose fields have a time to live.
+    pub fn timed(&self) -> usize {
+        self.timed
     }
 
     /// The average time to live of those keys, in milliseconds.
@@ -59,13 +87,30 @@ impl Db {
         self.dict.get_mut(key)
     }
 
+    /// Asks the processor for several keys at once, so that looking them up afterwards waits for memory once.
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
+        const AT_ONCE: usize = 16;
+        let mut hashes = [0; AT_ONCE];
+        let mut count = 0;
+        for key in keys.take(AT_ONCE) {
+            hashes[count] = hash::hash(key);
+            self.dict.prefetch(hashes[count]);
+            count += 1;
+        }
+        for &hash in &hashes[..count] {
+            self.dict.prefetch_item(hash);
+        }
+    }
+
     /// Sets value and expiry of a key, new or not. True if it is new.
     pub fn set(&mut self, key: &[u8], expiry: Option<i64>, value: NewValue) -> bool {
         match self.dict.get_mut(key) {
             Some(entry) => {
                 let before = entry.expiry();
+                self.timed -= usize::from(token(entry).is_some());
                 entry.set(expiry, value);
                 self.expiry_changed(hash::hash(key), before, expiry);
+                self.fields_changed(key);
                 false
             }
             None => {
@@ -81,8 +126,16 @@ impl Db {
     }
 
     /// As [`Db::insert`], with the hash of the key.
-    pub(super) fn insert_hashed(&mut self, hash: u64, entry: Entry) {
+    pub(super) fn insert_hashed(&mut self, hash: u64, mut entry: Entry) {
         self.expiry_changed(hash, None, entry.expiry());
+        if let Some(timed) = timed_mut(&mut entry) {
+            // Whatever it remembers was said by another database, or under another key.
+            timed.token = timed.nearest();
+            if let Some(at) = timed.token {
+                self.timed += 1;
+                self.wheel.insert(hash, at.max(0) as u64);
+            }
+        }
         self.dict.insert_new_hashed(hash, entry);
     }
 
@@ -90,6 +143,7 @@ impl Db {
         let entry = self.dict.remove(key)?;
         self.volatile -= usize::from(entry.expiry().is_some());
         self.expiries -= i128::from(entry.expiry().unwrap_or(0));
+        self.timed -= usize::from(token(&entry).is_some());
         Some(entry)
     }
 
@@ -115,15 +169,50 @@ impl Db {
         }
     }
 
-    /// Takes up to `budget` keys off the wheel whose time has come; says whether more wait. The keys still stand in
-    /// the table: who deletes them (a master) or not (a replica) is not this floor's question.
-    pub fn due(&mut self, now_ms: i64, budget: usize, keys: &mut Vec<Vec<u8>>) -> bool {
+    /// Notes that the value under a key is about to be replaced by one that is no hash.
+    pub(super) fn value_goes(&mut self, had_fields: bool) {
+        self.timed -= usize::from(had_fields);
+    }
+
+    /// Notes that fields of a hash were given a time.
+    pub fn fields_changed(&mut self, key: &[u8]) {
+        let hash = hash::hash(key);
+        let Some(timed) = self.dict.get_mut_hashed(hash, key).and_then(timed_mut) else { return };
+        let Some(nearest) = timed.nearest() else { return };
+        if timed.token.is_none_or(|at| nearest < at) {
+            self.timed += usize::from(timed.token.is_none());
+            timed.token = Some(nearest);
+            self.wheel.insert(hash, nearest.max(0) as u64);
+        }
+    }
+
+    /// Removes fields of a hash that have ended before a time, up to `budget` of them, and gives their names. Its
+    /// token is taken to have been used up. A hash may be left that has no field.
+    pub fn take_ended_fields(&mut self, key: &[u8], before_ms: i64, budget: usize) -> Vec<Vec<u8>> {
+        let hash = hash::hash(key);
+        let timed = self.dict.get_mut_hashed(hash, key).and_then(timed_mut);
+        let Some(timed) = timed else { return Vec::new() };
+        let names = timed.take_ended(before_ms, budget);
+        self.timed -= usize::from(timed.token.is_some());
+        timed.token = timed.nearest();
+        if let Some(at) = timed.token {
+            self.timed += 1;
+            self.wheel.insert(hash, at.max(0) as u64);
+        }
+        names
+    }
+
+    /// Takes up to `budget` keys off the wheel whose time has come, or that of a field; says whether more wait. The
+    /// keys still stand in the table: who deletes them (a master) or not (a replica) is not this floor's question.
+    /// The hashes are to be handed to [`Db::take_ended_fields`], which puts them back.
+    pub fn due(&mut self, now_ms: i64, budget: usize, due: &mut Due) -> bool {
         let dict = &self.dict;
         self.wheel.advance(now_ms.max(0) as u64, budget, |hash, deadline| {
-            // Tokens are not removed when keys are: one counts only if its key still ends at its time.
-            let due = |entry: &Entry| entry.expiry().is_some_and(|at| at.max(0) as u64 == deadline);
-            if let Some(entry) = dict.find_by_hash(hash, due) {
-                keys.push(entry.key().to_vec());
+            let found = dict.find_by_hash(hash, |entry| stands_for(entry, hash, deadline));
+            match found {
+                Some(entry) if ends_at(entry.expiry(), deadline) => due.keys.push(entry.key().to_vec()),
+                Some(entry) => due.hashes.push(entry.key().to_vec()),
+                None => {}
             }
         })
     }
@@ -131,13 +220,17 @@ impl Db {
     /// Drops tokens of the wheel whose keys are gone or end at another time, a bounded number of them, if they have
     /// come to outnumber those that stand for something.
     pub fn sweep(&mut self, budget: usize) {
-        if self.wheel.len() > 2 * self.volatile + 1024 {
+        if self.wheel.len() > 2 * (self.volatile + self.timed) + 1024 {
             let dict = &self.dict;
             self.wheel.sweep(budget, |hash, deadline| {
-                let due = |entry: &Entry| entry.expiry().is_some_and(|at| at.max(0) as u64 == deadline);
-                dict.find_by_hash(hash, due).is_some()
+                dict.find_by_hash(hash, |entry| stands_for(entry, hash, deadline)).is_some()
             });
         }
+    }
+
+    /// Whether there is any key, or any field of a hash, that ends.
+    pub fn has_deadlines(&self) -> bool {
+        self.volatile + self.timed > 0
     }
 
     /// A time (unix ms) before which no key can end.
@@ -160,6 +253,43 @@ impl Db {
         assert_eq!(volatile, self.volatile);
         let expiries: i128 = self.dict.iter().filter_map(Entry::expiry).map(i128::from).sum();
         assert_eq!(expiries, self.expiries);
-        assert!(self.wheel.len() >= volatile);
+        let timed = self.dict.iter().filter(|entry| token(entry).is_some()).count();
+        assert_eq!(timed, self.timed);
+        assert!(self.wheel.len() >= volatile + timed);
+    }
+}
+
+/// Whether a token of the wheel stands for this entry. Tokens are not removed when keys are: one counts only if its key,
+/// or a field of it, still ends at its time. Of the keys of a bucket that end together each has to be found by its own
+/// token, and a table offers those of other hashes as well.
+fn stands_for(entry: &Entry, fragment: u64, deadline: u64) -> bool {
+    let other = hash::hash(entry.key()) ^ fragment;
+    (ends_at(entry.expiry(), deadline) || ends_at(token(entry), deadline))
+        && other << (64 - hash::FRAGMENT_BITS) == 0
+}
+
+fn ends_at(time: Option<i64>, deadline: u64) -> bool {
+    time.is_some_and(|at| at.max(0) as u64 == deadline)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_end_at_once_are_all_found() {
+        let mut db = Db::new(0);
+        for i in 0..50_000 {
+            db.set(format!("key:{i}").as_bytes(), Some(1000), NewValue::Str(b"v"));
+        }
+        let mut due = Due::default();
+        while db.due(1000, 5000, &mut due) {
+            for key in due.keys.drain(..) {
+                assert!(db.remove(&key).is_some(), "no key is found twice");
+            }
+        }
+        due.keys.iter().for_each(|key| drop(db.remove(key)));
+        assert_eq!(db.len(), 0);
+        db.verify();
     }
 }

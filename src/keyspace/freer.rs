@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
+use crate::env::alloc;
 use crate::types::Entry;
 
 /// Values of more parts than this are worth the way to the helper.
@@ -39,6 +40,7 @@ impl Freer {
         let thread = self.thread.get_or_insert_with(|| {
             let (sender, receiver) = channel::<(Box<dyn Any + Send>, u64)>();
             let work = move || {
+                let _counted = alloc::track_helper();
                 for (garbage, objects) in receiver {
                     drop(garbage);
                     counts.pending.fetch_sub(objects, Ordering::Relaxed);

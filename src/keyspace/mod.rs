@@ -10,7 +10,7 @@ mod freer;
 mod view;
 
 pub use changes::{Changes, Class, Event, Propagate};
-pub use db::Db;
+pub use db::{Db, Due};
 pub use freer::Freer;
 pub use view::{DbView, Expired, KeyspaceStats, SetIf, Ttl, Turn};
 
@@ -114,6 +114,6 @@ impl Keyspace {
     /// The earliest time (unix ms) at which a key may end.
     pub fn next_deadline(&self, now_ms: i64) -> Option<i64> {
         // Most databases have no such key, and this is asked before every sleep.
-        self.dbs.iter().filter(|db| db.volatile() > 0).filter_map(|db| db.next_deadline(now_ms)).min()
+        self.dbs.iter().filter(|db| db.has_deadlines()).filter_map(|db| db.next_deadline(now_ms)).min()
     }
 }

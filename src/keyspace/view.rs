@@ -7,7 +7,7 @@ use super::db::Db;
 use crate::env::clock;
 use crate::protocol::CmdError;
 use crate::structures::hash;
-use crate::types::{Entry, NewValue, Stored, StrRef};
+use crate::types::{Entry, Hash, NewValue, Stored, StrRef};
 
 /// What becomes of a key that is found expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,13 @@ pub struct Turn {
     pub lazy_user_del: bool,
     /// Whether anybody wants to know how long it takes to delete what has ended.
     pub timed: bool,
+}
+
+impl Turn {
+    /// A field of a hash that has ended before this time is not shown.
+    pub fn fields_ended_before(&self) -> i64 {
+        if self.expired == Expired::Show { i64::MIN } else { self.now_ms }
+    }
 }
 
 /// Whether a value is set where there is one, or none.
@@ -70,6 +77,8 @@ pub struct KeyspaceStats {
     pub expired: u64,
     /// The longest that it took to delete a key that had ended, since somebody last asked.
     pub slow_expiry_us: u64,
+    /// Fields of hashes.
+    pub expired_fields: u64,
 }
 
 /// See the head of this file.
@@ -176,7 +185,8 @@ impl DbView<'_> {
         self.set_if(key, SetIf::Always, expiry.map_or(Ttl::None, Ttl::At), value);
     }
 
-    /// Sets a key's value if there is one or none, as `condition` has it; says whether it did. Records no event.
+    /// Sets a key's value if there is one or none, as `condition` has it; says whether it did. Records no event. A
+    /// hash whose fields end comes by [`DbView::insert`] instead.
     pub fn set_if(&mut self, key: &[u8], condition: SetIf, ttl: Ttl, value: NewValue) -> bool {
         let hash = hash::hash(key);
         self.expire_for_write(hash, key);
@@ -193,6 +203,8 @@ impl DbView<'_> {
             (Some(entry), _) => {
                 self.turn.stamp.touch(entry);
                 let (before, after) = (entry.expiry(), expiry(entry.expiry()));
+                let had_fields =
+                    entry.object::<Hash>().and_then(Hash::timed).is_some_and(|timed| timed.token.is_some());
                 if self.turn.lazy_server_del && entry.is_object() {
                     let mut fresh = Entry::new(key, after, value);
                     fresh.set_lru(entry.lru());
@@ -201,6 +213,7 @@ impl DbView<'_> {
                     entry.set(after, value);
                 }
                 self.db.expiry_changed(hash, before, after);
+                self.db.value_goes(had_fields);
             }
             (None, SetIf::Present) => return false,
             (None, _) => {
@@ -213,19 +226,9 @@ impl DbView<'_> {
         true
     }
 
-    /// Asks the processor for several keys at once, so that looking them up afterwards waits for memory once.
+    /// As [`Db::prefetch`].
     pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
-        const AT_ONCE: usize = 16;
-        let mut hashes = [0; AT_ONCE];
-        let mut count = 0;
-        for key in keys.take(AT_ONCE) {
-            hashes[count] = hash::hash(key);
-            self.db.dict.prefetch(hashes[count]);
-            count += 1;
-        }
-        for &hash in &hashes[..count] {
-            self.db.dict.prefetch_item(hash);
-        }
+        self.db.prefetch(keys);
     }
 
     /// Adds a key that is known to be absent.
@@ -279,8 +282,76 @@ impl DbView<'_> {
             self.stats.slow_expiry_us = self.stats.slow_expiry_us.max(clock::monotonic_us() - began);
         }
         self.changes.propagate_before(self.index, [verb, key]);
-        self.changes.touch(self.index, key);
+        self.changes.touch_ended(self.index, key);
         self.changes.event(Class::EXPIRED, "expired", self.index, key);
+    }
+
+    /// Deletes those of some fields of a hash whose time has come, as a look at them does where that is this server's
+    /// to do. Elsewhere readers pass over them (see [`Turn::fields_ended_before`]).
+    #[inline]
+    pub fn expire_fields<'f>(&mut self, key: &[u8], fields: impl Iterator<Item = &'f [u8]>) {
+        // Most databases have no hash whose fields end.
+        if self.db.timed() > 0 && self.turn.expired == Expired::Delete {
+            self.expire_some_fields(key, fields);
+        }
+    }
+
+    #[cold]
+    fn expire_some_fields<'f>(&mut self, key: &[u8], fields: impl Iterator<Item = &'f [u8]>) {
+        let now_ms = self.turn.now_ms;
+        if self.peek(key).is_none() {
+            return;
+        }
+        let hash = self.db.get_mut(key).and_then(Entry::object_mut::<Hash>);
+        let Some(timed) = hash.and_then(Hash::timed_mut) else { return };
+        if timed.nearest().is_none_or(|at| at >= now_ms) {
+            return;
+        }
+        let mut gone = Vec::new();
+        for field in fields {
+            let time = timed.get(field).and_then(|(_, time)| time);
+            if time.is_some_and(|at| at < now_ms) {
+                timed.remove(field);
+                gone.push(field);
+            }
+        }
+        for field in &gone {
+            self.changes.propagate_before(self.index, [b"HDEL", key, field]);
+        }
+        self.fields_expired(key, gone.len());
+    }
+
+    /// As [`DbView::expire_fields`], for all fields.
+    pub fn expire_all_fields(&mut self, key: &[u8]) {
+        if self.db.timed() == 0 || self.turn.expired != Expired::Delete || self.peek(key).is_none() {
+            return;
+        }
+        let now_ms = self.turn.now_ms;
+        let hash = self.db.get(key).and_then(Entry::object::<Hash>);
+        if hash.is_none_or(|hash| hash.ended(now_ms) == 0) {
+            return;
+        }
+        let names = self.db.take_ended_fields(key, now_ms, usize::MAX);
+        for name in &names {
+            self.changes.propagate_before(self.index, [b"HDEL", key, name]);
+        }
+        self.fields_expired(key, names.len());
+    }
+
+    /// Records that so many fields of a hash were removed because their time had come; deletes the hash with its last
+    /// field. What replicas are to hear of the fields is up to the caller; the deletion follows from it.
+    pub fn fields_expired(&mut self, key: &[u8], count: usize) {
+        if count == 0 {
+            return;
+        }
+        self.stats.expired_fields += count as u64;
+        self.changes.touch(self.index, key);
+        self.changes.event(Class::HASH, "hexpired", self.index, key);
+        let emptied = self.db.get(key).and_then(Entry::object::<Hash>).is_some_and(Hash::is_empty);
+        if emptied {
+            self.db.remove(key);
+            self.changes.event(Class::GENERIC, "del", self.index, key);
+        }
     }
 
     /// Treats a key whose time has come as the turn says. False if it is there and not to be shown.

@@ -2,8 +2,10 @@
 
 mod conn;
 mod listener;
+mod peer;
 mod reactor;
 
 pub use conn::{Conn, Got};
 pub use listener::{Listener, resolve};
+pub use peer::{Peer, Peers};
 pub use reactor::{Reactor, Source};

@@ -50,8 +50,12 @@ impl SlowLog {
     }
 
     /// Forgets the oldest beyond so many.
+    #[inline]
     pub fn trim(&mut self, max: u64) {
-        self.entries.truncate(usize::try_from(max).unwrap_or(usize::MAX));
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        if self.entries.len() > max {
+            self.entries.truncate(max);
+        }
     }
 
     pub fn reset(&mut self) {

@@ -7,13 +7,14 @@
 use std::collections::HashSet;
 use std::mem;
 
-use super::rdb::{QuicklistNode, RawValue, Ziplist, ZiplistValue, Zipmap};
+use super::rdb::{QuicklistNode, RawGroup, RawStream, RawValue, Ziplist, ZiplistValue, Zipmap};
 use crate::structures::hash::hash;
 use crate::structures::intset::Intset;
 use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{Quicklist, Shape};
 use crate::structures::sorted_set::{Outcome, SortedSet};
-use crate::types::{Hash, List, Set, Thresholds, Zset};
+use crate::structures::stream::{Counters, Group, StoredConsumer, Stream};
+use crate::types::{FIELD_TIME_MAX, Hash, List, Set, Thresholds, Timed, Zset};
 
 /// Why a value cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ fn listpack_from_ziplist(bytes: &[u8]) -> Result<Listpack, BadValue> {
     Ok(ziplist.iter().map(element).collect())
 }
 
-/// A hash, from any of its five forms.
+/// A hash, from any of its seven forms.
 pub(super) fn hash_value(raw: &RawValue, limits: &Thresholds) -> Result<Hash, BadValue> {
     match raw {
         RawValue::Hash(pairs) => {
@@ -99,7 +100,37 @@ pub(super) fn hash_value(raw: &RawValue, limits: &Thresholds) -> Result<Hash, Ba
             }
             filled(hash, Hash::is_empty)
         }
+        RawValue::HashTimes(triples) => {
+            const DUPLICATE: BadValue = BadValue::Corrupt("Hash with dup elements");
+            let mut timed = Timed::with_capacity(triples.len(), limits);
+            for (field, value, time) in triples {
+                let time = field_time(i64::try_from(*time).ok())?;
+                timed.get(field).is_none().then_some(()).ok_or(DUPLICATE)?;
+                timed.add(field, value, time, limits);
+            }
+            filled(timed.into(), Hash::is_empty)
+        }
+        RawValue::HashListpackTimes(blob) => {
+            const CORRUPT: &str = "Hash listpack integrity check failed.";
+            let triples = Listpack::from_bytes(blob).map_err(|_| BadValue::Corrupt(CORRUPT))?;
+            if !triples.len().is_multiple_of(3) || !all_differ(triples.iter().step_by(3)) {
+                return Err(BadValue::Corrupt(CORRUPT));
+            }
+            for time in triples.iter().skip(2).step_by(3) {
+                field_time(time.int())?;
+            }
+            filled(Timed::from_triples(triples, limits).into(), Hash::is_empty)
+        }
         other => unreachable!("{other:?} is no hash"),
+    }
+}
+
+/// The time at which a field ends, from what a dump says.
+fn field_time(time: Option<i64>) -> Result<Option<i64>, BadValue> {
+    match time {
+        Some(0) => Ok(None),
+        Some(at @ 1..=FIELD_TIME_MAX) => Ok(Some(at)),
+        _ => Err(BadValue::Corrupt("invalid expireAt time")),
     }
 }
 
@@ -154,6 +185,47 @@ pub(super) fn zset_value(raw: &RawValue, limits: &Thresholds) -> Result<Zset, Ba
     Zset::from_listpack(pack, limits).ok_or(corrupt)
 }
 
+/// A stream, from any of its three forms. One without entries is a stream all the same.
+pub(super) fn stream_value(raw: &mut RawStream) -> Result<Stream, BadValue> {
+    const CORRUPT: BadValue = BadValue::Corrupt("Stream listpack integrity check failed.");
+    let mut blocks = Vec::with_capacity(raw.nodes.len());
+    for (master, blob) in raw.nodes.drain(..) {
+        blocks.push((master, Listpack::from_bytes(&blob).map_err(|_| CORRUPT)?));
+    }
+    let counters = Counters {
+        len: raw.length,
+        last_id: raw.last_id,
+        max_deleted_id: raw.max_deleted_id,
+        entries_added: raw.entries_added,
+    };
+    let mut stream = Stream::restore(blocks, counters).map_err(|_| CORRUPT)?;
+    for raw in &mut raw.groups {
+        let group = group_value(raw, &stream)?;
+        if !stream.add_group(&raw.name, group) {
+            return Err(BadValue::Corrupt("Duplicated consumer group name"));
+        }
+    }
+    Ok(stream)
+}
+
+fn group_value(raw: &mut RawGroup, stream: &Stream) -> Result<Group, BadValue> {
+    let entries_read = match raw.entries_read {
+        // Before groups counted what they read, the best there is is what follows from the id.
+        None => stream.entries_read_until(raw.last_id),
+        Some(-1) => None,
+        Some(read) => Some(read as u64),
+    };
+    let pending = raw.pending.iter().map(|entry| (entry.id, entry.delivery_time_ms, entry.delivery_count));
+    let consumers = raw.consumers.drain(..).map(|consumer| StoredConsumer {
+        name: consumer.name,
+        seen_time_ms: consumer.seen_time_ms,
+        active_time_ms: consumer.active_time_ms.unwrap_or(consumer.seen_time_ms),
+        pending: consumer.pending,
+    });
+    let group = Group::restore(raw.last_id, entries_read, pending, consumers);
+    group.ok_or(BadValue::Corrupt("Pending entries of a stream group are not those of its consumers"))
+}
+
 fn filled<T>(collection: T, is_empty: fn(&T) -> bool) -> Result<T, BadValue> {
     if is_empty(&collection) { Err(BadValue::Empty) } else { Ok(collection) }
 }
@@ -186,8 +258,11 @@ pub(super) fn all_differ<'a>(elements: impl Iterator<Item = Element<'a>> + Clone
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::persistence::dump::{dump_value, write_entry};
+    use crate::persistence::rdb::{Writer, WriterOptions, decode_dump};
     use crate::structures::dict::Dict;
-    use crate::types::{Value, View};
+    use crate::structures::stream::{BlockLimits, StreamId};
+    use crate::types::{Entry, NewValue, Value, View};
 
     const LIMITS: fn() -> Thresholds = Thresholds::default;
 
@@ -197,7 +272,7 @@ mod tests {
 
     fn text(hash: &Hash) -> String {
         let mut fields: Vec<String> = hash
-            .iter()
+            .iter_all()
             .map(|(field, value)| {
                 format!("{}={}", field.to_vec().escape_ascii(), value.to_vec().escape_ascii())
             })
@@ -226,6 +301,57 @@ mod tests {
         }
     }
 
+    fn times(hash: &Hash) -> String {
+        let triples = hash.timed().expect("its fields may end").iter();
+        let mut times: Vec<String> = triples
+            .map(|(field, value, time)| {
+                let (field, value) = (field.to_vec(), value.to_vec());
+                format!("{}={}@{}", field.escape_ascii(), value.escape_ascii(), time.unwrap_or(0))
+            })
+            .collect();
+        times.sort();
+        times.join(" ")
+    }
+
+    #[test]
+    fn fields_come_with_their_times() {
+        let listed = vec![
+            (b"a".to_vec(), b"1".to_vec(), 0),
+            (b"b".to_vec(), b"x".to_vec(), 700),
+            (b"c".to_vec(), b"y".to_vec(), 5),
+        ];
+        for raw in [
+            RawValue::HashTimes(listed),
+            // As it should be, and in no order.
+            RawValue::HashListpackTimes(pairs(&["c", "y", "5", "b", "x", "700", "a", "1", "0"])),
+            RawValue::HashListpackTimes(pairs(&["a", "1", "0", "b", "x", "700", "c", "y", "5"])),
+        ] {
+            for (entries, encoding) in [(512, "listpackex"), (2, "hashtable")] {
+                let hash = hash_value(&raw, &Thresholds { hash_listpack_entries: entries, ..LIMITS() });
+                let hash = hash.expect("a hash");
+                hash.verify();
+                assert_eq!((times(&hash).as_str(), hash.encoding()), ("a=1@0 b=x@700 c=y@5", encoding));
+                assert_eq!(hash.timed().expect("its fields end").nearest(), Some(5));
+            }
+        }
+        let one = |time| RawValue::HashTimes(vec![(b"a".to_vec(), b"1".to_vec(), time)]);
+        assert!(hash_value(&one(FIELD_TIME_MAX as u64), &LIMITS()).is_ok());
+        for raw in [
+            one(FIELD_TIME_MAX as u64 + 1),
+            one(u64::MAX),
+            RawValue::HashTimes(vec![(b"a".to_vec(), vec![], 1), (b"a".to_vec(), vec![], 2)]),
+            RawValue::HashListpackTimes(pairs(&["a", "1"])),
+            RawValue::HashListpackTimes(pairs(&["a", "1", "x"])),
+            RawValue::HashListpackTimes(pairs(&["a", "1", "-1"])),
+            RawValue::HashListpackTimes(pairs(&["a", "1", "5", "a", "2", "6"])),
+            RawValue::HashListpackTimes(vec![1, 2, 3]),
+        ] {
+            let refused = hash_value(&raw, &LIMITS());
+            assert!(matches!(refused, Err(BadValue::Corrupt(_))), "{raw:?}");
+        }
+        assert_eq!(hash_value(&RawValue::HashTimes(vec![]), &LIMITS()).err(), Some(BadValue::Empty));
+    }
+
     #[test]
     fn sets_of_all_times_are_read() {
         let intset = [3, 1, 2].into_iter().fold(Intset::new(), |mut intset, n| {
@@ -246,6 +372,46 @@ mod tests {
             let none = Thresholds { set_listpack_entries: 1, set_intset_entries: 1, ..LIMITS() };
             assert_eq!(set_value(&raw, &none).expect("the same").encoding(), "hashtable");
         }
+    }
+
+    #[test]
+    fn streams_are_written_for_readers_of_every_version_that_knows_them() {
+        let limits = BlockLimits { max_bytes: 0, max_entries: 3 };
+        let mut stream = Stream::new();
+        for n in 1..=8 {
+            stream
+                .append(StreamId::new(n, 0), [(&b"f"[..], &b"v"[..])].into_iter(), limits)
+                .expect("it ascends");
+        }
+        stream.delete(StreamId::new(8, 0));
+        let mut group = Group::new(StreamId::new(2, 0), Some(2));
+        let consumer = group.create_consumer(b"c", 700).expect("the first one");
+        group.assign(StreamId::new(2, 0), consumer, 600, 5);
+        stream.add_group(b"g", group);
+        stream.add_group(b"lost", Group::new(StreamId::new(5, 0), None));
+        let entry = Entry::new(b"s", None, NewValue::Object(stream.into()));
+        for version in [9, 10, 11] {
+            let options = WriterOptions { version, ..WriterOptions::default() };
+            let payload = dump_value(&entry, options);
+            let RawValue::Stream(mut raw) = decode_dump(&payload, true).expect("a dump") else {
+                panic!("a stream")
+            };
+            let back = stream_value(&mut raw).expect("it is well formed");
+            back.verify();
+            assert_eq!((back.len(), back.last_id(), back.first_id().ms), (7, StreamId::new(8, 0), 1));
+            let counters = if version > 9 { (StreamId::new(8, 0), 8) } else { (StreamId::MIN, 7) };
+            assert_eq!((back.max_deleted_id(), back.entries_added()), counters);
+            let group = back.group(b"g").expect("the group");
+            assert_eq!(group.entries_read, if version > 9 { Some(2) } else { None });
+            assert_eq!(back.group(b"lost").expect("the other one").entries_read, None);
+            let consumer = group.consumers().next().expect("the consumer");
+            let active = if version > 10 { -1 } else { 700 };
+            assert_eq!((consumer.seen_time_ms, consumer.active_time_ms), (700, active));
+            let pending = group.pending(StreamId::new(2, 0)).expect("it is pending");
+            assert_eq!((pending.delivery_time_ms, pending.delivery_count), (600, 5));
+        }
+        let mut old = Writer::new(Vec::new(), WriterOptions { version: 8, ..WriterOptions::default() });
+        assert!(write_entry(&mut old, &entry).is_err());
     }
 
     #[test]

@@ -13,11 +13,13 @@ use crate::env::clock;
 use crate::env::random::Rng;
 use crate::keyspace::{Keyspace, access};
 use crate::persistence::rdb::{
-    NODE_PACKED, NODE_PLAIN, SavingAux, ValueType, Writer, WriterOptions, encode_dump,
+    NODE_PACKED, NODE_PLAIN, RDB_VERSION, RDB_VERSION_MAX, SavingAux, ValueType, Writer, WriterOptions,
+    encode_dump,
 };
-use crate::structures::listpack::Element;
+use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{End, NodeRef};
-use crate::types::{Entry, Hash, Kind, List, Set, StrRef, View, Zset};
+use crate::structures::stream::{Group, Stream, StreamId};
+use crate::types::{Entry, Hash, Kind, List, Set, StrRef, Timed, TimedForm, View, Zset};
 
 /// Progress is told after so many keys, beginning with the first.
 const TELL_EVERY: u64 = 1024;
@@ -25,6 +27,14 @@ const TELL_EVERY: u64 = 1024;
 /// The versions from which on values may be written as the listpacks that they are.
 const LISTPACKS_SINCE: u16 = 10;
 const SET_LISTPACK_SINCE: u16 = 11;
+/// The versions since which there are streams, their counters beside the entries, and the active time of consumers.
+const STREAMS_SINCE: u16 = 9;
+const STREAM_COUNTERS_SINCE: u16 = 10;
+const STREAM_ACTIVE_TIME_SINCE: u16 = 11;
+
+/// The version from which on a field can have a time. What readers of older ones get is a hash whose fields live for
+/// ever: they have no word for anything else.
+const FIELD_TIMES_SINCE: u16 = 12;
 
 /// Values from this size on are worth a system call to release.
 const RELEASE_FROM: usize = 64 << 10;
@@ -68,6 +78,14 @@ impl Usage {
 pub struct Progress {
     pub keys: u64,
     pub bytes: u64,
+}
+
+/// A dump of nothing but what it tells about its origin.
+pub fn dataset_without_data(aux: &SavingAux, options: WriterOptions) -> io::Result<Vec<u8>> {
+    let mut writer = Writer::new(Vec::new(), options);
+    writer.header()?;
+    writer.saving_aux(aux)?;
+    writer.finish()
 }
 
 /// Writes a whole dump. Returns what it was written to, flushed, and what has been written.
@@ -120,8 +138,17 @@ pub fn write_entry<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Resul
     write_value(writer, entry)
 }
 
-/// The payload of DUMP: the value of an entry, without its key and expiry.
+/// The version in which a data set is best written: the usual one, unless fields of a hash end.
+pub fn version_for(keyspace: &Keyspace) -> u16 {
+    if keyspace.iter().any(|(_, db)| db.timed() > 0) { RDB_VERSION_MAX } else { RDB_VERSION }
+}
+
+/// The payload of DUMP: the value of an entry, without its key and expiry. It has the usual version, unless fields of
+/// it end.
 pub fn dump_value(entry: &Entry, options: WriterOptions) -> Vec<u8> {
+    let timed = entry.object().and_then(Hash::timed).is_some_and(|timed| timed.nearest().is_some());
+    let version = if timed { RDB_VERSION_MAX } else { options.version };
+    let options = WriterOptions { version, ..options };
     let payload = encode_dump(options, |writer| {
         writer.write_type(value_type(entry, writer.version()))?;
         write_value(writer, entry)
@@ -138,6 +165,12 @@ fn value_type(entry: &Entry, version: u16) -> ValueType {
         Kind::List => ValueType::ListQuicklist2,
         Kind::Hash => match entry.object().map(Hash::view) {
             Some(View::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::HashListpack,
+            Some(View::Rare(timed)) => match timed.form() {
+                TimedForm::Packed(_) if has_times(timed, version) => ValueType::HashListpackTimes,
+                TimedForm::Table(_) if has_times(timed, version) => ValueType::HashTimes,
+                TimedForm::Packed(_) if version >= LISTPACKS_SINCE => ValueType::HashListpack,
+                _ => ValueType::Hash,
+            },
             _ => ValueType::Hash,
         },
         Kind::Set => match entry.object() {
@@ -148,6 +181,11 @@ fn value_type(entry: &Entry, version: u16) -> ValueType {
         Kind::Zset => match entry.object() {
             Some(Zset::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::ZsetListpack,
             _ => ValueType::Zset2,
+        },
+        Kind::Stream => match version {
+            STREAM_ACTIVE_TIME_SINCE.. => ValueType::StreamListpacks3,
+            STREAM_COUNTERS_SINCE.. => ValueType::StreamListpacks2,
+            _ => ValueType::StreamListpacks,
         },
     }
 }
@@ -164,6 +202,7 @@ fn write_value<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Result<()
         Kind::Hash => write_hash(writer, entry.object().expect("its kind says so")),
         Kind::Set => write_set(writer, entry.object().expect("its kind says so")),
         Kind::Zset => write_zset(writer, entry.object().expect("its kind says so")),
+        Kind::Stream => write_stream(writer, entry.object().expect("its kind says so")),
     }
 }
 
@@ -212,20 +251,50 @@ fn write_node<W: Write>(writer: &mut Writer<W>, node: NodeRef) -> io::Result<()>
     }
 }
 
+/// Whether the times of the fields are written. Where none is left, the hash is like any other.
+fn has_times(timed: &Timed, version: u16) -> bool {
+    version >= FIELD_TIMES_SINCE && timed.nearest().is_some()
+}
+
 fn write_hash<W: Write>(writer: &mut Writer<W>, hash: &Hash) -> io::Result<()> {
     match hash.view() {
         View::Packed(listpack) if writer.version() >= LISTPACKS_SINCE => {
-            writer.write_string(listpack.as_bytes())
+            return writer.write_string(listpack.as_bytes());
         }
-        _ => {
-            writer.write_len(hash.len() as u64)?;
-            for (field, value) in hash.iter() {
-                write_element(writer, field)?;
-                write_element(writer, value)?;
+        View::Rare(timed) => {
+            if let Some(nearest) = timed.nearest().filter(|_| writer.version() >= FIELD_TIMES_SINCE) {
+                return write_timed(writer, timed, nearest);
             }
-            Ok(())
+            if let TimedForm::Packed(_) = timed.form()
+                && writer.version() >= LISTPACKS_SINCE
+            {
+                let pairs: Listpack = hash.iter_all().flat_map(|(field, value)| [field, value]).collect();
+                return writer.write_string(pairs.as_bytes());
+            }
         }
+        View::Packed(_) | View::Table(_) => {}
     }
+    writer.write_len(hash.len() as u64)?;
+    for (field, value) in hash.iter_all() {
+        write_element(writer, field)?;
+        write_element(writer, value)?;
+    }
+    Ok(())
+}
+
+/// A hash some of whose fields end, the first of them at that time.
+fn write_timed<W: Write>(writer: &mut Writer<W>, timed: &Timed, nearest: i64) -> io::Result<()> {
+    writer.write_ms(nearest)?;
+    if let TimedForm::Packed(triples) = timed.form() {
+        return writer.write_string(triples.as_bytes());
+    }
+    writer.write_len(timed.len() as u64)?;
+    for (field, value, time) in timed.iter() {
+        writer.write_len(time.map_or(0, |at| (at - nearest) as u64 + 1))?;
+        write_element(writer, field)?;
+        write_element(writer, value)?;
+    }
+    Ok(())
 }
 
 fn write_set<W: Write>(writer: &mut Writer<W>, set: &Set) -> io::Result<()> {
@@ -246,6 +315,63 @@ fn write_element<W: Write>(writer: &mut Writer<W>, element: Element) -> io::Resu
         Element::Int(n) => writer.write_int(n),
         Element::Str(bytes) => writer.write_string(bytes),
     }
+}
+
+fn write_stream<W: Write>(writer: &mut Writer<W>, stream: &Stream) -> io::Result<()> {
+    if writer.version() < STREAMS_SINCE {
+        // Whoever reads such a version would take it for rubbish and stop, which is worse than not to begin.
+        let text = format!("dumps of version {} cannot hold streams", writer.version());
+        return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+    }
+    writer.write_len(stream.blocks().len() as u64)?;
+    for (master, block) in stream.blocks() {
+        writer.write_string(&master.to_bytes())?;
+        writer.write_string(block.as_bytes())?;
+    }
+    writer.write_len(stream.len())?;
+    write_id(writer, stream.last_id())?;
+    if writer.version() >= STREAM_COUNTERS_SINCE {
+        write_id(writer, stream.first_id())?;
+        write_id(writer, stream.max_deleted_id())?;
+        writer.write_len(stream.entries_added())?;
+    }
+    writer.write_len(stream.groups().len() as u64)?;
+    for (name, group) in stream.groups() {
+        writer.write_string(name)?;
+        write_group(writer, group)?;
+    }
+    Ok(())
+}
+
+fn write_group<W: Write>(writer: &mut Writer<W>, group: &Group) -> io::Result<()> {
+    let all = StreamId::MIN..=StreamId::MAX;
+    write_id(writer, group.last_id)?;
+    if writer.version() >= STREAM_COUNTERS_SINCE {
+        // All ones, which is -1, says that it is not known.
+        writer.write_len(group.entries_read.unwrap_or(u64::MAX))?;
+    }
+    writer.write_len(group.pending_count() as u64)?;
+    for (id, pending) in group.pending_range(all.clone()) {
+        writer.write_raw(&id.to_bytes())?;
+        writer.write_ms(pending.delivery_time_ms)?;
+        writer.write_len(pending.delivery_count)?;
+    }
+    writer.write_len(group.consumer_count() as u64)?;
+    for consumer in group.consumers() {
+        writer.write_string(consumer.name())?;
+        writer.write_ms(consumer.seen_time_ms)?;
+        if writer.version() >= STREAM_ACTIVE_TIME_SINCE {
+            writer.write_ms(consumer.active_time_ms)?;
+        }
+        writer.write_len(consumer.pending_count() as u64)?;
+        consumer.pending(all.clone()).try_for_each(|id| writer.write_raw(&id.to_bytes()))?;
+    }
+    Ok(())
+}
+
+fn write_id<W: Write>(writer: &mut Writer<W>, id: StreamId) -> io::Result<()> {
+    writer.write_len(id.ms)?;
+    writer.write_len(id.seq)
 }
 
 /// Gives back the pages of a large value, in this process only. Small ones share their pages with others.

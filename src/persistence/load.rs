@@ -11,7 +11,7 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::decode::{hash_value, list_value, set_value, zset_value};
+use super::decode::{hash_value, list_value, set_value, stream_value, zset_value};
 use super::dump::{Delay, Usage};
 use super::rdb::{self, Checksum, RawString, RawValue, RdbError, RdbReason, Reader, Record};
 use crate::env::process::{self, Note};
@@ -148,6 +148,28 @@ impl LoadError {
         matches!(self, LoadError::Rdb(error) if error.is_short_read())
     }
 
+    /// What the log says of something that is not well formed at this byte.
+    pub fn corrupt(offset: u64, why: &dyn fmt::Display) -> String {
+        format!("Internal error in RDB reading offset {offset}, function at load.rs -> {why}")
+    }
+
+    /// The byte at which a dump was found not to be well formed; `None` if that is not what is wrong.
+    pub fn place(&self) -> Option<u64> {
+        match self {
+            LoadError::Rdb(RdbError { offset, reason }) => match reason {
+                RdbReason::Signature | RdbReason::Version(_) | RdbReason::ModuleAux(_) => None,
+                _ => Some(*offset),
+            },
+            LoadError::Corrupt { offset, .. }
+            | LoadError::Unsupported { offset, .. }
+            | LoadError::Functions { offset } => Some(*offset),
+            LoadError::NotFound
+            | LoadError::Open { .. }
+            | LoadError::Databases { .. }
+            | LoadError::Duplicate { .. } => None,
+        }
+    }
+
     /// Everything that the log should say, in its order, before the server says what it does about it.
     pub fn log_lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -168,7 +190,7 @@ impl LoadError {
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inside = |f: &mut fmt::Formatter, offset: &u64, what: &dyn fmt::Display| {
-            write!(f, "Internal error in RDB reading offset {offset}, function at load.rs -> {what}")
+            f.write_str(&LoadError::corrupt(*offset, what))
         };
         match self {
             LoadError::NotFound => f.write_str("No such file or directory"),
@@ -442,8 +464,10 @@ pub fn value_from_raw<'a>(raw: &'a mut RawValue, limits: &Thresholds) -> Result<
         RawValue::Hash(_)
         | RawValue::HashZipmap(_)
         | RawValue::HashZiplist(_)
-        | RawValue::HashListpack(_) => NewValue::Object(hash_value(raw, limits)?.into()),
-        RawValue::Stream(_) => return Err(BadValue::Unsupported("stream")),
+        | RawValue::HashListpack(_)
+        | RawValue::HashTimes(_)
+        | RawValue::HashListpackTimes(_) => NewValue::Object(hash_value(raw, limits)?.into()),
+        RawValue::Stream(stream) => NewValue::Object(stream_value(stream)?.into()),
         RawValue::Module { .. } => return Err(BadValue::Unsupported("module's value")),
     })
 }
@@ -529,12 +553,12 @@ pub(super) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dump::{DumpOptions, write_dataset, write_entry};
+    use super::super::dump::{DumpOptions, version_for, write_dataset, write_entry};
     use super::super::rdb::{SavingAux, ValueType, Writer, WriterOptions};
     use super::testing::*;
     use super::*;
     use crate::structures::quicklist::{End, Shape};
-    use crate::types::{Digest, List};
+    use crate::types::{Digest, Hash, List, Value};
 
     fn dumped(keyspace: &Keyspace, usage: Usage) -> Vec<u8> {
         let aux =
@@ -553,6 +577,73 @@ mod tests {
 
     fn load(bytes: &[u8], options: LoadOptions) -> Result<(Keyspace, LoadedInfo), LoadError> {
         run(Loader::new(bytes, bytes.len() as u64, options)?)
+    }
+
+    fn timed_hash(fields: usize, limits: &Thresholds) -> Hash {
+        let mut hash = Hash::new();
+        for n in 0..fields {
+            hash.set(format!("f{n}").as_bytes(), n as i64, limits);
+        }
+        for n in (0..fields).step_by(2) {
+            hash.make_timed().set_time(format!("f{n}").as_bytes(), Some(2_000_000 + n as i64));
+        }
+        hash
+    }
+
+    #[test]
+    fn the_times_of_fields_are_saved_in_the_first_version_that_can_say_them() {
+        let limits = Thresholds::default();
+        let mut keyspace = Keyspace::new(16, 0);
+        keyspace.db_mut(0).set(b"plain", None, NewValue::Str(b"x"));
+        assert_eq!(version_for(&keyspace), 11);
+        for (fields, encoding) in [(4, "listpackex"), (1000, "hashtable")] {
+            let entry = Entry::new(b"h", None, NewValue::Object(timed_hash(fields, &limits).into()));
+            keyspace.db_mut(0).remove(b"h");
+            keyspace.db_mut(0).insert(entry);
+            assert_eq!(version_for(&keyspace), 12);
+            for version in [12, 11, 10, 9] {
+                let aux = SavingAux {
+                    redis_ver: "7.2.4",
+                    ctime: 1000,
+                    used_mem: 1,
+                    replication: None,
+                    aof_base: false,
+                };
+                let writer = WriterOptions { version, ..WriterOptions::default() };
+                let options =
+                    DumpOptions { writer, usage: Usage::Unsaid, key_save_delay_us: 0, release: false };
+                let dump = write_dataset(Vec::new(), &keyspace, &aux, &options, &mut |_| ()).unwrap().0;
+                let loaded = load(&dump, testing::options()).unwrap().0;
+                loaded.db(0).verify();
+                let hash = loaded.db(0).get(b"h").unwrap().object::<Hash>().unwrap();
+                hash.verify();
+                let mut model = timed_hash(fields, &limits);
+                if version < 12 {
+                    // Older readers have no word for a time: the fields live for ever there.
+                    assert!(hash.timed().is_none() && loaded.db(0).timed() == 0);
+                } else {
+                    assert_eq!((hash.encoding(), loaded.db(0).timed()), (encoding, 1));
+                    let triples = |hash: &Hash| {
+                        let triples = hash.timed().unwrap().iter();
+                        let mut all: Vec<_> =
+                            triples.map(|(field, value, at)| (field.to_vec(), value.to_vec(), at)).collect();
+                        all.sort();
+                        all
+                    };
+                    assert_eq!(triples(hash), triples(&model));
+                }
+                assert_eq!(hash.len(), fields);
+                model.make_timed().take_ended(i64::MAX, usize::MAX);
+                assert!(model.iter_all().all(|(field, _)| hash.get(&field.to_vec(), 0).is_some()));
+            }
+        }
+        // When no field ends any more, the usual version says it all.
+        let hash = keyspace.db_mut(0).get_mut(b"h").and_then(Entry::object_mut::<Hash>).unwrap();
+        for n in 0..1000 {
+            hash.make_timed().set_time(format!("f{n}").as_bytes(), None);
+        }
+        assert_eq!(keyspace.db_mut(0).take_ended_fields(b"h", 0, 10), Vec::<Vec<u8>>::new());
+        assert_eq!(version_for(&keyspace), 11);
     }
 
     fn failure(bytes: &[u8]) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! RESP2 and RESP3: the request parser and the reply writer of the server, the reply parser of clients.
 
+mod batch;
 mod error;
 mod long_double;
 pub mod number;
@@ -9,9 +10,10 @@ mod request;
 mod shortest;
 pub mod value;
 
+pub use batch::Batch;
 pub use error::CmdError;
 pub use long_double::LongDouble;
 pub use number::parse_int;
 pub use output::{BUFFER, BY_REFERENCE, Mark, Output, Shared};
 pub use reply::{Deferred, Reply};
-pub use request::{Limits, Parsed, Parser, ProtocolError, Request, Span, encode_command, split_line};
+pub use request::{Big, Limits, Parsed, Parser, ProtocolError, Request, Span, encode_command, split_line};

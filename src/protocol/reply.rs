@@ -188,6 +188,22 @@ impl<'a> Reply<'a> {
         self.out.insert(deferred.mark, &header);
     }
 
+    /// A place for a bulk string that is known only later.
+    pub fn defer_bulk(&mut self) -> Deferred {
+        Deferred { mark: self.out.mark(), kind: b'$' }
+    }
+
+    /// Writes the bulk string that belongs there.
+    pub fn close_bulk(&mut self, deferred: Deferred, bytes: &[u8]) {
+        debug_assert_eq!(deferred.kind, b'$');
+        let mut bulk = vec![b'$'];
+        bulk.extend_from_slice(itoa::Buffer::new().format(bytes.len()).as_bytes());
+        bulk.extend_from_slice(b"\r\n");
+        bulk.extend_from_slice(bytes);
+        bulk.extend_from_slice(b"\r\n");
+        self.out.insert(deferred.mark, &bulk);
+    }
+
     /// A boolean (RESP2: 1 or 0).
     pub fn bool(&mut self, value: bool) {
         if self.resp == 3 {
@@ -280,6 +296,14 @@ mod tests {
             reply.int(-12);
             reply.close(map, 1);
         };
+        let nested = |reply: &mut Reply| {
+            let name = reply.defer_bulk();
+            let list = reply.defer_array();
+            reply.int(7);
+            reply.close(list, 1);
+            reply.close_bulk(name, b"later");
+        };
+        assert_eq!(written(2, nested), "$5\r\nlater\r\n*1\r\n:7\r\n");
         assert_eq!(written(2, deferred), "*2\r\n:1\r\n:-12\r\n");
         assert_eq!(written(3, deferred), "%1\r\n:1\r\n:-12\r\n");
     }

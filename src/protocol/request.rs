@@ -13,11 +13,14 @@
 //! Limits and error texts are those of Redis 7.2 (networking.c, processMultibulkBuffer and processInlineBuffer).
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::structures::decimal::parse_int;
 
 /// Longest header line, and longest inline request, in bytes.
 const MAX_LINE: usize = 64 * 1024;
+/// Heap memory, in bytes, that is kept for the next request.
+const KEPT: usize = 64 * 1024;
 /// What a client that has not authenticated yet may send: arguments a request, bytes an argument.
 const UNAUTHENTICATED_ARGS: i64 = 10;
 const UNAUTHENTICATED_BULK: i64 = 16 * 1024;
@@ -80,10 +83,25 @@ impl fmt::Display for ProtocolError {
     }
 }
 
+/// Words from this size on may be cut out of their request, so that they can be kept without being copied.
+const BIG: usize = 32 * 1024;
+/// Where a word begins that was cut out: behind the end of every request.
+const OUTSIDE: usize = usize::MAX / 2;
+
+/// A word that was cut out of its request.
+#[derive(Clone, Debug)]
+pub struct Big {
+    pub word: Arc<Vec<u8>>,
+    /// Where it stood.
+    at: usize,
+}
+
 /// The progress through one request.
 #[derive(Debug, Default)]
 pub struct Parser {
     spans: Vec<Span>,
+    /// A word is being waited for that is big, or was.
+    big: bool,
     /// How far into the request we have read.
     at: usize,
     /// Arguments still to come; `None` before the header was read.
@@ -97,19 +115,73 @@ pub struct Parser {
 /// One whole request: the words of a command, and the bytes that carried them.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// The request in multibulk form, from its `*` to its last line end.
+    /// The request in multibulk form, from its `*` to its last line end; without the word that was cut out.
     pub bytes: &'a [u8],
     pub spans: &'a [Span],
+    pub big: Option<&'a Big>,
+}
+
+impl<'a> Request<'a> {
+    /// A request of which nothing was cut out.
+    pub fn whole(bytes: &'a [u8], spans: &'a [Span]) -> Request<'a> {
+        Request { bytes, spans, big: None }
+    }
+
+    #[inline]
+    pub fn word(&self, span: Span) -> &'a [u8] {
+        match self.bytes.get(span.start..span.start + span.len) {
+            Some(word) => word,
+            None => self.big_word(),
+        }
+    }
+
+    #[cold]
+    fn big_word(&self) -> &'a [u8] {
+        &self.big.expect("a word stands in its request, or was cut out of it").word
+    }
+
+    /// All bytes of the request, in order.
+    pub fn pieces(&self) -> [&'a [u8]; 3] {
+        match self.big {
+            None => [self.bytes, &[], &[]],
+            Some(big) => [&self.bytes[..big.at], &big.word, &self.bytes[big.at..]],
+        }
+    }
+
+    /// A copy to keep: bytes and spans of the request in one piece.
+    pub fn to_owned(&self) -> (Vec<u8>, Vec<Span>) {
+        let mut spans = self.spans.to_vec();
+        if let Some(Big { word, at }) = self.big {
+            for span in &mut spans {
+                match span.start {
+                    OUTSIDE => span.start = *at,
+                    start if start >= *at => span.start += word.len(),
+                    _ => {}
+                }
+            }
+        }
+        (self.pieces().concat(), spans)
+    }
 }
 
 impl Parser {
     /// Forgets the request that was read, for the next one.
     pub fn reset(&mut self) {
+        if self.memory() > KEPT {
+            *self = Parser::default();
+            return;
+        }
         self.spans.clear();
         self.inline.clear();
         self.at = 0;
         self.left = None;
         self.bulk = None;
+        self.big = false;
+    }
+
+    /// Whether the request that is in progress has a word worth cutting out.
+    pub fn has_big(&self) -> bool {
+        self.big
     }
 
     /// Whether a request has been begun and not finished.
@@ -135,7 +207,27 @@ impl Parser {
     /// The request that [`Parser::parse`] has finished; `buf` as it was passed there.
     pub fn request<'a>(&'a self, buf: &'a [u8]) -> Request<'a> {
         let bytes = if self.inline.is_empty() { &buf[..self.at] } else { &self.inline[..] };
-        Request { bytes, spans: &self.spans }
+        Request::whole(bytes, &self.spans)
+    }
+
+    /// Cuts the longest word out of the finished request, which is all that stands in `buf`; what is left of the buffer
+    /// is the word, and what is left of the request comes back.
+    pub fn cut_out_big(&mut self, mut buf: Vec<u8>) -> (Vec<u8>, Big) {
+        let longest = self.spans.iter_mut().max_by_key(|span| span.len).expect("a request has words");
+        let Span { start, len } = *longest;
+        longest.start = OUTSIDE;
+        for span in self.spans.iter_mut().filter(|span| span.start != OUTSIDE && span.start > start) {
+            span.start -= len;
+        }
+        let rest = [&buf[..start], &buf[start + len..]].concat();
+        buf.truncate(start + len);
+        buf.drain(..start);
+        (rest, Big { word: Arc::new(buf), at: start })
+    }
+
+    /// The request of which a word was cut out.
+    pub fn request_without<'a>(&'a self, rest: &'a [u8], big: &'a Big) -> Request<'a> {
+        Request { bytes: rest, spans: &self.spans, big: Some(big) }
     }
 
     /// Reads on in `buf`, which begins with the first byte of the request and has grown since the last call.
@@ -189,6 +281,7 @@ impl Parser {
             let missing = (self.at + len + 2).saturating_sub(buf.len());
             if missing > 0 {
                 self.bulk = Some(len);
+                self.big |= len >= BIG;
                 self.left = Some(left);
                 return Ok(Parsed::Incomplete(missing));
             }
@@ -219,7 +312,8 @@ impl Parser {
             },
         };
         if end + 1 >= line.len() {
-            return Ok(None);
+            // A line that is empty is no number, whatever follows: the short way above has overlooked that.
+            return Ok((line.first() == Some(&b'\r')).then_some(None));
         }
         let number = parse_int(&line[..end]);
         self.at += 1 + end + 2;
@@ -380,6 +474,39 @@ mod tests {
         #[test]
         fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = Parser::default().parse(&bytes, &LIMITS);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_word_that_was_cut_out_is_where_it_was(
+            args in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..6),
+        ) {
+            let mut bytes = Vec::new();
+            encode_command(&mut bytes, args.iter().map(|a| a.as_slice()));
+            let mut parser = Parser::default();
+            prop_assert_eq!(parser.parse(&bytes, &LIMITS), Ok(Parsed::Request));
+            let spans = parser.request(&bytes).spans.to_vec();
+            let (rest, big) = parser.cut_out_big(bytes.clone());
+            let request = parser.request_without(&rest, &big);
+            let words: Vec<Vec<u8>> =
+                request.spans.iter().map(|&span| request.word(span).to_vec()).collect();
+            prop_assert_eq!(&words, &args);
+            prop_assert_eq!(args.iter().map(Vec::len).max(), Some(big.word.len()));
+            prop_assert_eq!(request.pieces().concat(), bytes.clone());
+            prop_assert_eq!(request.to_owned(), (bytes, spans));
+        }
+    }
+
+    #[test]
+    fn an_empty_header_is_refused_however_it_arrives() {
+        let limits = Limits { max_bulk: 100, authenticated: true };
+        for bytes in [&b"*\r"[..], b"*\r\xd8\r", b"*\r\n\r\n", b"*\r\r\n"] {
+            assert_eq!(
+                Parser::default().parse(bytes, &limits),
+                Err(ProtocolError::InvalidCount),
+                "{bytes:?}"
+            );
         }
     }
 

@@ -8,7 +8,7 @@
 //! The steps of the handshake, as numbered on the wire:
 //! 1. `PING`, answered by +PONG, or an error that asks for authentication;
 //! 2. `AUTH`, if we have something to say there;
-//! 3. `REPLCONF listening-port`, `ip-address` (if announced), `capa eof capa psync2`, `version`: what we are;
+//! 3. `REPLCONF listening-port`, `ip-address` (if announced), `capa eof capa psync2 capa rdb-12`, `version`: what we are;
 //!    errors are ignored, for old masters know nothing of them;
 //! 4. `PSYNC id offset`, answered by +CONTINUE, +FULLRESYNC, or an error: then `SYNC` follows.
 //!
@@ -186,7 +186,9 @@ impl Step {
             Step::Port => vec![b"REPLCONF", b"listening-port", port.as_bytes()],
             Step::Ip if !config.replica_announce_ip.is_set() => return None,
             Step::Ip => vec![b"REPLCONF", b"ip-address", &config.replica_announce_ip],
-            Step::Capa => vec![b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"],
+            // A capability that a master does not know it passes over. The last one is ours: the version that we tell
+            // is of servers that do not read these dumps.
+            Step::Capa => vec![b"REPLCONF", b"capa", b"eof", b"capa", b"psync2", b"capa", b"rdb-12"],
             Step::Version => vec![b"REPLCONF", b"version", crate::config::REDIS_VERSION.as_bytes()],
             Step::Psync => vec![b"PSYNC", id.as_bytes(), offset.as_bytes()],
         };

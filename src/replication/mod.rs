@@ -86,6 +86,11 @@ impl Replication {
         self.replicas.acknowledged(offset)
     }
 
+    /// Replicas whose append-only file holds everything up to an offset.
+    pub fn acknowledged_files(&self, offset: u64) -> i64 {
+        self.replicas.acknowledged_files(offset)
+    }
+
     /// Bytes of the stream (which ends at `end`) that a replica has not been sent.
     pub fn pending(&self, id: ClientId, end: u64) -> u64 {
         match self.replicas.get(id) {

@@ -47,11 +47,17 @@ pub struct Replica {
     pub ip: String,
     pub capa_eof: bool,
     pub capa_psync2: bool,
+    /// It reads dumps of version 12, though its own version says otherwise: one of us.
+    pub capa_rdb12: bool,
     /// The version it told, as a number (0x00070204), 0 if none.
     pub version: u32,
     /// It only wants the dump (`redis-cli --rdb`).
     pub rdb_only: bool,
+    /// It wants none of the data in the dump (`redis-cli --replica`, which looks at the stream alone).
+    pub without_data: bool,
     pub acked: u64,
+    /// How much of the stream is safe in its append-only file; 0 if it keeps none.
+    pub acked_file: u64,
     pub acked_at_ms: i64,
     /// When it asked for a snapshot (unix ms).
     pub asked_at_ms: i64,
@@ -69,9 +75,12 @@ impl Replica {
             ip,
             capa_eof: false,
             capa_psync2: false,
+            capa_rdb12: false,
             version: 0,
             rdb_only: false,
+            without_data: false,
             acked: 0,
+            acked_file: 0,
             acked_at_ms: now_ms,
             asked_at_ms: now_ms,
             synced: false,
@@ -182,6 +191,11 @@ impl Replicas {
     /// Replicas that have acknowledged everything up to an offset.
     pub fn acknowledged(&self, offset: u64) -> i64 {
         self.list.iter().filter(|replica| replica.is_online() && replica.acked >= offset).count() as i64
+    }
+
+    /// Replicas whose append-only file holds everything up to an offset.
+    pub fn acknowledged_files(&self, offset: u64) -> i64 {
+        self.list.iter().filter(|replica| replica.is_online() && replica.acked_file >= offset).count() as i64
     }
 
     /// Replicas that are online and were heard of within `min-replicas-max-lag`.

@@ -67,6 +67,21 @@ impl Audience {
         self.running = Some(id);
     }
 
+    /// The client whose command is being run.
+    pub(super) fn running(&self) -> Option<ClientId> {
+        self.running
+    }
+
+    /// Where something is written that a client is told without having asked; held while its command runs.
+    pub(super) fn output_for<'a>(
+        &'a mut self,
+        client: &'a mut Client<Why>,
+        id: ClientId,
+        net: &mut Net,
+    ) -> &'a mut Output {
+        if self.running == Some(id) { &mut self.held } else { open(client, id, net) }
+    }
+
     /// Adds a listener, unless it is one already.
     fn add(&mut self, kind: Kind, topic: &[u8], id: ClientId, subscriptions: &mut Subscriptions) {
         if subscriptions.of(kind).contains(topic) {
@@ -113,10 +128,7 @@ impl Audience {
             let output = if *running == Some(id) { &mut *held } else { open(client, id, net) };
             output.tail().push(if resp == 3 { b'>' } else { b'*' });
             output.tail().extend_from_slice(head);
-            match &*body {
-                Body::Small(bytes) => output.tail().extend_from_slice(bytes),
-                Body::Big(bytes) => output.push_shared(Shared::clone(bytes)),
-            }
+            body.write(output);
         };
         let head: &[u8] =
             if kind == Kind::ShardChannel { b"3\r\n$8\r\nsmessage\r\n" } else { b"3\r\n$7\r\nmessage\r\n" };
@@ -138,7 +150,7 @@ impl Audience {
 }
 
 /// Channel and words of a message, encoded: what is the same for all who receive it.
-enum Body {
+pub(super) enum Body {
     Small(Vec<u8>),
     /// So big that it is sent by reference.
     Big(Shared),
@@ -149,11 +161,22 @@ impl Body {
         let mut bytes = Vec::with_capacity(channel.len() + message.len() + 32);
         bulk(&mut bytes, channel);
         bulk(&mut bytes, message);
-        if bytes.len() < BY_REFERENCE { Body::Small(bytes) } else { Body::Big(Shared::new(bytes)) }
+        Body::of(bytes)
+    }
+
+    pub(super) fn of(encoded: Vec<u8>) -> Body {
+        if encoded.len() < BY_REFERENCE { Body::Small(encoded) } else { Body::Big(Shared::new(encoded)) }
+    }
+
+    pub(super) fn write(&self, output: &mut Output) {
+        match self {
+            Body::Small(bytes) => output.tail().extend_from_slice(bytes),
+            Body::Big(bytes) => output.push_shared(Shared::clone(bytes)),
+        }
     }
 }
 
-fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'$');
     out.extend_from_slice(itoa::Buffer::new().format(bytes.len()).as_bytes());
     out.extend_from_slice(b"\r\n");
@@ -258,7 +281,11 @@ impl Server {
     }
 
     /// A client's command is over and its reply stands in its output: now it hears what else there is for it.
+    #[inline]
     pub(super) fn deliver_held(&mut self, id: ClientId) {
+        if self.caches.owes_the_caller() {
+            self.tell_of_own_keys(id);
+        }
         self.audience.running = None;
         if self.audience.held.is_empty() {
             return;
@@ -306,11 +333,15 @@ impl Server {
     }
 
     /// Shows monitors the request that was just run. What administers the server is not shown, nor are secrets.
+    #[inline]
     pub(super) fn show_to_monitors(&mut self, id: ClientId, command: &Command<Server>, args: Args) {
-        if self.audience.monitors.is_empty()
-            || command.has(flags::SKIP_MONITOR | flags::ADMIN)
-            || self.snapshots.loading().is_some()
-        {
+        if !self.audience.monitors.is_empty() {
+            self.tell_monitors(id, command, args);
+        }
+    }
+
+    fn tell_monitors(&mut self, id: ClientId, command: &Command<Server>, args: Args) {
+        if command.has(flags::SKIP_MONITOR | flags::ADMIN) || self.snapshots.loading().is_some() {
             return;
         }
         let Some(client) = self.clients.get(id) else { return };

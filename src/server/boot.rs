@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::replicas::PipePiece;
-use super::{Audience, Lifecycle, Net, Parking, Server, ShutdownState, Snapshots, Stats, Table, Watching};
+use super::{
+    Audience, Lifecycle, Net, Parking, Program, Server, ShutdownState, Snapshots, Stats, Table, Watching,
+};
 use crate::client::Clients;
 use crate::config::{self, Config, OomScoreAdj, Supervised};
 use crate::env::alloc;
@@ -24,6 +26,7 @@ use crate::observe::slowlog::SlowLog;
 use crate::replication::Replication;
 use crate::replication::link::Link;
 use crate::structures::quicklist::Shape;
+use crate::structures::stream::BlockLimits;
 use crate::types::Thresholds;
 
 /// Why there is no server. The text is what the user is told.
@@ -55,7 +58,7 @@ pub fn boot(
     mut config: Config,
     families: &[&'static [Command<Server>]],
     supervisor: Supervisor,
-    executable: PathBuf,
+    program: Program,
 ) -> Result<Server, BootError> {
     let mut rng = Rng::from_os();
     crate::structures::hash::seed([rng.next_u64(), rng.next_u64()]);
@@ -104,6 +107,7 @@ pub fn boot(
         journal: Journal::default(),
         clients: Clients::default(),
         watching: Watching::default(),
+        caches: super::Caches::default(),
         parking: Parking::default(),
         audience: Audience::default(),
         snapshots: Snapshots::default(),
@@ -117,8 +121,7 @@ pub fn boot(
             started_mono_ms: clock.monotonic_ms(),
             pid: process::pid(),
             startup_memory: 0,
-            executable,
-            arguments: Vec::new(),
+            program,
             pidfile: None,
             supervisor,
             oom_score: OomScore::default(),
@@ -150,6 +153,9 @@ impl Server {
     fn begin(&mut self) -> Result<(), BootError> {
         log::set_role(if self.is_replica() { log::Role::Replica } else { log::Role::Master });
         self.set_title();
+        if self.config.watchdog_period > 0 {
+            self.set_watchdog();
+        }
         log::notice!("Server initialized");
         let path = PathBuf::from(String::from_utf8_lossy(&self.config.dbfilename).into_owned());
         match self.begin_loading(&path, false, super::snapshots::LoadInto::Place) {
@@ -186,7 +192,7 @@ impl Server {
         self.limits = Thresholds {
             max_bulk: config.proto_max_bulk_len,
             list: Shape {
-                // Set by DEBUG alone.
+                // This and `skip_checksums` are set by DEBUG alone.
                 plain_from: self.limits.list.plain_from,
                 ..Shape::new(config.list_max_listpack_size.into(), config.list_compress_depth.into())
             },
@@ -198,6 +204,11 @@ impl Server {
             zset_listpack_entries: config.zset_max_listpack_entries,
             zset_listpack_value: config.zset_max_listpack_value,
             hll_sparse_bytes: config.hll_sparse_max_bytes,
+            skip_checksums: self.limits.skip_checksums,
+            stream: BlockLimits {
+                max_bytes: usize::try_from(config.stream_node_max_bytes).unwrap_or(usize::MAX),
+                max_entries: config.stream_node_max_entries,
+            },
         };
         self.changes.notify = self.config.notify_keyspace_events;
     }
@@ -220,7 +231,7 @@ impl Server {
         if !self.config.set_proc_title {
             return true;
         }
-        match self.expand_title("redis-rs") {
+        match self.expand_title(&self.life.program.called()) {
             Some(title) => {
                 process::set_title(&title);
                 true

@@ -11,7 +11,7 @@
 use super::{RowId, Server, Why};
 use crate::client::{Client, ClientId, ReplyMode, Role};
 use crate::config::PropagationErrorBehavior;
-use crate::env::clock;
+use crate::env::{clock, ticks};
 use crate::exec::{Args, CmdError, CmdResult, Ctx, Handler, Outcome, flags};
 use crate::keyspace::{Expired, Propagate};
 use crate::observe::log;
@@ -35,7 +35,7 @@ impl Server {
         let room =
             if client.session.subscriptions.is_some() { limits.pubsub } else { limits.normal }.hard_bytes;
         let room = if room == 0 { usize::MAX } else { room as usize };
-        let started = clock::monotonic_ns();
+        let began = ticks::now();
         let result = match command.handler {
             Handler::Data(run) => run(&mut Ctx {
                 args,
@@ -48,12 +48,16 @@ impl Server {
             Handler::Server(run) => run(self, id, args),
             Handler::Container => Err(CmdError::arity(command.full_name)),
         };
-        let ns = clock::monotonic_ns() - started;
+        let ns = ticks::ns_since(began);
         // One that waits has not been called yet: it will be.
         if !matches!(result, Ok(Outcome::Block(_))) {
             self.count_call(id, row, args, ns);
         }
         self.settle(id, row, args, result, mark);
+        // A key that was found to have ended is forgotten, and then remembered anew: it may be there again one day.
+        if self.caches.are_used() {
+            self.remember_read_keys(id, command, args);
+        }
     }
 
     /// Step 2: how often the command was called and how long it took; what took long is noted with its words.
@@ -100,7 +104,10 @@ impl Server {
 
     /// Whether anybody wants to know which keys change.
     pub(super) fn somebody_observes(&self) -> bool {
-        !self.watching.is_empty() || self.parking.waits_for_keys() || self.keeps_local_ends()
+        !self.watching.is_empty()
+            || self.parking.waits_for_keys()
+            || self.caches.are_used()
+            || self.keeps_local_ends()
     }
 
     /// The circumstances in which a client's command looks keys up.
@@ -146,7 +153,8 @@ impl Server {
         if self.changes.is_empty() {
             return;
         }
-        self.settle_changes(id, Some(args));
+        let unit = !command.has(flags::TOUCHES_ARBITRARY_KEYS);
+        self.settle_changes(id, Some(args), unit);
     }
 
     /// An error that goes to our master or to a replica of ours is one too many: what one of us can do, the other can.
@@ -175,17 +183,24 @@ impl Server {
         );
     }
 
-    /// Steps 3 to 6 for whatever stands in `changes`; `args` is the request, if there was one.
-    pub(super) fn settle_changes(&mut self, id: ClientId, args: Option<Args>) {
+    /// Steps 3 to 6 for whatever stands in `changes`; `args` is the request, if there was one. Several commands that
+    /// come of it are a transaction to replicas if they are a `unit`.
+    pub(super) fn settle_changes(&mut self, id: ClientId, args: Option<Args>, unit: bool) {
         self.snapshots.note_changes(self.changes.dirty);
         if self.keyspace.stats.slow_expiry_us > 0 {
             let us = std::mem::take(&mut self.keyspace.stats.slow_expiry_us);
             self.note_latency("expire-del", us);
         }
-        self.propagate(id, args);
+        self.propagate(id, args, unit);
         self.note_local_ends(id);
         for (db, key) in self.changes.touched() {
             self.watching.touched(*db, key, &self.keyspace, &mut self.clients);
+            self.parking.touched(*db, key);
+        }
+        if self.caches.are_used() {
+            self.invalidate_touched(id);
+        }
+        for (db, key) in self.changes.woken() {
             self.parking.touched(*db, key);
         }
         for &db in self.changes.flushed() {
@@ -196,7 +211,7 @@ impl Server {
     }
 
     /// Step 3: what the command did enters the write stream. A replica's own stream is its master's, verbatim.
-    fn propagate(&mut self, id: ClientId, args: Option<Args>) {
+    fn propagate(&mut self, id: ClientId, args: Option<Args>, unit: bool) {
         if self.replication.master().is_some() || !self.journal.is_active() {
             return;
         }
@@ -218,16 +233,11 @@ impl Server {
                 self.watching.gather(db, command);
             }
             if let Some(args) = verbatim {
-                self.watching.gather(db, args.bytes());
+                self.watching.gather(db, &args.pieces().concat());
             }
             return;
         }
-        // Keys that ended and were only come across have nothing to do with each other.
-        let unrelated = || {
-            let row = args.and_then(|args| self.resolve(args).ok());
-            row.is_some_and(|row| self.table.command(row).has(flags::TOUCHES_ARBITRARY_KEYS))
-        };
-        let framed = count > 1 && !unrelated();
+        let framed = unit && count > 1;
         if framed {
             self.journal.append_raw(b"*1\r\n$5\r\nMULTI\r\n");
         }
@@ -235,7 +245,7 @@ impl Server {
             self.journal.append(db, command);
         }
         if let Some(args) = verbatim {
-            self.journal.append(db, args.bytes());
+            self.journal.append_pieces(db, args.pieces());
         }
         if framed {
             self.journal.append_raw(b"*1\r\n$4\r\nEXEC\r\n");

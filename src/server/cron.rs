@@ -1,9 +1,11 @@
 //! What is to be done from time to time: `hz` times a second, and once a second.
 
+use std::time::Duration;
+
 use super::Server;
 use crate::client::Role;
 use crate::config::MaxmemoryPolicy;
-use crate::env::{alloc, clock};
+use crate::env::{alloc, clock, watchdog};
 use crate::keyspace::access::Stamp;
 use crate::observe::log;
 
@@ -32,6 +34,9 @@ impl Server {
         if now < self.life.cron.next_ms {
             return;
         }
+        if self.config.watchdog_period > 0 {
+            watchdog::wind_up(self.watchdog_period());
+        }
         let began = clock::monotonic_us();
         let hz = self.current_hz();
         self.life.cron.next_ms = now + u64::from(1000 / hz);
@@ -48,6 +53,10 @@ impl Server {
         self.resize_tables();
         self.end_local_keys();
         self.snapshots_cron();
+        if self.caches.are_used() {
+            // The limit may have become another, and nobody says anything.
+            self.limit_caches();
+        }
         if now >= self.life.cron.next_second_ms {
             self.life.cron.next_second_ms = now + 1000;
             self.each_second();
@@ -55,9 +64,22 @@ impl Server {
         self.stats.cron_us += clock::monotonic_us() - began;
     }
 
+    fn watchdog_period(&self) -> Duration {
+        Duration::from_millis(self.config.watchdog_period.into())
+    }
+
+    /// Begins to watch the loop, or ends it. Two rounds of the cron are the least that tells anything.
+    pub(super) fn set_watchdog(&mut self) {
+        if self.config.watchdog_period > 0 {
+            self.config.watchdog_period = self.config.watchdog_period.max(2 * (1000 / self.config.hz.max(1)));
+        }
+        watchdog::watch(self.watchdog_period());
+    }
+
     fn each_second(&mut self) {
         self.link_cron();
         self.replicas_cron();
+        self.net.peers.close_idle(self.clock.monotonic_ms());
         if log::enabled(log::Level::Debug) {
             self.log_summary();
         }

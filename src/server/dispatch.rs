@@ -26,6 +26,9 @@ impl Server {
     /// Runs one request of a client: finds its row, checks, queues or calls.
     pub(super) fn execute(&mut self, id: ClientId, args: Args) {
         self.stats.commands += 1;
+        if self.caches.are_used() {
+            self.request_begins_with_caches(id);
+        }
         let Some(client) = self.clients.get_mut(id) else { return };
         let mark = client.output.mark();
         let is_replica = client.role == Role::Replica;
@@ -60,10 +63,10 @@ impl Server {
         let exec = row.filter(|command| command.name == "exec");
         let error = if exec.is_some() { aborted(&error) } else { error };
         self.stats.count_error(error.code());
-        if let Some(client) = self.clients.get_mut(id) {
-            if let Some(transaction) = &mut client.session.transaction {
-                transaction.failed = true;
-            }
+        if let Some(client) = self.clients.get_mut(id)
+            && let Some(transaction) = &mut client.session.transaction
+        {
+            transaction.failed = true;
         }
         self.reply(id).error(error.as_bytes());
         self.note_error_to_peer(id, &error);
@@ -99,16 +102,15 @@ impl Server {
     pub(super) fn admit(&mut self, id: ClientId, args: Args) -> Result<Admitted, CmdError> {
         let row = match self.resolve(args) {
             Err(_) if ["post", "host:"].iter().any(|word| args.is(0, word)) => return Ok(Admitted::TurnAway),
-            Err(unknown) => {
-                if let Some(client) = self.clients.get_mut(id) {
-                    client.last_command = &"NULL";
-                }
-                return Err(unknown);
+            Err(error) => {
+                self.note_last_command(id, &"NULL");
+                return Err(error);
             }
             Ok(row) => row,
         };
         let command = self.table.command(row);
         if !command.arity_fits(args.len()) {
+            self.note_last_command(id, &command.full_name);
             self.table.stats_mut(row).rejected += 1;
             return Err(CmdError::arity(command.full_name));
         }
@@ -117,6 +119,13 @@ impl Server {
             self.table.stats_mut(row).rejected += 1;
         }
         result
+    }
+
+    /// A request that was refused at once was the last all the same.
+    fn note_last_command(&mut self, id: ClientId, name: &'static &'static str) {
+        if let Some(client) = self.clients.get_mut(id) {
+            client.last_command = name;
+        }
     }
 
     fn admit_row(
@@ -162,7 +171,9 @@ impl Server {
         let Some(client) = self.clients.get(id) else { return Err(CmdError::SYNTAX) };
         if !is_master {
             self.admit_write(all_flags, call_flags)?;
-            if client.session.resp == 2 && self.is_subscribed(id) && !IN_SUBSCRIPTION.contains(&command.name)
+            if client.session.resp == 2
+                && self.is_subscribed(id)
+                && !IN_SUBSCRIPTION.contains(&command.full_name)
             {
                 let text = format!(
                     "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
@@ -191,9 +202,13 @@ impl Server {
             return Err(CmdError::text("ERR Replica can't interact with the keyspace"));
         }
         if client.role != Role::Replica && !is_master && self.parking.pauses(is_write, self.clock.unix_ms()) {
-            return Ok(Admitted::Park(Block { on: BlockOn::Unpause, deadline_ms: None }));
+            return Ok(Admitted::Park(Block {
+                on: BlockOn::Unpause,
+                deadline_ms: None,
+                resolved: Vec::new(),
+            }));
         }
-        if multi && !NOT_QUEUED.contains(&command.name) {
+        if multi && !NOT_QUEUED.contains(&command.full_name) {
             return Ok(Admitted::Queue(row));
         }
         Ok(Admitted::Call(row))
@@ -296,14 +311,10 @@ impl Server {
         let flags = self.table.command(row).flags_with(args);
         let Some(client) = self.clients.get_mut(id) else { return };
         if let Some(transaction) = &mut client.session.transaction {
-            let request = args.request();
+            let (bytes, spans) = args.request().to_owned();
             transaction.flags |= flags;
             transaction.lacking |= !flags;
-            transaction.queued.push(Queued {
-                bytes: request.bytes.to_vec(),
-                spans: request.spans.to_vec(),
-                flags,
-            });
+            transaction.queued.push(Queued { bytes, spans, flags });
         }
         self.reply(id).simple("QUEUED");
     }
@@ -324,18 +335,20 @@ fn aborted(error: &CmdError) -> CmdError {
     CmdError::bytes([b"EXECABORT Transaction discarded because of: ", why].concat())
 }
 
-/// The text quotes the beginning of the arguments.
+/// The text quotes the beginning of the arguments, each up to its first zero byte.
 fn unknown_command(args: Args) -> CmdError {
+    let beginning = |arg: &'_ [u8], room: usize| arg.iter().take(room).take_while(|&&byte| byte != 0).count();
     let mut text = b"ERR unknown command '".to_vec();
-    text.extend_from_slice(&args.get(0)[..args.get(0).len().min(128)]);
+    text.extend_from_slice(&args.get(0)[..beginning(args.get(0), 128)]);
     text.extend_from_slice(b"', with args beginning with: ");
     let mut quoted: Vec<u8> = Vec::new();
     for arg in args.from(1) {
         if quoted.len() >= 128 {
             break;
         }
+        let end = beginning(arg, 128 - quoted.len());
         quoted.push(b'\'');
-        quoted.extend_from_slice(&arg[..arg.len().min(128 - (quoted.len() - 1))]);
+        quoted.extend_from_slice(&arg[..end]);
         quoted.extend_from_slice(b"' ");
     }
     text.extend_from_slice(&quoted);

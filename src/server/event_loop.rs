@@ -7,6 +7,7 @@ use mio::Events;
 use super::Server;
 use crate::client::{Address, Auth, Client, ClientId, Role, Session};
 use crate::env::clock;
+use crate::keyspace::Due;
 use crate::net::{Conn, Source};
 use crate::observe::log;
 use crate::protocol::Output;
@@ -211,6 +212,7 @@ impl Server {
         self.expire_due();
         self.give_up_waiting();
         self.serve_waiters_of_replicas();
+        self.broadcast_changes();
         self.feed_stream();
         self.close_marked_clients();
         self.flush_clients();
@@ -226,17 +228,23 @@ impl Server {
         let began = clock::monotonic_us();
         let mut expired = false;
         let budget = EXPIRIES * self.config.active_expire_effort as usize;
-        let mut keys = Vec::new();
+        let mut due = Due::default();
         for index in 0..self.keyspace.count() {
-            if self.keyspace.db(index).volatile() == 0 {
+            if !self.keyspace.db(index).has_deadlines() {
                 continue;
             }
-            keys.clear();
-            self.keyspace.db_mut(index).due(now - 1, budget, &mut keys);
+            due.keys.clear();
+            due.hashes.clear();
+            self.keyspace.db_mut(index).due(now - 1, budget, &mut due);
             self.keyspace.db_mut(index).sweep(budget);
-            expired |= !keys.is_empty();
-            for key in &keys {
+            expired |= !(due.keys.is_empty() && due.hashes.is_empty());
+            for key in &due.keys {
                 self.expire_key(index, key);
+            }
+            let mut budget = budget;
+            for key in &due.hashes {
+                // One more than nothing, so that the hash stands on the wheel again in any case.
+                budget -= self.expire_fields(index, key, now, budget.max(1)).min(budget);
             }
         }
         if expired {
@@ -251,8 +259,26 @@ impl Server {
         self.changes.clear();
         self.changes.observed = self.somebody_observes();
         self.keyspace.view(db, &mut self.changes, &self.turn).expire(key);
-        self.settle_changes(ClientId { id: 0, slot: usize::MAX }, None);
+        self.settle_changes(ClientId { id: 0, slot: usize::MAX }, None, true);
         self.after_command();
+    }
+
+    /// Deletes fields of a hash because their time has come, up to so many; returns how many. Replicas hear of each
+    /// by a command of its own.
+    fn expire_fields(&mut self, db: usize, key: &[u8], now: i64, budget: usize) -> usize {
+        const NOBODY: ClientId = ClientId { id: 0, slot: usize::MAX };
+        let names = self.keyspace.db_mut(db).take_ended_fields(key, now, budget);
+        for name in &names {
+            self.changes.clear();
+            self.changes.propagate_before(db, [b"HDEL", key, name]);
+            self.settle_changes(NOBODY, None, true);
+        }
+        self.changes.clear();
+        self.changes.observed = self.somebody_observes();
+        self.keyspace.view(db, &mut self.changes, &self.turn).fields_expired(key, names.len());
+        self.settle_changes(NOBODY, None, true);
+        self.after_command();
+        names.len()
     }
 
     /// A client in words, for the log.

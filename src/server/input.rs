@@ -6,11 +6,11 @@
 
 use super::Server;
 use super::net::READ_BUFFER;
-use crate::client::{ClientId, Role};
+use crate::client::{Auth, ClientId, Role};
 use crate::exec::Args;
 use crate::net::Got;
 use crate::observe::log;
-use crate::protocol::{Limits, Parsed, ProtocolError};
+use crate::protocol::{Batch, Limits, Parsed, ProtocolError, Request};
 
 /// Bytes that a client may send before others get their turn.
 const TURN_BYTES: usize = 4 * READ_BUFFER;
@@ -18,8 +18,12 @@ const TURN_BYTES: usize = 4 * READ_BUFFER;
 const DIRECT: usize = 32 * 1024;
 /// Bytes read at once into a client's own buffer.
 const WINDOW: usize = 256 * 1024;
-/// Bytes reserved for a long request before any of it has come.
+/// Bytes reserved for a long request before any of it has come, and by how much its room grows when that is full.
 const RESERVE: usize = 1 << 20;
+const STEP: usize = 8;
+
+/// Databases of fewer keys than this stand in the processor's caches anyway.
+const PREFETCH_FROM: usize = 16 * 1024;
 
 impl Server {
     /// Reads what a client has sent, and runs it.
@@ -90,6 +94,7 @@ impl Server {
 
     /// Runs the requests that stand in a client's own buffer (what was left over, or came while it was parked).
     pub(super) fn run_input(&mut self, id: ClientId) {
+        while self.run_big(id) {}
         let Some(client) = self.clients.get_mut(id) else { return };
         if client.input.is_empty() {
             return;
@@ -108,68 +113,162 @@ impl Server {
         }
     }
 
+    /// Runs the request that a client's own buffer begins with if one of its words is big: the buffer becomes that word,
+    /// which a command can keep as it is. False if there is no such request, or not all of it yet.
+    fn run_big(&mut self, id: ClientId) -> bool {
+        let max_bulk = self.limits.max_bulk as i64;
+        let Some(client) = self.clients.get_mut(id) else { return false };
+        // A master's stream goes on to our replicas byte by byte, as it stands in the buffer.
+        if client.role == Role::Master || client.rests() {
+            return false;
+        }
+        let Some(parser) = client.parser.as_mut().filter(|parser| parser.has_big()) else { return false };
+        let authenticated = client.session.auth == Auth::Done;
+        match parser.parse(&client.input, &Limits { max_bulk, authenticated }) {
+            Ok(Parsed::Request) => {}
+            Ok(Parsed::Nothing | Parsed::Incomplete(_)) => return false,
+            Err(error) => {
+                let input = std::mem::take(&mut client.input);
+                client.parser = None;
+                self.protocol_error(id, &error, &input);
+                return false;
+            }
+        }
+        let Some(mut parser) = client.parser.take() else { return false };
+        let mut input = std::mem::take(&mut client.input);
+        client.input = input.split_off(parser.consumed());
+        if input.capacity() - input.len() > input.len() / 8 {
+            input.shrink_to_fit();
+        }
+        let (rest, big) = parser.cut_out_big(input);
+        self.execute(id, Args::new(parser.request_without(&rest, &big)));
+        true
+    }
+
     /// Makes room for the rest of a request whose length is known, so that a big one is read without growing steps.
     fn make_room(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
         let missing = client.parser.as_ref().map_or(0, |parser| parser.missing(client.input.len()));
-        if missing >= DIRECT {
-            // As much again as has come already, so that memory follows what was sent and not what was promised.
-            let have = client.input.len();
-            client.input.reserve_exact(missing.min(have.max(RESERVE)));
+        let have = client.input.len();
+        if missing >= DIRECT && client.input.capacity() - have < missing.min(WINDOW) {
+            // Several times what has come already, so that memory follows what was sent and not what was promised;
+            // but large steps, since each needs the room of the one before as well.
+            client.input.reserve_exact(missing.min(have.saturating_mul(STEP).max(RESERVE)));
         }
     }
 
     /// Runs all whole requests in `buf`; returns how many bytes they took. The progress through a request that is
     /// not whole stays with the client.
     fn run_requests(&mut self, id: ClientId, buf: &[u8]) -> usize {
-        let Some(client) = self.clients.get_mut(id) else { return buf.len() };
-        let mut parser = client.parser.take().or_else(|| self.net.parser.take()).unwrap_or_default();
+        let mut batch = std::mem::take(&mut self.net.batch);
         let mut at = 0;
-        loop {
-            let Some(client) = self.clients.get_mut(id) else {
-                at = buf.len();
-                break;
-            };
-            if client.parked.is_some() || client.close_after_reply || client.close_now {
-                break;
+        while let Some(client) = self.clients.get(id) {
+            // A request that was begun is for the parser that knows how far it came, and so is what a stranger sends,
+            // who has to keep to small limits.
+            if client.parser.is_none() && client.session.auth == Auth::Done {
+                batch.read(buf, at);
+                if self.run_batch(id, buf, &batch, &mut at) && batch.is_full() {
+                    continue;
+                }
             }
-            let is_master = client.role == Role::Master;
-            let max_bulk = if is_master { i64::MAX } else { self.limits.max_bulk as i64 };
-            let authenticated = client.session.auth == crate::client::Auth::Done;
-            match parser.parse(&buf[at..], &Limits { max_bulk, authenticated }) {
-                Ok(Parsed::Request) => {
-                    if is_master && self.holds_master_back(id, Args::new(parser.request(&buf[at..]))) {
-                        parser.reset();
-                        break;
-                    }
-                    self.execute(id, Args::new(parser.request(&buf[at..])));
-                    let end = at + parser.consumed();
-                    if is_master {
-                        self.master_stream_applied(id, &buf[at..end]);
-                    }
-                    at = end;
-                    parser.reset();
-                }
-                Ok(Parsed::Nothing) => {
-                    let end = at + parser.consumed();
-                    if is_master {
-                        self.master_stream_applied(id, &buf[at..end]);
-                    } else if self.clients.get(id).is_some_and(|client| client.role == Role::Replica) {
-                        // A bare line end is how old replicas show that they are alive while they load.
-                        self.replication.replica_is_alive(id, self.clock.unix_ms());
-                    }
-                    at = end;
-                    parser.reset();
-                }
-                Ok(Parsed::Incomplete(_)) => break,
-                Err(error) => {
-                    self.protocol_error(id, &error, &buf[at..]);
-                    at = buf.len();
-                    parser.reset();
-                    break;
-                }
+            if at == buf.len() || !self.parse_one(id, buf, &mut at) {
+                break;
             }
         }
+        self.net.batch = batch;
+        at
+    }
+
+    /// Whether a client may go on: it is there, is not parked and not about to be closed.
+    fn goes_on(&self, id: ClientId) -> bool {
+        let client = self.clients.get(id);
+        client.is_some_and(|client| !client.rests())
+    }
+
+    /// Runs the requests in hand, and moves `at` behind those that were run. False if the client cannot go on.
+    fn run_batch(&mut self, id: ClientId, buf: &[u8], batch: &Batch, at: &mut usize) -> bool {
+        if batch.len() > 1 {
+            self.prefetch(id, buf, batch);
+        }
+        for index in 0..batch.len() {
+            if !self.goes_on(id) {
+                return false;
+            }
+            if !self.run_request(id, batch.request(buf, index)) {
+                return false;
+            }
+            *at = batch.end(index);
+        }
+        self.goes_on(id)
+    }
+
+    /// Runs a request. False if it has to wait where it stands: our master's, in a pause.
+    fn run_request(&mut self, id: ClientId, request: Request) -> bool {
+        let is_master = self.clients.get(id).is_some_and(|client| client.role == Role::Master);
+        if is_master && self.holds_master_back(id, Args::new(request)) {
+            return false;
+        }
+        self.execute(id, Args::new(request));
+        if is_master {
+            self.master_stream_applied(id, request.bytes);
+        }
+        true
+    }
+
+    /// Asks the processor for the keys of several requests, so that their cache misses overlap.
+    fn prefetch(&self, id: ClientId, buf: &[u8], batch: &Batch) {
+        let Some(client) = self.clients.get(id) else { return };
+        let db = self.keyspace.db(client.session.db);
+        if db.len() < PREFETCH_FROM {
+            return;
+        }
+        let keys = (0..batch.len()).filter_map(|index| {
+            let args = Args::new(batch.request(buf, index));
+            let names_a_key = self.table.find(args.get(0)).is_some_and(|row| self.table.begins_with_key(row));
+            (names_a_key && args.len() > 1).then(|| args.key())
+        });
+        db.prefetch(keys);
+    }
+
+    /// Reads one request of any form and runs it, and moves `at` behind it. False if there is no more to be read.
+    fn parse_one(&mut self, id: ClientId, buf: &[u8], at: &mut usize) -> bool {
+        if !self.goes_on(id) {
+            return false;
+        }
+        let Some(client) = self.clients.get_mut(id) else { return false };
+        let mut parser = client.parser.take().or_else(|| self.net.parser.take()).unwrap_or_default();
+        let is_master = client.role == Role::Master;
+        let max_bulk = if is_master { i64::MAX } else { self.limits.max_bulk as i64 };
+        let authenticated = client.session.auth == Auth::Done;
+        let rest = &buf[*at..];
+        let goes_on = match parser.parse(rest, &Limits { max_bulk, authenticated }) {
+            Ok(Parsed::Request) => {
+                let ran = self.run_request(id, parser.request(rest));
+                if ran {
+                    *at += parser.consumed();
+                }
+                parser.reset();
+                ran
+            }
+            Ok(Parsed::Nothing) => {
+                if is_master {
+                    self.master_stream_applied(id, &rest[..parser.consumed()]);
+                } else if self.clients.get(id).is_some_and(|client| client.role == Role::Replica) {
+                    // A bare line end is how old replicas show that they are alive while they load.
+                    self.replication.replica_is_alive(id, self.clock.unix_ms());
+                }
+                *at += parser.consumed();
+                parser.reset();
+                true
+            }
+            Ok(Parsed::Incomplete(_)) => false,
+            Err(error) => {
+                self.protocol_error(id, &error, rest);
+                *at = buf.len();
+                parser.reset();
+                false
+            }
+        };
         match self.clients.get_mut(id) {
             Some(client) if parser.in_progress() => client.parser = Some(parser),
             _ => {
@@ -177,7 +276,7 @@ impl Server {
                 self.net.parser = Some(parser);
             }
         }
-        at
+        goes_on
     }
 
     fn protocol_error(&mut self, id: ClientId, error: &ProtocolError, at: &[u8]) {

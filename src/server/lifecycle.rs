@@ -12,6 +12,30 @@ use crate::env::process::OomScore;
 use crate::env::supervise::Supervisor;
 use crate::observe::log;
 
+/// The program that runs: for INFO, for `ps`, and for starting again.
+pub struct Program {
+    /// Its path, absolute.
+    pub executable: PathBuf,
+    /// What it was called, and the arguments that it was given.
+    pub arguments: Vec<OsString>,
+}
+
+impl Program {
+    /// Of a process that was called so.
+    pub fn new(arguments: Vec<OsString>) -> Program {
+        // The path that was given, not where links lead: that is where an update puts the next version.
+        let given = arguments.first().map(PathBuf::from).filter(|path| path.components().count() > 1);
+        let executable = given.and_then(|path| std::path::absolute(path).ok());
+        let executable = executable.or_else(|| std::env::current_exe().ok()).unwrap_or_default();
+        Program { executable, arguments }
+    }
+
+    /// What it was called.
+    pub fn called(&self) -> String {
+        self.arguments.first().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+}
+
 /// See the head of this file.
 pub struct Lifecycle {
     /// 40 hexadecimal digits, new at every start.
@@ -21,9 +45,7 @@ pub struct Lifecycle {
     pub pid: i32,
     /// Bytes in use before the first key was loaded.
     pub startup_memory: usize,
-    /// The path of the program, for INFO and for restarting, and the arguments that it was given.
-    pub executable: PathBuf,
-    pub arguments: Vec<OsString>,
+    pub program: Program,
     /// The file that holds our pid, to be removed at the end.
     pub pidfile: Option<PathBuf>,
     pub supervisor: Supervisor,
@@ -53,13 +75,14 @@ impl Server {
             }
         }
         self.await_stopped_child();
-        let mut arguments = self.life.arguments.clone();
+        let program = &self.life.program;
+        let mut arguments = program.arguments.get(1..).unwrap_or_default().to_vec();
         // A relative path was meant from where the server was started.
         if let (Some(first), Some(file)) = (arguments.first_mut(), &self.config.config_file) {
             *first = file.clone().into_os_string();
         }
         std::thread::sleep(delay);
-        let why = Command::new(&self.life.executable).args(arguments).exec();
+        let why = Command::new(&program.executable).args(arguments).exec();
         log::warning!("Can't restart: {}", crate::env::process::strerror(&why));
     }
 }

@@ -583,6 +583,7 @@ impl Server {
             drop(old);
         }
         self.watching.replaced(&mut self.clients);
+        self.invalidate_everything();
         self.parking.flushed(None);
     }
 

@@ -13,6 +13,7 @@
 //! link         the link to our master: how they reach us
 //! parking      clients that wait for something
 //! audience     clients that listen
+//! tracking     clients that cache
 //! reconfigure  CONFIG SET takes effect
 //! memory       where the memory goes
 //! shutdown     the end
@@ -39,22 +40,23 @@ mod shutdown;
 mod snapshots;
 mod stats;
 mod table;
+mod tracking;
 mod transactions;
 
 pub use audience::Audience;
 pub use boot::{BootError, boot};
 pub use event_loop::show_address;
-pub use lifecycle::Lifecycle;
+pub use lifecycle::{Lifecycle, Program};
 pub use memory::{MemoryAccount, Share};
 pub use net::Net;
-pub use parking::GivenUp;
-pub use parking::{Parking, Why};
+pub use parking::{GivenUp, Parking, Why, files_reply};
 pub use replicas::PipePiece;
 pub use shutdown::{ShutdownFlags, ShutdownState};
 pub use snapshots::{Loading, Purpose, Snapshots};
 pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
 pub use table::{RowId, Table};
+pub use tracking::Caches;
 pub use transactions::Watching;
 
 use crate::client::{Client, ClientId, Clients};
@@ -88,6 +90,7 @@ pub struct Server {
     pub watching: Watching,
     pub parking: Parking,
     pub audience: Audience,
+    pub caches: Caches,
     pub snapshots: Snapshots,
     pub replication: Replication,
     pub net: Net,

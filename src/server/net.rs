@@ -6,9 +6,9 @@ use std::io;
 use super::Why;
 use crate::client::{Client, ClientId};
 use crate::config::Config;
-use crate::net::{Listener, Reactor, Source, resolve};
+use crate::net::{Listener, Peers, Reactor, Source, resolve};
 use crate::observe::log::{self, Logged};
-use crate::protocol::Parser;
+use crate::protocol::{Batch, Parser};
 
 /// Bytes read at once, into the one buffer that all connections share.
 pub const READ_BUFFER: usize = 64 * 1024;
@@ -21,8 +21,9 @@ pub struct Net {
     pub reactor: Reactor,
     pub listeners: Vec<Listener>,
     pub read_buffer: Vec<u8>,
-    /// The parser of requests that arrive whole.
+    /// The parser of requests that arrive whole, and the one that takes several of them at once.
     pub parser: Option<Box<Parser>>,
+    pub batch: Batch,
     /// Clients that may have more to read.
     pub ready: Vec<ClientId>,
     /// Clients with output to be written.
@@ -31,6 +32,8 @@ pub struct Net {
     pub to_close: Vec<ClientId>,
     /// When the log last told of somebody who speaks HTTP to us.
     pub http_warned_secs: i64,
+    /// Connections on which MIGRATE waits.
+    pub peers: Peers,
     spare: Vec<Vec<u8>>,
     /// The last client that the cron's round has looked at.
     pub round: u64,
@@ -64,10 +67,12 @@ impl Net {
             listeners: Vec::new(),
             read_buffer: vec![0; READ_BUFFER],
             parser: None,
+            batch: Batch::default(),
             ready: Vec::new(),
             to_flush: Vec::new(),
             to_close: Vec::new(),
             http_warned_secs: 0,
+            peers: Peers::default(),
             spare: Vec::new(),
             round: 0,
         })

@@ -144,6 +144,7 @@ impl Server {
         self.forget_parked(id);
         self.forget_watches(id);
         self.forget_subscriptions(id);
+        self.stop_tracking(id);
         let Some(mut client) = self.clients.remove(id) else { return };
         client.conn.deregister(self.net.reactor.registry());
         self.replica_is_gone(id, &client);

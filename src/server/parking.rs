@@ -12,7 +12,7 @@ use super::Server;
 use super::dispatch::Admitted;
 use crate::client::{ClientId, Parked};
 use crate::exec::{Args, Block, BlockOn, Group, flags};
-use crate::protocol::{Reply, Request};
+use crate::protocol::{Reply, Request, Span, encode_command};
 use crate::replication::link::Link;
 
 /// Why a client is parked.
@@ -74,6 +74,12 @@ impl Parking {
     /// Number of keys that are waited for.
     pub fn keys(&self) -> usize {
         self.by_key.len()
+    }
+
+    /// Number of keys whose waiters also have to hear that the key is gone.
+    pub fn keys_if_gone(&self) -> usize {
+        let hears_all = |queue: &&Queue| queue.waiters.values().any(|waiter| waiter.wants.is_none());
+        self.by_key.values().filter(hears_all).count()
     }
 
     /// Number of clients with a deadline.
@@ -174,7 +180,7 @@ impl Parking {
                     queue.waiters.insert(ticket, Waiter { id, wants });
                 }
             }
-            BlockOn::Replicas { .. } => self.waiters.push(id),
+            BlockOn::Replicas { .. } | BlockOn::Files { .. } => self.waiters.push(id),
             BlockOn::Unpause => self.paused.push(id),
             BlockOn::Shutdown => {}
         }
@@ -197,11 +203,21 @@ impl Parking {
                     }
                 }
             }
-            BlockOn::Replicas { .. } => self.waiters.retain(|&waiter| waiter != id),
+            BlockOn::Replicas { .. } | BlockOn::Files { .. } => {
+                self.waiters.retain(|&waiter| waiter != id);
+            }
             BlockOn::Unpause => self.paused.retain(|&waiter| waiter != id),
             BlockOn::Shutdown => {}
         }
     }
+}
+
+/// The reply of WAITAOF: how many append-only files hold what the client has written, here and with replicas. There is
+/// none here.
+pub fn files_reply(reply: &mut Reply, acknowledged: i64) {
+    reply.array(2);
+    reply.int(0);
+    reply.int(acknowledged);
 }
 
 /// How the wait of a parked client ends if nothing came.
@@ -211,6 +227,28 @@ pub enum GivenUp {
     /// CLIENT UNBLOCK … ERROR, a change of role, a changed type of key.
     Unblocked,
     RoleChanged,
+}
+
+/// The request as it is kept for running it again.
+fn kept_request(args: Args, resolved: Vec<(usize, Vec<u8>)>) -> (Vec<u8>, Vec<Span>) {
+    if resolved.is_empty() {
+        return args.request().to_owned();
+    }
+    let mut words: Vec<&[u8]> = args.iter().collect();
+    resolved.iter().for_each(|(index, word)| words[*index] = word);
+    let mut bytes = Vec::new();
+    encode_command(&mut bytes, words.iter().copied());
+    // A word ends before the line end of its own and the head of the next.
+    let mut end = bytes.len();
+    let mut spans = Vec::new();
+    for word in words.iter().rev() {
+        let start = end - 2 - word.len();
+        spans.push(Span { start, len: word.len() });
+        let digits = itoa::Buffer::new().format(word.len()).len();
+        end = start - (digits + 3);
+    }
+    spans.reverse();
+    (bytes, spans)
 }
 
 impl Server {
@@ -230,15 +268,9 @@ impl Server {
                 self.parking.tickets
             }
         };
-        let request = args.request();
+        let (bytes, spans) = kept_request(args, std::mem::take(&mut why.resolved));
         self.parking.add(id, client.session.db, &why, ticket, wants);
-        client.parked = Some(Box::new(Parked {
-            why,
-            bytes: request.bytes.to_vec(),
-            spans: request.spans.to_vec(),
-            since_ms: now,
-            ticket,
-        }));
+        client.parked = Some(Box::new(Parked { why, bytes, spans, since_ms: now, ticket }));
     }
 
     /// The type of key without which a request has nothing to do. A reader of a group also has to hear that its stream
@@ -297,7 +329,7 @@ impl Server {
             return;
         }
         let Some(parked) = self.unpark(id) else { return };
-        let args = Args::new(Request { bytes: &parked.bytes, spans: &parked.spans });
+        let args = Args::new(Request::whole(&parked.bytes, &parked.spans));
         self.parking.retried = Some(Place { ticket: parked.ticket, deadline_ms: parked.why.deadline_ms });
         let Some(client) = self.clients.get_mut(id) else { return };
         let mark = client.output.mark();
@@ -350,7 +382,7 @@ impl Server {
             let Some(parked) = self.clients.get_mut(id).and_then(|client| client.parked.take()) else {
                 continue;
             };
-            self.execute(id, Args::new(Request { bytes: &parked.bytes, spans: &parked.spans }));
+            self.execute(id, Args::new(Request::whole(&parked.bytes, &parked.spans)));
             self.resume(id);
         }
     }
@@ -364,11 +396,12 @@ impl Server {
         let Some(parked) = self.unpark(id) else { return false };
         let acknowledged = match parked.why.on {
             BlockOn::Replicas { offset, .. } => self.replication.acknowledged(offset),
+            BlockOn::Files { offset, .. } => self.replication.acknowledged_files(offset),
             _ => 0,
         };
         if let BlockOn::Keys(_) = parked.why.on {
             // A command that waits is counted when it is over.
-            let args = Args::new(Request { bytes: &parked.bytes, spans: &parked.spans });
+            let args = Args::new(Request::whole(&parked.bytes, &parked.spans));
             if let Ok(row) = self.resolve(args) {
                 let stats = self.table.stats_mut(row);
                 stats.calls += 1;
@@ -384,6 +417,7 @@ impl Server {
         match how {
             GivenUp::TimedOut => match parked.why.on {
                 BlockOn::Replicas { .. } => reply.int(acknowledged),
+                BlockOn::Files { .. } => files_reply(&mut reply, acknowledged),
                 _ => reply.null_array(),
             },
             GivenUp::Unblocked => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
@@ -409,12 +443,19 @@ impl Server {
         for id in self.parking.waiters.clone() {
             let Some(client) = self.clients.get(id) else { continue };
             let Some(parked) = &client.parked else { continue };
-            let BlockOn::Replicas { count, offset } = parked.why.on else { continue };
+            let (count, acknowledged) = match parked.why.on {
+                BlockOn::Replicas { count, offset } => (count, self.replication.acknowledged(offset)),
+                BlockOn::Files { count, offset } => (count, self.replication.acknowledged_files(offset)),
+                _ => continue,
+            };
+            let files = matches!(parked.why.on, BlockOn::Files { .. });
             let mark = client.output.mark();
-            let acknowledged = self.replication.acknowledged(offset);
             if acknowledged >= count {
                 self.unpark(id);
-                self.reply(id).int(acknowledged);
+                match files {
+                    true => files_reply(&mut self.reply(id), acknowledged),
+                    false => self.reply(id).int(acknowledged),
+                }
                 self.settle_reply_mode(id, mark);
                 self.resume(id);
             }

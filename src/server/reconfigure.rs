@@ -78,7 +78,11 @@ impl Server {
             }
             Apply::Dir => process::change_dir(&self.config.dir).map_err(|error| error.why)?,
             Apply::JemallocBgThread => alloc::set_background_thread(self.config.jemalloc_bg_thread),
-            Apply::CrashLog => crash::catch_signals(self.config.crash_log_enabled),
+            Apply::CrashLog => {
+                crash::catch_signals(self.config.crash_log_enabled);
+                crash::exit_on_panic(self.config.use_exit_on_panic);
+            }
+            Apply::Watchdog => self.set_watchdog(),
         }
         Ok(())
     }

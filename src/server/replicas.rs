@@ -14,6 +14,7 @@ use crate::client::{Client, ClientId, Role};
 use crate::env::random;
 use crate::exec::CmdError;
 use crate::observe::log;
+use crate::persistence::rdb::RDB_VERSION;
 use crate::protocol::Mark;
 use crate::replication::history::{self, Decision, Wanted};
 use crate::replication::replicas::{FileTransfer, Phase, Replica};
@@ -54,6 +55,10 @@ impl Server {
         }
         if !client.output.is_empty() && client.role == Role::Normal {
             return Err(CmdError::text("ERR SYNC and PSYNC are invalid with pending output"));
+        }
+        let known = self.replication.replicas.get(id);
+        if known.is_some_and(|replica| replica.without_data && !replica.capa_eof) {
+            return Err(CmdError::text("ERR Filtered replica requires EOF capability"));
         }
         let shown = self.replica_name(id);
         log::notice!("Replica {shown} asks for synchronization");
@@ -110,9 +115,32 @@ impl Server {
             replica.asked_at_ms = now;
             replica.capa_psync2 |= wanted.is_some();
             replica.synced = wanted.is_some();
+            if replica.without_data {
+                self.send_dump_without_data(id);
+                return Ok(());
+            }
         }
         self.start_what_replicas_wait_for();
         Ok(())
+    }
+
+    /// Who wants none of the data needs no child to write it: the little there is in such a dump is sent at once, and
+    /// nobody else shares it.
+    fn send_dump_without_data(&mut self, id: ClientId) {
+        if self.replication.master().is_none() {
+            self.journal.forget_selection();
+        }
+        let offset = self.journal.offset();
+        self.announce_full_resync(id, offset);
+        let Some(replica) = self.replication.replicas.get_mut(id) else { return };
+        replica.position = offset;
+        replica.phase = Phase::Online { after_ack: true };
+        let version = version_for_replica(replica, RDB_VERSION);
+        let mark = random::hex(40);
+        let dump = self.dump_without_data(version);
+        self.reply(id).raw(&[b"$EOF:".as_slice(), mark.as_bytes(), b"\r\n", &dump, mark.as_bytes()].concat());
+        self.replica_is_online(id);
+        self.queue_flush(id);
     }
 
     /// `repl-disable-tcp-nodelay`: fewer packets, at the price of some delay.
@@ -201,9 +229,7 @@ impl Server {
         }
         for id in self.replication.replicas.ids() {
             let Some(replica) = self.replication.replicas.get_mut(id) else { continue };
-            if !matches!(replica.phase, Phase::Waiting)
-                || version_for_replica(replica.version, version) < version
-            {
+            if !matches!(replica.phase, Phase::Waiting) || version_for_replica(replica, version) < version {
                 continue;
             }
             log::notice!("Waiting for end of BGSAVE for SYNC");
@@ -592,11 +618,12 @@ impl Server {
         self.replication.replicas.get_or_add(id, || ip, now)
     }
 
-    /// Hears what a replica has applied.
-    pub fn replica_acknowledges(&mut self, id: ClientId, offset: u64) {
+    /// Hears what a replica has applied, and what its append-only file holds, if it keeps one.
+    pub fn replica_acknowledges(&mut self, id: ClientId, offset: u64, file_offset: Option<u64>) {
         let now = self.clock.unix_ms();
         let Some(replica) = self.replication.replicas.get_mut(id) else { return };
         replica.acked = replica.acked.max(offset);
+        replica.acked_file = replica.acked_file.max(file_offset.unwrap_or(0));
         replica.acked_at_ms = now;
         if let Phase::Online { after_ack } = &mut replica.phase
             && *after_ack

@@ -102,7 +102,9 @@ impl Server {
         }
         match self.prepare_shutdown(flags) {
             Ok(true) => Ok(Done),
-            Ok(false) => Ok(Outcome::Block(Block { on: BlockOn::Shutdown, deadline_ms: None })),
+            Ok(false) => {
+                Ok(Outcome::Block(Block { on: BlockOn::Shutdown, deadline_ms: None, resolved: Vec::new() }))
+            }
             Err(Logged) => Err(CmdError::text(FAILED)),
         }
     }

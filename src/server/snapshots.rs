@@ -15,10 +15,11 @@ use crate::keyspace::Keyspace;
 use crate::net::Source;
 use crate::observe::log::{self, Logged};
 use crate::persistence::child::{Child, ChildOptions, Exit, Report, Target};
-use crate::persistence::dump::{DumpOptions, Usage};
+use crate::persistence::dump::{DumpOptions, Usage, dataset_without_data, version_for};
 use crate::persistence::load::{LoadError, LoadOptions, LoadProgress, LoadedInfo, Loader, Step};
 use crate::persistence::rdb::{RDB_VERSION, ReplicationAux, SavingAux, WriterOptions};
 use crate::persistence::snapshot::{Destination, save_to_file};
+use crate::replication::replicas::Replica;
 
 /// Seconds to wait after a failed save before a save point tries again.
 const RETRY_SECS: i64 = 5;
@@ -136,10 +137,15 @@ impl Snapshots {
     }
 }
 
-/// The rdb version for a reader of which we know the version (0: nothing).
-pub fn version_for_replica(version: u32, wanted: u16) -> u16 {
-    // Servers before 7.2 refuse version 11, and those of them that tell their version are newer anyway.
-    if version >= 0x0007_0200 { wanted } else { wanted.min(10) }
+/// The rdb version for a replica that told its own (0: nothing), and perhaps that it reads more than that.
+pub fn version_for_replica(replica: &Replica, wanted: u16) -> u16 {
+    match replica.version {
+        _ if replica.capa_rdb12 => wanted,
+        0x0007_0400.. => wanted,
+        0x0007_0200.. => wanted.min(11),
+        // Servers before 7.2 refuse version 11, and those of them that tell their version are newer anyway.
+        _ => wanted.min(10),
+    }
 }
 
 impl Server {
@@ -175,6 +181,12 @@ impl Server {
         }
     }
 
+    /// The dump, of that rdb version, of a replica that wants none of the data.
+    pub(super) fn dump_without_data(&self, version: u16) -> Vec<u8> {
+        let options = self.dump_options(version, false);
+        dataset_without_data(&self.saving_aux(), options.writer).expect("memory takes what is written to it")
+    }
+
     /// Saves in the foreground. The error is the log's.
     pub fn save(&mut self) -> Result<(), Logged> {
         let name = String::from_utf8_lossy(&self.config.dbfilename).into_owned();
@@ -184,7 +196,7 @@ impl Server {
             incremental_fsync: self.config.rdb_save_incremental_fsync,
             keep_cache: false,
         };
-        let options = self.dump_options(RDB_VERSION, false);
+        let options = self.dump_options(version_for(&self.keyspace), false);
         let aux = self.saving_aux();
         let result = save_to_file(&self.keyspace, &aux, &options, &to, &mut |_| {}, &mut |_| {});
         self.snapshots.saves += 1;
@@ -212,12 +224,21 @@ impl Server {
         // Readers of the stream that start from this snapshot have selected nothing.
         let offset = self.journal.is_active().then(|| self.journal.offset());
         let for_replicas = self.replication.replicas.iter().any(|replica| !replica.is_online());
+        let wanted = version_for(&self.keyspace);
         let version = if for_replicas || purpose == Purpose::Pipe {
             let waiting = self.replication.replicas.iter().filter(|replica| !replica.is_online());
-            waiting.map(|replica| version_for_replica(replica.version, RDB_VERSION)).min().unwrap_or(10)
+            waiting.map(|replica| version_for_replica(replica, wanted)).min().unwrap_or(10)
         } else {
-            RDB_VERSION
+            wanted
         };
+        let lossy = wanted > RDB_VERSION && version < wanted;
+        if lossy {
+            // Replicas before 7.4 would refuse the dump, and those up to 8 do not tell what they are. The fields are
+            // deleted there as well, since that is the master's word; only until when they live is not known.
+            log::warning!(
+                "A replica of this snapshot may be older than Redis 7.4: hash fields with a time to live are written without it"
+            );
+        }
         let dump = self.dump_options(version, true);
         let to = Destination {
             dir: Path::new("."),
@@ -272,7 +293,8 @@ impl Server {
             purpose,
             offset,
             version,
-            dirty: self.snapshots.dirty,
+            // A dump that says less than there is counts as no save.
+            dirty: if lossy { 0 } else { self.snapshots.dirty },
             file: None,
             keys: 0,
             total_keys,
@@ -409,7 +431,7 @@ impl Server {
 
     fn load_options(&self) -> LoadOptions {
         LoadOptions {
-            verify_checksum: self.config.rdbchecksum,
+            verify_checksum: self.config.rdbchecksum && !self.limits.skip_checksums,
             now_ms: self.clock.unix_ms(),
             keep_expired: self.replication.master().is_some(),
             tell_expired: self.replication.master().is_none(),
@@ -524,10 +546,20 @@ impl Server {
         if from_master {
             return self.master_dump_failed(kept);
         }
-        if let LoadError::Open { why, .. } = why
-            && why.kind() == ErrorKind::PermissionDenied
-        {
-            log::warning!("Fatal error loading the DB, check server logs. Exiting.");
+        match (why.place(), why) {
+            (Some(offset), _) => {
+                // The words of redis-check-rdb, which real servers run over the file now.
+                log::warning!("--- RDB ERROR DETECTED ---");
+                log::warning!("[offset {offset}] {why}");
+                log::warning!("Terminating server after rdb file reading failure.");
+            }
+            (None, LoadError::Rdb(_)) => {
+                log::warning!("Fatal error loading the DB, check server logs. Exiting.");
+            }
+            (None, LoadError::Open { why, .. }) if why.kind() == ErrorKind::PermissionDenied => {
+                log::warning!("Fatal error loading the DB, check server logs. Exiting.");
+            }
+            (None, _) => {}
         }
         // Nothing is served from half of a data set, and nothing is saved over the dump that could not be read.
         self.leave(1);

@@ -191,7 +191,7 @@ impl Server {
         }
         self.reply(id).array(transaction.queued.len());
         for queued in &transaction.queued {
-            let args = Args::new(Request { bytes: &queued.bytes, spans: &queued.spans });
+            let args = Args::new(Request::whole(&queued.bytes, &queued.spans));
             match self.resolve(args) {
                 Ok(row) => {
                     self.call(id, row, args);

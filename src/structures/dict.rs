@@ -1138,22 +1138,6 @@ pub struct Stats {
     pub buckets_by_length: Vec<usize>,
 }
 
-impl fmt::Display for Stats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, " table size: {}", self.buckets)?;
-        writeln!(f, " number of elements: {}", self.items)?;
-        writeln!(f, " table bytes: {}, of them in overflow nodes: {}", self.memory, self.overflow_bytes)?;
-        writeln!(f, " Chain length distribution:")?;
-        for (length, &buckets) in
-            self.buckets_by_length.iter().enumerate().filter(|&(_, &buckets)| buckets > 0)
-        {
-            let share = 100.0 * buckets as f64 / self.buckets as f64;
-            writeln!(f, "   {length}: {buckets} ({share:.2}%)")?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

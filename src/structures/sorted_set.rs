@@ -16,7 +16,7 @@ use std::ops::{Bound, Range};
 pub use element::Element;
 use element::Shared;
 
-use super::dict::{Dict, Slot};
+use super::dict::{self, Dict, Slot};
 use super::order_tree::{self, Entry, OrderTree};
 
 /// What became of a member.
@@ -69,6 +69,11 @@ impl SortedSet {
     /// Bytes of the table, the tree and all elements. Visits every node of the tree.
     pub fn memory(&self) -> usize {
         self.dict.memory() + self.tree.memory() + self.element_bytes
+    }
+
+    /// The shape of the table, for people who debug it.
+    pub fn table_stats(&self) -> dict::Stats {
+        self.dict.stats()
     }
 
     /// While resizing rests, the table keeps its shape: a forked child shares the pages.

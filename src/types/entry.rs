@@ -27,6 +27,7 @@ use super::set::Set;
 use super::string::{INLINE_MAX, StrRef, int_encoding};
 use super::zset::Zset;
 use crate::structures::dict::Item;
+use crate::structures::stream::Stream;
 
 /// A long string: shared with the replies that are being sent.
 pub type Shared = Arc<Vec<u8>>;
@@ -165,6 +166,7 @@ objects! {
     Hash = 5: Hash;
     Set = 6: Set;
     Zset = 7: Zset;
+    Stream = 8: Stream;
 }
 
 /// A value on its way into an entry.
@@ -183,6 +185,18 @@ pub enum NewValue<'a> {
 }
 
 impl<'a> NewValue<'a> {
+    /// A word of a request; a long one that somebody shares already is shared once more. (Nothing so long is an
+    /// integer.)
+    #[inline]
+    pub fn of_word(word: &'a [u8], shared: Option<&Shared>) -> NewValue<'a> {
+        match shared {
+            Some(shared) if word.len() > INLINE_MAX && std::ptr::eq(word, shared.as_slice()) => {
+                NewValue::Object(Object::Heap(Shared::clone(shared)))
+            }
+            _ => NewValue::Str(word),
+        }
+    }
+
     /// The form that is stored: integers recognised, long strings shared.
     fn encoded(self) -> NewValue<'a> {
         match self {
@@ -544,7 +558,8 @@ impl Entry {
             (Some(value), _) => NewValue::Object(value.duplicate()),
             (None, Some(StrRef::Int(n))) => NewValue::Int(n),
             (None, Some(StrRef::Inline { bytes, raw: true })) => NewValue::Raw(bytes),
-            (None, Some(StrRef::Inline { bytes, raw: false })) => NewValue::Str(bytes),
+            // A number that INCRBYFLOAT left as a text stays one.
+            (None, Some(StrRef::Inline { bytes, raw: false })) => NewValue::Text(bytes),
             (None, _) => unreachable!("what is no object is a string, and a long string is an object"),
         };
         Entry::new(key, self.expiry(), value)

@@ -1,7 +1,9 @@
 //! The members of big sets and the fields of big hashes: each one allocation behind a thin pointer.
 //!
 //! ```text
-//! Member   | part |                      Field   | part: the field | part: its value |
+//! Member   | part |                      Field   | part: the field | time | part: its value |
+//!
+//! time     nothing, or: 249, u48                the unix time in milliseconds at which the field ends
 //!
 //! part     | head | bytes |
 //!
@@ -27,7 +29,12 @@ use crate::structures::thin_bytes::class;
 
 const LONG: u8 = 239;
 const INT: u8 = 240;
+const TIME: u8 = 249;
+const TIME_SIZE: usize = 1 + 6;
 const HEAD_MAX: usize = 9;
+
+/// The latest time at which a field can end.
+pub const FIELD_TIME_MAX: i64 = (1 << 48) - 1;
 
 /// A part that is yet to be written: its head (all of it, if it is an integer), and the bytes of a string.
 struct Encoded<'a> {
@@ -249,13 +256,24 @@ impl Field {
     /// The field that was looked for, with a value.
     #[inline]
     pub fn new(needle: &Needle, value: Element) -> Field {
-        let key = needle.key();
+        Field::with_time(needle.key(), None, value)
+    }
+
+    /// A field of that part.
+    #[inline]
+    fn with_time(key: &[u8], time: Option<i64>, value: Element) -> Field {
         let value = Encoded::new(value);
-        let at = allocate(key.len() + value.len());
-        // SAFETY: so many bytes were allocated, and a needle is a whole part.
+        let value_at = key.len() + if time.is_some() { TIME_SIZE } else { 0 };
+        let at = allocate(value_at + value.len());
+        // SAFETY: so many bytes were allocated, and a key is a whole part.
         unsafe {
             at.copy_from_nonoverlapping(NonNull::from(key).cast(), key.len());
-            value.put(at.add(key.len()));
+            if let Some(time) = time {
+                let at = at.add(key.len());
+                at.write(TIME);
+                at.add(1).copy_from_nonoverlapping(NonNull::from(&time.to_le_bytes()).cast(), TIME_SIZE - 1);
+            }
+            value.put(at.add(value_at));
         }
         Field(at)
     }
@@ -270,23 +288,53 @@ impl Field {
         decode(self.value_part())
     }
 
+    /// The unix time in milliseconds at which it ends, if it does.
+    pub fn time(&self) -> Option<i64> {
+        let key_len = self.key().len();
+        if self.value_start() == key_len {
+            return None;
+        }
+        let mut bytes = [0; 8];
+        // SAFETY: behind the field's part stands the time, since the value's part does not.
+        unsafe {
+            let from = self.0.add(key_len + 1);
+            from.copy_to_nonoverlapping(NonNull::from(&mut bytes).cast(), TIME_SIZE - 1);
+        }
+        Some(i64::from_le_bytes(bytes))
+    }
+
+    /// Lets it end at a time (from 0 to [`FIELD_TIME_MAX`]), or never.
+    pub fn set_time(&mut self, time: Option<i64>) {
+        assert!(time.is_none_or(|at| (0..=FIELD_TIME_MAX).contains(&at)), "six bytes hold the time");
+        *self = Field::with_time(self.key(), time, self.value());
+    }
+
+    /// Where the value's part begins.
+    #[inline]
+    fn value_start(&self) -> usize {
+        let key_len = self.key().len();
+        // SAFETY: behind the field's part stands the time or the value's part, and no part begins as a time does.
+        let timed = unsafe { self.0.add(key_len).read() } == TIME;
+        key_len + if timed { TIME_SIZE } else { 0 }
+    }
+
     #[inline]
     fn value_part(&self) -> &[u8] {
-        // SAFETY: the value's part follows the field's, and lives unchanged as long as it is borrowed.
-        unsafe { part(self.0.add(self.key().len())) }
+        // SAFETY: the value's part stands there, and lives unchanged as long as it is borrowed.
+        unsafe { part(self.0.add(self.value_start())) }
     }
 
     fn size(&self) -> usize {
-        self.key().len() + self.value_part().len()
+        self.value_start() + self.value_part().len()
     }
 
-    /// Gives it another value; in place, if that takes as much memory.
+    /// Gives it another value; in place, if that takes as much memory. The time stays.
     #[inline]
     pub fn set_value(&mut self, value: Element) {
         let value = Encoded::new(value);
-        let key_len = self.key().len();
-        let (old, new) = (layout(self.size()), layout(key_len + value.len()));
-        // SAFETY: the allocation has layout `old`, and `new` has room for both parts. The value is borrowed from
+        let start = self.value_start();
+        let (old, new) = (layout(self.size()), layout(start + value.len()));
+        // SAFETY: the allocation has layout `old`, and `new` has room for all parts. The value is borrowed from
         // elsewhere, since `self` is borrowed exclusively.
         unsafe {
             if old != new {
@@ -295,7 +343,7 @@ impl Field {
                     None => handle_alloc_error(new),
                 }
             }
-            value.put(self.0.add(key_len));
+            value.put(self.0.add(start));
         }
     }
 
@@ -315,7 +363,7 @@ impl Drop for Field {
 
 impl Clone for Field {
     fn clone(&self) -> Field {
-        Field::new(&Needle::new(self.name()), self.value())
+        Field::with_time(self.key(), self.time(), self.value())
     }
 }
 
@@ -352,7 +400,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_keeps_what_it_is_told(name in texts(), values in prop::collection::vec(texts(), 1..9)) {
+        fn a_record_keeps_what_it_is_told(
+            name in texts(),
+            values in prop::collection::vec(texts(), 1..9),
+            times in prop::collection::vec(prop::option::of(0..=FIELD_TIME_MAX), 1..9),
+        ) {
             let needle = Needle::new(&name);
             let member = Member::new(&needle);
             prop_assert_eq!(member.get().to_vec(), &name[..]);
@@ -360,13 +412,18 @@ mod tests {
             let copy = member.clone();
             prop_assert_eq!(copy.key(), needle.key());
             let mut field = Field::new(&needle, (&values[0]).into());
-            for value in &values {
+            for (value, time) in values.iter().zip(times.iter().cycle()) {
+                let before = field.time();
                 field.set_value(value.into());
+                prop_assert_eq!(field.time(), before);
+                field.set_time(*time);
+                prop_assert_eq!(field.time(), *time);
                 prop_assert_eq!(field.value().to_vec(), &value[..]);
                 prop_assert_eq!(field.name().to_vec(), &name[..]);
                 prop_assert_eq!(field.key(), needle.key());
                 let copy = field.clone();
                 prop_assert_eq!((copy.name(), copy.value()), (field.name(), field.value()));
+                prop_assert_eq!((copy.time(), copy.memory()), (field.time(), field.memory()));
             }
         }
 

@@ -1,6 +1,7 @@
 //! The limits within which values stay and encodings hold, as the configuration gives them.
 
 use crate::structures::quicklist::Shape;
+use crate::structures::stream::BlockLimits;
 
 /// What a type needs to know of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,10 @@ pub struct Thresholds {
     pub zset_listpack_value: u64,
     /// Longest sparse HyperLogLog, in bytes (`hll-sparse-max-bytes`).
     pub hll_sparse_bytes: u64,
+    /// Payloads and dump files are taken with a wrong checksum (DEBUG SET-SKIP-CHECKSUM-VALIDATION).
+    pub skip_checksums: bool,
+    /// How large a block of a stream may get (`stream-node-max-*`).
+    pub stream: BlockLimits,
 }
 
 impl Default for Thresholds {
@@ -37,6 +42,8 @@ impl Default for Thresholds {
             zset_listpack_entries: 128,
             zset_listpack_value: 64,
             hll_sparse_bytes: 3000,
+            skip_checksums: false,
+            stream: BlockLimits { max_bytes: 4096, max_entries: 100 },
         }
     }
 }

@@ -1,8 +1,9 @@
-//! One word that owns a listpack or a table: what stands in an entry for a collection, where every word counts.
+//! One word that owns a listpack or one of two tables: what stands in an entry for a collection, where every word
+//! counts.
 //!
-//! A listpack is one pointer to memory aligned to eight bytes, and so is a boxed table; the lowest bit, which is zero
-//! in both, is set for a table. All unsafe code of that is here. Invariant: the word without its lowest bit is the
-//! pointer of a [`Listpack`] or of a `Box<T>`, as that bit says, and owns it.
+//! A listpack is one pointer to memory aligned to eight bytes, and so is a box; of its lowest bits, which are zero in
+//! all of them, one is set for a table and another for its rarer kind. All unsafe code of that is here. Invariant: the
+//! word without those bits is the pointer of a [`Listpack`], a `Box<T>` or a `Box<R>`, as they say, and owns it.
 
 use std::marker::PhantomData;
 use std::mem;
@@ -11,80 +12,108 @@ use std::ptr::NonNull;
 use crate::structures::listpack::Listpack;
 
 const TABLE: usize = 1;
+const RARE: usize = 2;
 
 /// See the head of this file.
-pub struct PackedOr<T> {
+pub struct PackedOr<T, R> {
     word: NonNull<u8>,
-    owned: PhantomData<(Listpack, Box<T>)>,
+    owned: PhantomData<(Listpack, Box<T>, Box<R>)>,
 }
 
 /// A look at what the word owns.
-pub enum View<'a, T> {
+pub enum View<'a, T, R> {
     Packed(&'a Listpack),
     Table(&'a T),
+    Rare(&'a R),
 }
 
 /// A look at what the word owns, for changes.
-pub enum ViewMut<'a, T> {
+pub enum ViewMut<'a, T, R> {
     Packed(&'a mut Listpack),
     Table(&'a mut T),
+    Rare(&'a mut R),
+}
+
+/// Where what the word owns stands.
+enum At<T, R> {
+    /// In the word itself.
+    Packed,
+    Table(NonNull<T>),
+    Rare(NonNull<R>),
 }
 
 // SAFETY: the word owns what it points to, as `owned` says.
-unsafe impl<T: Send> Send for PackedOr<T> {}
-unsafe impl<T: Sync> Sync for PackedOr<T> {}
+unsafe impl<T: Send, R: Send> Send for PackedOr<T, R> {}
+unsafe impl<T: Sync, R: Sync> Sync for PackedOr<T, R> {}
 
-impl<T> PackedOr<T> {
+impl<T, R> PackedOr<T, R> {
     pub fn packed(listpack: Listpack) -> Self {
         // SAFETY: a listpack is nothing but a pointer that is not null (its size is checked by the compiler here).
         let word = unsafe { mem::transmute::<Listpack, NonNull<u8>>(listpack) };
-        assert!(word.addr().get() & TABLE == 0, "a listpack is aligned");
+        assert!(word.addr().get() & (TABLE | RARE) == 0, "a listpack is aligned");
         PackedOr { word, owned: PhantomData }
     }
 
     pub fn table(table: T) -> Self {
-        const { assert!(align_of::<T>() > TABLE) }
-        let at = NonNull::from(Box::leak(Box::new(table))).cast::<u8>();
-        PackedOr { word: at.map_addr(|addr| addr | TABLE), owned: PhantomData }
+        Self::boxed(table, TABLE)
     }
 
-    /// The table, if it is one.
-    fn table_at(&self) -> Option<NonNull<T>> {
-        let address = self.word.addr().get();
-        // SAFETY: the pointer of a box is not null.
-        (address & TABLE != 0).then(|| {
-            unsafe { NonNull::new_unchecked(self.word.as_ptr().map_addr(|addr| addr & !TABLE)) }.cast()
-        })
+    pub fn rare(rare: R) -> Self {
+        Self::boxed(rare, RARE)
+    }
+
+    fn boxed<B>(value: B, bit: usize) -> Self {
+        const { assert!(align_of::<B>() > TABLE | RARE) }
+        let at = NonNull::from(Box::leak(Box::new(value))).cast::<u8>();
+        PackedOr { word: at.map_addr(|addr| addr | bit), owned: PhantomData }
     }
 
     #[inline]
-    pub fn view(&self) -> View<'_, T> {
-        match self.table_at() {
+    fn at(&self) -> At<T, R> {
+        let bits = self.word.addr().get() & (TABLE | RARE);
+        if bits == 0 {
+            return At::Packed;
+        }
+        // SAFETY: the pointer of a box is not null.
+        let at =
+            unsafe { NonNull::new_unchecked(self.word.as_ptr().map_addr(|addr| addr & !(TABLE | RARE))) };
+        if bits == TABLE { At::Table(at.cast()) } else { At::Rare(at.cast()) }
+    }
+
+    #[inline]
+    pub fn view(&self) -> View<'_, T, R> {
+        match self.at() {
             // SAFETY: the box is owned, and borrowed as long as `self`.
-            Some(at) => View::Table(unsafe { at.as_ref() }),
-            // SAFETY: without the bit the word is a listpack, as `packed` made it.
-            None => View::Packed(unsafe { &*(&raw const self.word).cast() }),
+            At::Table(at) => View::Table(unsafe { at.as_ref() }),
+            // SAFETY: likewise.
+            At::Rare(at) => View::Rare(unsafe { at.as_ref() }),
+            // SAFETY: without the bits the word is a listpack, as `packed` made it.
+            At::Packed => View::Packed(unsafe { &*(&raw const self.word).cast() }),
         }
     }
 
     #[inline]
-    pub fn view_mut(&mut self) -> ViewMut<'_, T> {
-        match self.table_at() {
+    pub fn view_mut(&mut self) -> ViewMut<'_, T, R> {
+        match self.at() {
             // SAFETY: as for `view`, and the borrow is exclusive.
-            Some(mut at) => ViewMut::Table(unsafe { at.as_mut() }),
+            At::Table(mut at) => ViewMut::Table(unsafe { at.as_mut() }),
+            // SAFETY: likewise.
+            At::Rare(mut at) => ViewMut::Rare(unsafe { at.as_mut() }),
             // SAFETY: as for `view`; whatever listpack is put there is aligned, too.
-            None => ViewMut::Packed(unsafe { &mut *(&raw mut self.word).cast() }),
+            At::Packed => ViewMut::Packed(unsafe { &mut *(&raw mut self.word).cast() }),
         }
     }
 }
 
-impl<T> Drop for PackedOr<T> {
+impl<T, R> Drop for PackedOr<T, R> {
     fn drop(&mut self) {
-        match self.table_at() {
+        match self.at() {
             // SAFETY: the pointer came from a box, and is not looked at again.
-            Some(at) => drop(unsafe { Box::from_raw(at.as_ptr()) }),
+            At::Table(at) => drop(unsafe { Box::from_raw(at.as_ptr()) }),
+            // SAFETY: likewise.
+            At::Rare(at) => drop(unsafe { Box::from_raw(at.as_ptr()) }),
             // SAFETY: the word is a listpack, and is not looked at again.
-            None => drop(unsafe { (&raw const self.word).cast::<Listpack>().read() }),
+            At::Packed => drop(unsafe { (&raw const self.word).cast::<Listpack>().read() }),
         }
     }
 }
@@ -96,15 +125,18 @@ mod tests {
 
     #[test]
     fn a_word_owns_what_it_is_given() {
-        assert_eq!(size_of::<Option<PackedOr<Arc<u8>>>>(), 8);
-        let alive = Arc::new(7u8);
+        assert_eq!(size_of::<Option<PackedOr<Arc<u8>, Arc<u16>>>>(), 8);
+        let (alive, rare) = (Arc::new(7u8), Arc::new(8u16));
         let mut word = PackedOr::table(Arc::clone(&alive));
         assert!(matches!(word.view(), View::Table(table) if **table == 7));
         let ViewMut::Table(table) = word.view_mut() else { panic!("a table") };
         *table = Arc::clone(&alive);
         assert_eq!(Arc::strong_count(&alive), 2);
+        word = PackedOr::rare(Arc::clone(&rare));
+        assert!(matches!(word.view(), View::Rare(table) if **table == 8));
+        assert_eq!((Arc::strong_count(&alive), Arc::strong_count(&rare)), (1, 2));
         word = PackedOr::packed(Listpack::new());
-        assert_eq!(Arc::strong_count(&alive), 1);
+        assert_eq!(Arc::strong_count(&rare), 1);
         for n in 0..1000 {
             let ViewMut::Packed(listpack) = word.view_mut() else { panic!("a listpack") };
             listpack.push_back(n);

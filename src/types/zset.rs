@@ -141,7 +141,7 @@ impl Zset {
         // Making a set of them shows what stands there twice, and puts in order what is not.
         let mut set = SortedSet::with_capacity(pack.len() / 2);
         let mut buffer = itoa::Buffer::new();
-        let (mut in_order, mut longest, mut before) = (true, 0, None);
+        let (mut in_order, mut before) = (true, None);
         for (member, text) in pack.pairs() {
             let member = member.text(&mut buffer);
             let score = score(text)?;
@@ -150,10 +150,9 @@ impl Zset {
             }
             in_order &= before.is_none_or(|before| before < score || set.rank(member) == Some(set.len() - 1));
             before = Some(score);
-            longest = longest.max(member.len());
         }
-        let is_small =
-            set.len() as u64 <= limits.zset_listpack_entries && longest as u64 <= limits.zset_listpack_value;
+        // However long the members are: where the listpack was made they were short enough.
+        let is_small = set.len() as u64 <= limits.zset_listpack_entries;
         Some(match (is_small, in_order) {
             (true, true) => Zset::Packed(pack),
             (true, false) => Zset::from_sorted(set, limits),
@@ -240,6 +239,11 @@ impl Zset {
             },
             Zset::Sorted(set) => set.remove(member).is_some(),
         }
+    }
+
+    /// Leaves the listpack behind, whatever the limits say.
+    pub fn unpack(&mut self) {
+        self.sort(self.len());
     }
 
     /// Leaves the listpack behind.

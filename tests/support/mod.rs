@@ -5,6 +5,7 @@
 //! waits for a condition, and fails with its name and the server's log when the condition does not come.
 
 mod proxy;
+mod random;
 mod replication;
 
 use std::collections::{HashMap, HashSet};
@@ -21,6 +22,7 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 pub use proxy::Proxy;
+pub use random::Random;
 pub use replication::{LONG, Role};
 
 /// How long a server may take for what should take it no time at all.
@@ -75,11 +77,11 @@ impl Real {
         Server::start_program(program, config)
     }
 
-    /// The path of a program of Debian's redis-tools.
+    /// The path of a program that `tools/test-deps.sh` installs.
     #[track_caller]
     pub fn tool(name: &str) -> PathBuf {
         find_program(name)
-            .unwrap_or_else(|| panic!("{name} is not on the PATH: install the package redis-tools"))
+            .unwrap_or_else(|| panic!("{name} is not on the PATH: `make test-clients-deps` installs it"))
     }
 }
 
@@ -91,8 +93,14 @@ fn find_program(name: &str) -> Option<PathBuf> {
 /// Runs a program to its end; fails when it does not come.
 #[track_caller]
 pub fn run(program: &Path, args: &[&str]) -> Output {
+    run_fed(program, args, Stdio::null())
+}
+
+/// The same, with something to read.
+#[track_caller]
+pub fn run_fed(program: &Path, args: &[&str], input: Stdio) -> Output {
     let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(args).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = spawn(command).expect("the program can be started");
     let group = Pid::from_raw(child.id() as i32);
     let (done, ended) = mpsc::channel();
@@ -364,7 +372,7 @@ impl Drop for Server {
 
 /// Starts a process in a group of its own, so that its children can be killed with it, and tied to this one, so that it
 /// does not outlive a test run that is killed. The kernel ties it to the thread that forks: that one never ends.
-fn spawn(command: Command) -> std::io::Result<Child> {
+pub fn spawn(command: Command) -> std::io::Result<Child> {
     type Answer = mpsc::Sender<std::io::Result<Child>>;
     static SPAWNER: OnceLock<Mutex<mpsc::Sender<(Command, Answer)>>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {

@@ -7,8 +7,9 @@
 use std::fmt;
 use std::io;
 
-use super::RDB_VERSION;
+use super::RDB_VERSION_MAX;
 use super::crc64::crc64;
+use super::error::{RdbError, RdbReason};
 use super::opcode::ValueType;
 use super::source::Source;
 use super::value::RawValue;
@@ -17,17 +18,18 @@ use super::writer::{Writer, WriterOptions};
 const FOOTER: usize = 2 + 8;
 
 /// Why a payload is refused; the texts are RESTORE's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum DumpError {
     Footer,
-    Format,
+    /// The value is not well formed: what was noticed, and at which byte.
+    Format(RdbError),
 }
 
 impl fmt::Display for DumpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             DumpError::Footer => "DUMP payload version or checksum are wrong",
-            DumpError::Format => "Bad data format",
+            DumpError::Format(_) => "Bad data format",
         })
     }
 }
@@ -48,23 +50,25 @@ pub fn encode_dump(
     Ok(payload)
 }
 
-/// Accepts a payload of our version or an older one whose checksum is right, and gives what stands before the footer.
-/// Unlike in dump files, a zero is no checksum.
-pub fn verify_dump(payload: &[u8]) -> Result<&[u8], DumpError> {
+/// Accepts a payload of our version or an older one whose checksum is right (or not asked for), and gives what stands
+/// before the footer. Unlike in dump files, a zero is no checksum.
+pub fn verify_dump(payload: &[u8], with_checksum: bool) -> Result<&[u8], DumpError> {
     let body_len = payload.len().checked_sub(FOOTER).ok_or(DumpError::Footer)?;
     let (summed, checksum) = payload.split_at(body_len + 2);
     let (body, version) = summed.split_at(body_len);
-    if u16::from_le_bytes([version[0], version[1]]) > RDB_VERSION || crc64(summed).to_le_bytes() != checksum {
+    let known = u16::from_le_bytes([version[0], version[1]]) <= RDB_VERSION_MAX;
+    if !known || with_checksum && crc64(summed).to_le_bytes() != checksum {
         return Err(DumpError::Footer);
     }
     Ok(body)
 }
 
 /// Verifies a payload and decodes its value. What follows the value inside of the payload is ignored, as ever.
-pub fn decode_dump(payload: &[u8]) -> Result<RawValue, DumpError> {
-    let body = verify_dump(payload)?;
-    let (&kind, value) = body.split_first().ok_or(DumpError::Format)?;
-    let kind = ValueType::from_byte(kind).ok_or(DumpError::Format)?;
+pub fn decode_dump(payload: &[u8], with_checksum: bool) -> Result<RawValue, DumpError> {
+    let body = verify_dump(payload, with_checksum)?;
+    let bad = |reason| DumpError::Format(RdbError { offset: 0, reason });
+    let (&kind, value) = body.split_first().ok_or_else(|| bad(RdbReason::Truncated))?;
+    let kind = ValueType::from_byte(kind).ok_or_else(|| bad(RdbReason::ValueType(kind)))?;
     let mut source = Source::with_buffer(value, false, value.len());
-    RawValue::read(kind, &mut source, false).map_err(|_| DumpError::Format)
+    RawValue::read(kind, &mut source, false).map_err(DumpError::Format)
 }

@@ -13,8 +13,9 @@
 //! EOF crc64                                            of every byte before it; zero says "not computed"
 //! ```
 //!
-//! Versions 1 to 11 are read; 11 is written, or an older one for readers that know no better. What is read is never trusted: no input makes the reader panic, and none
-//! makes it allocate more than a small multiple of the bytes that have arrived.
+//! Versions 1 to 12 are read; 11 is written, or an older one for readers that know no better, or 12 where fields of
+//! hashes end, which no version before can say. What is read is never trusted: no input makes the reader panic, and
+//! none makes it allocate more than a small multiple of the bytes that have arrived.
 
 mod crc64;
 mod dump;
@@ -43,8 +44,11 @@ pub use writer::{ReplicationAux, SavingAux, Writer, WriterOptions};
 pub use ziplist::{Ziplist, ZiplistValue};
 pub use zipmap::Zipmap;
 
-/// The version that we write by default, and the newest that we read.
+/// The version that we write by default.
 pub const RDB_VERSION: u16 = 11;
+
+/// The newest version that we read, and write where a hash has fields that end: servers from 7.4 on read it.
+pub const RDB_VERSION_MAX: u16 = 12;
 
 /// The oldest version that we write: servers from 2.6 on read it.
 pub const RDB_VERSION_MIN: u16 = 6;

@@ -70,6 +70,13 @@ pub enum ValueType {
     StreamListpacks2 = 19,
     SetListpack = 20,
     StreamListpacks3 = 21,
+    /// Fields with the times at which they end, which are absolute; release candidates of 7.4 wrote these two.
+    HashTimesPreGa = 22,
+    HashListpackTimesPreGa = 23,
+    /// The nearest time, and each field's relative to it.
+    HashTimes = 24,
+    /// The nearest time, and a listpack of fields, values and times.
+    HashListpackTimes = 25,
 }
 
 impl ValueType {
@@ -97,6 +104,10 @@ impl ValueType {
             19 => StreamListpacks2,
             20 => SetListpack,
             21 => StreamListpacks3,
+            22 => HashTimesPreGa,
+            23 => HashListpackTimesPreGa,
+            24 => HashTimes,
+            25 => HashListpackTimes,
             _ => return None,
         })
     }

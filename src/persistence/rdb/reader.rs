@@ -5,7 +5,7 @@
 
 use std::io::Read;
 
-use super::RDB_VERSION;
+use super::RDB_VERSION_MAX;
 use super::error::{RdbReason, Result};
 use super::opcode::*;
 use super::source::Source;
@@ -84,7 +84,7 @@ impl<R: Read> Reader<R> {
             .take_while(|digit| digit.is_ascii_digit())
             .fold(0, |version, digit| version * 10 + u32::from(digit - b'0'));
         match u16::try_from(version) {
-            Ok(version @ 1..=RDB_VERSION) => Ok(Reader {
+            Ok(version @ 1..=RDB_VERSION_MAX) => Ok(Reader {
                 source,
                 version,
                 skip_modules: false,

@@ -50,8 +50,8 @@ impl<R: Read> Source<R> {
     pub fn with_buffer(inner: R, with_checksum: bool, size: usize) -> Source<R> {
         Source {
             inner,
-            // Every fixed-size field has to fit.
-            buffer: vec![0; size.clamp(64, BUFFER)].into(),
+            // Every fixed-size field has to fit, and every one whose length is a byte.
+            buffer: vec![0; size.clamp(256, BUFFER)].into(),
             start: 0,
             end: 0,
             summed: 0,

@@ -12,24 +12,7 @@ use std::io::Read;
 use super::error::{RdbReason, Result};
 use super::opcode::ValueType;
 use super::source::Source;
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StreamId {
-    pub ms: u64,
-    pub seq: u64,
-}
-
-impl StreamId {
-    /// From its big endian form, whose bytes sort as the ids do.
-    pub fn from_bytes(bytes: [u8; 16]) -> StreamId {
-        let number = u128::from_be_bytes(bytes);
-        StreamId { ms: (number >> 64) as u64, seq: number as u64 }
-    }
-
-    pub fn to_bytes(self) -> [u8; 16] {
-        (u128::from(self.ms) << 64 | u128::from(self.seq)).to_be_bytes()
-    }
-}
+pub use crate::structures::stream::StreamId;
 
 /// What only newer types hold is `None` where an older one was read; the stream's own code knows what to assume.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -45,6 +45,10 @@ pub enum RawValue {
     HashListpack(Vec<u8>),
     ZsetListpack(Vec<u8>),
     SetListpack(Vec<u8>),
+    /// Fields, their values, and the unix time in milliseconds at which they end; 0 is never.
+    HashTimes(Vec<(Vec<u8>, Vec<u8>, u64)>),
+    /// A listpack of the same.
+    HashListpackTimes(Vec<u8>),
     Stream(Box<RawStream>),
     /// A value of a module's type, passed over; only where the reader was told to (`Reader::skip_modules`).
     Module {
@@ -74,6 +78,27 @@ impl RawValue {
             ValueType::Hash => {
                 RawValue::Hash(source.sequence(|source| Ok((source.string()?, source.string()?)))?)
             }
+            ValueType::HashTimes => {
+                let nearest = source.ms()?.cast_unsigned();
+                RawValue::HashTimes(source.sequence(|source| {
+                    // Nothing is never, else the count begins with 1 for the nearest time.
+                    let time = match source.number()? {
+                        0 => 0,
+                        relative => nearest.saturating_add(relative - 1),
+                    };
+                    Ok((source.string()?, source.string()?, time))
+                })?)
+            }
+            ValueType::HashTimesPreGa => RawValue::HashTimes(source.sequence(|source| {
+                let time = source.number()?;
+                Ok((source.string()?, source.string()?, time))
+            })?),
+            ValueType::HashListpackTimes => {
+                // The listpack begins with the nearest time anyway.
+                source.ms()?;
+                RawValue::HashListpackTimes(source.string()?)
+            }
+            ValueType::HashListpackTimesPreGa => RawValue::HashListpackTimes(source.string()?),
             ValueType::HashZipmap => RawValue::HashZipmap(source.string()?),
             ValueType::ListZiplist => RawValue::ListZiplist(source.string()?),
             ValueType::SetIntset => RawValue::SetIntset(source.string()?),

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use super::crc64::Crc64;
 use super::opcode::*;
 use super::value::RawString;
-use super::{RDB_VERSION, RDB_VERSION_MIN};
+use super::{RDB_VERSION, RDB_VERSION_MAX, RDB_VERSION_MIN};
 use crate::structures::lzf::Compressor;
 
 /// How much is gathered before it is written.
@@ -20,7 +20,7 @@ const COMPRESS_ABOVE: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriterOptions {
-    /// The version to write, from `RDB_VERSION_MIN` on. Readers refuse what is newer than they are: for servers 7.0
+    /// The version to write, from `RDB_VERSION_MIN` to `RDB_VERSION_MAX`. Readers refuse what is newer than they are: for servers 7.0
     /// it has to be 10, for 5 and 6 it is 9, for 4 it is 8, for 3.2 it is 7, and 6 for those before.
     pub version: u16,
     /// Compress strings where that makes them shorter (`rdbcompression`).
@@ -68,7 +68,7 @@ pub struct Writer<W: Write> {
 
 impl<W: Write> Writer<W> {
     pub fn new(out: W, options: WriterOptions) -> Writer<W> {
-        assert!((RDB_VERSION_MIN..=RDB_VERSION).contains(&options.version));
+        assert!((RDB_VERSION_MIN..=RDB_VERSION_MAX).contains(&options.version));
         Writer {
             out,
             options,

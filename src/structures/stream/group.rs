@@ -162,6 +162,11 @@ impl Group {
         self.pending.get(&id)
     }
 
+    /// The same for a change of when and how often it was delivered.
+    pub fn pending_mut(&mut self, id: StreamId) -> Option<&mut Pending> {
+        self.pending.get_mut(&id)
+    }
+
     /// Pending entries of all consumers, in the order of their ids.
     pub fn pending_range(
         &self,

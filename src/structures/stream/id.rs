@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// The longest text of an id: two numbers of 20 digits, and the dash.
+pub const ID_TEXT_MAX: usize = 41;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId {
     pub ms: u64,
@@ -51,6 +54,20 @@ impl StreamId {
         }
     }
 
+    /// The id as text, printed into `buffer`.
+    pub fn text(self, buffer: &mut [u8; ID_TEXT_MAX]) -> &[u8] {
+        let mut len = 0;
+        for part in [
+            itoa::Buffer::new().format(self.ms).as_bytes(),
+            b"-",
+            itoa::Buffer::new().format(self.seq).as_bytes(),
+        ] {
+            buffer[len..len + part.len()].copy_from_slice(part);
+            len += part.len();
+        }
+        &buffer[..len]
+    }
+
     /// How far it is behind another one, in the two numbers that entries are stored with.
     pub(super) fn delta(self, from: Self) -> (i64, i64) {
         (self.ms.wrapping_sub(from.ms) as i64, self.seq.wrapping_sub(from.seq) as i64)
@@ -91,6 +108,9 @@ mod tests {
         assert_eq!(StreamId::parse(b"18446744073709551615-018446744073709551615", 0), Some(StreamId::MAX));
         for wrong in ["", "-", "1-", "-1", "1-2-3", "a-1", "1-a", "18446744073709551616", "1--2", "1 -2"] {
             assert_eq!(StreamId::parse(wrong.as_bytes(), 0), None, "{wrong}");
+        }
+        for id in [StreamId::new(5, 0), StreamId::MAX] {
+            assert_eq!(id.text(&mut [0; ID_TEXT_MAX]), id.to_string().as_bytes());
         }
         assert_eq!(StreamId::new(5, 0).to_string(), "5-0");
         assert_eq!(StreamId::from_bytes(StreamId::new(5, 9).to_bytes()), StreamId::new(5, 9));

@@ -17,7 +17,7 @@ use super::listpack::Listpack;
 
 pub use block::Entry;
 pub use group::{Consumer, ConsumerId, Group, Pending, StoredConsumer};
-pub use id::StreamId;
+pub use id::{ID_TEXT_MAX, StreamId};
 
 /// Listpacks count in 32 bits; no entry and no block may come near.
 const BLOCK_MAX_BYTES: usize = 1 << 30;
@@ -61,7 +61,6 @@ pub enum Trim {
 pub struct Counters {
     pub len: u64,
     pub last_id: StreamId,
-    pub first_id: Option<StreamId>,
     pub max_deleted_id: Option<StreamId>,
     pub entries_added: Option<u64>,
 }
@@ -70,7 +69,7 @@ pub struct Counters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corrupted;
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Stream {
     blocks: BTreeMap<StreamId, Listpack>,
     len: u64,
@@ -105,8 +104,8 @@ impl Stream {
         if live != counters.len || last.is_some_and(|last| last > counters.last_id) {
             return Err(Corrupted);
         }
+        stream.first_id = stream.find_first_id();
         // What an older dump does not tell is what it would be if nothing had ever been deleted.
-        stream.first_id = counters.first_id.unwrap_or_else(|| stream.find_first_id());
         stream.max_deleted_id = counters.max_deleted_id.unwrap_or_default();
         stream.entries_added = counters.entries_added.unwrap_or(counters.len);
         Ok(stream)
@@ -156,12 +155,27 @@ impl Stream {
         self.blocks.iter().map(|(&master, block)| (master, block))
     }
 
-    /// Bytes of all blocks and, about, of what leads to them, and of the groups.
-    pub fn memory(&self) -> usize {
-        let blocks: usize = self.blocks.values().map(Listpack::memory).sum();
+    /// Bytes of the blocks and, about, of what leads to them, and of the groups. So many blocks stand for the others,
+    /// but for the last one, which is rarely full; with zero of them, all are looked at.
+    pub fn memory(&self, samples: usize) -> usize {
+        let blocks = match self.blocks.len() {
+            count if samples == 0 || count <= samples => self.blocks.values().map(Listpack::memory).sum(),
+            count => {
+                let sampled: usize = self.blocks.values().take(samples).map(Listpack::memory).sum();
+                let last = self.blocks.values().next_back().map_or(0, Listpack::memory);
+                sampled / samples * (count - 1) + last
+            }
+        };
         let groups: usize = self.groups.iter().map(|(name, group)| name.len() + group.memory()).sum();
         let per_block = size_of::<StreamId>() + size_of::<Listpack>();
         blocks + self.blocks.len() * per_block * 3 / 2 + groups
+    }
+
+    /// How many nodes a radix tree of the blocks' ids would have, with chains of single bytes joined to one node each:
+    /// the number by which users of such a tree know how large a stream is.
+    pub fn radix_nodes(&self) -> usize {
+        let ids: Vec<[u8; 16]> = self.blocks.keys().map(|id| id.to_bytes()).collect();
+        radix_nodes(&ids, 0)
     }
 
     // ---- adding
@@ -245,6 +259,14 @@ impl Stream {
 
     pub fn last(&self) -> Option<Entry<'_>> {
         self.range_back(StreamId::MIN, StreamId::MAX).next()
+    }
+
+    /// The first id that a block holds, be its entry there or deleted.
+    pub fn oldest_id(&self) -> Option<StreamId> {
+        self.blocks
+            .iter()
+            .find_map(|(&master, block)| block::Head::of(block).first(master))
+            .map(|entry| entry.id)
     }
 
     fn find_first_id(&self) -> StreamId {
@@ -358,6 +380,14 @@ impl Stream {
         self.groups.get_mut(name)
     }
 
+    /// Lets a group be changed while the entries are read. The stream that `work` sees has none of that group's data.
+    pub fn with_group<R>(&mut self, name: &[u8], work: impl FnOnce(&Stream, &mut Group) -> R) -> Option<R> {
+        let mut group = std::mem::take(self.groups.get_mut(name)?);
+        let result = work(self, &mut group);
+        self.groups.insert(name.into(), group);
+        Some(result)
+    }
+
     /// All groups in the order of their names.
     pub fn groups(&self) -> impl ExactSizeIterator<Item = (&[u8], &Group)> {
         self.groups.iter().map(|(name, group)| (&name[..], group))
@@ -402,6 +432,18 @@ impl Stream {
         Some(if id == self.first_id { before_first.wrapping_add(1) } else { before_first })
     }
 
+    /// A group has read this entry, the next one behind those it had read.
+    pub fn note_read(&self, group: &mut Group, id: StreamId) {
+        if let Some(read) = &mut group.entries_read
+            && !self.has_tombstones(id, StreamId::MAX)
+        {
+            *read = read.wrapping_add(1);
+        } else if self.entries_added != 0 {
+            group.entries_read = self.entries_read_until(id);
+        }
+        group.last_id = id;
+    }
+
     /// How many entries a group has not read yet, if that can be told.
     pub fn lag(&self, group: &Group) -> Option<i64> {
         if self.entries_added == 0 {
@@ -427,6 +469,22 @@ impl Stream {
         assert!(last.is_none_or(|last| last <= self.last_id));
         assert_eq!(self.first_id, self.find_first_id());
         self.groups.values().for_each(Group::verify);
+    }
+}
+
+/// The nodes below which all of these ids hang, that agree in the first `depth` bytes. There is a leaf for each.
+fn radix_nodes(ids: &[[u8; 16]], depth: usize) -> usize {
+    match ids {
+        // The root, which is there all the same.
+        [] => 1,
+        [_] => 1 + usize::from(depth < 16),
+        [first, .., last] => {
+            // Being in order, all agree as far as first and last do.
+            let common = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+            let branches = ids.chunk_by(|a, b| a[common] == b[common]);
+            1 + usize::from(common > depth)
+                + branches.map(|below| radix_nodes(below, common + 1)).sum::<usize>()
+        }
     }
 }
 

@@ -342,3 +342,16 @@ fn a_stream_is_freed_step_by_step() {
     }
     assert!((10..13).contains(&steps));
 }
+
+#[test]
+fn the_nodes_of_a_radix_tree_are_counted() {
+    // As a real server told them of such streams.
+    let limits = BlockLimits { max_bytes: 0, max_entries: 1 };
+    let entry = vec![(b"f".to_vec(), b"v".to_vec())];
+    let mut stream = Stream::new();
+    assert_eq!(stream.radix_nodes(), 1);
+    for (ms, nodes) in [(1, 2), (2, 6), (300, 9)] {
+        add(&mut stream, StreamId::new(ms, 0), &entry, limits).unwrap();
+        assert_eq!(stream.radix_nodes(), nodes, "{ms}");
+    }
+}

@@ -1,0 +1,3 @@
+//! The exercises, for all targets.
+
+pub mod exercises;

@@ -1,0 +1,143 @@
+//! Speed and size of redis-rs beside a real server, measured in one run: `make bench` calls this.
+//!
+//! It starts both, and a bare event loop as the floor, on the same configuration; gives the server one processor and the
+//! load another; lets them take turns; and tells ratios, of which the CPU time of the server process per operation comes
+//! first, since noise disturbs it least. From the ground up:
+//!
+//! | module | what it owns |
+//! | --- | --- |
+//! | `machine` | processors, CPU clocks and memory of processes |
+//! | `resp`, `load` | requests, counted replies, the load |
+//! | `floor` | the bare loop |
+//! | `server` | one server: started, asked, filled, killed |
+//! | `report` | rows, the table, JSON, the picture |
+//! | `measure` | rounds, medians, ratios; one point of CPU time |
+//! | `points` | what is measured |
+
+mod floor;
+mod load;
+mod machine;
+mod measure;
+mod points;
+mod report;
+mod resp;
+mod server;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use argh::FromArgs;
+
+use crate::machine::Cores;
+use crate::measure::Plan;
+use crate::points::{Bench, fanout, latency, memory, operations, persistence};
+use crate::report::Setting;
+use crate::server::Binaries;
+
+pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Measures redis-rs beside a real server.
+#[derive(FromArgs)]
+struct Options {
+    /// our server (default ./redis-rs)
+    #[argh(option, default = "PathBuf::from(\"./redis-rs\")")]
+    ours: PathBuf,
+    /// the real server (default redis-server)
+    #[argh(option, default = "PathBuf::from(\"redis-server\")")]
+    real: PathBuf,
+    /// less of everything
+    #[argh(switch)]
+    quick: bool,
+    /// only points whose "group / name" this regular expression matches
+    #[argh(option)]
+    only: Option<String>,
+    /// where the figures go as JSON
+    #[argh(option)]
+    json: Option<PathBuf>,
+    /// where a picture of the ratios goes, as SVG
+    #[argh(option)]
+    picture: Option<PathBuf>,
+    /// be the floor on this port: the bare loop that the others are compared with
+    #[argh(option)]
+    floor: Option<u16>,
+}
+
+fn main() -> ExitCode {
+    let options: Options = argh::from_env();
+    let result = match options.floor {
+        Some(port) => floor::serve(port).map_err(Into::into),
+        None => run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let only = options.only.as_deref().filter(|only| !only.is_empty());
+    let only = only.map(regex_lite::Regex::new).transpose()?;
+    let binaries = Binaries { ours: options.ours.canonicalize()?, real: options.real.clone() };
+    let setting = Setting {
+        machine: machine::describe(),
+        date: first_line(Command::new("date").args(["-u", "+%Y-%m-%d"]))?,
+        ours: first_line(Command::new(&binaries.ours).arg("--version"))?,
+        real: first_line(Command::new(&binaries.real).arg("--version"))?,
+        load_average: machine::load_average(),
+        quick: options.quick,
+    };
+    let cores = Cores::choose();
+    println!("machine: {}", setting.machine);
+    println!("ours:    {}", setting.ours);
+    println!("real:    {}", setting.real);
+    if cores.server == cores.load {
+        println!("one processor only: server and load share it");
+    } else {
+        println!("server on processor {}, load on processor {}", cores.server, cores.load);
+    }
+    if setting.load_average > 0.5 {
+        println!("the machine is busy (load average {}): figures will spread", setting.load_average);
+    }
+    machine::raise_open_files();
+    machine::pin(0, &[cores.load])?;
+    let mut bench = Bench { plan: Plan::new(options.quick), binaries, cores, only, rows: Vec::new() };
+    for section in [
+        operations::small,
+        operations::clients,
+        operations::values,
+        operations::random_keys,
+        operations::big_collections,
+        fanout::receivers,
+        latency::waiting,
+        memory::elements,
+        memory::idle_clients,
+        persistence::dumps,
+        persistence::copy_on_write,
+        persistence::steady,
+    ] {
+        section(&mut bench)?;
+    }
+    report::print_summary(&bench.rows);
+    println!("\nmeasured in {} s", bench.plan.seconds());
+    if bench.plan.is_late() {
+        println!("this took long: the last points have one round only");
+    }
+    if let Some(path) = &options.json {
+        std::fs::write(path, report::json(&setting, &bench.rows))?;
+        println!("figures in {}", path.display());
+    }
+    if let Some(path) = &options.picture {
+        std::fs::write(path, report::picture(&setting, &bench.rows))?;
+        println!("picture in {}", path.display());
+    }
+    Ok(())
+}
+
+fn first_line(command: &mut Command) -> Result<String> {
+    let program = command.get_program().to_owned();
+    let output = command.output().map_err(|error| format!("{} cannot be run: {error}", program.display()))?;
+    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
+}

@@ -1,0 +1,245 @@
+//! How long a client waits while the server does something big beside: percentiles and the longest stall.
+//!
+//! A probe sends a PING a tenth of a millisecond after the answer to the last one, so it is nearly always on its way and
+//! no stall is missed. A stall is the longest round trip less the usual one of an idle server. The server's main thread
+//! has its processor to itself; its helper threads, its snapshot child and a replica may use the others.
+
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::Bench;
+use super::operations::{sorted_set_of_a_million, strings};
+use crate::Result;
+use crate::load::{Load, Template};
+use crate::machine;
+use crate::measure::{Pair, Plan};
+use crate::report::{Goal, Row};
+use crate::resp::request_line;
+use crate::server::{Server, Who};
+
+const GROUP: &str = "waiting";
+
+/// Something big that happens to a server.
+struct Event {
+    name: &'static str,
+    counts: bool,
+    /// A round takes so long that one must do.
+    once: bool,
+    prepare: fn(&Server, &Plan) -> Result<()>,
+    /// Who sends something beside the probe, and how many operations.
+    load: fn(&mut Load, &Server, &Plan) -> Result<u64>,
+    /// Runs beside the probe, in a thread of its own; it is over when this has returned and the load is through.
+    happen: fn(&Bench, &Server) -> Result<()>,
+}
+
+const QUIET: fn(&mut Load, &Server, &Plan) -> Result<u64> = |_, _, _| Ok(0);
+
+const EVENTS: [Event; 8] = [
+    Event {
+        name: "idle",
+        counts: false,
+        once: false,
+        prepare: |_, _| Ok(()),
+        load: QUIET,
+        happen: |bench, _| {
+            thread::sleep(Duration::from_millis(if bench.plan.quick { 300 } else { 1000 }));
+            Ok(())
+        },
+    },
+    Event {
+        name: "BGSAVE under writes",
+        counts: false,
+        once: false,
+        prepare: |server, plan| strings(server, plan.size(1_000_000)),
+        load: |load, server, _| {
+            let template = Template::new("SET key:{1000000} {x16}");
+            load.paced(server, &template, 16, Duration::from_millis(1)).map(|()| 0)
+        },
+        happen: |bench, server| {
+            thread::sleep(Duration::from_millis(50));
+            server.order("BGSAVE")?;
+            bench.follow_child(server, |_| {})
+        },
+    },
+    Event {
+        name: "full sync",
+        counts: false,
+        once: false,
+        prepare: |server, plan| strings(server, plan.size(1_000_000)),
+        load: QUIET,
+        happen: |bench, server| {
+            let replica = Server::start(server.who, &bench.binaries, &bench.cores.others())?;
+            thread::scope(|scope| {
+                let child =
+                    scope.spawn(|| bench.follow_child(server, |_| {}).map_err(|error| error.to_string()));
+                bench.attach(&replica, server)?;
+                child.join().expect("following a child does not panic").map_err(Into::into)
+            })
+        },
+    },
+    Event {
+        name: "growth of a table to 8 M keys",
+        counts: true,
+        once: true,
+        prepare: |_, _| Ok(()),
+        load: |load, server, plan| {
+            load.senders(server, 1, &Template::new("SET key:{#} {x16}"), 16)?;
+            Ok(plan.size(8_000_000))
+        },
+        happen: |_, _| Ok(()),
+    },
+    Event {
+        name: "1 M keys that end at once",
+        counts: true,
+        once: false,
+        prepare: |server, plan| {
+            let ahead = Duration::from_millis(if plan.quick { 700 } else { 3500 });
+            let end = SystemTime::now() + ahead;
+            let end_ms = end.duration_since(UNIX_EPOCH)?.as_millis();
+            server.fill(plan.size(1_000_000), |index, out| {
+                request_line(out, &format!("SET key:{index:012} value:0123456789 PXAT {end_ms}"));
+            })?;
+            let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+            thread::sleep(left.saturating_sub(Duration::from_millis(150)));
+            Ok(())
+        },
+        load: QUIET,
+        happen: |_, server| {
+            let began = Instant::now();
+            while !server.ask("DBSIZE")?.starts_with(b":0") {
+                if began.elapsed() > Duration::from_secs(15) {
+                    return Err("keys that have ended are still there after 15 s".into());
+                }
+                thread::sleep(Duration::from_millis(50));
+            }
+            Ok(())
+        },
+    },
+    Event {
+        name: "UNLINK of a sorted set of 1 M",
+        counts: true,
+        once: false,
+        prepare: |server, _| sorted_set_of_a_million(server),
+        load: QUIET,
+        happen: |_, server| alone(server, "UNLINK big"),
+    },
+    Event {
+        name: "FLUSHALL ASYNC of 1 M keys",
+        counts: true,
+        once: false,
+        prepare: |server, plan| strings(server, plan.size(1_000_000)),
+        load: QUIET,
+        happen: |_, server| alone(server, "FLUSHALL ASYNC"),
+    },
+    Event {
+        name: "eviction at the memory limit",
+        counts: false,
+        once: false,
+        prepare: |server, plan| {
+            server.order("CONFIG SET maxmemory-policy allkeys-lru")?;
+            strings(server, plan.size(1_000_000))?;
+            let used = server.info("used_memory")?;
+            server.order(&format!("CONFIG SET maxmemory {used}")).map(drop)
+        },
+        load: |load, server, plan| {
+            load.senders(server, 1, &Template::new("SET new:{#} {x16}"), 16)?;
+            Ok(plan.size(500_000))
+        },
+        happen: |_, _| Ok(()),
+    },
+];
+
+/// One command in the quiet, and the time that its consequences may take.
+fn alone(server: &Server, command: &str) -> Result<()> {
+    thread::sleep(Duration::from_millis(50));
+    server.order(command)?;
+    thread::sleep(Duration::from_millis(400));
+    Ok(())
+}
+
+/// Round trips in microseconds.
+struct Trips {
+    percentiles: [f64; 3],
+    stall: f64,
+}
+
+const PERCENTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
+
+pub fn waiting(bench: &mut Bench) -> Result<()> {
+    for event in &EVENTS {
+        let mut names: Vec<String> =
+            PERCENTILES.iter().map(|(percentile, _)| format!("{}, {percentile}", event.name)).collect();
+        names.push(format!("{}, longest stall", event.name));
+        if !names.iter().any(|name| bench.wants(GROUP, name)) {
+            continue;
+        }
+        let mut pairs: [Pair; 4] = Default::default();
+        let mut why: Vec<(Who, String)> = Vec::new();
+        for _ in 0..if event.once { 1 } else { bench.plan.long_rounds() } {
+            for who in [Who::Ours, Who::Real] {
+                if why.iter().any(|(absent, _)| *absent == who) {
+                    continue;
+                }
+                match round(bench, event, who) {
+                    Ok(trips) => {
+                        for (pair, value) in
+                            pairs.iter_mut().zip(trips.percentiles.into_iter().chain([trips.stall]))
+                        {
+                            pair.add(who, value);
+                        }
+                    }
+                    Err(error) => why.push((who, error.to_string())),
+                }
+            }
+        }
+        for (pair, name) in pairs.iter().zip(&names) {
+            let stall = event.counts && name.ends_with("stall");
+            let mut row: Row = pair.row(GROUP, name, "µs", stall.then_some(Goal::Stall));
+            why.iter().for_each(|(who, why)| row.absent(*who, why));
+            bench.report(row);
+        }
+    }
+    Ok(())
+}
+
+fn round(bench: &Bench, event: &Event, who: Who) -> Result<Trips> {
+    let server = bench.start_with_helpers(who)?;
+    // What else runs on the machine is not to be taken for a stall.
+    machine::prefer(server.pid(), true);
+    (event.prepare)(&server, &bench.plan)?;
+    let mut load = Load::new();
+    load.probe(&server)?;
+    let idle = Instant::now();
+    load.run_until(0, |_| idle.elapsed() > Duration::from_millis(100))?;
+    let mut usual = std::mem::take(&mut load.round_trips_ns);
+    usual.sort_unstable();
+    let usual = percentile(&usual, 0.5);
+
+    let operations = (event.load)(&mut load, &server, &bench.plan)?;
+    let came = thread::scope(|scope| {
+        let happening = scope.spawn(|| (event.happen)(bench, &server).map_err(|error| error.to_string()));
+        // After the thread was made, which is not to inherit it.
+        machine::prefer(0, true);
+        let run = load.run_until(operations, |load| happening.is_finished() && load.done());
+        machine::prefer(0, false);
+        let happened = happening.join().expect("what happens does not panic");
+        run.and_then(|_| happened.map_err(Into::into))
+    });
+    came?;
+    if let Some(error) = load.error() {
+        return Err(error.into());
+    }
+    let mut trips = std::mem::take(&mut load.round_trips_ns);
+    trips.sort_unstable();
+    Ok(Trips {
+        percentiles: PERCENTILES.map(|(_, part)| percentile(&trips, part)),
+        // A stall shorter than a microsecond is none; it stays above zero for the sake of the ratio.
+        stall: (percentile(&trips, 1.0) - usual).max(1.0),
+    })
+}
+
+/// In microseconds, of sorted nanoseconds.
+fn percentile(sorted_ns: &[u32], part: f64) -> f64 {
+    let last = sorted_ns.len().saturating_sub(1);
+    sorted_ns.get((last as f64 * part).round() as usize).map_or(0.0, |ns| f64::from(*ns) / 1000.0)
+}
