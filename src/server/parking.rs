@@ -13,6 +13,7 @@ use super::dispatch::Admitted;
 use crate::client::{ClientId, Parked};
 use crate::exec::{Args, Block, BlockOn, Group, flags};
 use crate::protocol::{Reply, Request, Span, encode_command};
+use crate::replication::link::Link;
 
 /// Why a client is parked.
 pub type Why = Block;
@@ -67,9 +68,9 @@ pub struct Parking {
 }
 
 impl Parking {
-    /// Number of parked clients, those held back by a pause not counted.
+    /// Number of parked clients.
     pub fn blocked(&self) -> usize {
-        self.count - self.paused.len()
+        self.count
     }
 
     /// Number of keys that are waited for.
@@ -387,6 +388,9 @@ impl Server {
     /// Lets those run who were held back by a pause.
     pub(super) fn unpause(&mut self) {
         self.parking.pause = None;
+        if let Link::Online { client } = self.replication.link {
+            self.net.ready.push(client);
+        }
         for id in std::mem::take(&mut self.parking.paused) {
             // `remove` would look for it in the list that was just taken.
             self.parking.count -= 1;
