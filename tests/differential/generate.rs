@@ -381,8 +381,8 @@ impl Generator {
     }
 }
 
-/// These change the connection that they come by.
-const NOT_MEANWHILE: &[&str] = &["RESET", "SELECT", "AUTH", "SWAPDB"];
+/// These change the connection that they come by, or need a consumer made before.
+const NOT_MEANWHILE: &[&str] = &["RESET", "SELECT", "SWAPDB", "XCLAIM", "XAUTOCLAIM"];
 
 const SMALL_LIMITS: &[(&str, &str)] = &[
     ("hash-max-listpack-entries", "6"),
