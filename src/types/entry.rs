@@ -778,8 +778,7 @@ mod tests {
         prop_oneof![Just(None), (0..1i64 << 48).prop_map(Some), any::<i64>().prop_map(Some)]
     }
 
-    proptest! {
-        #[test]
+    #[test]
     fn a_number_that_is_kept_as_a_text_stays_one_under_another_key() {
         let entry = Entry::new(b"key", None, NewValue::Text(b"12"));
         let copy = entry.duplicate(b"copy");
@@ -789,7 +788,8 @@ mod tests {
         }
     }
 
-    #[test]
+    proptest! {
+        #[test]
         fn an_entry_keeps_what_it_is_told(
             key in prop::collection::vec(any::<u8>(), 0..300),
             steps in prop::collection::vec((models(), expiries(), any::<bool>()), 1..12),
