@@ -6,12 +6,14 @@
 mod support;
 
 mod admin;
+mod burdens;
 mod clients;
 mod command_table;
 mod config_example;
 mod connection;
 mod debian_cli;
 mod differential;
+mod endings;
 mod exporter;
 mod fuzz_smoke;
 mod harness;

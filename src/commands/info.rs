@@ -434,7 +434,11 @@ fn about_master(server: &Server, text: &mut Text) {
     // Where a stream is known, it can be gone on with; else the first byte is what is wanted next.
     let known = online || replication.can_resume;
     let applied = if known { server.journal.offset() } else { 1 };
-    let read = if online { applied + replication.uncommitted.len() as u64 } else { applied };
+    let unread = match replication.link {
+        Link::Online { client } => server.clients.get(client).map_or(0, |client| client.input.len()),
+        _ => 0,
+    };
+    let read = applied + (replication.uncommitted.len() + unread) as u64;
     let transfer = match &replication.link {
         Link::Transfer(transfer) => Some(match transfer.body {
             Body::Header(_) => (-1, 0),

@@ -201,12 +201,6 @@ impl Server {
         if matches!(client.role, Role::Replica | Role::Monitor) && all_flags & touches != 0 {
             return Err(CmdError::text("ERR Replica can't interact with the keyspace"));
         }
-        if let Some(transaction) = client.session.transaction.as_deref()
-            && !NOT_QUEUED.contains(&command.full_name)
-        {
-            let _ = transaction;
-            return Ok(Admitted::Queue(row));
-        }
         if client.role != Role::Replica && !is_master && self.parking.pauses(is_write, self.clock.unix_ms()) {
             return Ok(Admitted::Park(Block {
                 on: BlockOn::Unpause,
@@ -214,7 +208,24 @@ impl Server {
                 resolved: Vec::new(),
             }));
         }
+        if multi && !NOT_QUEUED.contains(&command.full_name) {
+            return Ok(Admitted::Queue(row));
+        }
         Ok(Admitted::Call(row))
+    }
+
+    /// Whether a request of our master is held back by a pause: it stays where it was read, for it has not been applied.
+    pub(super) fn holds_master_back(&self, id: ClientId, args: Args) -> bool {
+        let now = self.clock.unix_ms();
+        if !self.parking.pauses(true, now) {
+            return false;
+        }
+        let Ok(row) = self.resolve(args) else { return false };
+        let command = self.table.command(row);
+        let transaction = self.clients.get(id).and_then(|client| client.session.transaction.as_deref());
+        let queued =
+            transaction.filter(|_| command.name == "exec").map_or(0, |transaction| transaction.flags);
+        self.parking.pauses((command.flags | queued) & (flags::WRITE | flags::MAY_REPLICATE) != 0, now)
     }
 
     /// The checks of what may change the data set. A replica asks what this very call does, so that it serves what only

@@ -194,18 +194,25 @@ impl Server {
             if !self.goes_on(id) {
                 return false;
             }
-            self.run_request(id, batch.request(buf, index));
+            if !self.run_request(id, batch.request(buf, index)) {
+                return false;
+            }
             *at = batch.end(index);
         }
         self.goes_on(id)
     }
 
-    fn run_request(&mut self, id: ClientId, request: Request) {
+    /// Runs a request. False if it has to wait where it stands: our master's, in a pause.
+    fn run_request(&mut self, id: ClientId, request: Request) -> bool {
         let is_master = self.clients.get(id).is_some_and(|client| client.role == Role::Master);
+        if is_master && self.holds_master_back(id, Args::new(request)) {
+            return false;
+        }
         self.execute(id, Args::new(request));
         if is_master {
             self.master_stream_applied(id, request.bytes);
         }
+        true
     }
 
     /// Asks the processor for the keys of several requests, so that their cache misses overlap.
@@ -236,10 +243,12 @@ impl Server {
         let rest = &buf[*at..];
         let goes_on = match parser.parse(rest, &Limits { max_bulk, authenticated }) {
             Ok(Parsed::Request) => {
-                self.run_request(id, parser.request(rest));
-                *at += parser.consumed();
+                let ran = self.run_request(id, parser.request(rest));
+                if ran {
+                    *at += parser.consumed();
+                }
                 parser.reset();
-                true
+                ran
             }
             Ok(Parsed::Nothing) => {
                 if is_master {

@@ -224,7 +224,7 @@ impl Server {
         let Some(running) = self.snapshots.running() else { return };
         let (Purpose::Disk, Some(offset)) = (running.purpose, running.offset) else { return };
         let version = running.version;
-        if !self.journal.log().has(offset) {
+        if running.stopped || !self.journal.log().has(offset) {
             return;
         }
         for id in self.replication.replicas.ids() {
@@ -575,7 +575,10 @@ impl Server {
 
     /// Closes the connections of all replicas: what they follow is another stream now.
     pub fn disconnect_replicas(&mut self) {
-        for id in self.replication.replicas.ids() {
+        // Who has only introduced himself follows nothing yet.
+        let attached: Vec<ClientId> =
+            self.replication.replicas.attached().map(|replica| replica.id).collect();
+        for id in attached {
             self.close_client_later(id);
         }
     }
@@ -664,7 +667,8 @@ impl Server {
             oldest = oldest.min(position);
         }
         // Replicas may still come for the snapshot that is being made.
-        if let Some(offset) = self.snapshots.running().and_then(|running| running.offset) {
+        let running = self.snapshots.running().filter(|running| !running.stopped);
+        if let Some(offset) = running.and_then(|running| running.offset) {
             oldest = oldest.min(offset.max(end.saturating_sub(keep.max(256 << 20))));
         }
         self.journal.trim(oldest);

@@ -51,6 +51,8 @@ pub struct Running {
     pub keys: u64,
     pub total_keys: u64,
     pub cow_bytes: u64,
+    /// It was told to stop: nothing is to be expected of it.
+    pub stopped: bool,
     /// How it ended; what it has left in a pipe may still have to be passed on.
     exit: Option<Exit>,
 }
@@ -297,6 +299,7 @@ impl Server {
             keys: 0,
             total_keys,
             cow_bytes: 0,
+            stopped: false,
             exit: None,
         });
         self.refresh_stamp(false);
@@ -381,7 +384,8 @@ impl Server {
 
     /// Stops the child, if one runs, and forgets it once it is gone.
     pub fn stop_child(&mut self) {
-        if let Some(running) = &self.snapshots.running {
+        if let Some(running) = &mut self.snapshots.running {
+            running.stopped = true;
             running.child.stop();
         }
     }
