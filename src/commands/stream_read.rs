@@ -93,7 +93,7 @@ impl<'a> Query<'a> {
                 return Err(CmdError::SYNTAX);
             }
         }
-        if words.left() % 2 != 0 {
+        if !words.left().is_multiple_of(2) {
             let (command, symbol) = if of_group { ("xreadgroup", '>') } else { ("xread", '$') };
             return Err(CmdError::new(format!(
                 "ERR Unbalanced '{command}' list of streams: for each stream key an ID or '{symbol}' must be specified."

@@ -25,7 +25,8 @@ enum Found {
 
 /// Looks at everything, and tells `out`. True if all is well, as far as one can see.
 pub fn check_system(out: &mut impl Write) -> io::Result<bool> {
-    let checks: [(&str, fn() -> Found); 4] = [
+    type Check = fn() -> Found;
+    let checks: [(&str, Check); 4] = [
         ("slow-clocksource", slow_clock),
         ("xen-clocksource", xen_clock),
         ("overcommit", overcommit),

@@ -289,7 +289,7 @@ impl Server {
                 id.id,
                 client.addr,
                 client.laddr,
-                String::from_utf8_lossy(&client.session.name())
+                String::from_utf8_lossy(client.session.name())
             )
         })
     }

@@ -69,7 +69,8 @@ pub(super) fn insisted() {
 
 impl Server {
     pub(super) fn handle_signals(&mut self) {
-        while let Some(signal) = self.signals.next() {
+        let came: Vec<StopSignal> = self.signals.by_ref().collect();
+        for signal in came {
             match self.snapshots.loading() {
                 Some(_) => log::warning!("Received shutdown signal during loading, scheduling shutdown."),
                 None => log::warning!("{}", signal.acknowledgement()),
