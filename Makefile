@@ -83,7 +83,7 @@ ASAN = RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks
 asan: toolchain
 	tools/test-deps.sh
 	$(ASAN) --lib -- --skip memory
-	$(ASAN) --test main -- --skip memory --skip differential
+	$(ASAN) --test main -- --skip memory
 
 # The load comes from the development profile, the server from the release.
 bench-replication: build

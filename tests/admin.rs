@@ -318,6 +318,84 @@ fn the_digest_is_that_of_a_real_server() {
 }
 
 #[test]
+fn debug_looks_inside_of_values() {
+    let server = Server::start(&[("enable-debug-command", "yes")]);
+    let mut raw = server.raw();
+    for words in [
+        &["SADD", "words", "a", "b"][..],
+        &["ZADD", "zset", "1", "a"],
+        &["RPUSH", "list", "a"],
+        &["SET", "text", "hello"],
+        &["SET", "number", "5"],
+        &["CONFIG", "SET", "set-max-listpack-entries", "0", "zset-max-listpack-entries", "0"],
+        &["SADD", "table", "a", "b", "c"],
+        &["ZADD", "sorted", "1", "a", "2", "b"],
+    ] {
+        let reply = ask(&mut raw, words);
+        assert!(!reply.starts_with('-'), "{words:?}: {reply}");
+    }
+    let stats: String = server.query(&["DEBUG", "HTSTATS-KEY", "table", "full"]);
+    for line in
+        ["Hash table 0 stats (main hash table):\n", " number of elements: 3\n", " max chain length: 3\n"]
+    {
+        assert!(stats.contains(line), "{stats}");
+    }
+    let stats: String = server.query(&["DEBUG", "HTSTATS-KEY", "sorted"]);
+    assert!(stats.ends_with(" number of elements: 2\n"), "{stats}");
+    let stats: String = server.query(&["DEBUG", "HTSTATS", "0"]);
+    assert!(stats.contains(" number of elements: 7\n[Expires HT]\n"), "{stats}");
+    let no_table = "-ERR The value stored at the specified key is not represented using an hash table";
+    for (words, reply) in [
+        (&["DEBUG", "HTSTATS-KEY", "words"][..], no_table),
+        (&["DEBUG", "HTSTATS-KEY", "none"], "-ERR no such key"),
+        (&["DEBUG", "HTSTATS", "99"], "-ERR Out of range database"),
+        (&["DEBUG", "LISTPACK", "words"], "+Listpack structure printed on stdout"),
+        (&["DEBUG", "LISTPACK", "list"], "+Listpack structure printed on stdout"),
+        (&["DEBUG", "LISTPACK", "table"], "-ERR Not a listpack encoded object."),
+        (&["DEBUG", "QUICKLIST", "list", "1"], "-ERR Not a quicklist encoded object."),
+        (&["DEBUG", "SDSLEN", "number"], "-ERR Not an sds encoded string."),
+        (&["DEBUG", "MALLCTL", "arenas.page"], ":4096"),
+        (&["DEBUG", "MALLCTL-STR", "thread.tcache.flush", "VOID"], "+OK"),
+        (&["DEBUG", "MALLCTL", "no.such"], "-ERR No such file or directory"),
+    ] {
+        assert_eq!(ask(&mut raw, words), reply, "{words:?}");
+    }
+    assert!(server.log().contains("{total bytes 13} {num entries 2}"), "{}", server.log());
+    let text = ask(&mut raw, &["DEBUG", "SDSLEN", "text"]);
+    assert!(text.starts_with("+key_sds_len:4, key_sds_avail:0, key_zmalloc: "), "{text}");
+    assert!(text.contains(", val_sds_len:5, val_sds_avail:0, val_zmalloc: "), "{text}");
+    // A payload with a wrong checksum, and one that is no value.
+    let payload = b"\x00\x05hello\x0b\x00????????";
+    let restore = |raw: &mut Raw, payload: &[u8]| {
+        let head = format!("*4\r\n$7\r\nRESTORE\r\n$1\r\nr\r\n$1\r\n0\r\n${}\r\n", payload.len());
+        raw.send([head.as_bytes(), payload, b"\r\n"].concat());
+        raw.line()
+    };
+    assert_eq!(restore(&mut raw, payload), "-ERR DUMP payload version or checksum are wrong");
+    assert_eq!(ask(&mut raw, &["DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", "1"]), "+OK");
+    assert_eq!(restore(&mut raw, payload), "+OK");
+    assert_eq!(ask(&mut raw, &["CONFIG", "SET", "loglevel", "verbose"]), "+OK");
+    let intset = b"\x0b\x08\x02\x00\x00\x00\x09\x00\x00\x00\x0b\x00????????";
+    assert_eq!(ask(&mut raw, &["DEL", "r"]), ":1");
+    assert_eq!(restore(&mut raw, intset), "-ERR Bad data format");
+    server.wait_log("-> Intset integrity check failed.");
+}
+
+#[test]
+fn the_watchdog_tells_of_turns_that_take_too_long() {
+    let server = Server::start(&[("enable-debug-command", "yes")]);
+    let mut raw = server.raw();
+    assert_eq!(ask(&mut raw, &["CONFIG", "SET", "watchdog-period", "10"]), "+OK");
+    assert_eq!(config(&server, "watchdog-period"), "200");
+    assert_eq!(ask(&mut raw, &["DEBUG", "SLEEP", "0.5"]), "+OK");
+    server.wait_log("--- WATCHDOG TIMER EXPIRED ---");
+    assert!(server.log().contains("STACK TRACE"));
+    assert_eq!(ask(&mut raw, &["CONFIG", "SET", "watchdog-period", "0"]), "+OK");
+    assert_eq!(ask(&mut raw, &["DEBUG", "SLEEP", "0.3"]), "+OK");
+    assert_eq!(server.log().matches("WATCHDOG").count(), 1);
+}
+
+#[test]
 fn debug_is_for_those_whom_the_configuration_lets() {
     let server = Server::start(&[("enable-debug-command", "no")]);
     let mut raw = server.raw();

@@ -69,6 +69,7 @@ fn filled() -> Server {
         "SADD set a b c",
         "HSET hash f1 v1 f2 v2",
         "ZADD zset 1 a 2.5 b",
+        "XADD stream 1-1 a b",
         "SET brief x EX 1000",
     ] {
         let _: redis::Value = server.query(&words.split(' ').collect::<Vec<_>>());
@@ -81,8 +82,8 @@ fn stat_prints_a_line_an_interval() {
     let server = filled();
     let going = Going::start(&server, &["--stat", "-i", "0.05"]);
     // Two lines of heading, then the keys, the memory, the clients and the requests.
-    going.wait("three lines", |text| text.lines().filter(|line| line.starts_with("8 ")).count() >= 3);
-    let line = going.printed().lines().find(|line| line.starts_with("8 ")).unwrap().to_string();
+    going.wait("three lines", |text| text.lines().filter(|line| line.starts_with("9 ")).count() >= 3);
+    let line = going.printed().lines().find(|line| line.starts_with("9 ")).unwrap().to_string();
     let columns: Vec<&str> = line.split_whitespace().collect();
     assert!(columns[1].ends_with('M') || columns[1].ends_with('K'), "{line}");
     assert_eq!((columns[2], columns[3]), ("1", "0"), "{line}");
@@ -112,20 +113,21 @@ fn big_keys_are_found_by_elements_and_by_memory() {
     let server = filled();
     let big = cli(&server, &["--bigkeys"]);
     for line in [
-        "Sampled 8 keys in the keyspace!",
+        "Sampled 9 keys in the keyspace!",
         "Biggest   list found '\"list\"' has 5 items",
         "Biggest   hash found '\"hash\"' has 2 fields",
         "Biggest string found '\"big\"' has 40 bytes",
         "Biggest    set found '\"set\"' has 3 members",
+        "Biggest stream found '\"stream\"' has 1 entries",
         "Biggest   zset found '\"zset\"' has 2 members",
-        "4 strings with 47 bytes (50.00% of keys, avg size 11.75)",
+        "4 strings with 47 bytes (44.44% of keys, avg size 11.75)",
     ] {
         assert!(big.contains(line), "{line} is not in {big}");
     }
     for args in [&["--memkeys"][..], &["--memkeys-samples", "3"]] {
         let big = cli(&server, args);
         assert!(big.contains("Biggest string found '\"big\"' has "), "{big}");
-        assert!(big.contains("Sampled 8 keys in the keyspace!"), "{big}");
+        assert!(big.contains("Sampled 9 keys in the keyspace!"), "{big}");
     }
 }
 

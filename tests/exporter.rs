@@ -57,13 +57,13 @@ fn name(line: &str) -> String {
         let Some((label, value)) = label.split_once("=\"") else { continue };
         let telling = metric == "redis_config_key_value" && label == "key"
             || metric != "redis_config_key_value"
-                && ["cmd", "key", "db", "err", "type", "direction"].contains(&label);
+                && ["cmd", "key", "db", "err", "type", "stream", "group", "consumer"].contains(&label);
         name += &format!(" {label}={}", if telling { value.split('"').next().unwrap() } else { "" });
     }
     name
 }
 
-const EVERYTHING: [&str; 9] = [
+const EVERYTHING: [&str; 11] = [
     "-include-system-metrics",
     "-include-config-metrics",
     "-export-client-list",
@@ -73,6 +73,8 @@ const EVERYTHING: [&str; 9] = [
     "db0=*",
     "-check-single-keys",
     "text",
+    "-check-streams",
+    "stream",
 ];
 
 /// What a scrape of a server in use tells: the names of the metrics of a master, and of its replica.
@@ -88,6 +90,9 @@ fn told(start: fn(&[(&str, &str)]) -> Server) -> [BTreeSet<String>; 2] {
         "HSET hash a b",
         "ZADD zset 1 a",
         "PFADD hll a",
+        "XADD stream 1-1 a b",
+        "XGROUP CREATE stream group 0",
+        "XREADGROUP GROUP group consumer STREAMS stream >",
         "GET text",
         "CONFIG SET slowlog-log-slower-than 0",
         "DEBUG SLEEP 0.01",

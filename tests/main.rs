@@ -19,6 +19,7 @@ mod fuzz_smoke;
 mod harness;
 mod hash_field_times;
 mod lists;
+mod migrate;
 mod rdb;
 mod redis_cli;
 mod replication;

@@ -357,7 +357,7 @@ fn xadd(ctx: &mut Ctx) -> CmdResult {
     let options = Options::parse(ctx, true)?;
     let args = ctx.args;
     let fields = args.len().saturating_sub(options.at + 1);
-    if fields < 2 || fields % 2 == 1 {
+    if fields < 2 || !fields.is_multiple_of(2) {
         return Err(CmdError::arity("xadd"));
     }
     if options.new_id == NewId::Given(StreamId::MIN) {

@@ -215,6 +215,9 @@ fn group_value(raw: &mut RawGroup, stream: &Stream) -> Result<Group, BadValue> {
         Some(-1) => None,
         Some(read) => Some(read as u64),
     };
+    if !all_differ(raw.consumers.iter().map(|consumer| Element::Str(&consumer.name))) {
+        return Err(BadValue::Corrupt("Duplicate stream consumer detected"));
+    }
     let pending = raw.pending.iter().map(|entry| (entry.id, entry.delivery_time_ms, entry.delivery_count));
     let consumers = raw.consumers.drain(..).map(|consumer| StoredConsumer {
         name: consumer.name,

@@ -31,6 +31,8 @@ struct Pause {
 struct Queue {
     /// By ticket, so in the order in which they came.
     waiters: BTreeMap<u64, Waiter>,
+    /// How many of them have to look at any change.
+    hear_all: usize,
     /// The key stands among those that are ready.
     is_ready: bool,
 }
@@ -78,8 +80,7 @@ impl Parking {
 
     /// Number of keys whose waiters also have to hear that the key is gone.
     pub fn keys_if_gone(&self) -> usize {
-        let hears_all = |queue: &&Queue| queue.waiters.values().any(|waiter| waiter.wants.is_none());
-        self.by_key.values().filter(hears_all).count()
+        self.by_key.values().filter(|queue| queue.hear_all > 0).count()
     }
 
     /// Number of clients with a deadline.
@@ -135,6 +136,11 @@ impl Parking {
         Some(name)
     }
 
+    /// Whether anybody who waits for a key has to look at it whatever becomes of it.
+    fn hears_all(&self, name: &(usize, Vec<u8>)) -> bool {
+        self.by_key.get(name).is_some_and(|queue| queue.hear_all > 0)
+    }
+
     /// The next in the queue behind a ticket.
     fn next_waiter(&self, name: &(usize, Vec<u8>), ticket: u64) -> Option<(u64, Waiter)> {
         let mut behind = self.by_key.get(name)?.waiters.range(ticket + 1..);
@@ -177,7 +183,10 @@ impl Parking {
             BlockOn::Keys(keys) => {
                 for key in keys {
                     let queue = self.by_key.entry((db, key.clone())).or_default();
-                    queue.waiters.insert(ticket, Waiter { id, wants });
+                    // A key may be named twice.
+                    if queue.waiters.insert(ticket, Waiter { id, wants }).is_none() {
+                        queue.hear_all += usize::from(wants.is_none());
+                    }
                 }
             }
             BlockOn::Replicas { .. } | BlockOn::Files { .. } => self.waiters.push(id),
@@ -196,7 +205,9 @@ impl Parking {
                 for key in keys {
                     let name = (db, key.clone());
                     if let Some(queue) = self.by_key.get_mut(&name) {
-                        queue.waiters.remove(&ticket);
+                        if let Some(waiter) = queue.waiters.remove(&ticket) {
+                            queue.hear_all -= usize::from(waiter.wants.is_none());
+                        }
                         if queue.waiters.is_empty() {
                             self.by_key.remove(&name);
                         }
@@ -306,6 +317,10 @@ impl Server {
             let mut last = 0;
             let mut holds = self.type_of(&name);
             while let Some((ticket, waiter)) = self.parking.next_waiter(&name, last) {
+                // There may be thousands of them, and one element that the first has taken already.
+                if holds.is_none() && !self.parking.hears_all(&name) {
+                    break;
+                }
                 last = ticket;
                 if waiter.wants.is_none() || waiter.wants == holds {
                     self.retry(waiter.id);

@@ -69,8 +69,7 @@ pub(super) fn insisted() {
 
 impl Server {
     pub(super) fn handle_signals(&mut self) {
-        let came: Vec<StopSignal> = self.signals.by_ref().collect();
-        for signal in came {
+        for signal in self.signals.by_ref() {
             match self.snapshots.loading() {
                 Some(_) => log::warning!("Received shutdown signal during loading, scheduling shutdown."),
                 None => log::warning!("{}", signal.acknowledgement()),

@@ -442,7 +442,7 @@ impl Entry {
         match self.str() {
             Some(StrRef::Int(n)) => Entry::new(key, expiry, NewValue::Int(n)),
             Some(StrRef::Inline { bytes, raw: true }) => Entry::new(key, expiry, NewValue::Raw(bytes)),
-            Some(StrRef::Inline { bytes, raw: false }) => Entry::new(key, expiry, NewValue::Str(bytes)),
+            Some(StrRef::Inline { bytes, raw: false }) => Entry::new(key, expiry, NewValue::Text(bytes)),
             Some(StrRef::Heap(_)) | None => {
                 // SAFETY: the object is moved out once, and the allocation it stood in is freed and forgotten.
                 let object = unsafe {
@@ -776,6 +776,16 @@ mod tests {
 
     fn expiries() -> impl Strategy<Value = Option<i64>> {
         prop_oneof![Just(None), (0..1i64 << 48).prop_map(Some), any::<i64>().prop_map(Some)]
+    }
+
+    #[test]
+    fn a_number_that_is_kept_as_a_text_stays_one_under_another_key() {
+        let entry = Entry::new(b"key", None, NewValue::Text(b"12"));
+        let copy = entry.duplicate(b"copy");
+        let renamed = entry.rename(b"other");
+        for entry in [copy, renamed] {
+            assert_eq!(entry.str().map(|text| text.encoding()), Some("embstr"));
+        }
     }
 
     proptest! {

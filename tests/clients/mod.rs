@@ -56,6 +56,12 @@ flows!(redis_py_async, python, "redis_py_async.py");
 flows!(ioredis, node, "ioredis.mjs");
 flows!(node_redis, node, "node_redis.mjs");
 
+/// A framework on top of a library, as far as it needs no scripts.
+#[test]
+fn rq_runs_each_job_once_and_keeps_its_result() {
+    perform(python("rq_jobs.py"), "jobs_run_once_and_leave_their_results");
+}
+
 fn here() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }

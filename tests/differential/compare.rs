@@ -103,7 +103,8 @@ fn sorted_by(group: usize, reply: &Reply) -> Reply {
 /// The types and the lengths, without what is said.
 pub fn shape(reply: &Reply) -> Reply {
     match reply {
-        Reply::Line(kind, text) if text.starts_with(b"-1") || *kind == b'_' => reply.clone(),
+        // These are nulls.
+        Reply::Line(b'$' | b'*' | b'_', _) => reply.clone(),
         Reply::Line(kind, _) => Reply::Line(*kind, Vec::new()),
         Reply::Bulk(kind, _) => Reply::Bulk(*kind, Vec::new()),
         Reply::Items(kind, items) => Reply::Items(*kind, items.iter().map(shape).collect()),
@@ -160,7 +161,7 @@ fn each_masked(reply: &Reply, at: usize) -> Reply {
 
 /// SORT BY a pattern without a star leaves the elements as they come, and those of a set come in any order.
 fn is_unsorted(words: &Words) -> bool {
-    let by = words.windows(2).filter(|pair| pair[0].eq_ignore_ascii_case(b"BY")).next_back();
+    let by = words.windows(2).rfind(|pair| pair[0].eq_ignore_ascii_case(b"BY"));
     by.is_some_and(|pair| !pair[1].contains(&b'*'))
 }
 

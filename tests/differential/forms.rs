@@ -270,6 +270,7 @@ const GROUPS: &[&str] = &[
     "XAUTOCLAIM key group consumer 0 (id|start) [COUNT count] [JUSTID]",
     "XINFO GROUPS key",
     "XINFO CONSUMERS key group",
+    "COMMAND GETKEYS (XREAD|XREADGROUP) {(key|count|STREAMS)}",
 ];
 
 const GEO: &[&str] = &[
@@ -358,7 +359,7 @@ const CONNECTION: &[&str] = &[
     "CLIENT KILL (ID 999999999|LADDR value|TYPE 'x|USER 'x|'x|ID 'x)",
     "CLIENT LIST (TYPE 'x|ID 'x|'x)",
     "COMMAND COUNT value",
-    "COMMAND GETKEYS (SET|DEL|ZUNIONSTORE|BLPOP|MSET|SORT|GEORADIUS|LMPOP|XREAD|NOTHING) {(key|count)}",
+    "COMMAND GETKEYS (SET|DEL|ZUNIONSTORE|BLPOP|MSET|SORT|GEORADIUS|LMPOP|NOTHING) {(key|count)}",
     "COMMAND GETKEYSANDFLAGS (SET|DEL|RENAME|COPY|LMOVE|SINTERCARD|BITFIELD|GET) {(key|count)}",
     "COMMAND LIST FILTERBY (NOTHING|MODULE) value",
     "CONFIG GET ('maxmemory|'hash-max-*-entries|'nothing)",

@@ -212,12 +212,15 @@ pub struct Generator {
 impl Generator {
     /// A family is enabled if both know its commands; the names of those that stay away are printed.
     pub fn new(servers: [&Server; 2], same_version: bool) -> Generator {
-        let knows = |form: &Form| {
-            let unknown = |server: &&Server| {
-                let info: Vec<redis::Value> = server.query(&["COMMAND", "INFO", form.name()]);
-                info == [redis::Value::Nil]
-            };
-            form.name() == "NOTHING" || !servers.iter().any(unknown)
+        let known = |name: &str| {
+            servers.iter().all(|server| {
+                server.query::<Vec<redis::Value>>(&["COMMAND", "INFO", name]) != [redis::Value::Nil]
+            })
+        };
+        let has_streams = known("XADD");
+        let knows = |form: &Form| match form.family {
+            "stream" if !has_streams => false,
+            _ => form.name() == "NOTHING" || known(form.name()),
         };
         let mut families = BTreeMap::<_, Vec<Form>>::new();
         let mut missing = Vec::new();

@@ -35,9 +35,19 @@ const KNOWN: &[Known] = &[
         is_it: |case| case.is("OBJECT") && case.says("listpack", "hashtable"),
     },
     Known {
+        name: "sets of numbers that are listpacks",
+        why: "a set beyond set-max-intset-entries is a listpack in 7.2 and stays one when it is loaded under other limits",
+        is_it: |case| case.is("OBJECT") && case.says("listpack", "intset"),
+    },
+    Known {
         name: "small lists are listpacks",
         why: "in 7.2 a list of one node is its listpack; in 7.0 every list is a quicklist",
         is_it: |case| case.is("OBJECT") && case.says("listpack", "quicklist"),
+    },
+    Known {
+        name: "sorted sets are converted beforehand",
+        why: "7.2 leaves the listpack before it adds as many members as ZADD names, even if none of them is added",
+        is_it: |case| case.is("OBJECT") && case.says("skiplist", "listpack"),
     },
     Known {
         name: "doubles by their shortest form",

@@ -36,11 +36,11 @@ pub fn listpack(bytes: &[u8]) {
         assert!(pack.find(element, 0).is_some());
     }
     let whole = pack.clone();
-    for n in 0..elements.len().min(STEPS) {
+    for (n, element) in elements.iter().enumerate().take(STEPS) {
         let place = pack.seek(n as i64).expect("it is within");
         match n % 4 {
             0 => pack.replace(place, b"replaced"),
-            1 => pack.insert_before(place, &elements[n]),
+            1 => pack.insert_before(place, element),
             2 => drop(pack.insert_after(place, -70_000)),
             _ => drop(pack.remove(place)),
         }
