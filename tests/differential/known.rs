@@ -92,7 +92,7 @@ fn without(reply: &Reply, names: &[&str]) -> Reply {
     let Reply::Items(kind, items) = reply else { return reply.clone() };
     let is_named = |item: &Reply| names.iter().any(|name| item.text() == name.as_bytes());
     let kept =
-        items.iter().enumerate().filter(|(n, item)| !is_named(item) && !(*n > 0 && is_named(&items[n - 1])));
+        items.iter().enumerate().filter(|(n, item)| !(is_named(item) || *n > 0 && is_named(&items[n - 1])));
     Reply::Items(*kind, kept.map(|(_, item)| without(item, names)).collect())
 }
 
