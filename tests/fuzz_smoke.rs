@@ -90,7 +90,7 @@ fn damaged_streams_are_refused_or_hold() {
             }
             stream.delete(StreamId::new(master, 1));
             for (_, block) in stream.blocks() {
-                bytes.extend_from_slice(&(block.bytes() as u16).to_le_bytes());
+                bytes.extend_from_slice(&(block.as_bytes().len() as u16).to_le_bytes());
                 bytes.extend_from_slice(block.as_bytes());
             }
         }

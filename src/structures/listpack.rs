@@ -347,6 +347,76 @@ pub fn check(bytes: &[u8]) -> Result<(), Corrupt> {
     if told == MANY || u64::from(told) == count { Ok(()) } else { Err(Corrupt::Count) }
 }
 
+// ---- reading, wherever the bytes are
+
+/// A listpack that somebody else owns, to be read.
+#[derive(Clone, Copy)]
+pub struct View<'a>(&'a [u8]);
+
+impl<'a> View<'a> {
+    /// Of the bytes of a listpack, and of no others.
+    #[inline]
+    pub(super) fn of(bytes: &'a [u8]) -> View<'a> {
+        View(bytes)
+    }
+
+    /// The whole in Redis's format.
+    #[inline]
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// A copy that can be edited.
+    pub(super) fn copy(self) -> Listpack {
+        Listpack(ThinBytes::copy_of(self.0).expect("a listpack begins with its length"))
+    }
+
+    #[inline]
+    fn end(self) -> usize {
+        self.0.len() - 1
+    }
+
+    #[inline]
+    fn place(self, at: usize) -> Option<Place> {
+        (at < self.end()).then(|| Place::at(at))
+    }
+
+    #[inline]
+    pub fn first(self) -> Option<Place> {
+        self.place(HEADER)
+    }
+
+    #[inline]
+    pub fn last(self) -> Option<Place> {
+        (self.end() > HEADER).then(|| Place::at(skip_back(self.0, self.end())))
+    }
+
+    #[inline]
+    pub fn next(self, place: Place) -> Option<Place> {
+        self.place(skip(self.0, place.offset()))
+    }
+
+    #[inline]
+    pub fn prev(self, place: Place) -> Option<Place> {
+        (place.offset() > HEADER).then(|| Place::at(skip_back(self.0, place.offset())))
+    }
+
+    /// The element at a place.
+    #[inline]
+    pub fn at(self, place: Place) -> Element<'a> {
+        read(self.0, place.offset()).0
+    }
+
+    pub fn iter(self) -> Iter<'a> {
+        Iter { bytes: self.0, front: HEADER, back: self.end() }
+    }
+
+    /// From a place (inclusive) to the end; backwards it ends with that place.
+    pub fn iter_from(self, place: Place) -> Iter<'a> {
+        Iter { bytes: self.0, front: place.offset(), back: self.end() }
+    }
+}
+
 // ---- the listpack
 
 /// An owned listpack: one pointer wide. See the head of this file.
@@ -371,6 +441,12 @@ impl Listpack {
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
+    }
+
+    /// The listpack for reading alone.
+    #[inline]
+    pub fn view(&self) -> View<'_> {
+        View(self.as_bytes())
     }
 
     /// Bytes of the whole.
@@ -447,22 +523,22 @@ impl Listpack {
 
     #[inline]
     pub fn first(&self) -> Option<Place> {
-        self.place(HEADER)
+        self.view().first()
     }
 
     #[inline]
     pub fn last(&self) -> Option<Place> {
-        (!self.is_empty()).then(|| Place::at(skip_back(self.as_bytes(), self.end())))
+        self.view().last()
     }
 
     #[inline]
     pub fn next(&self, place: Place) -> Option<Place> {
-        self.place(skip(self.as_bytes(), place.offset()))
+        self.view().next(place)
     }
 
     #[inline]
     pub fn prev(&self, place: Place) -> Option<Place> {
-        (place.offset() > HEADER).then(|| Place::at(skip_back(self.as_bytes(), place.offset())))
+        self.view().prev(place)
     }
 
     /// The place of the element with this index; negative ones count from the end, the last element being -1.
@@ -504,7 +580,7 @@ impl Listpack {
     /// The element at a place.
     #[inline]
     pub fn at(&self, place: Place) -> Element<'_> {
-        read(self.as_bytes(), place.offset()).0
+        self.view().at(place)
     }
 
     /// The element with this index; negative ones count from the end.
@@ -693,12 +769,12 @@ impl Listpack {
     // ---- reading in a row
 
     pub fn iter(&self) -> Iter<'_> {
-        Iter { bytes: self.as_bytes(), front: HEADER, back: self.end() }
+        self.view().iter()
     }
 
     /// From a place (inclusive) to the end; backwards it ends with that place.
     pub fn iter_from(&self, place: Place) -> Iter<'_> {
-        Iter { bytes: self.as_bytes(), front: place.offset(), back: self.end() }
+        self.view().iter_from(place)
     }
 
     /// From the beginning to a place (inclusive); backwards it begins with that place.

@@ -10,17 +10,20 @@
 //!   level 1   slots of 256 ms, for the next two minutes             63 … 24          23 … 0
 //!   level 2   slots of 66 s, for nine hours                 the high bits of the deadline follow from the slot
 //!   level 3   slots of 4.7 h, for 99 days
-//!   far       whatever comes later, with its whole deadline beside it
+//!   far       the same slots further on, in an ordered map of those that hold something
 //! ```
 //!
 //! A level reaches twice as far as one slot of the next level is wide. Hence a slot can be emptied into the level below
 //! while the one before it still runs: a million tokens in one slot come down a few at a time, and are all there when
 //! their time begins. All work is counted against the caller's budget.
 //!
+//! Nothing moves from the far slots to level 3: their tokens come down from where they are when their time is near. So a
+//! slot may have tokens here and there, and a slot alone in its map costs a chunk.
+//!
 //! No slot whose time begins at or before `now` holds a token on a level above 0, once `advance` is through.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap, btree_map};
 use std::mem;
 
 use super::hash::FRAGMENT_BITS;
@@ -28,9 +31,8 @@ use super::hash::FRAGMENT_BITS;
 const LEVELS: usize = 4;
 const SLOTS: usize = 512;
 const DEADLINE_BITS: u32 = 64 - FRAGMENT_BITS;
-/// Far deadlines are looked at again when the earliest is so many slots of the last level away: half of its reach, so
-/// that each look is worth it.
-const FAR_SLOTS: u64 = SLOTS as u64 / 2;
+/// The level whose slots the far ones continue.
+const LAST: usize = LEVELS - 1;
 
 /// Milliseconds of a slot, as a power of two.
 fn width(level: usize) -> u32 {
@@ -148,20 +150,38 @@ impl Level {
     }
 }
 
+/// Where a token stands above level 0 or on it: in a slot of a ring, or under a number among the far ones.
+#[derive(Clone, Copy, PartialEq)]
+enum Spot {
+    Ring { level: usize, index: usize },
+    Far(u64),
+}
+
 /// How far `sweep` has come.
 #[derive(Default)]
 struct Sweep {
-    /// The slot to look at next, where the slots of all levels are counted in one row.
-    next: usize,
+    /// The slot to look at next, where the slots of all levels are counted in one row, and the far ones after them by
+    /// their numbers.
+    next: u64,
     /// What is still to be looked at of the slot before that. It counts as part of the slot.
     rest: Pile,
-    /// Whether the far ones are being looked at.
-    far: bool,
 }
 
 impl Sweep {
-    fn is_in(&self, level: usize, index: usize) -> bool {
-        !self.rest.is_empty() && self.next == level * SLOTS + index + 1
+    /// Where the far slots begin in the row.
+    const FAR: u64 = (LEVELS * SLOTS) as u64;
+
+    /// The slot before the next, which is the one that `rest` belongs to.
+    fn spot(&self) -> Spot {
+        let last = self.next - 1;
+        match last.checked_sub(Self::FAR) {
+            Some(number) => Spot::Far(number),
+            None => Spot::Ring { level: last as usize / SLOTS, index: last as usize % SLOTS },
+        }
+    }
+
+    fn is_in(&self, spot: Spot) -> bool {
+        !self.rest.is_empty() && self.spot() == spot
     }
 }
 
@@ -173,12 +193,8 @@ pub struct Wheel {
     /// Deadlines that were past already when they came, with their tokens. Where the clock was set back they may have
     /// to wait.
     overdue: BinaryHeap<Reverse<(u64, u64)>>,
-    /// Pairs of fragment and deadline, and a lower bound of the deadlines.
-    far: Pile,
-    far_earliest: u64,
-    /// Those of them that are just being looked at again.
-    far_again: Pile,
-    far_again_earliest: u64,
+    /// Slots as wide as those of the last level, by their numbers; those alone that hold something.
+    far: BTreeMap<u64, Pile>,
     sweep: Sweep,
     len: usize,
 }
@@ -189,10 +205,7 @@ impl Wheel {
             now: now_ms,
             levels: Default::default(),
             overdue: BinaryHeap::new(),
-            far: Pile::default(),
-            far_earliest: u64::MAX,
-            far_again: Pile::default(),
-            far_again_earliest: u64::MAX,
+            far: BTreeMap::new(),
             sweep: Sweep::default(),
             len: 0,
         }
@@ -210,10 +223,11 @@ impl Wheel {
     /// Bytes of the wheel. It walks all chunks: for people who debug, not for every turn.
     pub fn memory(&self) -> usize {
         let slots = self.levels.iter().flat_map(|level| &level.slots);
-        let chunks: usize =
-            slots.chain([&self.far, &self.far_again, &self.sweep.rest]).map(Pile::chunks).sum();
+        let chunks: usize = slots.chain(self.far.values()).chain([&self.sweep.rest]).map(Pile::chunks).sum();
         let rings: usize = self.levels.iter().map(|level| level.slots.capacity() * size_of::<Pile>()).sum();
-        size_of::<Self>() + rings + chunks * size_of::<Chunk>() + self.overdue.capacity() * 16
+        // A map of this kind is about two thirds full.
+        let far = self.far.len() * (size_of::<u64>() + size_of::<Pile>()) * 3 / 2;
+        size_of::<Self>() + rings + far + chunks * size_of::<Chunk>() + self.overdue.capacity() * 16
     }
 
     /// Forgets everything.
@@ -232,17 +246,15 @@ impl Wheel {
             self.overdue.push(Reverse((deadline, fragment)));
             return;
         }
+        let token = fragment << DEADLINE_BITS | deadline & ((1 << DEADLINE_BITS) - 1);
         for (level, ring) in self.levels.iter_mut().enumerate() {
             let number = deadline >> width(level);
             if number - (self.now >> width(level)) < SLOTS as u64 {
-                let token = fragment << DEADLINE_BITS | deadline & ((1 << DEADLINE_BITS) - 1);
                 ring.push(number as usize % SLOTS, token);
                 return;
             }
         }
-        self.far.push(fragment);
-        self.far.push(deadline);
-        self.far_earliest = self.far_earliest.min(deadline);
+        self.far.entry(deadline >> width(LAST)).or_default().push(token);
     }
 
     /// The fragment and the deadline of a token that stands in the slot of this number.
@@ -251,19 +263,32 @@ impl Wheel {
         (token >> DEADLINE_BITS, number << width(level) | low)
     }
 
-    /// Takes a token out of the slot of this number.
+    /// Takes a token out of the slot of this number in a ring.
     fn pop(&mut self, level: usize, number: u64) -> Option<(u64, u64)> {
         let index = number as usize % SLOTS;
         if !self.levels[level].is_occupied(index) {
             return None;
         }
-        let swept = self.sweep.is_in(level, index);
+        let spot = Spot::Ring { level, index };
+        let swept = self.sweep.is_in(spot);
         let slot = &mut self.levels[level].slots[index];
         let token = slot.pop().or_else(|| if swept { self.sweep.rest.pop() } else { None });
-        if slot.is_empty() && !self.sweep.is_in(level, index) {
+        if slot.is_empty() && !self.sweep.is_in(spot) {
             self.levels[level].vacate(index);
         }
         token.map(|token| Self::read(level, number, token))
+    }
+
+    /// Takes a token out of the first far slot, if its number is no higher than this.
+    fn pop_far(&mut self, most: u64) -> Option<(u64, u64)> {
+        let mut slot = self.far.first_entry().filter(|slot| *slot.key() <= most)?;
+        let number = *slot.key();
+        let swept = self.sweep.is_in(Spot::Far(number));
+        let token = slot.get_mut().pop().or_else(|| if swept { self.sweep.rest.pop() } else { None });
+        if slot.get().is_empty() && !self.sweep.is_in(Spot::Far(number)) {
+            slot.remove();
+        }
+        token.map(|token| Self::read(LAST, number, token))
     }
 
     /// Brings time to `now_ms` and hands out the tokens whose deadline is no later. At most `budget` tokens are handed
@@ -309,19 +334,26 @@ impl Wheel {
         !self.bring_down(1, &mut budget)
     }
 
-    /// When the first slot begins that holds something, or the first far token is due.
+    /// When the first slot begins that holds something.
     fn next_begin(&self) -> Option<u64> {
         let begin =
             |(level, ring): (usize, &Level)| Some(ring.first(self.now >> width(level))? << width(level));
-        let far = [(&self.far, self.far_earliest), (&self.far_again, self.far_again_earliest)];
-        let far = far.into_iter().filter(|(pile, _)| !pile.is_empty()).map(|(_, earliest)| earliest);
+        let far = self.far.keys().next().map(|number| number << width(LAST));
         self.levels.iter().enumerate().filter_map(begin).chain(far).min()
     }
 
     /// Empties the slots that run now, and `ahead` more, into the levels below; false if the budget did not suffice.
     fn bring_down(&mut self, ahead: u64, budget: &mut usize) -> bool {
-        if !self.bring_near(ahead, budget) {
-            return false;
+        let most = (self.now >> width(LAST)) + ahead;
+        while self.far.first_key_value().is_some_and(|(&number, _)| number <= most) {
+            if *budget == 0 {
+                return false;
+            }
+            *budget -= 1;
+            if let Some((fragment, deadline)) = self.pop_far(most) {
+                debug_assert!(deadline >= self.now, "a far slot comes down before its time");
+                self.place(fragment, deadline);
+            }
         }
         for level in (1..LEVELS).rev() {
             let current = self.now >> width(level);
@@ -341,47 +373,6 @@ impl Wheel {
         true
     }
 
-    /// Looks at the far tokens again when the first of them must come nearer.
-    fn bring_near(&mut self, ahead: u64, budget: &mut usize) -> bool {
-        let horizon = if ahead == 0 { self.now } else { self.far_horizon() };
-        // Ahead of time a look that was begun goes on in any case, so that it ends.
-        while (!self.far.is_empty() && self.far_earliest <= horizon)
-            || (!self.far_again.is_empty() && (ahead > 0 || self.far_again_earliest <= horizon))
-        {
-            if self.far_again.is_empty() {
-                self.look_at_far_again();
-            }
-            if *budget == 0 {
-                return false;
-            }
-            *budget -= 1;
-            let (fragment, deadline) = self.pop_far_again();
-            self.place(fragment, deadline);
-        }
-        true
-    }
-
-    /// Far tokens up to this deadline should come nearer.
-    fn far_horizon(&self) -> u64 {
-        let last = width(LEVELS - 1);
-        (((self.now >> last) + FAR_SLOTS) << last) - 1
-    }
-
-    fn look_at_far_again(&mut self) {
-        debug_assert!(self.far_again.is_empty());
-        self.far_again = mem::take(&mut self.far);
-        self.far_again_earliest = mem::replace(&mut self.far_earliest, u64::MAX);
-    }
-
-    fn pop_far_again(&mut self) -> (u64, u64) {
-        let deadline = self.far_again.pop().expect("the caller has looked");
-        let fragment = self.far_again.pop().expect("far tokens are pairs");
-        if self.far_again.is_empty() {
-            self.far_again_earliest = u64::MAX;
-        }
-        (fragment, deadline)
-    }
-
     /// When `advance` should be called next: at the first deadline or somewhat earlier, where tokens are to be moved
     /// in time. Never later than a deadline.
     pub fn next_deadline(&self, now_ms: u64) -> Option<u64> {
@@ -393,12 +384,8 @@ impl Wheel {
                 next = next.min(wanted << width(level));
             }
         }
-        if !self.far_again.is_empty() {
-            next = now_ms;
-        }
-        if !self.far.is_empty() {
-            let last = width(LEVELS - 1);
-            next = next.min(((self.far_earliest >> last) + 1).saturating_sub(FAR_SLOTS) << last);
+        if let Some((&number, _)) = self.far.first_key_value() {
+            next = next.min(number.saturating_sub(1) << width(LAST));
         }
         (self.len > 0).then_some(next.max(now_ms))
     }
@@ -408,68 +395,85 @@ impl Wheel {
     pub fn sweep(&mut self, budget: usize, mut keep: impl FnMut(u64, u64) -> bool) -> bool {
         let mut budget = budget;
         loop {
-            if self.sweep.rest.is_empty() {
-                if self.sweep.next == LEVELS * SLOTS {
-                    break;
-                }
-                let (level, index) = (self.sweep.next / SLOTS, self.sweep.next % SLOTS);
-                self.sweep.next += 1;
-                if self.levels[level].is_occupied(index) {
-                    self.sweep.rest = mem::take(&mut self.levels[level].slots[index]);
-                }
-                continue;
+            if self.sweep.rest.is_empty() && !self.sweep_next_slot() {
+                self.sweep = Sweep::default();
+                return true;
             }
             if budget == 0 {
                 return false;
             }
             budget -= 1;
-            let (level, index) = ((self.sweep.next - 1) / SLOTS, (self.sweep.next - 1) % SLOTS);
-            let current = self.now >> width(level);
-            let number = current + (index as u64).wrapping_sub(current) % SLOTS as u64;
+            let spot = self.sweep.spot();
             let token = self.sweep.rest.pop().expect("it is not empty");
-            let (fragment, deadline) = Self::read(level, number, token);
-            if keep(fragment, deadline) {
-                self.levels[level].slots[index].push(token);
-            } else {
+            let (fragment, deadline) = match spot {
+                Spot::Ring { level, index } => {
+                    let current = self.now >> width(level);
+                    let number = current + (index as u64).wrapping_sub(current) % SLOTS as u64;
+                    Self::read(level, number, token)
+                }
+                Spot::Far(number) => Self::read(LAST, number, token),
+            };
+            let kept = keep(fragment, deadline);
+            if !kept {
                 self.len -= 1;
             }
-            if self.sweep.rest.is_empty() && self.levels[level].slots[index].is_empty() {
-                self.levels[level].vacate(index);
+            match spot {
+                Spot::Ring { level, index } => {
+                    let slot = &mut self.levels[level].slots[index];
+                    if kept {
+                        slot.push(token);
+                    }
+                    if self.sweep.rest.is_empty() && slot.is_empty() {
+                        self.levels[level].vacate(index);
+                    }
+                }
+                Spot::Far(number) => {
+                    let btree_map::Entry::Occupied(mut slot) = self.far.entry(number) else {
+                        unreachable!("a slot with a rest stays in the map")
+                    };
+                    if kept {
+                        slot.get_mut().push(token);
+                    }
+                    if self.sweep.rest.is_empty() && slot.get().is_empty() {
+                        slot.remove();
+                    }
+                }
             }
         }
-        // The far ones: first what `advance` has left in hand, then a look at all.
-        loop {
-            while !self.far_again.is_empty() {
-                if budget == 0 {
-                    return false;
-                }
-                budget -= 1;
-                let (fragment, deadline) = self.pop_far_again();
-                if keep(fragment, deadline) {
-                    self.place(fragment, deadline);
-                } else {
-                    self.len -= 1;
-                }
-            }
-            if self.sweep.far {
-                self.sweep = Sweep::default();
+    }
+
+    /// Takes the next slot with something in it in hand, to be swept; false if there is none left in this round.
+    fn sweep_next_slot(&mut self) -> bool {
+        while self.sweep.next < Sweep::FAR {
+            self.sweep.next += 1;
+            let Spot::Ring { level, index } = self.sweep.spot() else { break };
+            if self.levels[level].is_occupied(index) {
+                self.sweep.rest = mem::take(&mut self.levels[level].slots[index]);
                 return true;
             }
-            self.sweep.far = true;
-            self.look_at_far_again();
         }
+        let Some((&number, slot)) = self.far.range_mut(self.sweep.next - Sweep::FAR..).next() else {
+            return false;
+        };
+        self.sweep.next = Sweep::FAR + number + 1;
+        self.sweep.rest = mem::take(slot);
+        true
     }
 
     /// Asserts everything that must hold.
     pub fn verify(&self) {
-        let mut tokens =
-            self.overdue.len() + (self.far.len() + self.far_again.len()) / 2 + self.sweep.rest.len();
+        let mut tokens = self.overdue.len() + self.sweep.rest.len();
         for (level, ring) in self.levels.iter().enumerate() {
             for (index, slot) in ring.slots.iter().enumerate() {
-                let swept = self.sweep.is_in(level, index);
+                let swept = self.sweep.is_in(Spot::Ring { level, index });
                 assert_eq!(ring.is_occupied(index), !slot.is_empty() || swept, "level {level}, slot {index}");
                 tokens += slot.len();
             }
+        }
+        for (&number, slot) in &self.far {
+            assert!(number >= self.now >> width(LAST), "far slot {number} was passed by");
+            assert!(!slot.is_empty() || self.sweep.is_in(Spot::Far(number)), "far slot {number} is empty");
+            tokens += slot.len();
         }
         assert_eq!(tokens, self.len);
         assert!(self.overdue.iter().all(|Reverse((deadline, _))| *deadline < self.now));
@@ -652,6 +656,26 @@ mod tests {
         (0..1_000_000u64).for_each(|i| wheel.insert(i, BOOT + i * 97 % 86_400_000));
         assert!(wheel.memory() < 10_000_000, "{}", wheel.memory());
         assert_eq!(wheel.len(), 1_000_000);
+    }
+
+    #[test]
+    fn a_far_token_takes_about_nine_bytes_and_comes_in_time() {
+        let mut wheel = Wheel::new(BOOT);
+        let year = 31_536_000_000;
+        (0..1_000_000u64).for_each(|i| wheel.insert(i, BOOT + year + i * 31_537));
+        assert!(wheel.memory() < 10_000_000, "{}", wheel.memory());
+        wheel.verify();
+        let mut fired = 0;
+        let mut now = BOOT;
+        while fired < 1000 {
+            let more = wheel.advance(now, 500, |_, deadline| {
+                assert_eq!(deadline, now, "neither early nor late");
+                fired += 1;
+            });
+            now = if more { now + 1 } else { wheel.next_deadline(now + 1).unwrap_or(now) };
+        }
+        wheel.verify();
+        assert_eq!(wheel.len(), 999_000);
     }
 
     #[test]

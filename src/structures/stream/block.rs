@@ -11,7 +11,7 @@
 //!
 //! Whoever opens a block has either written it here or had it checked by `check`.
 
-use crate::structures::listpack::{Element, Listpack, Place};
+use crate::structures::listpack::{Element, Iter, Listpack, Place, View};
 
 use super::id::StreamId;
 
@@ -39,7 +39,7 @@ pub(super) fn append<'a>(
     pairs: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
 ) {
     let count = pairs.clone().count();
-    let same = Head::of(block).has_fields(pairs.clone().map(|(field, _)| field), count);
+    let same = Head::of(block.view()).has_fields(pairs.clone().map(|(field, _)| field), count);
     change_counts(block, 1, 0);
     let (ms, seq) = id.delta(master);
     block.push_back(if same { SAME_FIELDS } else { 0 });
@@ -63,34 +63,34 @@ fn lp_count(same: bool, fields: i64) -> i64 {
 
 /// Flags an entry as deleted.
 pub(super) fn mark_deleted(block: &mut Listpack, at: Place) {
-    let flags = int(block, at);
+    let flags = int(block.view(), at);
     block.replace(at, flags | DELETED);
 }
 
 /// Adds to the numbers of live and deleted entries.
 pub(super) fn change_counts(block: &mut Listpack, live: i64, deleted: i64) {
     let at = block.first().expect("a block has a master entry");
-    let count = int(block, at);
+    let count = int(block.view(), at);
     block.replace(at, count + live);
     if deleted != 0 {
-        let at = after(block, at);
-        let count = int(block, at);
+        let at = after(block.view(), at);
+        let count = int(block.view(), at);
         block.replace(at, count + deleted);
     }
 }
 
-fn int(block: &Listpack, at: Place) -> i64 {
+fn int(block: View, at: Place) -> i64 {
     block.at(at).int().expect("the numbers of a block are numbers")
 }
 
-fn after(block: &Listpack, at: Place) -> Place {
+fn after(block: View, at: Place) -> Place {
     block.next(at).expect("an entry is whole")
 }
 
 /// The master entry of a block.
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
-    block: &'a Listpack,
+    block: View<'a>,
     pub live: i64,
     pub deleted: i64,
     fields: usize,
@@ -98,7 +98,7 @@ pub(super) struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
-    pub(super) fn of(block: &'a Listpack) -> Self {
+    pub(super) fn of(block: View<'a>) -> Self {
         let count = block.first().expect("a block has a master entry");
         let deleted = after(block, count);
         let fields = after(block, deleted);
@@ -209,7 +209,7 @@ impl<'a> Entry<'a> {
 
 /// Whether a listpack from outside is a block: entries from end to end, with ids that ascend, as many alive and deleted
 /// as it says. Returns the id of the last entry.
-pub(super) fn check(block: &Listpack, master: StreamId) -> Option<StreamId> {
+pub(super) fn check(block: View, master: StreamId) -> Option<StreamId> {
     let mut elements = block.iter();
     let mut next_int = {
         let elements = &mut elements;
@@ -217,7 +217,7 @@ pub(super) fn check(block: &Listpack, master: StreamId) -> Option<StreamId> {
     };
     let (live, deleted) = (next_int()?, next_int()?);
     let master_fields = next_int()?;
-    let skip = |elements: &mut crate::structures::listpack::Iter, count: i64| -> Option<()> {
+    let skip = |elements: &mut Iter, count: i64| -> Option<()> {
         for _ in 0..count {
             elements.next()?;
         }

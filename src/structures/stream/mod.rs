@@ -1,7 +1,7 @@
 //! A log of entries, each a list of fields and values under an id that only ever grows, and the groups that read it.
 //!
 //! Entries stand in blocks (`block`), listpacks of some kilobytes whose bytes are those of dumps; an ordered index
-//! leads to them by the id of their first entry. An entry that is deleted leaves a tombstone until its whole block is
+//! leads to them by the id of their first entry. In a long stream, those that are closed share allocations (`shelf`). An entry that is deleted leaves a tombstone until its whole block is
 //! gone. Groups (`group`) know what they have read; nothing in the log knows of them.
 //!
 //! Invariants: ids ascend through each block and from block to block; `len` counts the live entries, and `first_id` is
@@ -10,14 +10,16 @@
 mod block;
 mod group;
 mod id;
+mod shelf;
 
 use std::collections::{BTreeMap, btree_map};
 
-use super::listpack::Listpack;
+use super::listpack::{Listpack, View};
 
 pub use block::Entry;
 pub use group::{Consumer, ConsumerId, Group, Pending, StoredConsumer};
 pub use id::{ID_TEXT_MAX, StreamId};
+use shelf::Kept;
 
 /// Listpacks count in 32 bits; no entry and no block may come near.
 const BLOCK_MAX_BYTES: usize = 1 << 30;
@@ -71,7 +73,7 @@ pub struct Corrupted;
 
 #[derive(Clone, Debug, Default)]
 pub struct Stream {
-    blocks: BTreeMap<StreamId, Listpack>,
+    blocks: BTreeMap<StreamId, Kept>,
     len: u64,
     last_id: StreamId,
     first_id: StreamId,
@@ -97,9 +99,10 @@ impl Stream {
             if last.is_some_and(|last| master <= last) {
                 return Err(Corrupted);
             }
-            last = Some(block::check(&listpack, master).ok_or(Corrupted)?);
-            live += block::Head::of(&listpack).live as u64;
-            stream.blocks.insert(master, listpack);
+            last = Some(block::check(listpack.view(), master).ok_or(Corrupted)?);
+            live += block::Head::of(listpack.view()).live as u64;
+            stream.blocks.insert(master, Kept::Alone(listpack));
+            shelf::fill(&mut stream.blocks);
         }
         if live != counters.len || last.is_some_and(|last| last > counters.last_id) {
             return Err(Corrupted);
@@ -151,23 +154,23 @@ impl Stream {
     }
 
     /// The blocks as dumps hold them, each under the id that its entries are relative to.
-    pub fn blocks(&self) -> impl ExactSizeIterator<Item = (StreamId, &Listpack)> {
-        self.blocks.iter().map(|(&master, block)| (master, block))
+    pub fn blocks(&self) -> impl ExactSizeIterator<Item = (StreamId, View<'_>)> {
+        self.blocks.iter().map(|(&master, block)| (master, block.view()))
     }
 
     /// Bytes of the blocks and, about, of what leads to them, and of the groups. So many blocks stand for the others,
     /// but for the last one, which is rarely full; with zero of them, all are looked at.
     pub fn memory(&self, samples: usize) -> usize {
         let blocks = match self.blocks.len() {
-            count if samples == 0 || count <= samples => self.blocks.values().map(Listpack::memory).sum(),
+            count if samples == 0 || count <= samples => self.blocks.values().map(Kept::memory).sum(),
             count => {
-                let sampled: usize = self.blocks.values().take(samples).map(Listpack::memory).sum();
-                let last = self.blocks.values().next_back().map_or(0, Listpack::memory);
+                let sampled: usize = self.blocks.values().take(samples).map(Kept::memory).sum();
+                let last = self.blocks.values().next_back().map_or(0, Kept::memory);
                 sampled / samples * (count - 1) + last
             }
         };
         let groups: usize = self.groups.iter().map(|(name, group)| name.len() + group.memory()).sum();
-        let per_block = size_of::<StreamId>() + size_of::<Listpack>();
+        let per_block = size_of::<StreamId>() + size_of::<Kept>();
         blocks + self.blocks.len() * per_block * 3 / 2 + groups
     }
 
@@ -209,14 +212,15 @@ impl Stream {
             return Err(AppendError::TooBig);
         }
         match self.blocks.last_entry() {
-            Some(mut last) if has_room(last.get(), bytes, limits) => {
+            Some(mut last) if has_room(last.get().view(), bytes, limits) => {
                 let master = *last.key();
-                block::append(last.get_mut(), master, id, pairs);
+                block::append(last.get_mut().edit(), master, id, pairs);
             }
             _ => {
                 let mut new = block::create(pairs.clone());
                 block::append(&mut new, id, id, pairs);
-                self.blocks.insert(id, new);
+                self.blocks.insert(id, Kept::Alone(new));
+                shelf::fill(&mut self.blocks);
             }
         }
         self.len += 1;
@@ -265,7 +269,7 @@ impl Stream {
     pub fn oldest_id(&self) -> Option<StreamId> {
         self.blocks
             .iter()
-            .find_map(|(&master, block)| block::Head::of(block).first(master))
+            .find_map(|(&master, block)| block::Head::of(block.view()).first(master))
             .map(|entry| entry.id)
     }
 
@@ -280,9 +284,10 @@ impl Stream {
         let Some(at) = self.get(id).map(|entry| entry.at) else { return false };
         let master = self.block_of(id).expect("an entry is in a block");
         let block = self.blocks.get_mut(&master).expect("it was found");
-        if block::Head::of(block).live == 1 {
+        if block::Head::of(block.view()).live == 1 {
             self.blocks.remove(&master);
         } else {
+            let block = block.edit();
             block::mark_deleted(block, at);
             block::change_counts(block, -1, 1);
         }
@@ -300,7 +305,7 @@ impl Stream {
         let mut deleted = 0;
         while let Some(first) = self.blocks.first_entry() {
             let master = *first.key();
-            let head = block::Head::of(first.get());
+            let head = block::Head::of(first.get().view());
             let live = head.live as u64;
             if matches!(trim, Trim::MaxLen(most) if self.len <= most)
                 || limit.is_some_and(|limit| deleted + live > limit)
@@ -330,9 +335,10 @@ impl Stream {
 
     /// Leaves tombstones for the entries at the beginning of the first block.
     fn trim_block(&mut self, master: StreamId, trim: Trim) -> u64 {
-        let block = self.blocks.get_mut(&master).expect("the block to be trimmed is there");
+        let block = self.blocks.get_mut(&master).expect("the block to be trimmed is there").edit();
         let mut deleted = 0;
-        let mut at = block::Head::of(block).first(master).map(|entry| (entry.at, entry.id, entry.deleted));
+        let mut at =
+            block::Head::of(block.view()).first(master).map(|entry| (entry.at, entry.id, entry.deleted));
         while let Some((place, id, was_deleted)) = at {
             let done = match trim {
                 Trim::MaxLen(most) => self.len <= most,
@@ -341,7 +347,7 @@ impl Stream {
             if done {
                 break;
             }
-            let next = block::Head::of(block).entry_at(master, place).next();
+            let next = block::Head::of(block.view()).entry_at(master, place).next();
             at = next.map(|entry| (entry.at, entry.id, entry.deleted));
             if !was_deleted {
                 block::mark_deleted(block, place);
@@ -462,8 +468,8 @@ impl Stream {
         let mut live = 0;
         for (&master, block) in &self.blocks {
             assert!(last.is_none_or(|last| master > last), "ids ascend from block to block");
-            last = Some(block::check(block, master).expect("a block is well formed"));
-            live += block::Head::of(block).live as u64;
+            last = Some(block::check(block.view(), master).expect("a block is well formed"));
+            live += block::Head::of(block.view()).live as u64;
         }
         assert_eq!(live, self.len);
         assert!(last.is_none_or(|last| last <= self.last_id));
@@ -489,12 +495,12 @@ fn radix_nodes(ids: &[[u8; 16]], depth: usize) -> usize {
 }
 
 /// Whether another entry of so many bytes goes into a block.
-fn has_room(block: &Listpack, bytes: usize, limits: BlockLimits) -> bool {
+fn has_room(block: View, bytes: usize, limits: BlockLimits) -> bool {
     let max_bytes = match limits.max_bytes {
         0 => BLOCK_MAX_BYTES,
         max_bytes => max_bytes.min(BLOCK_MAX_BYTES),
     };
-    if block.bytes() + bytes >= max_bytes {
+    if block.as_bytes().len() + bytes >= max_bytes {
         return false;
     }
     let head = block::Head::of(block);
@@ -503,7 +509,7 @@ fn has_room(block: &Listpack, bytes: usize, limits: BlockLimits) -> bool {
 
 /// Live entries in ascending order.
 pub struct Ascending<'a> {
-    blocks: btree_map::Range<'a, StreamId, Listpack>,
+    blocks: btree_map::Range<'a, StreamId, Kept>,
     start: StreamId,
     end: StreamId,
     /// The entry that was visited last.
@@ -520,7 +526,7 @@ impl<'a> Iterator for Ascending<'a> {
                 Some(entry) => entry,
                 None => {
                     let (&master, block) = self.blocks.next()?;
-                    let Some(first) = block::Head::of(block).first(master) else { continue };
+                    let Some(first) = block::Head::of(block.view()).first(master) else { continue };
                     first
                 }
             };
@@ -540,7 +546,7 @@ impl<'a> Iterator for Ascending<'a> {
 
 /// Live entries in descending order.
 pub struct Descending<'a> {
-    blocks: btree_map::Range<'a, StreamId, Listpack>,
+    blocks: btree_map::Range<'a, StreamId, Kept>,
     start: StreamId,
     end: StreamId,
     entry: Option<Entry<'a>>,
@@ -556,7 +562,7 @@ impl<'a> Iterator for Descending<'a> {
                 Some(entry) => entry,
                 None => {
                     let (&master, block) = self.blocks.next_back()?;
-                    let Some(last) = block::Head::of(block).last(master) else { continue };
+                    let Some(last) = block::Head::of(block.view()).last(master) else { continue };
                     last
                 }
             };
