@@ -6,6 +6,9 @@
 
 use super::output::{BY_REFERENCE, Mark, Output, Shared};
 
+/// Bytes of a header line, whatever number stands in it.
+const HEADER_MOST: usize = 24;
+
 /// Writes the reply of one command.
 pub struct Reply<'a> {
     out: &'a mut Output,
@@ -93,10 +96,11 @@ impl<'a> Reply<'a> {
         }
     }
 
+    #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
+        self.out.tail().reserve(bytes.len() + HEADER_MOST + 2);
         self.number(b'$', bytes.len() as i64);
         let tail = self.out.tail();
-        tail.reserve(bytes.len() + 2);
         tail.extend_from_slice(bytes);
         tail.extend_from_slice(b"\r\n");
     }
@@ -254,7 +258,20 @@ impl<'a> Reply<'a> {
         tail.extend_from_slice(b"\r\n");
     }
 
+    #[inline]
     fn number(&mut self, kind: u8, n: i64) {
+        let tail = self.out.tail();
+        // Most lengths have one digit or two.
+        match n {
+            0..=9 => tail.extend_from_slice(&[kind, b'0' + n as u8, b'\r', b'\n']),
+            10..=99 => {
+                tail.extend_from_slice(&[kind, b'0' + (n / 10) as u8, b'0' + (n % 10) as u8, b'\r', b'\n']);
+            }
+            _ => self.long_number(kind, n),
+        }
+    }
+
+    fn long_number(&mut self, kind: u8, n: i64) {
         let tail = self.out.tail();
         tail.push(kind);
         tail.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());

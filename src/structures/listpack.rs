@@ -291,14 +291,25 @@ fn body_size(bytes: &[u8], at: usize) -> Option<usize> {
     })
 }
 
-/// The element at `at`, and the size of its head and data.
+/// The element at `at`, and the size of its head and data. Small numbers and short strings are read in place, all others
+/// elsewhere: this stands in every loop over elements.
 #[inline]
 fn read(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
+    let first = bytes[at];
+    if first >= 0xc0 {
+        return read_longer(bytes, at);
+    }
+    if first < 0x80 {
+        return (Element::Int(first.into()), 1);
+    }
+    let len = usize::from(first & 0x3f);
+    (Element::Str(&bytes[at + 1..at + 1 + len]), 1 + len)
+}
+
+fn read_longer(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
     let entry = &bytes[at..];
     let str = |from: usize, len: usize| (Element::Str(&entry[from..from + len]), from + len);
     match *entry {
-        [b @ 0..=0x7f, ..] => (Element::Int(b.into()), 1),
-        [b @ 0x80..=0xbf, ..] => str(1, usize::from(b & 0x3f)),
         [b @ 0xc0..=0xdf, low, ..] => {
             let n = i16::from_be_bytes([b & 0x1f, low]);
             (Element::Int((n << 3 >> 3).into()), 2)
