@@ -14,10 +14,10 @@
 //! persistence/   rdb/ (the format), dumps, the snapshot child, loading as a task of the loop
 //! exec/          Command row, Ctx, Args, Outcome
 //! keyspace/      Db, its view for commands, Changes, expiry, access bits, freeing elsewhere
-//! client/        Client, Clients, sessions
+//! client/        Client, Clients, sessions; which client has read which key
 //! journal/       the write stream: one log, one offset, many readers
 //! types/         the entry in one allocation, and the values with their encodings; no clients, no replies
-//! net/           reactor, connections, listeners
+//! net/           reactor, connections, listeners; peer, the one place that waits for a socket (MIGRATE)
 //! protocol/      request parser, reply writer, reply parser (for clients of other servers), numbers as text
 //! observe/       the log, the slow log, latency
 //! config/        the directive table and the redis.conf grammar
@@ -27,11 +27,14 @@
 //!
 //! ## The way of a request
 //! 1. `server::event_loop` hears from the reactor that a client can be read; `server::input` reads into one shared buffer
-//!    and parses in place: arguments are slices of it. Only an incomplete rest is copied to the client.
+//!    and parses in place: arguments are slices of it. A pipeline is parsed several requests at a time, and the processor
+//!    is asked for the keys of all of them before the first runs. Only an incomplete rest is copied to the client; a
+//!    word of 32 KiB or more gets a buffer of its own, which becomes the stored value.
 //! 2. `server::dispatch` finds the row and checks, in Redis's order, whether it may run now.
 //! 3. `server::call` runs it. A *data* handler sees one database, its arguments and the reply; it records what it changed.
 //!    A *server* handler sees the server.
-//! 4. `settle` draws the consequences, in one written order: counts, the write stream, WATCH, notifications, waking.
+//! 4. `settle` draws the consequences, in one written order: counts, the write stream, WATCH, the caches of clients that
+//!    track keys (`server::tracking`), notifications, waking.
 //! 5. Before the loop sleeps, replicas are fed from the log and replies are written, one write a connection.
 //!
 //! ## Replication
@@ -39,6 +42,10 @@
 //! verbatim, so that chains of any depth share offsets. The backlog, the pending output of each replica and the catch-up
 //! after a snapshot are positions in it. A forked child writes the snapshot; a replica that can take it is sent the file
 //! while it grows. One child serves all who come while it runs.
+//!
+//! ## Time
+//! Keys that end, and hashes with fields that end, stand on the timing wheel of their database (`structures::wheel`), which
+//! says what is due; `server::event_loop` deletes it, a bounded number a turn. Replicas delete nothing by themselves.
 
 pub mod client;
 pub mod commands;

@@ -72,7 +72,7 @@ fn what_was_not_acknowledged_stays() {
     assert_eq!(migrate(&from, to.port(), "b", &[]), "+OK");
     to.terminate();
     assert_eq!(ask(&mut raw, &["SET", "b", "new"]), "+OK");
-    assert_eq!(migrate(&from, to.port(), "b", &[]), "-IOERR error or timeout connecting to the client");
+    assert_eq!(migrate(&from, to.port(), "b", &[]), "-IOERR error or timeout writing to target instance");
     assert_eq!(ask(&mut raw, &["EXISTS", "b"]), ":1");
 }
 

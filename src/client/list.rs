@@ -62,8 +62,8 @@ pub struct Client<B> {
     pub flush_queued: bool,
     /// Its last flush could not send everything.
     pub backlogged: bool,
-    /// When it connected and was last heard of, in unix milliseconds.
-    pub created_ms: i64,
+    /// When it connected, and when it was last heard of, in unix time.
+    pub created_secs: u32,
     pub active_ms: i64,
     /// Full name of the last command, where its row has it.
     pub last_command: &'static &'static str,
@@ -200,8 +200,9 @@ mod tests {
     /// What is rare stands in boxes, so that ten thousand idle clients stay cheap.
     #[test]
     fn an_idle_client_is_small() {
-        // A debug build of mio keeps a word more for each connection.
+        // The allocator would give a longer one 256; a debug build of mio keeps a word more for each connection.
+        let most = if cfg!(debug_assertions) { 248 } else { 224 };
         let size = size_of::<Client<()>>();
-        assert!(size <= 248, "a client takes {size} bytes");
+        assert!(size <= most, "a client takes {size} bytes");
     }
 }

@@ -321,7 +321,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         client.laddr,
         std::os::fd::AsRawFd::as_raw_fd(&client.conn),
         shown(session.name()),
-        now - client.created_ms / 1000,
+        now - i64::from(client.created_secs),
         now - client.active_ms / 1000,
         flags(client),
         session.db,

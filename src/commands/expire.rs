@@ -4,7 +4,7 @@
 
 use crate::exec::{
     Arg, ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, data, flags::*, key,
-    key_flags as kf, one_of, token,
+    key_flags as kf, one_of, printed, token,
 };
 use crate::keyspace::{Class, Expired};
 use crate::server::Server;
@@ -125,11 +125,7 @@ impl Conditions {
                 b"xx" => &mut conditions.xx,
                 b"gt" => &mut conditions.gt,
                 b"lt" => &mut conditions.lt,
-                _ => {
-                    // Up to a zero byte, as C prints texts.
-                    let end = word.iter().position(|&byte| byte == 0).unwrap_or(word.len());
-                    return Err(CmdError::bytes([b"ERR Unsupported option ", &word[..end]].concat()));
-                }
+                _ => return Err(CmdError::bytes([b"ERR Unsupported option ", printed(word)].concat())),
             } = true;
         }
         let Conditions { nx, xx, gt, lt } = conditions;

@@ -277,14 +277,18 @@ fn memory_help(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
 /// LOLWUT [VERSION version] [columns [rows]]
 fn lolwut(ctx: &mut Ctx) -> CmdResult {
     let mut words = ctx.args.cursor(1);
-    if words.option("VERSION", 1) {
-        // Whatever version is asked for, there is one picture.
-        words.int()?;
-    }
+    // Whatever version is asked for, there is one picture; but those whose picture has a size look at what they are
+    // told, and the others at nothing.
+    let is_sized = words.option("VERSION", 1) && matches!(words.int()?, 4..=6);
     let mut size = [64, 20];
     for (size, most) in size.iter_mut().zip([160, 60]) {
-        if !words.is_done() {
-            *size = words.int()?.clamp(1, most);
+        if words.is_done() {
+            break;
+        }
+        match words.int() {
+            Ok(number) => *size = number.clamp(1, most),
+            Err(error) if is_sized => return Err(error),
+            Err(_) => {}
         }
     }
     let mut picture = mandelbrot(size[0] as usize, size[1] as usize);

@@ -250,7 +250,11 @@ fn exchange<'a>(
     let dumped = WriterOptions { compress: server.config.rdbcompression, ..WriterOptions::default() };
     let now_ms = server.clock.monotonic_ms();
     let peer = server.net.peers.get(target.host, target.port, target.timeout, now_ms);
-    let peer = peer.map_err(|_| Failure::Connect)?;
+    let peer = peer.map_err(|why| match why.kind() {
+        // Real servers notice a refusal when they write.
+        ErrorKind::ConnectionRefused | ErrorKind::HostUnreachable => writing(why),
+        _ => Failure::Connect,
+    })?;
     let view = server.keyspace.view(index, &mut server.changes, &server.turn);
     let (auth, selects) = (options.auth(), peer.db != Some(target.db));
     let mut digits = itoa::Buffer::new();

@@ -411,6 +411,9 @@ fn xautoclaim(ctx: &mut Ctx) -> CmdResult {
     const LOOKS: i64 = 10;
     let args = ctx.args;
     let names = GroupKey { db: ctx.db.index, key: args.key(), group: args.get(2) };
+    // The key is looked up, and missed if it is not there, before anything else is looked at.
+    let group = ctx.db.read_as::<Stream>(names.key);
+    let group = group.map(|stream| stream.is_some_and(|stream| stream.group(names.group).is_some()));
     let min_idle_ms = parse_int(args.get(4));
     let min_idle_ms =
         min_idle_ms.ok_or(CmdError::text("ERR Invalid min-idle-time argument for XAUTOCLAIM"))?.max(0);
@@ -427,8 +430,7 @@ fn xautoclaim(ctx: &mut Ctx) -> CmdResult {
             return Err(CmdError::SYNTAX);
         }
     }
-    let stream = ctx.db.read_as::<Stream>(names.key)?;
-    if stream.is_none_or(|stream| stream.group(names.group).is_none()) {
+    if !group? {
         return Err(names.missing(""));
     }
     let now_ms = ctx.now_ms();

@@ -4,7 +4,7 @@ use super::help;
 use super::stream::{parse_id, parse_id_or_end};
 use crate::exec::{
     Arg, ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group as Family, KeySpec, acl, arg, container,
-    data, flags::*, key, key_flags as kf, one_of, token,
+    data, flags::*, key, key_flags as kf, one_of, printed, token,
 };
 use crate::keyspace::{Changes, Class};
 use crate::server::Server;
@@ -158,9 +158,9 @@ impl GroupKey<'_> {
     pub(super) fn missing(&self, suffix: &str) -> CmdError {
         let parts = [
             b"NOGROUP No such key '",
-            self.key,
+            printed(self.key),
             b"' or consumer group '",
-            self.group,
+            printed(self.group),
             b"'",
             suffix.as_bytes(),
         ];
@@ -170,7 +170,10 @@ impl GroupKey<'_> {
 
 /// There is no such group in a stream that is there.
 pub(super) fn no_group(key: &[u8], group: &[u8]) -> CmdError {
-    CmdError::bytes([b"NOGROUP No such consumer group '", group, b"' for key name '", key, b"'"].concat())
+    CmdError::bytes(
+        [b"NOGROUP No such consumer group '", printed(group), b"' for key name '", printed(key), b"'"]
+            .concat(),
+    )
 }
 
 // ---- the subcommands

@@ -161,3 +161,8 @@ impl<'a> Iterator for Cursor<'a> {
         Some(word)
     }
 }
+
+/// A word as it stands in the messages of real servers, which print it up to its first zero byte.
+pub fn printed(word: &[u8]) -> &[u8] {
+    memchr::memchr(0, word).map_or(word, |end| &word[..end])
+}

@@ -617,7 +617,9 @@ impl KeySpec {
                 if at >= count {
                     return None;
                 }
-                let keys = args.int(at as usize).ok().filter(|n| (0..=i64::from(count)).contains(n))?;
+                // Redis, too, tries again as C's atoi reads a number where the strict reading has failed.
+                let keys = args.int(at as usize).unwrap_or_else(|_| leading_number(args.get(at as usize)));
+                let keys = Some(keys).filter(|n| (0..=i64::from(count)).contains(n))?;
                 (first + key, first + key + keys as i32 - 1, step)
             }
             FindKeys::Unknown => return None,
@@ -628,6 +630,19 @@ impl KeySpec {
         keys.extend((first..=last).step_by(step.max(1) as usize).map(|at| (at as usize, self.flags)));
         (self.flags & key_flags::INCOMPLETE == 0).then_some(())
     }
+}
+
+/// The number that a word begins with: blanks, a sign, and as many digits as there are; 0 if there are none.
+fn leading_number(word: &[u8]) -> i64 {
+    let word = word.trim_ascii_start();
+    let (negative, digits) = match word.split_first() {
+        Some((b'-', rest)) => (true, rest),
+        Some((b'+', rest)) => (false, rest),
+        _ => (false, word),
+    };
+    let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
+    let number = digits.fold(0i64, |n, digit| n.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
+    if negative { -number } else { number }
 }
 
 #[cfg(test)]
@@ -652,6 +667,15 @@ mod tests {
             })
             .collect();
         row.key_indexes(Args::new(Request::whole(line.as_bytes(), &spans)))
+    }
+
+    #[test]
+    fn a_number_of_keys_is_read_as_c_reads_it() {
+        const COUNTED: &[KeySpec] = &[KeySpec::counted(kf::RO, 1)];
+        let row = row(COUNTED);
+        assert_eq!(keys(&row, "sintercard +1 8"), Some(vec![2]));
+        assert_eq!(keys(&row, "sintercard 2x a b"), Some(vec![2, 3]));
+        assert_eq!(keys(&row, "sintercard x a b"), None);
     }
 
     fn legacy(row: &Command<()>) -> (Option<(i32, i32, i32)>, bool) {

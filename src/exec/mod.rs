@@ -9,7 +9,7 @@ mod command;
 pub mod testing;
 
 pub use crate::protocol::CmdError;
-pub use args::{Args, Cursor};
+pub use args::{Args, Cursor, printed};
 pub use command::{
     Arg, ArgKind, BeginSearch, Command, FindKeys, FindKeysFn, Group, Handler, KeySpec, LegacyRange, acl, arg,
     block, container, data, flags, key, key_flags, one_of, server, token,

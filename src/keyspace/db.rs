@@ -125,6 +125,21 @@ impl Db {
         self.insert_hashed(hash::hash(entry.key()), entry);
     }
 
+    /// Adds entries that come in bulk, with the hashes of their keys. One whose key is there already is handed to
+    /// `taken` instead, with the database.
+    ///
+    /// Whoever gathers the entries asks for the bucket of each ([`Dict::prefetch`]), so that they wait for memory
+    /// together.
+    pub fn insert_many(&mut self, entries: &mut Vec<(u64, Entry)>, mut taken: impl FnMut(&mut Db, Entry)) {
+        entries.iter().for_each(|(hash, _)| self.dict.prefetch_overflow(*hash));
+        for (hash, entry) in entries.drain(..) {
+            match self.dict.get_hashed(hash, entry.key()) {
+                None => self.insert_hashed(hash, entry),
+                Some(_) => taken(self, entry),
+            }
+        }
+    }
+
     /// As [`Db::insert`], with the hash of the key.
     pub(super) fn insert_hashed(&mut self, hash: u64, mut entry: Entry) {
         self.expiry_changed(hash, None, entry.expiry());

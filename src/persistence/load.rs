@@ -17,12 +17,22 @@ use super::rdb::{self, Checksum, RawString, RawValue, RdbError, RdbReason, Reade
 use crate::env::process::{self, Note};
 use crate::keyspace::{Keyspace, access};
 use crate::observe::log;
+use crate::structures::hash::hash;
 use crate::types::{Entry, INLINE_MAX, NewValue, Object, Thresholds};
 
 pub use super::decode::BadValue;
 
 /// The clock is asked after so many records.
 const ASK_EVERY: u32 = 64;
+
+/// So many entries come into their table together, and wait for memory together.
+const AT_ONCE: usize = 32;
+
+/// A key takes that many bytes of a dump at least: its type, and an empty name and value.
+const KEY_BYTES: u64 = 3;
+
+/// Buckets by which the table of a database that is said to be large is prepared, before the clock is asked.
+const BUCKETS_AT_ONCE: usize = 4096;
 
 /// So many empty keys are told of one by one.
 const EMPTY_KEYS_TOLD: u64 = 10;
@@ -120,7 +130,6 @@ pub enum LoadError {
         configured: usize,
     },
     Duplicate {
-        offset: u64,
         key: Vec<u8>,
         db: usize,
     },
@@ -240,6 +249,10 @@ pub struct Loader<R = File> {
     options: LoadOptions,
     delay: Delay,
     db: usize,
+    /// Keys that the table of this database has yet to be prepared for.
+    expected: Option<usize>,
+    /// Entries that are not in their table yet, with the hashes of their keys.
+    waiting: Vec<(u64, Entry)>,
     progress: LoadProgress,
     origin: Origin,
     expired: Vec<(usize, Vec<u8>)>,
@@ -268,6 +281,8 @@ impl<R: Read> Loader<R> {
             reader,
             options,
             db: 0,
+            expected: None,
+            waiting: Vec::with_capacity(AT_ONCE),
             expired: Vec::new(),
         })
     }
@@ -298,14 +313,37 @@ impl<R: Read> Loader<R> {
         bytes: u64,
         out_of_time: &mut dyn FnMut() -> bool,
     ) -> Result<Step, LoadError> {
+        let outcome = self.go_on(keyspace, bytes, out_of_time);
+        self.insert_waiting(keyspace)?;
+        outcome
+    }
+
+    fn go_on(
+        &mut self,
+        keyspace: &mut Keyspace,
+        bytes: u64,
+        out_of_time: &mut dyn FnMut() -> bool,
+    ) -> Result<Step, LoadError> {
+        if !self.prepare_table(keyspace, out_of_time) {
+            return Ok(Step::More);
+        }
         let stop_at = self.reader.offset().saturating_add(bytes);
         let ask_every = if self.delay.is_none() { ASK_EVERY } else { 1 };
         let mut records = 0;
         while let Some(record) = self.reader.next_record()? {
-            if let Record::Eof { checksum } = record {
-                return Ok(Step::Done(self.finish(checksum)));
+            match record {
+                Record::Eof { checksum } => {
+                    self.insert_waiting(keyspace)?;
+                    return Ok(Step::Done(self.finish(checksum)));
+                }
+                Record::ResizeDb { keys, .. } => {
+                    self.expected = self.believable(keys);
+                    if !self.prepare_table(keyspace, out_of_time) {
+                        return Ok(Step::More);
+                    }
+                }
+                record => self.take(keyspace, record)?,
             }
-            self.take(keyspace, record)?;
             records += 1;
             if self.reader.offset() >= stop_at || (records % ask_every == 0 && out_of_time()) {
                 return Ok(Step::More);
@@ -320,16 +358,15 @@ impl<R: Read> Loader<R> {
             Record::Entry(entry) => self.take_entry(keyspace, entry)?,
             Record::Aux { key, value } => self.take_aux(&key, &value),
             Record::SelectDb(db) => {
+                self.insert_waiting(keyspace)?;
                 self.db = usize::try_from(db)
                     .ok()
                     .filter(|&db| db < keyspace.count())
                     .ok_or(LoadError::Databases { offset, configured: keyspace.count() })?;
             }
-            // Our tables grow by one bucket at a time at no cost to speak of; they need no hint.
-            Record::ResizeDb { .. } => {}
             Record::Function(_) => return Err(LoadError::Functions { offset }),
             Record::ModuleAux { .. } => unreachable!("the reader refuses data of modules"),
-            Record::Eof { .. } => unreachable!("the end is seen before"),
+            Record::ResizeDb { .. } | Record::Eof { .. } => unreachable!("these are seen before"),
         }
         Ok(())
     }
@@ -357,20 +394,51 @@ impl<R: Read> Loader<R> {
                 self.expired.push((self.db, key));
             }
         } else {
-            let db = keyspace.db_mut(self.db);
-            if db.get(&key).is_some() {
-                if !self.options.allow_duplicates {
-                    return Err(LoadError::Duplicate { offset, key, db: self.db });
-                }
-                db.remove(&key);
-            }
             let mut entry = Entry::new(&key, expire_at_ms, value);
             entry.set_lru(self.access_bits(idle, freq));
-            db.insert(entry);
+            let hash = hash(&key);
+            keyspace.db(self.db).dict().prefetch(hash);
+            self.waiting.push((hash, entry));
             self.progress.keys_loaded += 1;
+            if self.waiting.len() == AT_ONCE {
+                self.insert_waiting(keyspace)?;
+            }
         }
         self.delay.rest();
         Ok(())
+    }
+
+    /// Makes room in the table of this database for the keys that were announced. False if time has run out before that.
+    fn prepare_table(&mut self, keyspace: &mut Keyspace, out_of_time: &mut dyn FnMut() -> bool) -> bool {
+        while let Some(keys) = self.expected {
+            let more = keyspace.db_mut(self.db).dict_mut().expect(keys, BUCKETS_AT_ONCE);
+            self.expected = more.then_some(keys);
+            if more && out_of_time() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Puts the entries that wait into their table.
+    fn insert_waiting(&mut self, keyspace: &mut Keyspace) -> Result<(), LoadError> {
+        let mut duplicate = None;
+        keyspace.db_mut(self.db).insert_many(&mut self.waiting, |db, entry| {
+            if self.options.allow_duplicates {
+                db.remove(entry.key());
+                db.insert(entry);
+            } else if duplicate.is_none() {
+                duplicate = Some(entry.key().to_vec());
+            }
+        });
+        duplicate.map_or(Ok(()), |key| Err(LoadError::Duplicate { key, db: self.db }))
+    }
+
+    /// The number of keys in a database that a dump tells, as far as its size allows for them. Of one whose size nobody
+    /// knows nothing is believed.
+    fn believable(&self, keys: u64) -> Option<usize> {
+        let left = self.progress.total_bytes.saturating_sub(self.reader.offset());
+        usize::try_from(keys.min(left / KEY_BYTES)).ok()
     }
 
     /// What is said about a key's use counts where it means the same here.

@@ -141,7 +141,9 @@ impl Server {
 
     /// Lets tables that have lost many keys shrink, a little at a time.
     fn resize_tables(&mut self) {
-        if self.snapshots.running().is_some() || !self.config.activerehashing {
+        // While a dump is loaded, tables are large for what is still to come.
+        let waits = self.snapshots.running().is_some() || self.snapshots.loading().is_some();
+        if waits || !self.config.activerehashing {
             return;
         }
         let until = clock::monotonic_us() + 1000;

@@ -2,7 +2,7 @@
 
 use super::{RowId, Server};
 use crate::client::{Auth, ClientId, Queued, Role};
-use crate::exec::{Args, Block, BlockOn, CmdError, Command, flags};
+use crate::exec::{Args, Block, BlockOn, CmdError, Command, flags, printed};
 
 /// Commands that are run, not queued, between MULTI and EXEC.
 const NOT_QUEUED: [&str; 6] = ["exec", "discard", "multi", "watch", "quit", "reset"];
@@ -91,7 +91,8 @@ impl Server {
             Some(sub) => Ok(sub),
             None => {
                 let mut text = b"ERR unknown subcommand '".to_vec();
-                text.extend_from_slice(&args.get(1)[..args.get(1).len().min(128)]);
+                let word = printed(args.get(1));
+                text.extend_from_slice(&word[..word.len().min(128)]);
                 text.extend_from_slice(format!("'. Try {} HELP.", command.name.to_uppercase()).as_bytes());
                 Err(CmdError::bytes(text))
             }

@@ -195,7 +195,7 @@ impl Server {
             close_now: false,
             flush_queued: false,
             backlogged: false,
-            created_ms: now,
+            created_secs: (now / 1000) as u32,
             active_ms: now,
             last_command: &"NULL",
             write_offset: 0,

@@ -194,7 +194,8 @@ impl Server {
             if !self.goes_on(id) {
                 return false;
             }
-            if !self.run_request(id, batch.request(buf, index)) {
+            let request = batch.request(buf, index);
+            if !self.run_request(id, request, request.bytes) {
                 return false;
             }
             *at = batch.end(index);
@@ -202,15 +203,16 @@ impl Server {
         self.goes_on(id)
     }
 
-    /// Runs a request. False if it has to wait where it stands: our master's, in a pause.
-    fn run_request(&mut self, id: ClientId, request: Request) -> bool {
+    /// Runs a request; `raw` is how it came, in whatever form. False if it has to wait where it stands: our master's, in
+    /// a pause.
+    fn run_request(&mut self, id: ClientId, request: Request, raw: &[u8]) -> bool {
         let is_master = self.clients.get(id).is_some_and(|client| client.role == Role::Master);
         if is_master && self.holds_master_back(id, Args::new(request)) {
             return false;
         }
         self.execute(id, Args::new(request));
         if is_master {
-            self.master_stream_applied(id, request.bytes);
+            self.master_stream_applied(id, raw);
         }
         true
     }
@@ -243,7 +245,7 @@ impl Server {
         let rest = &buf[*at..];
         let goes_on = match parser.parse(rest, &Limits { max_bulk, authenticated }) {
             Ok(Parsed::Request) => {
-                let ran = self.run_request(id, parser.request(rest));
+                let ran = self.run_request(id, parser.request(rest), &rest[..parser.consumed()]);
                 if ran {
                     *at += parser.consumed();
                 }

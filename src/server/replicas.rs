@@ -497,7 +497,7 @@ impl Server {
             }
             if receivers == 0 {
                 log::warning!("Diskless rdb transfer, last replica dropped, killing fork child.");
-                running.child.stop();
+                running.stop();
                 self.pipe_piece.ended = true;
                 return;
             }
@@ -522,7 +522,7 @@ impl Server {
                 }
                 Err(why) => {
                     log::warning!("Diskless rdb transfer, read error sending DB to replicas: {why}");
-                    running.child.stop();
+                    running.stop();
                     return;
                 }
             }
@@ -667,7 +667,8 @@ impl Server {
             oldest = oldest.min(position);
         }
         // Replicas may still come for the snapshot that is being made.
-        let running = self.snapshots.running().filter(|running| !running.stopped);
+        let running = self.snapshots.running();
+        let running = running.filter(|running| running.purpose == Purpose::Disk && !running.stopped);
         if let Some(offset) = running.and_then(|running| running.offset) {
             oldest = oldest.min(offset.max(end.saturating_sub(keep.max(256 << 20))));
         }

@@ -57,6 +57,14 @@ pub struct Running {
     exit: Option<Exit>,
 }
 
+impl Running {
+    /// Tells the child to stop; it is gone soon.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+        self.child.stop();
+    }
+}
+
 /// What is loaded, and why.
 pub struct Loading {
     loader: Loader<File>,
@@ -385,8 +393,7 @@ impl Server {
     /// Stops the child, if one runs, and forgets it once it is gone.
     pub fn stop_child(&mut self) {
         if let Some(running) = &mut self.snapshots.running {
-            running.stopped = true;
-            running.child.stop();
+            running.stop();
         }
     }
 

@@ -282,10 +282,19 @@ impl<T: Item> Dict<T> {
     /// A table that will not have to split before it holds about `n` items.
     pub fn with_capacity(n: usize) -> Self {
         let mut dict = Self::new();
-        while dict.lines < n / 8 {
-            dict.add_line();
-        }
+        dict.expect(n, usize::MAX);
         dict
+    }
+
+    /// Makes room for about `n` items in an empty table, by up to so many buckets; true if there is more to do. Until
+    /// the items have come, `resize_step` would take the room away again.
+    pub fn expect(&mut self, n: usize, steps: usize) -> bool {
+        let wanted = n / 8;
+        let until = wanted.min(self.lines.saturating_add(steps));
+        while self.is_empty() && self.lines < until {
+            self.add_line();
+        }
+        self.is_empty() && self.lines < wanted
     }
 
     #[inline]
@@ -398,6 +407,17 @@ impl<T: Item> Dict<T> {
     pub fn prefetch(&self, hash: u64) {
         if self.len != 0 {
             fetch_early(self.line(self.line_of(hash)).words.as_ptr().cast());
+        }
+    }
+
+    /// Asks the processor for what lies behind the bucket of this hash: the second step where an item is to be added.
+    #[inline]
+    pub fn prefetch_overflow(&self, hash: u64) {
+        if self.len != 0 {
+            // SAFETY: the line is in use.
+            if let Some(next) = unsafe { self.line(self.line_of(hash)).next() } {
+                fetch_early(next.words.as_ptr().cast());
+            }
         }
     }
 

@@ -76,6 +76,8 @@ const DELICATE: &[&str] = &[
     "WAIT",
     "CLIENT",
     "COMMAND",
+    "XCLAIM",
+    "XAUTOCLAIM",
     "LPOS",
     "LSET",
     "ZRANK",
@@ -207,6 +209,7 @@ pub struct Generator {
     forgetting: Vec<Form>,
     scans: Vec<Scan>,
     sessions: Vec<&'static [&'static str]>,
+    same_version: bool,
 }
 
 impl Generator {
@@ -247,6 +250,7 @@ impl Generator {
             forgetting: read(FORGETTING),
             scans: scans.collect(),
             sessions: SESSIONS.iter().chain(NEW_SESSIONS.iter().filter(|_| same_version)).copied().collect(),
+            same_version,
         }
     }
 
@@ -283,6 +287,11 @@ impl Generator {
             }),
             8..11 => {
                 let command = random.pick(&self.waiting).draw(random);
+                let mut before = self.with_consumers(command);
+                let command = before.pop().expect("the command is the last");
+                if !before.is_empty() {
+                    steps.push(Step::Commands(before));
+                }
                 let count = 1 + random.below(4);
                 let meanwhile = (0..count).map(|_| self.plain_command(random)).collect();
                 steps.push(Step::Waiting { command, meanwhile, by_error: random.one_in(3) });
@@ -300,7 +309,10 @@ impl Generator {
                 let forget = vec![b"DEL".to_vec(), command.get(1).cloned().unwrap_or_default()];
                 steps.push(Step::Commands(vec![command, forget]));
             }
-            _ => steps.push(Step::Commands(vec![self.command(random)])),
+            _ => {
+                let command = self.command(random);
+                steps.push(Step::Commands(self.with_consumers(command)));
+            }
         }
     }
 
@@ -317,7 +329,8 @@ impl Generator {
         }
         push(vec![b"MULTI".to_vec()]);
         for _ in 0..random.below(8) {
-            push(self.command(random));
+            let command = self.command(random);
+            self.with_consumers(command).into_iter().for_each(&mut push);
         }
         let end: &[u8] = if random.one_in(8) { b"DISCARD" } else { b"EXEC" };
         steps.extend(spoilt.map(Step::Other));
@@ -335,6 +348,27 @@ impl Generator {
         words
     }
 
+    /// The command, and before it where the peer is a 7.0 the consumers that it speaks of: there they come to be only
+    /// when something is delivered to them.
+    fn with_consumers(&self, words: Words) -> Vec<Words> {
+        let mut all = Vec::new();
+        let create = |key: &[u8], group: &[u8], consumer: &[u8]| {
+            [b"XGROUP", &b"CREATECONSUMER"[..], key, group, consumer].map(<[u8]>::to_vec).to_vec()
+        };
+        match &words[0][..] {
+            _ if self.same_version => {}
+            b"XREADGROUP" if words.len() > 3 => {
+                let streams = words.iter().position(|word| word == b"STREAMS").unwrap_or(words.len() - 1);
+                let keys = &words[streams + 1..];
+                all.extend(keys[..keys.len() / 2].iter().map(|key| create(key, &words[2], &words[3])));
+            }
+            b"XCLAIM" | b"XAUTOCLAIM" if words.len() > 3 => all.push(create(&words[1], &words[2], &words[3])),
+            _ => {}
+        }
+        all.push(words);
+        all
+    }
+
     /// A command of the data families that does not wait.
     fn plain_command(&self, random: &mut Random) -> Words {
         loop {
@@ -347,8 +381,8 @@ impl Generator {
     }
 }
 
-/// These change the connection that they come by.
-const NOT_MEANWHILE: &[&str] = &["RESET", "SELECT", "AUTH", "SWAPDB"];
+/// These change the connection that they come by, or need a consumer made before.
+const NOT_MEANWHILE: &[&str] = &["RESET", "SELECT", "SWAPDB", "XCLAIM", "XAUTOCLAIM"];
 
 const SMALL_LIMITS: &[(&str, &str)] = &[
     ("hash-max-listpack-entries", "6"),

@@ -60,6 +60,19 @@ const KNOWN: &[Known] = &[
         is_it: |case| case.is("DEBUG") && [case.ours, case.theirs].iter().all(|reply| is_digest(reply)),
     },
     Known {
+        name: "consumers tell when they were active",
+        why: "new in 7.2: inactive in XINFO CONSUMERS, active-time in XINFO STREAM FULL",
+        is_it: |case| case.is("XINFO") && without(case.ours, &["inactive", "active-time"]) == *case.theirs,
+    },
+    Known {
+        name: "unbalanced streams",
+        why: "7.2 quotes the name of the command as it was given",
+        is_it: |case| {
+            case.ours.text().starts_with(b"ERR Unbalanced '")
+                && case.theirs.text().starts_with(b"ERR Unbalanced X")
+        },
+    },
+    Known {
         name: "timeouts out of range",
         why: "7.2 says of a timeout that is too long that it is out of range, 7.0 takes it for negative or for no number",
         is_it: |case| {
@@ -72,6 +85,15 @@ const KNOWN: &[Known] = &[
 /// The row of the table that says why these may differ.
 pub fn find(case: &Case) -> Option<&'static Known> {
     KNOWN.iter().find(|known| (known.is_it)(case))
+}
+
+/// The reply without these fields and what stands behind them, on every level.
+fn without(reply: &Reply, names: &[&str]) -> Reply {
+    let Reply::Items(kind, items) = reply else { return reply.clone() };
+    let is_named = |item: &Reply| names.iter().any(|name| item.text() == name.as_bytes());
+    let kept =
+        items.iter().enumerate().filter(|(n, item)| !(is_named(item) || *n > 0 && is_named(&items[n - 1])));
+    Reply::Items(*kind, kept.map(|(_, item)| without(item, names)).collect())
 }
 
 fn is_digest(reply: &Reply) -> bool {

@@ -191,6 +191,8 @@ impl Wire {
 
     /// Every frame until the server closes the connection.
     pub fn frames_to_end(&mut self) -> Vec<Vec<u8>> {
+        // A client that wants no replies is not closed by QUIT.
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
         let mut frames = Vec::new();
         while let Ok(frame) = self.frame() {
             frames.push(frame);

@@ -41,7 +41,6 @@ const ODD: &[&[u8]] = &[
     b"XX",
     b"COUNT",
     b"LIMIT",
-    b"*",
     b"#",
     b"(",
     b"[",
@@ -185,7 +184,7 @@ pub fn odd(random: &mut Random) -> Vec<u8> {
 pub fn draw(slot: &str, family: &str, random: &mut Random) -> Vec<u8> {
     // Keys are odd less often: an odd one is rarely met again.
     let odd_one_in = if slot == "key" { 60 } else { 25 };
-    let is_time = ["rel", "relms", "ahead", "aheadms", "badttl", "near"].contains(&slot);
+    let is_time = ["rel", "relms", "ahead", "aheadms", "badttl", "near", "newid"].contains(&slot);
     if !is_time && random.one_in(odd_one_in) {
         return odd(random);
     }
