@@ -23,11 +23,11 @@ use tikv_jemalloc_sys as jemalloc;
 
 /// What jemalloc reads when it starts. Without `cache_oblivious` an allocation of whole pages takes these pages and not
 /// one more; the segments of hash tables are such. Small allocations of a size share a slab, whose description takes 128
-/// bytes: by default few pages, sometimes one, here 15 (or as many as 512 allocations take), which the sizes up to 1024
+/// bytes: by default few pages, sometimes one, here 15 (or as many as 512 allocations take), which the sizes up to 2048
 /// fill without a rest or nearly so. Pages of a slab that nobody has used yet take no memory.
 #[used]
 #[unsafe(export_name = "_rjem_malloc_conf")]
-static CONF: &[u8; 43] = b"cache_oblivious:false,slab_sizes:8-1024:15\0";
+static CONF: &[u8; 43] = b"cache_oblivious:false,slab_sizes:8-2048:15\0";
 
 #[cfg(not(feature = "system-allocator"))]
 #[global_allocator]

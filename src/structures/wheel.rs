@@ -150,7 +150,7 @@ impl Level {
     }
 }
 
-/// Where a token stands above level 0 or on it: in a slot of a ring, or under a number among the far ones.
+/// Where a token stands: in a slot of a ring, or under a number among the far ones.
 #[derive(Clone, Copy, PartialEq)]
 enum Spot {
     Ring { level: usize, index: usize },
