@@ -88,6 +88,11 @@ impl<B> Client<B> {
             + self.parser.as_ref().map_or(0, |parser| size_of::<Parser>() + parser.memory())
     }
 
+    /// Bytes that were read and are not part of a whole request yet.
+    pub fn unread(&self) -> usize {
+        self.input.len() + self.parser.as_ref().map_or(0, |parser| parser.came())
+    }
+
     /// Whether none of its requests is run for now (it is parked), or any more.
     #[inline]
     pub fn rests(&self) -> bool {
