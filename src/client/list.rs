@@ -58,6 +58,8 @@ pub struct Client<B> {
     pub close_after_reply: bool,
     /// It is closed at the end of this turn.
     pub close_now: bool,
+    /// The last thing that it began to send was a big word.
+    pub sends_big: bool,
     /// It stands in the list of those whose output is to be written.
     pub flush_queued: bool,
     /// Its last flush could not send everything.

@@ -21,6 +21,9 @@ const WINDOW: usize = 256 * 1024;
 /// Bytes reserved for a long request before any of it has come, and by how much its room grows when that is full.
 const RESERVE: usize = 1 << 20;
 const STEP: usize = 8;
+/// Bytes read at first from a client that sends big words: these are copied to where the word will live, and what
+/// follows is read to that place.
+const BEGINNING: usize = 4 * 1024;
 /// What ends a word.
 const LINE_END: usize = 2;
 
@@ -45,10 +48,11 @@ impl Server {
             let own = !client.input.is_empty();
             // How much of what comes does not go to the shared buffer.
             let mut room = 0;
+            let window = if client.sends_big { &mut shared[..BEGINNING] } else { &mut shared[..] };
             let got = match client.parser.as_mut().and_then(|parser| parser.coming()) {
                 Some((word, missing)) if missing > 0 => {
                     room = missing.min(word.capacity() - word.len()).min(WINDOW);
-                    let beyond = if room == missing { &mut shared[..] } else { &mut [] };
+                    let beyond = if room == missing { window } else { &mut [] };
                     client.conn.read_into(word, room, beyond)
                 }
                 _ if own => {
@@ -58,7 +62,7 @@ impl Server {
                     room = (client.input.capacity() - client.input.len()).min(WINDOW);
                     client.conn.read_into(&mut client.input, room, &mut [])
                 }
-                _ => client.conn.read(&mut shared),
+                _ => client.conn.read(window),
             };
             let n = match got {
                 Ok(Got::Bytes(n)) => n,
@@ -116,14 +120,17 @@ impl Server {
     /// Keeps the beginning of a request until the rest of it comes, in the buffers of the client, which are empty. A big
     /// word is kept apart: it becomes a value without being copied.
     fn keep(&mut self, id: ClientId, rest: &[u8]) {
-        let Some(client) = self.clients.get_mut(id).filter(|_| !rest.is_empty()) else { return };
+        let Some(client) = self.clients.get_mut(id) else { return };
         // A master's stream goes on to our replicas byte by byte, as it stands in the buffer.
         let parser = client.parser.as_mut().filter(|_| client.role != Role::Master);
-        match parser.and_then(|parser| parser.set_apart(rest)) {
+        let apart = parser.and_then(|parser| parser.set_apart(rest));
+        client.sends_big = apart.is_some();
+        match apart {
             Some((before, behind)) => {
                 client.input.extend_from_slice(before);
                 client.input.extend_from_slice(behind);
             }
+            None if rest.is_empty() => {}
             None => {
                 client.input.extend_from_slice(rest);
                 self.make_room(id);
