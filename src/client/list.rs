@@ -58,6 +58,8 @@ pub struct Client<B> {
     pub close_after_reply: bool,
     /// It is closed at the end of this turn.
     pub close_now: bool,
+    /// The last thing that it began to send was a big word.
+    pub sends_big: bool,
     /// It stands in the list of those whose output is to be written.
     pub flush_queued: bool,
     /// Its last flush could not send everything.
@@ -86,6 +88,11 @@ impl<B> Client<B> {
             + self.input.capacity()
             + self.output.memory()
             + self.parser.as_ref().map_or(0, |parser| size_of::<Parser>() + parser.memory())
+    }
+
+    /// Bytes that were read and are not part of a whole request yet.
+    pub fn unread(&self) -> usize {
+        self.input.len() + self.parser.as_ref().map_or(0, |parser| parser.came())
     }
 
     /// Whether none of its requests is run for now (it is parked), or any more.

@@ -300,7 +300,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         None if asks => words(args.request().spans),
         None => 0,
     };
-    let query = client.input.len() + if asks { args.size() } else { 0 };
+    let query = client.unread() + if asks { args.size() } else { 0 };
     let query_free = client.input.capacity() - client.input.len();
     let pending = match client.role {
         Role::Replica => server.replication.pending(id, server.journal.offset()) as usize,

@@ -118,10 +118,31 @@ impl Conn {
             Stream::Tcp(stream) => stream.read(buf),
             Stream::Unix(stream) => stream.read(buf),
         };
+        self.got(result, buf.len())
+    }
+
+    /// Reads once: up to `room` bytes to the end of `into`, which has that room, and what comes then to `beyond`.
+    pub fn read_into(&mut self, into: &mut Vec<u8>, room: usize, beyond: &mut [u8]) -> io::Result<Got> {
+        let spare = &mut into.spare_capacity_mut()[..room];
+        let pieces = [
+            libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: room },
+            libc::iovec { iov_base: beyond.as_mut_ptr().cast(), iov_len: beyond.len() },
+        ];
+        // SAFETY: the kernel writes only to these two places, which are ours alone, and within their lengths.
+        let result = unsafe { libc::readv(self.as_raw_fd(), pieces.as_ptr(), 2) };
+        let result = usize::try_from(result).map_err(|_| io::Error::last_os_error());
+        if let Ok(n) = result {
+            // SAFETY: so many bytes of the spare room have been written.
+            unsafe { into.set_len(into.len() + n.min(room)) }
+        }
+        self.got(result, room + beyond.len())
+    }
+
+    fn got(&mut self, result: io::Result<usize>, asked: usize) -> io::Result<Got> {
         match result {
             Ok(0) => Ok(Got::Closed),
             Ok(n) => {
-                if n < buf.len() && !self.read_closed {
+                if n < asked && !self.read_closed {
                     self.readable = false;
                 }
                 Ok(Got::Bytes(n))

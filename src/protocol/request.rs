@@ -13,6 +13,7 @@
 //! Limits and error texts are those of Redis 7.2 (networking.c, processMultibulkBuffer and processInlineBuffer).
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 use crate::structures::decimal::parse_int;
@@ -83,25 +84,38 @@ impl fmt::Display for ProtocolError {
     }
 }
 
-/// Words from this size on may be cut out of their request, so that they can be kept without being copied.
+/// Words from this size on may be kept apart from their request, so that they need not be copied.
 const BIG: usize = 32 * 1024;
-/// Where a word begins that was cut out: behind the end of every request.
+/// Where a word begins that is kept apart: behind the end of every request.
 const OUTSIDE: usize = usize::MAX / 2;
+/// Bytes reserved for a word that has not come yet, and by how much its room grows when that is full: memory follows
+/// what was sent and not what was promised; but large steps, since each needs the room of the one before as well.
+const RESERVE: usize = 1 << 20;
+const STEP: usize = 8;
 
-/// A word that was cut out of its request.
+/// A word that was kept apart from its request.
 #[derive(Clone, Debug)]
 pub struct Big {
     pub word: Arc<Vec<u8>>,
-    /// Where it stood.
+    /// Where it would have stood.
     at: usize,
+}
+
+/// The first big word of a request that did not come whole.
+#[derive(Debug, Default)]
+enum Apart {
+    #[default]
+    Nothing,
+    /// So many bytes of it are expected.
+    Coming(Vec<u8>, usize),
+    Come(Big),
 }
 
 /// The progress through one request.
 #[derive(Debug, Default)]
 pub struct Parser {
     spans: Vec<Span>,
-    /// A word is being waited for that is big, or was.
-    big: bool,
+    apart: Apart,
     /// How far into the request we have read.
     at: usize,
     /// Arguments still to come; `None` before the header was read.
@@ -115,14 +129,14 @@ pub struct Parser {
 /// One whole request: the words of a command, and the bytes that carried them.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// The request in multibulk form, from its `*` to its last line end; without the word that was cut out.
+    /// The request in multibulk form, from its `*` to its last line end; without the word that was kept apart.
     pub bytes: &'a [u8],
     pub spans: &'a [Span],
     pub big: Option<&'a Big>,
 }
 
 impl<'a> Request<'a> {
-    /// A request of which nothing was cut out.
+    /// A request in one piece.
     pub fn whole(bytes: &'a [u8], spans: &'a [Span]) -> Request<'a> {
         Request { bytes, spans, big: None }
     }
@@ -137,7 +151,7 @@ impl<'a> Request<'a> {
 
     #[cold]
     fn big_word(&self) -> &'a [u8] {
-        &self.big.expect("a word stands in its request, or was cut out of it").word
+        &self.big.expect("a word stands in its request, or was kept apart").word
     }
 
     /// All bytes of the request, in order.
@@ -176,12 +190,39 @@ impl Parser {
         self.at = 0;
         self.left = None;
         self.bulk = None;
-        self.big = false;
+        self.apart = Apart::Nothing;
     }
 
-    /// Whether the request that is in progress has a word worth cutting out.
-    pub fn has_big(&self) -> bool {
-        self.big
+    /// Whether a word is being waited for that is worth keeping apart.
+    pub fn wants_apart(&self) -> bool {
+        self.bulk.is_some_and(|len| len >= BIG) && matches!(self.apart, Apart::Nothing)
+    }
+
+    /// Begins to keep the word that is being waited for apart from its request, if it is worth that. Of `buf`, which is
+    /// what there is of the request, the parts before and behind the word are returned: that is the request from now on.
+    pub fn set_apart<'b>(&mut self, buf: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
+        let len = self.bulk.filter(|_| self.wants_apart())?;
+        let (before, rest) = buf.split_at(self.at);
+        let (begun, behind) = rest.split_at(rest.len().min(len));
+        let mut word = Vec::with_capacity(len.min((begun.len() * STEP).max(RESERVE)));
+        word.extend_from_slice(begun);
+        self.apart = Apart::Coming(word, len);
+        Some((before, behind))
+    }
+
+    /// The word that is kept apart while it comes, with room for more of it, and how much it lacks.
+    pub fn coming(&mut self) -> Option<(&mut Vec<u8>, usize)> {
+        let Apart::Coming(word, len) = &mut self.apart else { return None };
+        let missing = *len - word.len();
+        if missing > 0 && word.len() == word.capacity() {
+            word.reserve_exact(missing.min((word.len() * STEP).max(RESERVE)));
+        }
+        Some((word, missing))
+    }
+
+    /// Bytes that have come of that word.
+    pub fn came(&self) -> usize {
+        if let Apart::Coming(word, _) = &self.apart { word.len() } else { 0 }
     }
 
     /// Whether a request has been begun and not finished.
@@ -191,7 +232,10 @@ impl Parser {
 
     /// Bytes known to be missing behind the first `have` bytes of the request.
     pub fn missing(&self, have: usize) -> usize {
-        self.bulk.map_or(0, |len| (self.at + len + 2).saturating_sub(have))
+        self.bulk.map_or(0, |len| match &self.apart {
+            Apart::Coming(word, _) => len - word.len() + (self.at + 2).saturating_sub(have),
+            _ => (self.at + len + 2).saturating_sub(have),
+        })
     }
 
     /// Bytes of `buf` that the finished request (or empty line) took.
@@ -201,33 +245,15 @@ impl Parser {
 
     /// Heap memory held, in bytes.
     pub fn memory(&self) -> usize {
-        self.spans.capacity() * size_of::<Span>() + self.inline.capacity()
+        let word = if let Apart::Coming(word, _) = &self.apart { word.capacity() } else { 0 };
+        self.spans.capacity() * size_of::<Span>() + self.inline.capacity() + word
     }
 
     /// The request that [`Parser::parse`] has finished; `buf` as it was passed there.
     pub fn request<'a>(&'a self, buf: &'a [u8]) -> Request<'a> {
         let bytes = if self.inline.is_empty() { &buf[..self.at] } else { &self.inline[..] };
-        Request::whole(bytes, &self.spans)
-    }
-
-    /// Cuts the longest word out of the finished request, which is all that stands in `buf`; what is left of the buffer
-    /// is the word, and what is left of the request comes back.
-    pub fn cut_out_big(&mut self, mut buf: Vec<u8>) -> (Vec<u8>, Big) {
-        let longest = self.spans.iter_mut().max_by_key(|span| span.len).expect("a request has words");
-        let Span { start, len } = *longest;
-        longest.start = OUTSIDE;
-        for span in self.spans.iter_mut().filter(|span| span.start != OUTSIDE && span.start > start) {
-            span.start -= len;
-        }
-        let rest = [&buf[..start], &buf[start + len..]].concat();
-        buf.truncate(start + len);
-        buf.drain(..start);
-        (rest, Big { word: Arc::new(buf), at: start })
-    }
-
-    /// The request of which a word was cut out.
-    pub fn request_without<'a>(&'a self, rest: &'a [u8], big: &'a Big) -> Request<'a> {
-        Request { bytes: rest, spans: &self.spans, big: Some(big) }
+        let big = if let Apart::Come(big) = &self.apart { Some(big) } else { None };
+        Request { bytes, spans: &self.spans, big }
     }
 
     /// Reads on in `buf`, which begins with the first byte of the request and has grown since the last call.
@@ -278,15 +304,22 @@ impl Parser {
                 }
             };
             // The line end behind the bytes is skipped, not looked at, as Redis does.
-            let missing = (self.at + len + 2).saturating_sub(buf.len());
+            self.bulk = Some(len);
+            let missing = self.missing(buf.len());
             if missing > 0 {
-                self.bulk = Some(len);
-                self.big |= len >= BIG;
                 self.left = Some(left);
                 return Ok(Parsed::Incomplete(missing));
             }
-            self.spans.push(Span { start: self.at, len });
-            self.at += len + 2;
+            self.bulk = None;
+            if let Apart::Coming(word, _) = &mut self.apart {
+                let word = Arc::new(mem::take(word));
+                self.apart = Apart::Come(Big { word, at: self.at });
+                self.spans.push(Span { start: OUTSIDE, len });
+                self.at += 2;
+            } else {
+                self.spans.push(Span { start: self.at, len });
+                self.at += len + 2;
+            }
             left -= 1;
         }
         if left == 0 {
@@ -479,20 +512,38 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_word_that_was_cut_out_is_where_it_was(
-            args in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..6),
+        fn a_word_that_is_kept_apart_is_where_it_would_be(
+            sizes in prop::collection::vec(prop_oneof![0..50usize, BIG..BIG + 50], 1..5),
+            cuts in prop::collection::vec(1..2 * BIG, 1..10),
         ) {
+            let args: Vec<Vec<u8>> = (b'a'..).zip(&sizes).map(|(byte, &size)| vec![byte; size]).collect();
             let mut bytes = Vec::new();
-            encode_command(&mut bytes, args.iter().map(|a| a.as_slice()));
-            let mut parser = Parser::default();
-            prop_assert_eq!(parser.parse(&bytes, &LIMITS), Ok(Parsed::Request));
-            let spans = parser.request(&bytes).spans.to_vec();
-            let (rest, big) = parser.cut_out_big(bytes.clone());
-            let request = parser.request_without(&rest, &big);
-            let words: Vec<Vec<u8>> =
-                request.spans.iter().map(|&span| request.word(span).to_vec()).collect();
+            encode_command(&mut bytes, args.iter().map(|arg| arg.as_slice()));
+            let mut whole = Parser::default();
+            prop_assert_eq!(whole.parse(&bytes, &LIMITS), Ok(Parsed::Request));
+            let spans = whole.request(&bytes).spans.to_vec();
+            let (mut parser, mut buf, mut rest) = (Parser::default(), Vec::new(), &bytes[..]);
+            for cut in cuts.iter().cycle() {
+                let (mut piece, behind) = rest.split_at((*cut).min(rest.len()));
+                rest = behind;
+                if let Some((word, missing)) = parser.coming() {
+                    let part = piece.split_off(..missing.min(piece.len())).expect("it is no longer than that");
+                    word.extend_from_slice(part);
+                }
+                buf.extend_from_slice(piece);
+                match parser.parse(&buf, &LIMITS).unwrap() {
+                    Parsed::Request => break,
+                    Parsed::Incomplete(missing) => prop_assert!(missing <= rest.len()),
+                    Parsed::Nothing => unreachable!(),
+                }
+                if let Some((before, behind)) = parser.set_apart(&buf) {
+                    buf = [before, behind].concat();
+                }
+            }
+            prop_assert_eq!(parser.consumed(), buf.len());
+            let request = parser.request(&buf);
+            let words: Vec<Vec<u8>> = request.spans.iter().map(|&span| request.word(span).to_vec()).collect();
             prop_assert_eq!(&words, &args);
-            prop_assert_eq!(args.iter().map(Vec::len).max(), Some(big.word.len()));
             prop_assert_eq!(request.pieces().concat(), bytes.clone());
             prop_assert_eq!(request.to_owned(), (bytes, spans));
         }

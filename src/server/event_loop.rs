@@ -193,6 +193,7 @@ impl Server {
             parked: None,
             close_after_reply: false,
             close_now: false,
+            sends_big: false,
             flush_queued: false,
             backlogged: false,
             created_secs: (now / 1000) as u32,

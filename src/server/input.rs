@@ -21,6 +21,11 @@ const WINDOW: usize = 256 * 1024;
 /// Bytes reserved for a long request before any of it has come, and by how much its room grows when that is full.
 const RESERVE: usize = 1 << 20;
 const STEP: usize = 8;
+/// Bytes read at first from a client that sends big words: these are copied to where the word will live, and what
+/// follows is read to that place.
+const BEGINNING: usize = 4 * 1024;
+/// What ends a word.
+const LINE_END: usize = 2;
 
 /// Databases of fewer keys than this stand in the processor's caches anyway.
 const PREFETCH_FROM: usize = 16 * 1024;
@@ -41,17 +46,23 @@ impl Server {
                 break;
             }
             let own = !client.input.is_empty();
-            let before = client.input.len();
-            let got = if own {
-                // Only what may really have come is touched: a length that was announced is no reason to.
-                let room = client.input.capacity() - before;
-                let more = if room > 0 { room.min(WINDOW) } else { READ_BUFFER };
-                client.input.resize(before + more, 0);
-                let got = client.conn.read(&mut client.input[before..]);
-                client.input.truncate(before + if let Ok(Got::Bytes(n)) = got { n } else { 0 });
-                got
-            } else {
-                client.conn.read(&mut shared)
+            // How much of what comes does not go to the shared buffer.
+            let mut room = 0;
+            let window = if client.sends_big { &mut shared[..BEGINNING] } else { &mut shared[..] };
+            let got = match client.parser.as_mut().and_then(|parser| parser.coming()) {
+                Some((word, missing)) if missing > 0 => {
+                    room = missing.min(word.capacity() - word.len()).min(WINDOW);
+                    let beyond = if room == missing { window } else { &mut [] };
+                    client.conn.read_into(word, room, beyond)
+                }
+                _ if own => {
+                    if client.input.len() == client.input.capacity() {
+                        client.input.reserve(READ_BUFFER);
+                    }
+                    room = (client.input.capacity() - client.input.len()).min(WINDOW);
+                    client.conn.read_into(&mut client.input, room, &mut [])
+                }
+                _ => client.conn.read(window),
             };
             let n = match got {
                 Ok(Got::Bytes(n)) => n,
@@ -76,15 +87,7 @@ impl Server {
             } else {
                 self.stats.bytes_in += n as u64;
             }
-            if own {
-                self.run_input(id);
-            } else {
-                let used = self.run_requests(id, &shared[..n]);
-                if let Some(client) = self.clients.get_mut(id).filter(|_| used < n) {
-                    client.input.extend_from_slice(&shared[used..n]);
-                    self.make_room(id);
-                }
-            }
+            self.run_read(id, own, &shared[..n.saturating_sub(room)]);
             if self.query_buffer_exceeded(id) {
                 break;
             }
@@ -92,9 +95,51 @@ impl Server {
         self.net.read_buffer = shared;
     }
 
+    /// Runs what was read: to the client's own buffers, if it has any, and then to the shared one.
+    fn run_read(&mut self, id: ClientId, own: bool, mut shared: &[u8]) {
+        if own {
+            let Some(client) = self.clients.get_mut(id) else { return };
+            // The request that a word was kept apart from may end with it. What follows is none of its own then.
+            let end = shared.split_off(..shared.len().min(LINE_END)).unwrap_or_default();
+            client.input.extend_from_slice(end);
+            self.run_input(id);
+        }
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if shared.is_empty() {
+            return;
+        }
+        if client.input.is_empty() {
+            let used = self.run_requests(id, shared);
+            self.keep(id, &shared[used..]);
+        } else {
+            client.input.extend_from_slice(shared);
+            self.run_input(id);
+        }
+    }
+
+    /// Keeps the beginning of a request until the rest of it comes, in the buffers of the client, which are empty. A big
+    /// word is kept apart: it becomes a value without being copied.
+    fn keep(&mut self, id: ClientId, rest: &[u8]) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        // A master's stream goes on to our replicas byte by byte, as it stands in the buffer.
+        let parser = client.parser.as_mut().filter(|_| client.role != Role::Master);
+        let apart = parser.and_then(|parser| parser.set_apart(rest));
+        client.sends_big = apart.is_some();
+        match apart {
+            Some((before, behind)) => {
+                client.input.extend_from_slice(before);
+                client.input.extend_from_slice(behind);
+            }
+            None if rest.is_empty() => {}
+            None => {
+                client.input.extend_from_slice(rest);
+                self.make_room(id);
+            }
+        }
+    }
+
     /// Runs the requests that stand in a client's own buffer (what was left over, or came while it was parked).
     pub(super) fn run_input(&mut self, id: ClientId) {
-        while self.run_big(id) {}
         let Some(client) = self.clients.get_mut(id) else { return };
         if client.input.is_empty() {
             return;
@@ -102,47 +147,17 @@ impl Server {
         let mut input = std::mem::take(&mut client.input);
         let used = self.run_requests(id, &input);
         if let Some(client) = self.clients.get_mut(id) {
-            if used == input.len() {
-                // An idle connection owns no buffer.
-                drop(input);
-            } else {
+            let waits = client.role != Role::Master
+                && client.parser.as_ref().is_some_and(|parser| parser.wants_apart());
+            if waits {
+                self.keep(id, &input[used..]);
+            } else if used < input.len() {
                 input.drain(..used);
                 client.input = input;
                 self.make_room(id);
             }
+            // An idle connection owns no buffer.
         }
-    }
-
-    /// Runs the request that a client's own buffer begins with if one of its words is big: the buffer becomes that word,
-    /// which a command can keep as it is. False if there is no such request, or not all of it yet.
-    fn run_big(&mut self, id: ClientId) -> bool {
-        let max_bulk = self.limits.max_bulk as i64;
-        let Some(client) = self.clients.get_mut(id) else { return false };
-        // A master's stream goes on to our replicas byte by byte, as it stands in the buffer.
-        if client.role == Role::Master || client.rests() {
-            return false;
-        }
-        let Some(parser) = client.parser.as_mut().filter(|parser| parser.has_big()) else { return false };
-        let authenticated = client.session.auth == Auth::Done;
-        match parser.parse(&client.input, &Limits { max_bulk, authenticated }) {
-            Ok(Parsed::Request) => {}
-            Ok(Parsed::Nothing | Parsed::Incomplete(_)) => return false,
-            Err(error) => {
-                let input = std::mem::take(&mut client.input);
-                client.parser = None;
-                self.protocol_error(id, &error, &input);
-                return false;
-            }
-        }
-        let Some(mut parser) = client.parser.take() else { return false };
-        let mut input = std::mem::take(&mut client.input);
-        client.input = input.split_off(parser.consumed());
-        if input.capacity() - input.len() > input.len() / 8 {
-            input.shrink_to_fit();
-        }
-        let (rest, big) = parser.cut_out_big(input);
-        self.execute(id, Args::new(parser.request_without(&rest, &big)));
-        true
     }
 
     /// Makes room for the rest of a request whose length is known, so that a big one is read without growing steps.
@@ -307,7 +322,7 @@ impl Server {
         let Some(client) = self.clients.get(id) else { return true };
         // Arguments that are whole do not count: they are on their way to being values.
         if client.role == Role::Master
-            || client.input.len() - client.parser.as_ref().map_or(0, |parser| parser.consumed()) <= limit
+            || client.unread() - client.parser.as_ref().map_or(0, |parser| parser.consumed()) <= limit
         {
             return false;
         }
