@@ -304,6 +304,12 @@ fn replies_are_off_or_skipped_as_the_client_wants() {
     client.command(&["CLIENT", "REPLY", "SKIP"]);
     client.command(&["WAIT", "1", "20"]);
     says(&mut client, "PING heard", "$5\r\nheard\r\n");
+    // An empty request is one, too.
+    for empty in ["*0\r\n", "\r\n"] {
+        client.command(&["CLIENT", "REPLY", "SKIP"]);
+        client.send(empty);
+        says(&mut client, "PING heard", "$5\r\nheard\r\n");
+    }
     // Messages are no replies.
     client.command(&["CLIENT", "REPLY", "OFF"]);
     says(&mut client, "SUBSCRIBE x", "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n");

@@ -274,6 +274,11 @@ impl Server {
                     // A bare line end is how old replicas show that they are alive while they load.
                     self.replication.replica_is_alive(id, self.clock.unix_ms());
                 }
+                // Nothing is a request as well: CLIENT REPLY SKIP skips it.
+                if let Some(client) = self.clients.get(id) {
+                    let end = client.output.mark();
+                    self.settle_reply_mode(id, end);
+                }
                 *at += parser.consumed();
                 parser.reset();
                 true
