@@ -12,7 +12,7 @@ pub type Shared = Arc<Vec<u8>>;
 /// Bytes of replies that may wait without counting as a burden.
 pub const BUFFER: usize = 16 * 1024;
 /// Values at least this long are sent by reference, in bytes.
-pub const BY_REFERENCE: usize = 16 * 1024;
+pub const BY_REFERENCE: usize = 4 * 1024;
 
 #[derive(Debug)]
 enum Chunk {

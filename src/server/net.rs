@@ -13,8 +13,8 @@ use crate::protocol::{Batch, Parser};
 /// Bytes read at once, into the one buffer that all connections share.
 pub const READ_BUFFER: usize = 64 * 1024;
 /// Idle buffers kept for outputs, and the largest that is kept.
-const SPARE_BUFFERS: usize = 64;
-const SPARE_CAPACITY: usize = 64 * 1024;
+const SPARE_BUFFERS: usize = 16;
+const SPARE_CAPACITY: usize = 256 * 1024;
 
 /// See the head of this file.
 pub struct Net {
