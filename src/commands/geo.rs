@@ -5,8 +5,8 @@ use std::ops::Bound;
 use super::zset::{add_places, delete_destination};
 use super::zset_store::store_result;
 use crate::exec::{
-    ArgKind, Args, BeginSearch, CmdError, CmdResult, Command, Ctx, Cursor, Done, FindKeys, Group, KeySpec,
-    acl, arg, block, data, flags::*, key, key_flags as kf, one_of, token,
+    Arg, ArgKind, Args, BeginSearch, CmdError, CmdResult, Command, Ctx, Cursor, Done, FindKeys, Group,
+    KeySpec, acl, arg, block, data, flags::*, key, key_flags as kf, one_of, token,
 };
 use crate::protocol::Reply;
 use crate::protocol::number::{format_17_places, parse_double};
@@ -24,6 +24,28 @@ const fn stored_behind(word: &'static str, from: i32) -> KeySpec {
         notes: None,
     }
 }
+
+// What the searches have in common, for their documentation.
+const UNIT: Arg = one_of("unit", &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")]);
+const FROM: Arg = one_of(
+    "from",
+    &[
+        arg("member", ArgKind::String).token("FROMMEMBER"),
+        block("fromlonlat", &[arg("longitude", ArgKind::Double), arg("latitude", ArgKind::Double)])
+            .token("FROMLONLAT"),
+    ],
+);
+const BY: Arg = one_of(
+    "by",
+    &[
+        block("circle", &[arg("radius", ArgKind::Double).token("BYRADIUS"), UNIT]),
+        block("box", &[arg("width", ArgKind::Double).token("BYBOX"), arg("height", ArgKind::Double), UNIT]),
+    ],
+);
+const ORDER: Arg = one_of("order", &[token("asc", "ASC"), token("desc", "DESC")]).optional();
+const COUNT: Arg =
+    block("count-block", &[arg("count", ArgKind::Integer).token("COUNT"), token("any", "ANY").optional()])
+        .optional();
 
 pub(super) const COMMANDS: &[Command<Server>] = &[
     data("geoadd", geoadd, -5)
@@ -100,7 +122,7 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             arg("longitude", ArgKind::Double),
             arg("latitude", ArgKind::Double),
             arg("radius", ArgKind::Double),
-            one_of("unit", &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")]),
+            UNIT,
             token("withcoord", "WITHCOORD").optional(),
             token("withdist", "WITHDIST").optional(),
             token("withhash", "WITHHASH").optional(),
@@ -112,7 +134,7 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
                 ],
             )
             .optional(),
-            one_of("order", &[token("asc", "ASC"), token("desc", "DESC")]).optional(),
+            ORDER,
             one_of(
                 "store",
                 &[
@@ -139,7 +161,7 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             arg("longitude", ArgKind::Double),
             arg("latitude", ArgKind::Double),
             arg("radius", ArgKind::Double),
-            one_of("unit", &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")]),
+            UNIT,
             token("withcoord", "WITHCOORD").optional(),
             token("withdist", "WITHDIST").optional(),
             token("withhash", "WITHHASH").optional(),
@@ -151,7 +173,7 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
                 ],
             )
             .optional(),
-            one_of("order", &[token("asc", "ASC"), token("desc", "DESC")]).optional(),
+            ORDER,
         ]),
     data("georadiusbymember", georadiusbymember, -5)
         .flags(WRITE | DENYOOM)
@@ -177,16 +199,12 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             key("key", 0),
             arg("member", ArgKind::String),
             arg("radius", ArgKind::Double),
-            one_of("unit", &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")]),
+            UNIT,
             token("withcoord", "WITHCOORD").optional(),
             token("withdist", "WITHDIST").optional(),
             token("withhash", "WITHHASH").optional(),
-            block(
-                "count-block",
-                &[arg("count", ArgKind::Integer).token("COUNT"), token("any", "ANY").optional()],
-            )
-            .optional(),
-            one_of("order", &[token("asc", "ASC"), token("desc", "DESC")]).optional(),
+            COUNT,
+            ORDER,
             one_of(
                 "store",
                 &[
@@ -211,16 +229,12 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             key("key", 0),
             arg("member", ArgKind::String),
             arg("radius", ArgKind::Double),
-            one_of("unit", &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")]),
+            UNIT,
             token("withcoord", "WITHCOORD").optional(),
             token("withdist", "WITHDIST").optional(),
             token("withhash", "WITHHASH").optional(),
-            block(
-                "count-block",
-                &[arg("count", ArgKind::Integer).token("COUNT"), token("any", "ANY").optional()],
-            )
-            .optional(),
-            one_of("order", &[token("asc", "ASC"), token("desc", "DESC")]).optional(),
+            COUNT,
+            ORDER,
         ]),
     data("geosearch", geosearch, -7)
         .flags(READONLY)
@@ -235,49 +249,10 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
         .history(&[("7.0.0", "Names of units may be in upper case.")])
         .args(&[
             key("key", 0),
-            one_of(
-                "from",
-                &[
-                    arg("member", ArgKind::String).token("FROMMEMBER"),
-                    block(
-                        "fromlonlat",
-                        &[arg("longitude", ArgKind::Double), arg("latitude", ArgKind::Double)],
-                    )
-                    .token("FROMLONLAT"),
-                ],
-            ),
-            one_of(
-                "by",
-                &[
-                    block(
-                        "circle",
-                        &[
-                            arg("radius", ArgKind::Double).token("BYRADIUS"),
-                            one_of(
-                                "unit",
-                                &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")],
-                            ),
-                        ],
-                    ),
-                    block(
-                        "box",
-                        &[
-                            arg("width", ArgKind::Double).token("BYBOX"),
-                            arg("height", ArgKind::Double),
-                            one_of(
-                                "unit",
-                                &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")],
-                            ),
-                        ],
-                    ),
-                ],
-            ),
-            one_of("order", &[token("asc", "ASC"), token("desc", "DESC")]).optional(),
-            block(
-                "count-block",
-                &[arg("count", ArgKind::Integer).token("COUNT"), token("any", "ANY").optional()],
-            )
-            .optional(),
+            FROM,
+            BY,
+            ORDER,
+            COUNT,
             token("withcoord", "WITHCOORD").optional(),
             token("withdist", "WITHDIST").optional(),
             token("withhash", "WITHHASH").optional(),
@@ -296,49 +271,10 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
         .args(&[
             key("destination", 0),
             key("source", 1),
-            one_of(
-                "from",
-                &[
-                    arg("member", ArgKind::String).token("FROMMEMBER"),
-                    block(
-                        "fromlonlat",
-                        &[arg("longitude", ArgKind::Double), arg("latitude", ArgKind::Double)],
-                    )
-                    .token("FROMLONLAT"),
-                ],
-            ),
-            one_of(
-                "by",
-                &[
-                    block(
-                        "circle",
-                        &[
-                            arg("radius", ArgKind::Double).token("BYRADIUS"),
-                            one_of(
-                                "unit",
-                                &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")],
-                            ),
-                        ],
-                    ),
-                    block(
-                        "box",
-                        &[
-                            arg("width", ArgKind::Double).token("BYBOX"),
-                            arg("height", ArgKind::Double),
-                            one_of(
-                                "unit",
-                                &[token("m", "M"), token("km", "KM"), token("ft", "FT"), token("mi", "MI")],
-                            ),
-                        ],
-                    ),
-                ],
-            ),
-            one_of("order", &[token("asc", "ASC"), token("desc", "DESC")]).optional(),
-            block(
-                "count-block",
-                &[arg("count", ArgKind::Integer).token("COUNT"), token("any", "ANY").optional()],
-            )
-            .optional(),
+            FROM,
+            BY,
+            ORDER,
+            COUNT,
             token("storedist", "STOREDIST").optional(),
         ]),
 ];
