@@ -8,6 +8,9 @@ use super::address::Address;
 use super::session::Session;
 use crate::net::Conn;
 use crate::protocol::{Output, Parser, Span};
+use crate::structures::dict::fetch_early;
+
+const CACHE_LINE: usize = 64;
 
 /// A client by name: its slot in the table and its unique id, which tells whether the slot still holds that client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -158,6 +161,17 @@ impl<B> Clients<B> {
     #[inline]
     pub fn get_mut(&mut self, id: ClientId) -> Option<&mut Client<B>> {
         self.slab.get_mut(id.slot).map(|client| &mut **client).filter(|client| client.session.id == id.id)
+    }
+
+    /// Asks the processor for the client in a slot, which is about to have its turn.
+    #[inline]
+    pub fn prefetch(&self, slot: usize) {
+        if let Some(client) = self.slab.get(slot) {
+            let address = std::ptr::from_ref(&**client).cast::<u8>();
+            for line in 0..size_of::<Client<B>>().div_ceil(CACHE_LINE) {
+                fetch_early(address.wrapping_add(line * CACHE_LINE));
+            }
+        }
     }
 
     /// The client in a slot.

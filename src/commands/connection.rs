@@ -6,20 +6,22 @@
 use crate::client::{Auth, ClientId, ReplyMode, Role};
 use crate::config::REDIS_VERSION;
 use crate::exec::flags::*;
-use crate::exec::{ArgKind, Args, CmdError, CmdResult, Command, Done, Group, acl, arg, block, server};
+use crate::exec::{
+    ArgKind, Args, CmdError, CmdResult, Command, Ctx, Done, Group, acl, arg, block, data, server,
+};
 use crate::server::Server;
 
 /// The only user there is.
 pub(super) const DEFAULT_USER: &[u8] = b"default";
 
 pub(super) const COMMANDS: &[Command<Server>] = &[
-    server("ping", ping, -1)
+    data("ping", ping, -1)
         .flags(FAST)
         .acl(acl::CONNECTION)
         .doc(Group::Connection, "1.0.0", "O(1)", "Answers, to show that the server lives.")
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .args(&[arg("message", ArgKind::String).optional()]),
-    server("echo", echo, 2)
+    data("echo", echo, 2)
         .flags(LOADING | STALE | FAST)
         .acl(acl::CONNECTION)
         .doc(Group::Connection, "1.0.0", "O(1)", "Replies with its argument.")
@@ -71,13 +73,13 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
 ];
 
 /// PING [message]
-fn ping(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    if args.len() > 2 {
+fn ping(ctx: &mut Ctx) -> CmdResult {
+    if ctx.args.len() > 2 {
         return Err(CmdError::arity("ping"));
     }
-    let message = (args.len() == 2).then(|| args.get(1));
-    let in_subscription = server.is_subscribed(id);
-    let mut reply = server.reply(id);
+    let message = (ctx.args.len() == 2).then(|| ctx.args.get(1));
+    let in_subscription = ctx.session.subscriptions.is_some();
+    let reply = &mut ctx.reply;
     if in_subscription && !reply.is_resp3() {
         // Between messages a plain reply could not be told from one.
         reply.array(2);
@@ -93,8 +95,8 @@ fn ping(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 }
 
 /// ECHO message
-fn echo(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    server.reply(id).bulk(args.get(1));
+fn echo(ctx: &mut Ctx) -> CmdResult {
+    ctx.reply.bulk(ctx.args.get(1));
     Ok(Done)
 }
 

@@ -10,7 +10,7 @@ use crate::exec::{
     ArgKind, Args, CmdError, CmdResult, Command, Ctx, Cursor, Done, Group, KeySpec, acl, arg, block, data,
     flags, key, key_flags, one_of, token,
 };
-use crate::keyspace::{Class, Expired, SetIf, Ttl};
+use crate::keyspace::{AT_ONCE, Class, Expired, SetIf, Ttl};
 use crate::protocol::{LongDouble, Reply};
 use crate::server::Server;
 use crate::types::{Entry, NewValue, StrRef, Thresholds};
@@ -369,8 +369,8 @@ fn mget(ctx: &mut Ctx) -> CmdResult {
     let keys = ctx.args.from(1);
     ctx.reply.array(keys.len());
     for (at, key) in keys.clone().enumerate() {
-        if at % 16 == 0 {
-            ctx.db.prefetch(keys.clone().skip(at));
+        if at.is_multiple_of(AT_ONCE) {
+            ctx.db.announce(keys.clone().skip(at));
         }
         match ctx.db.read_str(key) {
             Ok(Some(string)) => reply_string(&mut ctx.reply, string),
@@ -702,8 +702,8 @@ fn check_pairs(args: Args, command: &str) -> Result<(), CmdError> {
 
 fn set_pairs<'a>(ctx: &mut Ctx, pairs: impl Iterator<Item = (&'a [u8], usize)> + Clone) {
     for (at, (key, value)) in pairs.clone().enumerate() {
-        if at % 16 == 0 {
-            ctx.db.prefetch(pairs.clone().skip(at).map(|(key, _)| key));
+        if at.is_multiple_of(AT_ONCE) {
+            ctx.db.announce(pairs.clone().skip(at).map(|(key, _)| key));
         }
         ctx.db.set(key, None, ctx.args.value(value));
         ctx.db.changed(key, Class::STRING, "set");

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use super::clock;
 
-/// A moment, for [`ns_since`] and nothing else.
+/// A moment, to be compared with others and nothing else.
 #[derive(Clone, Copy, Debug)]
 pub struct Ticks(u64);
 
@@ -30,10 +30,18 @@ pub fn now() -> Ticks {
 /// Nanoseconds since a moment.
 #[inline]
 pub fn ns_since(began: Ticks) -> u64 {
-    let ticks = now().0.saturating_sub(began.0);
-    match SCALE.get().copied().flatten() {
-        Some(scale) => ((u128::from(ticks) * u128::from(scale)) >> 32) as u64,
-        None => ticks,
+    now().ns_since(began)
+}
+
+impl Ticks {
+    /// Nanoseconds from an earlier moment to this one.
+    #[inline]
+    pub fn ns_since(self, began: Ticks) -> u64 {
+        let ticks = self.0.saturating_sub(began.0);
+        match SCALE.get().copied().flatten() {
+            Some(scale) => ((u128::from(ticks) * u128::from(scale)) >> 32) as u64,
+            None => ticks,
+        }
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Changes {
     pub observed: bool,
     /// Which events anybody is to hear of; set by the server beforehand.
     pub notify: KeyspaceEvents,
+    /// Something stands in one of the lists below.
+    recorded: bool,
     touched: Vec<(usize, Vec<u8>)>,
     /// Which of them nobody touched: their time had come.
     ended: Vec<usize>,
@@ -63,9 +65,17 @@ pub struct Changes {
 
 impl Changes {
     /// Forgets everything but what the server has set.
+    #[inline]
     pub fn clear(&mut self) {
         self.dirty = 0;
         self.propagate = Propagate::Verbatim;
+        if self.recorded {
+            self.clear_lists();
+        }
+    }
+
+    fn clear_lists(&mut self) {
+        self.recorded = false;
         self.touched.clear();
         self.ended.clear();
         self.woken.clear();
@@ -79,19 +89,21 @@ impl Changes {
     }
 
     /// Whether there is nothing to settle.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.dirty == 0
-            && self.propagate == Propagate::Verbatim
-            && self.ops.is_empty()
-            && self.touched.is_empty()
-            && self.woken.is_empty()
-            && self.events.is_empty()
-            && self.flushed.is_empty()
+        self.dirty == 0 && self.is_plain()
+    }
+
+    /// Whether nothing was recorded but a number of changes, which the request itself tells replicas of.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        !self.recorded && self.propagate == Propagate::Verbatim
     }
 
     /// A key has another value now, or none: for WATCH, tracking, and those who wait for it.
     pub fn touch(&mut self, db: usize, key: &[u8]) {
         if self.observed {
+            self.recorded = true;
             self.touched.push((db, key.to_vec()));
         }
     }
@@ -99,6 +111,7 @@ impl Changes {
     /// A key is gone because its time has come, whoever found that out.
     pub fn touch_ended(&mut self, db: usize, key: &[u8]) {
         if self.observed {
+            self.recorded = true;
             self.ended.push(self.touched.len());
             self.touched.push((db, key.to_vec()));
         }
@@ -107,6 +120,7 @@ impl Changes {
     /// A key holds the same value, as far as WATCH goes, but those who wait for it have to look at it.
     pub fn wake(&mut self, db: usize, key: &[u8]) {
         if self.observed {
+            self.recorded = true;
             self.woken.push((db, key.to_vec()));
         }
     }
@@ -114,12 +128,14 @@ impl Changes {
     /// An event, for those who subscribed to its class.
     pub fn event(&mut self, class: KeyspaceEvents, name: &'static str, db: usize, key: &[u8]) {
         if self.notify.intersects(class) {
+            self.recorded = true;
             self.events.push(Event { class, name, db, key: key.to_vec() });
         }
     }
 
     /// Every key of a database (or of all) is gone or another.
     pub fn flush(&mut self, db: Option<usize>) {
+        self.recorded = true;
         self.flushed.push(db);
     }
 
@@ -140,6 +156,7 @@ impl Changes {
         I: IntoIterator<Item = &'a [u8]>,
         I::IntoIter: ExactSizeIterator,
     {
+        self.recorded = true;
         encode_command(&mut self.bytes, words.into_iter());
         self.ops.push(Op { db, end: self.bytes.len() });
     }

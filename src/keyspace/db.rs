@@ -87,21 +87,6 @@ impl Db {
         self.dict.get_mut(key)
     }
 
-    /// Asks the processor for several keys at once, so that looking them up afterwards waits for memory once.
-    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
-        const AT_ONCE: usize = 16;
-        let mut hashes = [0; AT_ONCE];
-        let mut count = 0;
-        for key in keys.take(AT_ONCE) {
-            hashes[count] = hash::hash(key);
-            self.dict.prefetch(hashes[count]);
-            count += 1;
-        }
-        for &hash in &hashes[..count] {
-            self.dict.prefetch_item(hash);
-        }
-    }
-
     /// Sets value and expiry of a key, new or not. True if it is new.
     pub fn set(&mut self, key: &[u8], expiry: Option<i64>, value: NewValue) -> bool {
         match self.dict.get_mut(key) {

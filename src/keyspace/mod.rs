@@ -4,11 +4,13 @@
 //! [`Changes`] what is done; what follows from that is settled by the server.
 
 pub mod access;
+mod ahead;
 mod changes;
 mod db;
 mod freer;
 mod view;
 
+pub use ahead::AT_ONCE;
 pub use changes::{Changes, Class, Event, Propagate};
 pub use db::{Db, Due};
 pub use freer::Freer;
@@ -17,16 +19,21 @@ pub use view::{DbView, Expired, KeyspaceStats, SetIf, Ttl, Turn};
 /// All databases of a server.
 pub struct Keyspace {
     dbs: Vec<Db>,
+    /// From this one on nobody has ever used a database: they are empty.
+    unused: usize,
     pub stats: KeyspaceStats,
     pub freer: Freer,
+    ahead: ahead::Ahead,
 }
 
 impl Keyspace {
     pub fn new(databases: usize, now_ms: i64) -> Self {
         Keyspace {
             dbs: (0..databases).map(|_| Db::new(now_ms)).collect(),
+            unused: 0,
             stats: KeyspaceStats::default(),
             freer: Freer::default(),
+            ahead: ahead::Ahead::default(),
         }
     }
 
@@ -45,6 +52,7 @@ impl Keyspace {
     }
 
     pub fn db_mut(&mut self, index: usize) -> &mut Db {
+        self.unused = self.unused.max(index + 1);
         &mut self.dbs[index]
     }
 
@@ -54,19 +62,33 @@ impl Keyspace {
 
     /// A database as a command sees it.
     pub fn view<'a>(&'a mut self, index: usize, changes: &'a mut Changes, turn: &'a Turn) -> DbView<'a> {
+        self.unused = self.unused.max(index + 1);
         DbView {
             index,
             db: &mut self.dbs[index],
             changes,
             stats: &mut self.stats,
             freer: &mut self.freer,
+            ahead: &mut self.ahead,
             turn,
         }
+    }
+
+    /// As [`DbView::announce`], for whole requests: whoever runs them calls [`Keyspace::forget_announced`] behind them.
+    pub fn announce<'k>(&mut self, index: usize, keys: impl Iterator<Item = &'k [u8]>) {
+        self.dbs[index].dict().prefetch_all(self.ahead.announce(keys));
+    }
+
+    /// What was announced has been looked up, or never will be.
+    #[inline]
+    pub fn forget_announced(&mut self) {
+        self.ahead.forget();
     }
 
     /// Exchanges two databases.
     pub fn swap(&mut self, a: usize, b: usize) {
         self.dbs.swap(a, b);
+        self.unused = self.unused.max(a.max(b) + 1);
     }
 
     /// Empties a database (or all) and returns how many keys there were. Lazily: the memory is freed elsewhere.
@@ -101,6 +123,7 @@ impl Keyspace {
     /// Puts other databases in the place of these, which are handed out.
     pub fn exchange(&mut self, dbs: Vec<Db>) -> Vec<Db> {
         assert_eq!(dbs.len(), self.dbs.len(), "the number of databases never changes");
+        self.unused = dbs.len();
         std::mem::replace(&mut self.dbs, dbs)
     }
 
@@ -113,7 +136,11 @@ impl Keyspace {
 
     /// The earliest time (unix ms) at which a key may end.
     pub fn next_deadline(&self, now_ms: i64) -> Option<i64> {
-        // Most databases have no such key, and this is asked before every sleep.
-        self.dbs.iter().filter(|db| db.has_deadlines()).filter_map(|db| db.next_deadline(now_ms)).min()
+        self.with_deadlines().filter_map(|(_, db)| db.next_deadline(now_ms)).min()
+    }
+
+    /// The databases in which something ends. Mostly there is none, and this is asked in every turn.
+    pub fn with_deadlines(&self) -> impl Iterator<Item = (usize, &Db)> {
+        self.dbs[..self.unused].iter().enumerate().filter(|(_, db)| db.has_deadlines())
     }
 }

@@ -6,7 +6,6 @@ use super::changes::{Changes, Class};
 use super::db::Db;
 use crate::env::clock;
 use crate::protocol::CmdError;
-use crate::structures::hash;
 use crate::types::{Entry, Hash, NewValue, Stored, StrRef};
 
 /// What becomes of a key that is found expired.
@@ -88,6 +87,7 @@ pub struct DbView<'a> {
     pub changes: &'a mut Changes,
     pub stats: &'a mut KeyspaceStats,
     pub freer: &'a mut super::freer::Freer,
+    pub ahead: &'a mut super::ahead::Ahead,
     pub turn: &'a Turn,
 }
 
@@ -100,13 +100,14 @@ impl DbView<'_> {
             changes: self.changes,
             stats: self.stats,
             freer: self.freer,
+            ahead: self.ahead,
             turn: self.turn,
         }
     }
 
     /// Looks a key up for reading: counts a hit or a miss, notes the access.
     pub fn read(&mut self, key: &[u8]) -> Option<&Entry> {
-        let hash = hash::hash(key);
+        let hash = self.ahead.hash_of(key);
         let shown = self.expire_if_due(hash, key);
         match self.db.dict.get_mut_hashed(hash, key) {
             Some(entry) if shown => {
@@ -124,14 +125,14 @@ impl DbView<'_> {
 
     /// Looks a key up without leaving a trace (OBJECT, TTL, DEBUG), except that it may be found expired.
     pub fn peek(&mut self, key: &[u8]) -> Option<&Entry> {
-        let hash = hash::hash(key);
+        let hash = self.ahead.hash_of(key);
         let shown = self.expire_if_due(hash, key);
         self.db.dict.get_hashed(hash, key).filter(|_| shown)
     }
 
     /// Looks a key up to edit its value.
     pub fn write(&mut self, key: &[u8]) -> Option<&mut Entry> {
-        let hash = hash::hash(key);
+        let hash = self.ahead.hash_of(key);
         self.expire_for_write(hash, key);
         let entry = self.db.dict.get_mut_hashed(hash, key)?;
         self.turn.stamp.touch(entry);
@@ -188,7 +189,7 @@ impl DbView<'_> {
     /// Sets a key's value if there is one or none, as `condition` has it; says whether it did. Records no event. A
     /// hash whose fields end comes by [`DbView::insert`] instead.
     pub fn set_if(&mut self, key: &[u8], condition: SetIf, ttl: Ttl, value: NewValue) -> bool {
-        let hash = hash::hash(key);
+        let hash = self.ahead.hash_of(key);
         self.expire_for_write(hash, key);
         let expiry = |before| match ttl {
             Ttl::None => None,
@@ -226,9 +227,10 @@ impl DbView<'_> {
         true
     }
 
-    /// As [`Db::prefetch`].
-    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) {
-        self.db.prefetch(keys);
+    /// Asks the processor for several keys at once, so that looking them up afterwards waits for memory once. They are
+    /// forgotten when the command is over.
+    pub fn announce<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) {
+        self.db.dict.prefetch_all(self.ahead.announce(keys));
     }
 
     /// Adds a key that is known to be absent.

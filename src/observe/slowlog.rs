@@ -49,12 +49,17 @@ impl SlowLog {
         self.entries.push_front(SlowCommand { id, unix_secs, us, words, addr, name });
     }
 
+    /// Whether it holds more than so many.
+    #[inline]
+    pub fn is_longer_than(&self, max: u64) -> bool {
+        self.entries.len() as u64 > max
+    }
+
     /// Forgets the oldest beyond so many.
     #[inline]
     pub fn trim(&mut self, max: u64) {
-        let max = usize::try_from(max).unwrap_or(usize::MAX);
-        if self.entries.len() > max {
-            self.entries.truncate(max);
+        if self.is_longer_than(max) {
+            self.entries.truncate(max as usize);
         }
     }
 

@@ -10,7 +10,7 @@ mod request;
 mod shortest;
 pub mod value;
 
-pub use batch::Batch;
+pub use batch::{AHEAD, Batch};
 pub use error::CmdError;
 pub use long_double::LongDouble;
 pub use number::parse_int;

@@ -12,7 +12,7 @@ use super::{RowId, Server, Why};
 use crate::client::{Client, ClientId, ReplyMode, Role};
 use crate::config::PropagationErrorBehavior;
 use crate::env::{clock, ticks};
-use crate::exec::{Args, CmdError, CmdResult, Ctx, Handler, Outcome, flags};
+use crate::exec::{Args, CmdError, CmdResult, Command, Ctx, Handler, Outcome, flags};
 use crate::keyspace::{Expired, Propagate};
 use crate::observe::log;
 use crate::protocol::{Mark, Reply};
@@ -49,9 +49,11 @@ impl Server {
             Handler::Container => Err(CmdError::arity(command.full_name)),
         };
         let ns = ticks::ns_since(began);
+        self.keyspace.forget_announced();
         // One that waits has not been called yet: it will be.
         if !matches!(result, Ok(Outcome::Block(_))) {
-            self.count_call(id, row, args, ns);
+            self.count_call(row, ns);
+            self.note_slow(id, command, args, ns / 1000);
         }
         self.settle(id, row, args, result, mark);
         // A key that was found to have ended is forgotten, and then remembered anew: it may be there again one day.
@@ -60,16 +62,28 @@ impl Server {
         }
     }
 
-    /// Step 2: how often the command was called and how long it took; what took long is noted with its words.
-    fn count_call(&mut self, id: ClientId, row: RowId, args: Args, ns: u64) {
-        let command = self.table.command(row);
+    /// Step 2: how often the command was called and how long it took.
+    #[inline]
+    pub(super) fn count_call(&mut self, row: RowId, ns: u64) {
         let stats = self.table.stats_mut(row);
         stats.calls += 1;
         stats.ns += ns;
         if self.config.latency_tracking {
             stats.latencies.get_or_insert_default().record(ns);
         }
-        let us = ns / 1000;
+    }
+
+    /// From how many microseconds on [`Server::note_slow`] may have something to note.
+    pub(super) fn noted_us(&self) -> u64 {
+        let slow_us = u64::try_from(self.config.slowlog_log_slower_than).unwrap_or(u64::MAX);
+        match self.config.latency_monitor_threshold {
+            0 => slow_us,
+            ms => slow_us.min(ms.saturating_mul(1000)),
+        }
+    }
+
+    /// Notes a call that took long, with its words.
+    pub(super) fn note_slow(&mut self, id: ClientId, command: &Command<Server>, args: Args, us: u64) {
         self.note_latency(if command.has(flags::FAST) { "fast-command" } else { "command" }, us);
         if let Ok(slow_us) = u64::try_from(self.config.slowlog_log_slower_than)
             && !command.has(flags::SKIP_SLOWLOG)
@@ -111,7 +125,7 @@ impl Server {
     }
 
     /// The circumstances in which a client's command looks keys up.
-    fn prepare_turn(&mut self, id: ClientId) {
+    pub(super) fn prepare_turn(&mut self, id: ClientId) {
         let Some(client) = self.clients.get(id) else { return };
         self.turn.expired = if client.session.is_master {
             Expired::Show
@@ -125,7 +139,7 @@ impl Server {
         }
     }
 
-    fn settle(&mut self, id: ClientId, row: RowId, args: Args, result: CmdResult, mark: Mark) {
+    pub(super) fn settle(&mut self, id: ClientId, row: RowId, args: Args, result: CmdResult, mark: Mark) {
         let command = self.table.command(row);
         match result {
             Ok(Outcome::Done) => {
@@ -190,6 +204,9 @@ impl Server {
         if self.keyspace.stats.slow_expiry_us > 0 {
             let us = std::mem::take(&mut self.keyspace.stats.slow_expiry_us);
             self.note_latency("expire-del", us);
+        }
+        if self.changes.is_plain() && !self.journal.is_active() {
+            return self.changes.clear();
         }
         self.propagate(id, args, unit);
         self.note_local_ends(id);

@@ -4,13 +4,14 @@
 //! the client. A client may read a bounded amount in a turn: one that has more stands in `net.ready`, so that nobody
 //! starves.
 
-use super::Server;
+use super::fast_path::Path;
 use super::net::READ_BUFFER;
+use super::{RowId, Server};
 use crate::client::{Auth, ClientId, Role};
 use crate::exec::Args;
 use crate::net::Got;
 use crate::observe::log;
-use crate::protocol::{Batch, Limits, Parsed, ProtocolError, Request};
+use crate::protocol::{AHEAD, Batch, Limits, Parsed, ProtocolError, Request};
 
 /// Bytes that a client may send before others get their turn.
 const TURN_BYTES: usize = 4 * READ_BUFFER;
@@ -28,7 +29,7 @@ const BEGINNING: usize = 4 * 1024;
 const LINE_END: usize = 2;
 
 /// Databases of fewer keys than this stand in the processor's caches anyway.
-const PREFETCH_FROM: usize = 16 * 1024;
+const PREFETCH_FROM: usize = 4 * 1024;
 
 impl Server {
     /// Reads what a client has sent, and runs it.
@@ -202,20 +203,36 @@ impl Server {
 
     /// Runs the requests in hand, and moves `at` behind those that were run. False if the client cannot go on.
     fn run_batch(&mut self, id: ClientId, buf: &[u8], batch: &Batch, at: &mut usize) -> bool {
-        if batch.len() > 1 {
-            self.prefetch(id, buf, batch);
+        if batch.is_empty() {
+            return self.goes_on(id);
         }
-        for index in 0..batch.len() {
-            if !self.goes_on(id) {
-                return false;
-            }
+        let rows = self.look_ahead(id, buf, batch);
+        let goes_on = self.run_rows(id, buf, batch, rows, at);
+        self.keyspace.forget_announced();
+        goes_on
+    }
+
+    fn run_rows(
+        &mut self,
+        id: ClientId,
+        buf: &[u8],
+        batch: &Batch,
+        rows: [Option<RowId>; AHEAD],
+        at: &mut usize,
+    ) -> bool {
+        let mut path = Path::Unknown;
+        for (index, row) in rows.into_iter().enumerate().take(batch.len()) {
             let request = batch.request(buf, index);
-            if !self.run_request(id, request, request.bytes) {
-                return false;
+            let ran = row.is_some_and(|row| self.run_fast(id, row, Args::new(request), &mut path));
+            if !ran {
+                if !(self.goes_on(id) && self.run_request(id, request, request.bytes)) {
+                    return false;
+                }
+                path.ends();
             }
             *at = batch.end(index);
         }
-        self.goes_on(id)
+        matches!(path, Path::Fast(_)) || self.goes_on(id)
     }
 
     /// Runs a request; `raw` is how it came, in whatever form. False if it has to wait where it stands: our master's, in
@@ -232,19 +249,26 @@ impl Server {
         true
     }
 
-    /// Asks the processor for the keys of several requests, so that their cache misses overlap.
-    fn prefetch(&self, id: ClientId, buf: &[u8], batch: &Batch) {
-        let Some(client) = self.clients.get(id) else { return };
-        let db = self.keyspace.db(client.session.db);
-        if db.len() < PREFETCH_FROM {
-            return;
+    /// Finds the rows of the requests in hand, and asks the processor for the keys of several of them at once, so that
+    /// their cache misses overlap.
+    fn look_ahead(&mut self, id: ClientId, buf: &[u8], batch: &Batch) -> [Option<RowId>; AHEAD] {
+        let mut rows = [None; AHEAD];
+        for (index, row) in rows.iter_mut().enumerate().take(batch.len()) {
+            *row = self.table.find(Args::new(batch.request(buf, index)).get(0));
         }
-        let keys = (0..batch.len()).filter_map(|index| {
-            let args = Args::new(batch.request(buf, index));
-            let names_a_key = self.table.find(args.get(0)).is_some_and(|row| self.table.begins_with_key(row));
-            (names_a_key && args.len() > 1).then(|| args.key())
-        });
-        db.prefetch(keys);
+        let Some(client) = self.clients.get(id) else { return rows };
+        let db = client.session.db;
+        if batch.len() > 1 && self.keyspace.db(db).len() >= PREFETCH_FROM {
+            self.keyspace.announce(
+                db,
+                rows.iter().enumerate().filter_map(|(index, row)| {
+                    let names_a_key = row.is_some_and(|row| self.table.begins_with_key(row));
+                    let args = names_a_key.then(|| Args::new(batch.request(buf, index)))?;
+                    (args.len() > 1).then(|| args.key())
+                }),
+            );
+        }
+        rows
     }
 
     /// Reads one request of any form and runs it, and moves `at` behind it. False if there is no more to be read.

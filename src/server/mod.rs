@@ -27,6 +27,7 @@ mod call;
 mod cron;
 mod dispatch;
 mod event_loop;
+mod fast_path;
 mod input;
 mod lifecycle;
 mod link;

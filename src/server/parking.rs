@@ -93,6 +93,11 @@ impl Parking {
         !self.by_key.is_empty()
     }
 
+    /// Whether CLIENT PAUSE holds anything up.
+    pub fn is_paused(&self) -> bool {
+        self.pause.is_some()
+    }
+
     /// Whether anybody waits for replicas to acknowledge.
     pub fn waits_for_replicas(&self) -> bool {
         !self.waiters.is_empty()

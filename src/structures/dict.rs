@@ -39,7 +39,7 @@ use std::marker::PhantomData;
 use std::mem;
 use std::ptr::NonNull;
 
-use super::hash::hash;
+use super::hash::{hash, same};
 
 /// What stands in a table: an owned pointer, eight bytes wide, to something that has a key.
 ///
@@ -49,6 +49,9 @@ pub trait Item {
 
     /// Where the item's memory begins; only ever used to ask the processor to fetch it early.
     fn address(&self) -> *const u8;
+
+    /// Asks the processor for what the item refers to, when its own memory is at hand.
+    fn prefetch_content(&self) {}
 }
 
 impl<V: AsRef<[u8]>> Item for Box<V> {
@@ -65,6 +68,10 @@ impl<V: AsRef<[u8]>> Item for Box<V> {
 const SLOTS: usize = 7;
 const SLOTS_BESIDE_LINK: usize = SLOTS - 1;
 const LINE_BYTES: usize = 64;
+
+/// Hashes whose items are asked for at once: enough for their cache misses to overlap, few enough for the items to stay
+/// in the cache.
+pub const AT_ONCE: usize = 16;
 
 const LINKED: u64 = 1 << 63;
 const TAGS: u64 = (1 << 56) - 1;
@@ -190,7 +197,7 @@ fn tag_of(hash: u64) -> u8 {
 }
 
 #[inline]
-fn fetch_early(address: *const u8) {
+pub fn fetch_early(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch of any address is allowed.
     unsafe {
@@ -365,7 +372,7 @@ impl<T: Item> Dict<T> {
     /// As `get`, for a caller who has the hash of the key already.
     #[inline]
     pub fn get_hashed(&self, hash: u64, key: &[u8]) -> Option<&T> {
-        self.find_by_hash(hash, |item| item.key() == key)
+        self.find_by_hash(hash, |item| same(item.key(), key))
     }
 
     pub fn contains(&self, key: &[u8]) -> bool {
@@ -379,7 +386,7 @@ impl<T: Item> Dict<T> {
 
     #[inline]
     pub fn get_mut_hashed(&mut self, hash: u64, key: &[u8]) -> Option<&mut T> {
-        self.find_by_hash_mut(hash, |item| item.key() == key)
+        self.find_by_hash_mut(hash, |item| same(item.key(), key))
     }
 
     /// The first item that may have this hash and that the caller recognises. Only the low `hash::FRAGMENT_BITS` of
@@ -421,13 +428,33 @@ impl<T: Item> Dict<T> {
         }
     }
 
-    /// Asks the processor for the items in the bucket of this hash that the tag lets pass: the second step.
-    #[inline]
-    pub fn prefetch_item(&self, hash: u64) {
-        self.probe(hash, |item| {
-            fetch_early(item.address());
-            false
-        });
+    /// Asks the processor for the items of several hashes, and for what they refer to: step by step for all of them, so
+    /// that what one step asks for is there when the next looks at it. Up to `AT_ONCE` of them.
+    pub fn prefetch_all(&self, hashes: impl Iterator<Item = u64> + Clone) {
+        if self.len == 0 {
+            return;
+        }
+        let mut nodes = [None; AT_ONCE];
+        for (node, hash) in nodes.iter_mut().zip(hashes.clone()) {
+            let bucket = self.line(self.line_of(hash));
+            fetch_early(bucket.words.as_ptr().cast());
+            *node = Some((bucket, tag_of(hash)));
+        }
+        let mut items = [None; AT_ONCE];
+        for (item, (node, tag)) in items.iter_mut().zip(nodes.iter().flatten()) {
+            // SAFETY: the line is in use, and the slot that `matching` reports holds an item, borrowed as `self` is.
+            unsafe {
+                let candidates = matching(node.head(), *tag);
+                if candidates != 0 {
+                    let found = node.slot(candidates.trailing_zeros() as usize / 8).as_ref();
+                    fetch_early(found.address());
+                    *item = Some(found);
+                } else if let Some(next) = node.next() {
+                    fetch_early(next.words.as_ptr().cast());
+                }
+            }
+        }
+        items.iter().flatten().for_each(|item| item.prefetch_content());
     }
 
     // ---- changing
@@ -439,7 +466,7 @@ impl<T: Item> Dict<T> {
 
     #[inline]
     pub fn find_hashed(&mut self, hash: u64, key: &[u8]) -> Slot<'_, T> {
-        match self.probe(hash, |item| item.key() == key) {
+        match self.probe(hash, |item| same(item.key(), key)) {
             Some(at) => Slot::Occupied(Occupied { dict: self, at }),
             None => Slot::Vacant(Vacant { dict: self, hash }),
         }
@@ -488,7 +515,7 @@ impl<T: Item> Dict<T> {
     }
 
     pub fn remove_hashed(&mut self, hash: u64, key: &[u8]) -> Option<T> {
-        self.remove_by_hash(hash, |item| item.key() == key)
+        self.remove_by_hash(hash, |item| same(item.key(), key))
     }
 
     fn take(&mut self, at: Position<T>) -> T {
@@ -1510,7 +1537,7 @@ mod tests {
             let fragment = hash(&name(i)) & ((1 << super::super::hash::FRAGMENT_BITS) - 1);
             assert!(dict.find_by_hash(fragment, |item| number(item.key()) == i).is_some());
             dict.prefetch(fragment);
-            dict.prefetch_item(fragment);
+            dict.prefetch_all([fragment].into_iter());
         }
         assert_eq!(
             dict.remove_by_hash(hash(&name(7)), |item| number(item.key()) == 7),

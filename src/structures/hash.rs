@@ -33,9 +33,40 @@ pub fn hash(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// Whether two keys are the same. Keys are short, and then this is cheaper than what `==` calls.
+#[inline]
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    fn ends(bytes: &[u8]) -> Option<(u64, u64)> {
+        Some((u64::from_le_bytes(*bytes.first_chunk()?), u64::from_le_bytes(*bytes.last_chunk()?)))
+    }
+    if a.len() != b.len() {
+        return false;
+    }
+    match a.len() {
+        // The first and the last eight bytes overlap or meet.
+        8..=16 => ends(a) == ends(b),
+        17..=32 => ends(&a[..16]) == ends(&b[..16]) && ends(&a[a.len() - 16..]) == ends(&b[b.len() - 16..]),
+        _ => a == b,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_the_same_if_every_byte_is() {
+        for len in 0..40 {
+            let key: Vec<u8> = (0..len).collect();
+            assert!(same(&key, &key.clone()));
+            assert!(!same(&key, &[&key[..], b"x"].concat()));
+            for at in 0..key.len() {
+                let mut other = key.clone();
+                other[at] ^= 0x80;
+                assert!(!same(&key, &other), "length {len}, byte {at}");
+            }
+        }
+    }
 
     #[test]
     fn every_bit_that_tables_use_is_set_about_half_the_time() {

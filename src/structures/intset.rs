@@ -100,6 +100,12 @@ impl Intset {
         self.0.body()
     }
 
+    /// Where its memory begins; only ever used to ask the processor to fetch it early.
+    #[inline]
+    pub fn address(&self) -> *const u8 {
+        self.0.address()
+    }
+
     /// Bytes of the whole.
     pub fn bytes(&self) -> usize {
         self.as_bytes().len()

@@ -454,6 +454,12 @@ impl Listpack {
         self.0.as_bytes()
     }
 
+    /// Where its memory begins; only ever used to ask the processor to fetch it early.
+    #[inline]
+    pub fn address(&self) -> *const u8 {
+        self.0.address()
+    }
+
     /// The listpack for reading alone.
     #[inline]
     pub fn view(&self) -> View<'_> {

@@ -86,6 +86,12 @@ impl ThinBytes {
         unsafe { slice::from_raw_parts(self.0.as_ptr(), self.len()) }
     }
 
+    /// Where its memory begins; only ever used to ask the processor to fetch it early.
+    #[inline]
+    pub fn address(&self) -> *const u8 {
+        self.0.as_ptr()
+    }
+
     /// What follows the length.
     #[inline]
     pub fn body(&self) -> &[u8] {

@@ -269,6 +269,13 @@ impl Value for List {
         }
     }
 
+    fn address(&self) -> Option<*const u8> {
+        Some(match self {
+            List::Packed(pack) => pack.address(),
+            List::Quick(list) => std::ptr::from_ref(&**list).cast(),
+        })
+    }
+
     fn duplicate(&self) -> Object {
         self.clone().into()
     }

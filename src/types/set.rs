@@ -329,6 +329,14 @@ impl Value for Set {
         }
     }
 
+    fn address(&self) -> Option<*const u8> {
+        Some(match self {
+            Set::Ints(ints) => ints.address(),
+            Set::Packed(pack) => pack.address(),
+            Set::Table(table) => std::ptr::from_ref(&**table).cast(),
+        })
+    }
+
     fn duplicate(&self) -> Object {
         self.clone().into()
     }

@@ -85,6 +85,10 @@ impl Value for Shared {
         StrRef::Heap(self).encoding()
     }
 
+    fn address(&self) -> Option<*const u8> {
+        Some(Shared::as_ptr(self).cast())
+    }
+
     /// A second pointer: whoever edits a long string makes it his own first.
     fn duplicate(&self) -> Object {
         Shared::clone(self).into()

@@ -412,6 +412,13 @@ impl Value for Zset {
         }
     }
 
+    fn address(&self) -> Option<*const u8> {
+        Some(match self {
+            Zset::Packed(pack) => pack.address(),
+            Zset::Sorted(set) => std::ptr::from_ref(&**set).cast(),
+        })
+    }
+
     fn duplicate(&self) -> Object {
         self.clone().into()
     }
