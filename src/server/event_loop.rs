@@ -33,7 +33,7 @@ impl Server {
                 return status;
             }
             let timeout = self.timeout();
-            if let Err(why) = self.net.reactor.wait(&mut events, timeout) {
+            if let Err(why) = self.net.reactor.wait(&mut events, self.clock.monotonic_ns(), timeout) {
                 log::warning!("Waiting for events: {why}");
             }
             self.begin_turn();
@@ -57,14 +57,14 @@ impl Server {
     }
 
     /// How long nothing has to be done.
-    fn timeout(&self) -> Option<Duration> {
+    fn timeout(&self) -> Duration {
         let busy = !self.net.ready.is_empty()
             || !self.net.to_flush.is_empty()
             || self.snapshots.loading().is_some()
             || self.pipe_piece.more
             || self.replication.link_has_more;
         if busy {
-            return Some(Duration::ZERO);
+            return Duration::ZERO;
         }
         let now = self.clock.unix_ms();
         let mut wait_ms = self.cron_wait_ms();
@@ -72,7 +72,7 @@ impl Server {
         for deadline in deadlines.into_iter().flatten() {
             wait_ms = wait_ms.min((deadline - now).max(0) as u64);
         }
-        Some(Duration::from_millis(wait_ms))
+        Duration::from_millis(wait_ms)
     }
 
     /// When the next key ends, for a server that deletes keys by itself.
@@ -91,6 +91,8 @@ impl Server {
     fn handle(&mut self, event: &mio::event::Event) {
         match Source::of(event.token()) {
             Source::Signals => self.handle_signals(),
+            // What is due is seen to in every turn.
+            Source::Timer => {}
             Source::Child => self.poll_child(),
             Source::ChildData => self.feed_transfers(),
             Source::Link => {
