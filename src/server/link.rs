@@ -553,7 +553,7 @@ impl Server {
                 // Old data is served meanwhile only if it is an older state of the same history.
                 let serves =
                     self.replication.can_resume && resync.id.as_ref() == Some(&self.replication.history.id);
-                LoadInto::Aside { keyspace: self.keyspace.fresh(self.clock.unix_ms()), serves }
+                LoadInto::Aside { keyspace: Box::new(self.keyspace.fresh(self.clock.unix_ms())), serves }
             }
             ReplDisklessLoad::Disabled | ReplDisklessLoad::OnEmptyDb => {
                 log::notice!("MASTER <-> REPLICA sync: Flushing old data");

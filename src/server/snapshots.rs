@@ -80,7 +80,7 @@ pub enum LoadInto {
     /// To where the data of the server is.
     Place,
     /// Beside it, to take its place in the end; the old data is served meanwhile, or not.
-    Aside { keyspace: Keyspace, serves: bool },
+    Aside { keyspace: Box<Keyspace>, serves: bool },
 }
 
 impl Loading {
@@ -523,7 +523,7 @@ impl Server {
                 let into = self.snapshots.loading.take().map(|loading| loading.into);
                 if from_master {
                     let aside = match into {
-                        Some(LoadInto::Aside { keyspace, .. }) => Some(keyspace),
+                        Some(LoadInto::Aside { keyspace, .. }) => Some(*keyspace),
                         _ => None,
                     };
                     return self.master_dump_loaded(&info.origin, aside);
