@@ -560,6 +560,13 @@ fn set_keys(args: Args) -> Result<Vec<(usize, u16)>, CmdError> {
 /// SET key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL]
 fn set(ctx: &mut Ctx) -> CmdResult {
     let mut set = Set::new(ctx.args.key(), 2);
+    if ctx.args.len() == 3 {
+        // Most are without any option.
+        ctx.db.set(set.key, None, ctx.args.value(set.value));
+        ctx.db.changed(set.key, Class::STRING, "set");
+        ctx.reply.ok();
+        return Ok(Done);
+    }
     let mut options = ctx.args.cursor(3);
     while !options.is_done() {
         if set.condition != SetIf::Present && options.flag("NX") {

@@ -136,6 +136,8 @@ impl Server {
         if !matches!(result, Ok(Outcome::Done)) {
             *path = Path::Unknown;
             self.settle(id, row, args, result, mark);
+        } else if self.changes.is_plain() && !self.journal.is_active() {
+            self.snapshots.note_changes(std::mem::take(&mut self.changes.dirty));
         } else if !self.changes.is_empty() {
             let told = !self.changes.is_plain();
             self.settle(id, row, args, result, mark);

@@ -336,6 +336,12 @@ impl Entry {
     /// Replaces the value, and the expiry with it; the key and the access bits stay. In place where the new
     /// content takes as much memory as the old.
     pub fn set(&mut self, expiry: Option<i64>, value: NewValue) {
+        if let NewValue::Str(bytes) = value
+            && expiry.is_none()
+            && self.overwrite(bytes)
+        {
+            return;
+        }
         let value = value.encoded();
         let key_end = self.key_end();
         let (old, new) = (layout(self.size()), layout(value.end(key_end + expiry_size(expiry))));
@@ -346,6 +352,19 @@ impl Entry {
             self.resize(old, new);
             self.put_behind_key(key_end, expiry, value);
         }
+    }
+
+    /// Overwrites a short string that does not end with another of the same length, if that is what they are.
+    #[inline]
+    fn overwrite(&mut self, bytes: &[u8]) -> bool {
+        let Some(StrRef::Inline { bytes: old, raw: false }) = self.str() else { return false };
+        if old.len() != bytes.len() || self.expiry_size() != 0 || int_encoding(bytes).is_some() {
+            return false;
+        }
+        // SAFETY: an inline string of this length stands behind its length at the value's place; a request's bytes are
+        // no entry's.
+        unsafe { get_len(self.value_at()).0.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+        true
     }
 
     /// Makes the value a number, in place if it was one; the expiry stays.
