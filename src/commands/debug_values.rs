@@ -182,7 +182,7 @@ fn describe_nodes(list: &Quicklist, full: bool) -> String {
     );
     for (index, node) in list.nodes().enumerate() {
         let (plain, lzf, size) = match node {
-            NodeRef::Packed(bytes) => (false, false, bytes.len()),
+            NodeRef::Packed(pack) => (false, false, pack.bytes()),
             NodeRef::Plain(bytes) => (true, false, bytes.len()),
             NodeRef::Compressed { plain, len, .. } => (plain, true, len),
         };
@@ -192,10 +192,8 @@ fn describe_nodes(list: &Quicklist, full: bool) -> String {
             "{{quicklist node({index})\n{{container : {container}, encoding: {encoding}, size: {size}}}\n"
         );
         match node {
-            NodeRef::Packed(bytes) if full => {
-                if let Ok(pack) = Listpack::from_bytes(bytes) {
-                    text += &format!("{{ listpack:\n{}}}\n", describe_listpack(&pack));
-                }
+            NodeRef::Packed(pack) if full => {
+                text += &format!("{{ listpack:\n{}}}\n", describe_listpack(pack));
             }
             NodeRef::Plain(bytes) if full => text += &format!("{{ entry : {} }}\n", bytes.escape_ascii()),
             _ => {}
