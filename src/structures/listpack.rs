@@ -510,6 +510,7 @@ impl Listpack {
         u16::from_le_bytes([body[0], body[1]])
     }
 
+    #[inline]
     fn tell(&mut self, count: u16) {
         self.0.body_mut()[..HEADER].copy_from_slice(&count.to_le_bytes());
     }
@@ -528,11 +529,12 @@ impl Listpack {
         self.bytes() == Self::EMPTY_BYTES
     }
 
+    #[inline]
     fn added(&mut self, count: usize) {
-        let told = self.told();
-        if told != MANY {
-            self.tell(u16::try_from(usize::from(told) + count).unwrap_or(MANY));
-        }
+        let [low, high, ..] = self.0.body_mut() else { return };
+        // What has become too many to be told stays so.
+        let told = (usize::from(u16::from_le_bytes([*low, *high])) + count).min(MANY.into());
+        [*low, *high] = (told as u16).to_le_bytes();
     }
 
     fn removed(&mut self, count: usize) {
@@ -598,7 +600,7 @@ impl Listpack {
         if steps >= 0 {
             at = HEADER;
             for _ in 0..steps {
-                if at >= self.end() {
+                if at >= bytes.len() - 1 {
                     return None;
                 }
                 at = skip(bytes, at);
@@ -708,8 +710,9 @@ impl Listpack {
     pub fn remove_run(&mut self, place: Place, count: usize) -> Option<Place> {
         let from = place.offset();
         let (mut to, mut removed) = (from, 0);
-        while removed < count && to < self.end() {
-            to = skip(self.body(), to);
+        let bytes = self.body();
+        while removed < count && to < bytes.len() - 1 {
+            to = skip(bytes, to);
             removed += 1;
         }
         self.0.splice(from, to - from, []);

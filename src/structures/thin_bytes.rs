@@ -32,8 +32,9 @@ unsafe impl Sync for ThinBytes {}
 /// What an allocation of so many bytes takes: multiples of 8 up to 64, from there on four classes for each doubling.
 #[inline]
 pub fn class(len: usize) -> usize {
+    // Both are powers of two, which `next_multiple_of` would not know: it divides.
     let step = if len <= 64 { 8 } else { 1 << ((len - 1).ilog2() - 2) };
-    len.next_multiple_of(step)
+    (len + step - 1) & !(step - 1)
 }
 
 /// Bytes of the head before a body of so many bytes.
@@ -44,7 +45,12 @@ fn head(len: usize) -> usize {
 
 #[inline]
 fn layout(len: usize) -> Layout {
-    Layout::from_size_align(class(head(len) + len), 8).expect("lengths are 31 bits wide")
+    of_class(class(head(len) + len))
+}
+
+#[inline]
+fn of_class(size: usize) -> Layout {
+    Layout::from_size_align(size, 8).expect("lengths are 31 bits wide")
 }
 
 impl ThinBytes {
@@ -137,7 +143,9 @@ impl ThinBytes {
     ///
     /// # Panics
     /// If there are no such bytes, or the whole would be longer than [`ThinBytes::MOST`].
-    #[inline]
+    // Every write of a small collection comes through here, and a call costs as much as the work: the parts would be
+    // handed over in memory.
+    #[inline(always)]
     pub fn splice<const N: usize>(&mut self, at: usize, removed: usize, parts: [&[u8]; N]) {
         let (head_size, old) = self.sizes();
         assert!(removed <= old && at <= old - removed, "a splice is inside of the string");
@@ -147,26 +155,35 @@ impl ThinBytes {
             *self = self.spliced(at, removed, parts, new);
             return;
         }
-        let tail = old - removed - at;
         if new > old {
-            self.reallocate(old, new);
+            let room = class(head_size + old);
+            if head_size + new > room {
+                self.reallocate(room, class(head_size + new));
+            }
         }
         // SAFETY: the allocation has room for the longer one of old and new, whose heads are of one size.
         // `at + removed + tail` is the old length and `at + added + tail` the new one; the parts, borrowed from
         // elsewhere, fill what is between, so that all of the new length is initialised.
         unsafe {
             let start = self.0.as_ptr().add(head_size + at);
-            start.add(removed).copy_to(start.add(added), tail);
+            if new != old {
+                let tail = old - removed - at;
+                start.add(removed).copy_to(start.add(added), tail);
+                self.set_len(new);
+            }
             put(start, parts);
-            self.set_len(new);
         }
         if new < old {
-            self.reallocate(old, new);
+            let (room, enough) = (class(head_size + old), class(head_size + new));
+            if enough < room {
+                self.reallocate(room, enough);
+            }
         }
     }
 
     /// What a splice makes of the string, which is then of the length `new`.
     #[cold]
+    #[inline(never)]
     fn spliced<const N: usize>(&self, at: usize, removed: usize, parts: [&[u8]; N], new: usize) -> ThinBytes {
         let (before, after) = (&self.body()[..at], &self.body()[at + removed..]);
         // SAFETY: the three are `new` bytes together, and the body has room for so many, in memory that nobody else
@@ -186,14 +203,11 @@ impl ThinBytes {
         }
     }
 
-    /// Gives the allocation the size class of another length.
-    #[inline]
-    fn reallocate(&mut self, old: usize, new: usize) {
-        let (from, to) = (layout(old), layout(new));
-        if from.size() == to.size() {
-            return;
-        }
-        // SAFETY: the allocation was made with the layout of the old length, and the new size is not zero.
+    /// Gives the allocation, of the size class `from`, another one.
+    #[inline(never)]
+    fn reallocate(&mut self, from: usize, to: usize) {
+        let (from, to) = (of_class(from), of_class(to));
+        // SAFETY: the allocation was made with the layout of its class, and the new size is not zero.
         let at = unsafe { realloc(self.0.as_ptr(), from, to.size()) };
         let Some(at) = NonNull::new(at) else { handle_alloc_error(to) };
         self.0 = at;

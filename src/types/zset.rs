@@ -387,14 +387,15 @@ fn insert(pack: &mut Listpack, member: &[u8], score: f64) {
     let mut buffer = itoa::Buffer::new();
     let mut place = pack.first();
     while let Some(at) = place {
-        let Some(score_at) = pack.next(at) else { break };
-        let there = score_of(pack.at(score_at));
-        if there > score || (there == score && pack.at(at).text(&mut buffer) > member) {
+        let view = pack.view();
+        let Some(score_at) = view.next(at) else { break };
+        let there = score_of(view.at(score_at));
+        if there > score || (there == score && view.at(at).text(&mut buffer) > member) {
             push_score(score, |score| pack.insert_before(at, score));
             pack.insert_before(at, member);
             return;
         }
-        place = pack.next(score_at);
+        place = view.next(score_at);
     }
     pack.push_back(member);
     push_score(score, |score| pack.push_back(score));
