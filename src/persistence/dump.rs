@@ -19,7 +19,7 @@ use crate::persistence::rdb::{
 use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{End, NodeRef};
 use crate::structures::stream::{Group, Stream, StreamId};
-use crate::types::{Entry, Hash, Kind, List, Set, StrRef, Timed, TimedForm, View, Zset};
+use crate::types::{Either, Entry, Hash, Kind, List, Set, StrRef, Timed, TimedForm, View, Zset};
 
 /// Progress is told after so many keys, beginning with the first.
 const TELL_EVERY: u64 = 1024;
@@ -178,8 +178,8 @@ fn value_type(entry: &Entry, version: u16) -> ValueType {
             Some(Set::Packed(_)) if version >= SET_LISTPACK_SINCE => ValueType::SetListpack,
             _ => ValueType::Set,
         },
-        Kind::Zset => match entry.object() {
-            Some(Zset::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::ZsetListpack,
+        Kind::Zset => match entry.object().map(Zset::view) {
+            Some(Either::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::ZsetListpack,
             _ => ValueType::Zset2,
         },
         Kind::Stream => match version {
@@ -215,12 +215,12 @@ fn write_list<W: Write>(writer: &mut Writer<W>, list: &List) -> io::Result<()> {
         }
         return Ok(());
     }
-    match list {
-        List::Packed(pack) => {
+    match list.view() {
+        Either::Packed(pack) => {
             writer.write_len(1)?;
             write_node(writer, NodeRef::Packed(pack))
         }
-        List::Quick(list) => {
+        Either::Large(list) => {
             writer.write_len(list.node_count() as u64)?;
             list.nodes().try_for_each(|node| write_node(writer, node))
         }
@@ -228,7 +228,7 @@ fn write_list<W: Write>(writer: &mut Writer<W>, list: &List) -> io::Result<()> {
 }
 
 fn write_zset<W: Write>(writer: &mut Writer<W>, zset: &Zset) -> io::Result<()> {
-    if let Zset::Packed(pack) = zset
+    if let Either::Packed(pack) = zset.view()
         && writer.version() >= LISTPACKS_SINCE
     {
         return writer.write_listpack(pack.view());
