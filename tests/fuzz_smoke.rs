@@ -56,7 +56,7 @@ fn listpacks() -> Vec<Vec<u8>> {
         texts.iter().map(Element::from).collect(),
         texts.iter().take(4).map(Element::from).chain(ints.into_iter().map(Element::from)).collect(),
     ];
-    packs.iter().map(|pack| pack.as_bytes().to_vec()).collect()
+    packs.iter().map(|pack| pack.to_bytes()).collect()
 }
 
 #[test]
@@ -90,8 +90,8 @@ fn damaged_streams_are_refused_or_hold() {
             }
             stream.delete(StreamId::new(master, 1));
             for (_, block) in stream.blocks() {
-                bytes.extend_from_slice(&(block.as_bytes().len() as u16).to_le_bytes());
-                bytes.extend_from_slice(block.as_bytes());
+                bytes.extend_from_slice(&(block.bytes() as u16).to_le_bytes());
+                bytes.extend(block.to_bytes());
             }
         }
         samples.push(bytes);

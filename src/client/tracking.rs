@@ -76,14 +76,13 @@ pub struct TrackingTable {
 /// A key and the numbers of its readers, ascending, in one allocation.
 ///
 /// ```text
-/// | length of all (u32) | length of the key (u32) | key | reader (u64) … |
+/// | length of the key (u32) | key | reader (u64) … |
 /// ```
 struct Readers(ThinBytes);
 
-/// Bytes of one reader, and where the key begins, counted in the body and from the start.
+/// Bytes of one reader, and where the key begins.
 const READER: usize = 8;
 const KEY: usize = 4;
-const KEY_FROM_START: usize = 4 + KEY;
 
 /// At so many readers, and whenever they have doubled since, those are dropped who have gone.
 const SWEEP_AT: usize = 32;
@@ -120,7 +119,7 @@ impl Readers {
                 std::cmp::Ordering::Greater => high = middle,
             }
         }
-        let at = KEY_FROM_START + self.key_len() + low * READER;
+        let at = KEY + self.key_len() + low * READER;
         self.0.splice(at, 0, [&id.to_le_bytes()]);
         true
     }
@@ -129,7 +128,7 @@ impl Readers {
     fn sweep(&mut self, stays: impl Fn(u64) -> bool) -> usize {
         let before = self.count();
         let kept: Vec<u8> = self.ids().filter(|&id| stays(id)).flat_map(u64::to_le_bytes).collect();
-        let at = KEY_FROM_START + self.key_len();
+        let at = KEY + self.key_len();
         self.0.splice(at, before * READER, [&kept]);
         before - kept.len() / READER
     }
@@ -141,7 +140,7 @@ impl Item for Readers {
     }
 
     fn address(&self) -> *const u8 {
-        self.0.as_bytes().as_ptr()
+        self.0.address()
     }
 }
 

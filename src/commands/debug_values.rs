@@ -17,7 +17,7 @@ use crate::structures::dict;
 use crate::structures::listpack::Listpack;
 use crate::structures::quicklist::{NodeRef, Quicklist};
 use crate::structures::sorted_set::SortedSet;
-use crate::types::{Digest, Entry, Hash, Kind, List, Set, StrRef, TimedForm, View, Zset};
+use crate::types::{Digest, Either, Entry, Hash, Kind, List, Set, StrRef, TimedForm, View, Zset};
 
 /// Looks a key up as OBJECT does: what has expired is not there, and nothing counts as a use.
 fn look<T>(
@@ -135,9 +135,9 @@ fn print(text: &str) {
 /// The listpack that a value is, if it is one.
 fn listpack_of(entry: &Entry) -> Option<&Listpack> {
     match entry.kind() {
-        Kind::List => match entry.object()? {
-            List::Packed(pack) => Some(pack),
-            List::Quick(_) => None,
+        Kind::List => match entry.object::<List>()?.view() {
+            Either::Packed(pack) => Some(pack),
+            Either::Large(_) => None,
         },
         Kind::Hash => match entry.object::<Hash>()?.view() {
             View::Packed(pack) => Some(pack),
@@ -151,9 +151,9 @@ fn listpack_of(entry: &Entry) -> Option<&Listpack> {
             Set::Packed(pack) => Some(pack),
             Set::Ints(_) | Set::Table(_) => None,
         },
-        Kind::Zset => match entry.object()? {
-            Zset::Packed(pack) => Some(pack),
-            Zset::Sorted(_) => None,
+        Kind::Zset => match entry.object::<Zset>()?.view() {
+            Either::Packed(pack) => Some(pack),
+            Either::Large(_) => None,
         },
         _ => None,
     }
@@ -182,7 +182,7 @@ fn describe_nodes(list: &Quicklist, full: bool) -> String {
     );
     for (index, node) in list.nodes().enumerate() {
         let (plain, lzf, size) = match node {
-            NodeRef::Packed(bytes) => (false, false, bytes.len()),
+            NodeRef::Packed(pack) => (false, false, pack.bytes()),
             NodeRef::Plain(bytes) => (true, false, bytes.len()),
             NodeRef::Compressed { plain, len, .. } => (plain, true, len),
         };
@@ -192,10 +192,8 @@ fn describe_nodes(list: &Quicklist, full: bool) -> String {
             "{{quicklist node({index})\n{{container : {container}, encoding: {encoding}, size: {size}}}\n"
         );
         match node {
-            NodeRef::Packed(bytes) if full => {
-                if let Ok(pack) = Listpack::from_bytes(bytes) {
-                    text += &format!("{{ listpack:\n{}}}\n", describe_listpack(&pack));
-                }
+            NodeRef::Packed(pack) if full => {
+                text += &format!("{{ listpack:\n{}}}\n", describe_listpack(pack));
             }
             NodeRef::Plain(bytes) if full => text += &format!("{{ entry : {} }}\n", bytes.escape_ascii()),
             _ => {}
@@ -250,9 +248,9 @@ fn table_of(entry: &Entry) -> Option<dict::Stats> {
             Set::Table(table) => Some(table.stats()),
             Set::Ints(_) | Set::Packed(_) => None,
         },
-        Kind::Zset => match entry.object()? {
-            Zset::Sorted(sorted) => Some(sorted.table_stats()),
-            Zset::Packed(_) => None,
+        Kind::Zset => match entry.object::<Zset>()?.view() {
+            Either::Large(sorted) => Some(sorted.table_stats()),
+            Either::Packed(_) => None,
         },
         _ => None,
     }

@@ -400,9 +400,9 @@ fn store(ctx: &mut Ctx, destination: &[u8], list: Quicklist) {
         return delete_destination(&mut ctx.db, destination);
     }
     let list = if list.fits_listpack(ctx.limits.list.fill, false) {
-        list.into_listpack().map_or_else(|list| List::Quick(Box::new(list)), List::Packed)
+        list.into_listpack().map_or_else(List::quick, List::packed)
     } else {
-        List::Quick(Box::new(list))
+        List::quick(list)
     };
     ctx.db.set(destination, None, NewValue::Object(list.into()));
     ctx.db.changed(destination, Class::LIST, "sortstore");

@@ -19,7 +19,7 @@ use crate::protocol::number::{format_17_digits, parse_double};
 use crate::server::Server;
 use crate::structures::listpack::Element;
 use crate::structures::sorted_set::Outcome;
-use crate::types::{Entry, NewValue, Zset};
+use crate::types::{Either, Entry, NewValue, Zset};
 
 pub(super) const COMMANDS: &[Command<Server>] = &[
     data("zadd", zadd, -4)
@@ -794,13 +794,13 @@ fn zscan(ctx: &mut Ctx) -> CmdResult {
     };
     let scan = Scan::parse(ctx.args.cursor(3), Scanned::Members)?;
     let mut found = Found::default();
-    match zset {
+    match zset.view() {
         // What is small is given whole, with scores as they stand there.
-        Zset::Packed(pack) => {
+        Either::Packed(pack) => {
             cursor = 0;
             pack.pairs().for_each(|(member, score)| found.push_if(&scan, member, Some(score)));
         }
-        Zset::Sorted(set) => {
+        Either::Large(set) => {
             cursor = scan.walk_by(cursor, |cursor, visited| {
                 set.scan(cursor, |member, score| {
                     *visited += 1;

@@ -270,7 +270,7 @@ mod tests {
     const LIMITS: fn() -> Thresholds = Thresholds::default;
 
     fn pairs(texts: &[&str]) -> Vec<u8> {
-        texts.iter().map(|text| Element::Str(text.as_bytes())).collect::<Listpack>().as_bytes().to_vec()
+        texts.iter().map(|text| Element::Str(text.as_bytes())).collect::<Listpack>().to_bytes()
     }
 
     fn text(hash: &Hash) -> String {

@@ -19,7 +19,7 @@ use crate::persistence::rdb::{
 use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{End, NodeRef};
 use crate::structures::stream::{Group, Stream, StreamId};
-use crate::types::{Entry, Hash, Kind, List, Set, StrRef, Timed, TimedForm, View, Zset};
+use crate::types::{Either, Entry, Hash, Kind, List, Set, StrRef, Timed, TimedForm, View, Zset};
 
 /// Progress is told after so many keys, beginning with the first.
 const TELL_EVERY: u64 = 1024;
@@ -178,8 +178,8 @@ fn value_type(entry: &Entry, version: u16) -> ValueType {
             Some(Set::Packed(_)) if version >= SET_LISTPACK_SINCE => ValueType::SetListpack,
             _ => ValueType::Set,
         },
-        Kind::Zset => match entry.object() {
-            Some(Zset::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::ZsetListpack,
+        Kind::Zset => match entry.object().map(Zset::view) {
+            Some(Either::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::ZsetListpack,
             _ => ValueType::Zset2,
         },
         Kind::Stream => match version {
@@ -215,12 +215,12 @@ fn write_list<W: Write>(writer: &mut Writer<W>, list: &List) -> io::Result<()> {
         }
         return Ok(());
     }
-    match list {
-        List::Packed(pack) => {
+    match list.view() {
+        Either::Packed(pack) => {
             writer.write_len(1)?;
-            write_node(writer, NodeRef::Packed(pack.as_bytes()))
+            write_node(writer, NodeRef::Packed(pack))
         }
-        List::Quick(list) => {
+        Either::Large(list) => {
             writer.write_len(list.node_count() as u64)?;
             list.nodes().try_for_each(|node| write_node(writer, node))
         }
@@ -228,10 +228,10 @@ fn write_list<W: Write>(writer: &mut Writer<W>, list: &List) -> io::Result<()> {
 }
 
 fn write_zset<W: Write>(writer: &mut Writer<W>, zset: &Zset) -> io::Result<()> {
-    if let Zset::Packed(pack) = zset
+    if let Either::Packed(pack) = zset.view()
         && writer.version() >= LISTPACKS_SINCE
     {
-        return writer.write_string(pack.as_bytes());
+        return writer.write_listpack(pack.view());
     }
     writer.write_len(zset.len() as u64)?;
     // From the highest to the lowest, as real servers do, since that is how they insert fastest.
@@ -246,7 +246,8 @@ fn write_node<W: Write>(writer: &mut Writer<W>, node: NodeRef) -> io::Result<()>
     let plain = matches!(node, NodeRef::Plain(_) | NodeRef::Compressed { plain: true, .. });
     writer.write_len(if plain { NODE_PLAIN } else { NODE_PACKED })?;
     match node {
-        NodeRef::Plain(bytes) | NodeRef::Packed(bytes) => writer.write_string(bytes),
+        NodeRef::Plain(bytes) => writer.write_string(bytes),
+        NodeRef::Packed(pack) => writer.write_listpack(pack.view()),
         NodeRef::Compressed { len, lzf, .. } => writer.write_compressed(lzf, len as u64),
     }
 }
@@ -259,7 +260,7 @@ fn has_times(timed: &Timed, version: u16) -> bool {
 fn write_hash<W: Write>(writer: &mut Writer<W>, hash: &Hash) -> io::Result<()> {
     match hash.view() {
         View::Packed(listpack) if writer.version() >= LISTPACKS_SINCE => {
-            return writer.write_string(listpack.as_bytes());
+            return writer.write_listpack(listpack.view());
         }
         View::Rare(timed) => {
             if let Some(nearest) = timed.nearest().filter(|_| writer.version() >= FIELD_TIMES_SINCE) {
@@ -269,7 +270,7 @@ fn write_hash<W: Write>(writer: &mut Writer<W>, hash: &Hash) -> io::Result<()> {
                 && writer.version() >= LISTPACKS_SINCE
             {
                 let pairs: Listpack = hash.iter_all().flat_map(|(field, value)| [field, value]).collect();
-                return writer.write_string(pairs.as_bytes());
+                return writer.write_listpack(pairs.view());
             }
         }
         View::Packed(_) | View::Table(_) => {}
@@ -286,7 +287,7 @@ fn write_hash<W: Write>(writer: &mut Writer<W>, hash: &Hash) -> io::Result<()> {
 fn write_timed<W: Write>(writer: &mut Writer<W>, timed: &Timed, nearest: i64) -> io::Result<()> {
     writer.write_ms(nearest)?;
     if let TimedForm::Packed(triples) = timed.form() {
-        return writer.write_string(triples.as_bytes());
+        return writer.write_listpack(triples.view());
     }
     writer.write_len(timed.len() as u64)?;
     for (field, value, time) in timed.iter() {
@@ -301,7 +302,7 @@ fn write_set<W: Write>(writer: &mut Writer<W>, set: &Set) -> io::Result<()> {
     match set {
         Set::Ints(intset) => writer.write_string(intset.as_bytes()),
         Set::Packed(listpack) if writer.version() >= SET_LISTPACK_SINCE => {
-            writer.write_string(listpack.as_bytes())
+            writer.write_listpack(listpack.view())
         }
         set => {
             writer.write_len(set.len() as u64)?;
@@ -326,7 +327,7 @@ fn write_stream<W: Write>(writer: &mut Writer<W>, stream: &Stream) -> io::Result
     writer.write_len(stream.blocks().len() as u64)?;
     for (master, block) in stream.blocks() {
         writer.write_string(&master.to_bytes())?;
-        writer.write_string(block.as_bytes())?;
+        writer.write_listpack(block)?;
     }
     writer.write_len(stream.len())?;
     write_id(writer, stream.last_id())?;

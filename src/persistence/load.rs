@@ -399,6 +399,10 @@ impl<R: Read> Loader<R> {
             let hash = hash(&key);
             keyspace.db(self.db).dict().prefetch(hash);
             self.waiting.push((hash, entry));
+            self.reader.give_back(key);
+            if let RawValue::String(RawString::Bytes(bytes)) = raw {
+                self.reader.give_back(bytes);
+            }
             self.progress.keys_loaded += 1;
             if self.waiting.len() == AT_ONCE {
                 self.insert_waiting(keyspace)?;

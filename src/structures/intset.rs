@@ -15,8 +15,6 @@ use std::fmt;
 use super::thin_bytes::ThinBytes;
 
 const HEADER: usize = 8;
-/// Where the format begins in the byte string that holds it.
-const BEFORE: usize = 4;
 
 /// What is wrong with bytes that ought to be an intset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +86,7 @@ impl Intset {
     /// A copy of bytes from outside, after a look at every integer. An empty set is one, too.
     pub fn from_bytes(bytes: &[u8]) -> Result<Intset, Corrupt> {
         check(bytes)?;
-        if u32::try_from(bytes.len() + BEFORE).is_err() {
+        if bytes.len() > ThinBytes::MOST {
             return Err(Corrupt::Frame);
         }
         Ok(Intset(ThinBytes::of([bytes])))
@@ -187,7 +185,7 @@ impl Intset {
             self.widen(width_of(n));
         }
         let width = self.width();
-        self.0.splice(BEFORE + HEADER + index * width, 0, [&n.to_le_bytes()[..width]]);
+        self.0.splice(HEADER + index * width, 0, [&n.to_le_bytes()[..width]]);
         self.set_len(self.len() + 1);
         true
     }
@@ -205,7 +203,7 @@ impl Intset {
     pub fn remove(&mut self, n: i64) -> bool {
         let Ok(index) = self.search(n) else { return false };
         let width = self.width();
-        self.0.splice(BEFORE + HEADER + index * width, width, []);
+        self.0.splice(HEADER + index * width, width, []);
         self.set_len(self.len() - 1);
         true
     }

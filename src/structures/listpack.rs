@@ -12,7 +12,8 @@
 //!          11110000 u32                        string of so many bytes
 //!          11110001 … 11110100                 signed integer of 16, 24, 32 or 64 bits, which are the data
 //! ```
-//! The number of elements is 65535 if it is that or more: then it has to be counted.
+//! The number of elements is 65535 if it is that or more: then it has to be counted. What follows the total is kept, the
+//! *body*; the total follows from its length, which [`ThinBytes`] keeps in fewer bytes.
 //!
 //! A string that is the canonical form of a 64-bit integer is stored as the integer, so "12" and 12 are the same
 //! element. What was stored by others may also be a string that looks like an integer, or an integer in a wider form
@@ -28,12 +29,12 @@ use std::fmt;
 use super::decimal::{int_len, parse_int};
 use super::thin_bytes::ThinBytes;
 
-const HEADER: usize = 6;
-/// Where the number of elements stands in what follows the total length.
-const COUNT_IN_BODY: std::ops::Range<usize> = 0..2;
+/// The total length.
+const TOTAL: usize = 4;
+/// What stands before the first entry, in the body: the number of elements.
+const HEADER: usize = 2;
 const MANY: u16 = u16::MAX;
 const END: u8 = 0xff;
-/// An empty listpack, without the length.
 const EMPTY_BODY: [u8; 3] = [0, 0, END];
 /// Beyond this nobody should add anything.
 const SAFE_BYTES: usize = 1 << 30;
@@ -340,9 +341,15 @@ fn skip_back(bytes: &[u8], end: usize) -> usize {
 
 /// Whether the bytes are a listpack, to the last entry.
 pub fn check(bytes: &[u8]) -> Result<(), Corrupt> {
-    let Some((header, _)) = bytes.split_first_chunk::<HEADER>() else { return Err(Corrupt::Frame) };
-    let [a, b, c, d, count_low, count_high] = *header;
-    if u32::from_le_bytes([a, b, c, d]) as usize != bytes.len() || bytes[HEADER..].last() != Some(&END) {
+    match bytes.split_first_chunk::<TOTAL>() {
+        Some((total, body)) if u32::from_le_bytes(*total) as usize == bytes.len() => check_body(body),
+        _ => Err(Corrupt::Frame),
+    }
+}
+
+fn check_body(bytes: &[u8]) -> Result<(), Corrupt> {
+    let Some((count_told, entries)) = bytes.split_first_chunk::<HEADER>() else { return Err(Corrupt::Frame) };
+    if entries.last() != Some(&END) {
         return Err(Corrupt::Frame);
     }
     let (mut at, end, mut count) = (HEADER, bytes.len() - 1, 0u64);
@@ -351,35 +358,48 @@ pub fn check(bytes: &[u8]) -> Result<(), Corrupt> {
             let next = at + size + back_size(size);
             (next <= end && read_back(bytes, next)? == (size, back_size(size))).then_some(next)
         });
-        at = next.ok_or(Corrupt::Entry(at))?;
+        at = next.ok_or(Corrupt::Entry(TOTAL + at))?;
         count += 1;
     }
-    let told = u16::from_le_bytes([count_low, count_high]);
+    let told = u16::from_le_bytes(*count_told);
     if told == MANY || u64::from(told) == count { Ok(()) } else { Err(Corrupt::Count) }
 }
 
 // ---- reading, wherever the bytes are
 
-/// A listpack that somebody else owns, to be read.
+/// A listpack that somebody else owns, to be read: the body of it.
 #[derive(Clone, Copy)]
 pub struct View<'a>(&'a [u8]);
 
 impl<'a> View<'a> {
-    /// Of the bytes of a listpack, and of no others.
+    /// Of bytes that begin with those of a listpack, and with no others.
     #[inline]
-    pub(super) fn of(bytes: &'a [u8]) -> View<'a> {
-        View(bytes)
+    pub(super) fn at_start_of(bytes: &'a [u8]) -> View<'a> {
+        let (total, body) = bytes.split_first_chunk::<TOTAL>().expect("a listpack begins with its length");
+        View(&body[..u32::from_le_bytes(*total) as usize - TOTAL])
+    }
+
+    /// Bytes of the whole.
+    #[inline]
+    pub fn bytes(self) -> usize {
+        TOTAL + self.0.len()
+    }
+
+    /// The whole in Redis's format, in two parts.
+    #[inline]
+    pub fn parts(self) -> ([u8; TOTAL], &'a [u8]) {
+        ((self.bytes() as u32).to_le_bytes(), self.0)
     }
 
     /// The whole in Redis's format.
-    #[inline]
-    pub fn as_bytes(self) -> &'a [u8] {
-        self.0
+    pub fn to_bytes(self) -> Vec<u8> {
+        let (total, body) = self.parts();
+        [&total, body].concat()
     }
 
     /// A copy that can be edited.
     pub(super) fn copy(self) -> Listpack {
-        Listpack(ThinBytes::copy_of(self.0).expect("a listpack begins with its length"))
+        Listpack(ThinBytes::of([self.0]))
     }
 
     #[inline]
@@ -436,7 +456,7 @@ pub struct Listpack(ThinBytes);
 
 impl Listpack {
     /// Bytes of an empty one.
-    pub const EMPTY_BYTES: usize = HEADER + 1;
+    pub const EMPTY_BYTES: usize = TOTAL + EMPTY_BODY.len();
 
     pub fn new() -> Listpack {
         Listpack(ThinBytes::of([&EMPTY_BODY]))
@@ -445,13 +465,20 @@ impl Listpack {
     /// A copy of bytes from outside, after a look at every entry. What the elements mean is the caller's business.
     pub fn from_bytes(bytes: &[u8]) -> Result<Listpack, Corrupt> {
         check(bytes)?;
-        ThinBytes::copy_of(bytes).map(Listpack).ok_or(Corrupt::Frame)
+        if bytes.len() - TOTAL > ThinBytes::MOST {
+            return Err(Corrupt::Frame);
+        }
+        Ok(Listpack(ThinBytes::of([&bytes[TOTAL..]])))
     }
 
     /// The whole in Redis's format.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.view().to_bytes()
+    }
+
     #[inline]
-    pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+    fn body(&self) -> &[u8] {
+        self.0.body()
     }
 
     /// Where its memory begins; only ever used to ask the processor to fetch it early.
@@ -463,13 +490,13 @@ impl Listpack {
     /// The listpack for reading alone.
     #[inline]
     pub fn view(&self) -> View<'_> {
-        View(self.as_bytes())
+        View(self.body())
     }
 
     /// Bytes of the whole.
     #[inline]
     pub fn bytes(&self) -> usize {
-        self.0.len()
+        TOTAL + self.0.len()
     }
 
     /// Bytes that are allocated for it.
@@ -485,12 +512,13 @@ impl Listpack {
     /// The number in the header.
     #[inline]
     fn told(&self) -> u16 {
-        let body = self.0.body();
+        let body = self.body();
         u16::from_le_bytes([body[0], body[1]])
     }
 
+    #[inline]
     fn tell(&mut self, count: u16) {
-        self.0.body_mut()[COUNT_IN_BODY].copy_from_slice(&count.to_le_bytes());
+        self.0.body_mut()[..HEADER].copy_from_slice(&count.to_le_bytes());
     }
 
     /// Elements in it. If they are 65535 or more they are counted one by one.
@@ -507,11 +535,12 @@ impl Listpack {
         self.bytes() == Self::EMPTY_BYTES
     }
 
+    #[inline]
     fn added(&mut self, count: usize) {
-        let told = self.told();
-        if told != MANY {
-            self.tell(u16::try_from(usize::from(told) + count).unwrap_or(MANY));
-        }
+        let [low, high, ..] = self.0.body_mut() else { return };
+        // What has become too many to be told stays so.
+        let told = (usize::from(u16::from_le_bytes([*low, *high])) + count).min(MANY.into());
+        [*low, *high] = (told as u16).to_le_bytes();
     }
 
     fn removed(&mut self, count: usize) {
@@ -530,7 +559,7 @@ impl Listpack {
 
     #[inline]
     fn end(&self) -> usize {
-        self.bytes() - 1
+        self.0.len() - 1
     }
 
     #[inline]
@@ -560,7 +589,7 @@ impl Listpack {
 
     /// The place of the element with this index; negative ones count from the end, the last element being -1.
     pub fn seek(&self, index: i64) -> Option<Place> {
-        let bytes = self.as_bytes();
+        let bytes = self.body();
         let steps = match (self.told(), index) {
             (MANY, _) => index,
             (count, _) => {
@@ -577,7 +606,7 @@ impl Listpack {
         if steps >= 0 {
             at = HEADER;
             for _ in 0..steps {
-                if at >= self.end() {
+                if at >= bytes.len() - 1 {
                     return None;
                 }
                 at = skip(bytes, at);
@@ -613,17 +642,18 @@ impl Listpack {
     /// The same from a place on.
     #[inline]
     pub fn find_from(&self, from: Place, value: &[u8], pass: usize) -> Option<Place> {
-        let bytes = self.as_bytes();
+        let bytes = self.body();
+        let end = bytes.len() - 1;
         let needle = Needle::new(value);
         let mut at = from.offset();
-        while at < self.end() {
+        while at < end {
             let (element, size) = read(bytes, at);
             if needle.is(element) {
                 return Some(Place::at(at));
             }
             at += size + back_size(size);
             for _ in 0..pass {
-                if at >= self.end() {
+                if at >= end {
                     return None;
                 }
                 at = skip(bytes, at);
@@ -664,7 +694,7 @@ impl Listpack {
 
     /// Inserts behind a place; returns the place of the new element.
     pub fn insert_after<'a>(&mut self, place: Place, element: impl Into<Element<'a>>) -> Place {
-        let at = skip(self.as_bytes(), place.offset());
+        let at = skip(self.body(), place.offset());
         self.insert_at(at, element.into());
         Place::at(at)
     }
@@ -673,7 +703,7 @@ impl Listpack {
     pub fn replace<'a>(&mut self, place: Place, element: impl Into<Element<'a>>) {
         let encoded = Encoded::new(element.into());
         let at = place.offset();
-        let removed = skip(self.as_bytes(), at) - at;
+        let removed = skip(self.body(), at) - at;
         self.0.splice(at, removed, encoded.parts());
     }
 
@@ -686,8 +716,9 @@ impl Listpack {
     pub fn remove_run(&mut self, place: Place, count: usize) -> Option<Place> {
         let from = place.offset();
         let (mut to, mut removed) = (from, 0);
-        while removed < count && to < self.end() {
-            to = skip(self.as_bytes(), to);
+        let bytes = self.body();
+        while removed < count && to < bytes.len() - 1 {
+            to = skip(bytes, to);
             removed += 1;
         }
         self.0.splice(from, to - from, []);
@@ -719,11 +750,10 @@ impl Listpack {
         let end = self.end();
         let mut to = first.offset();
         for (i, place) in places.iter().enumerate() {
-            let from = skip(self.as_bytes(), place.offset());
+            let from = skip(self.body(), place.offset());
             let until = places.get(i + 1).map_or(end, |next| next.offset());
-            // What is kept moves up to what was kept before. Places count from the length, the body begins behind it.
-            let length = HEADER - COUNT_IN_BODY.end;
-            self.0.body_mut().copy_within(from - length..until - length, to - length);
+            // What is kept moves up to what was kept before.
+            self.0.body_mut().copy_within(from..until, to);
             to += until - from;
         }
         self.0.splice(to, end - to, []);
@@ -768,14 +798,14 @@ impl Listpack {
     }
 
     fn entries(&self) -> &[u8] {
-        &self.as_bytes()[HEADER..self.end()]
+        &self.body()[HEADER..self.end()]
     }
 
     /// Takes the elements from an index on into a listpack of their own.
     pub fn split_off(&mut self, index: usize) -> Listpack {
         let Some(place) = self.seek(index as i64) else { return Listpack::new() };
         let mut other = Listpack::new();
-        other.0.splice(HEADER, 0, [&self.as_bytes()[place.offset()..self.end()]]);
+        other.0.splice(HEADER, 0, [&self.body()[place.offset()..self.end()]]);
         let count = self.len() - index;
         other.added(count);
         self.0.splice(place.offset(), self.end() - place.offset(), []);
@@ -796,7 +826,7 @@ impl Listpack {
 
     /// From the beginning to a place (inclusive); backwards it begins with that place.
     pub fn iter_to(&self, place: Place) -> Iter<'_> {
-        let bytes = self.as_bytes();
+        let bytes = self.body();
         Iter { bytes, front: HEADER, back: skip(bytes, place.offset()) }
     }
 
@@ -862,7 +892,7 @@ impl Listpack {
 
     /// Panics if an invariant does not hold.
     pub fn verify(&self) {
-        if let Err(reason) = check(self.as_bytes()) {
+        if let Err(reason) = check_body(self.body()) {
             panic!("{reason}: {self:?}");
         }
     }
@@ -925,7 +955,7 @@ impl Default for Listpack {
 
 impl fmt::Debug for Listpack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Listpack(\"{}\")", self.as_bytes().escape_ascii())
+        write!(f, "Listpack(\"{}\")", self.to_bytes().escape_ascii())
     }
 }
 

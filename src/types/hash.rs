@@ -352,11 +352,7 @@ impl Value for Hash {
     }
 
     fn address(&self) -> Option<*const u8> {
-        Some(match self.view() {
-            View::Packed(pack) => pack.address(),
-            View::Table(table) => std::ptr::from_ref(table).cast(),
-            View::Rare(timed) => std::ptr::from_ref(timed).cast(),
-        })
+        Some(self.0.address())
     }
 
     fn duplicate(&self) -> Object {

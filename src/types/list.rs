@@ -12,26 +12,43 @@
 
 use super::digest::Digest;
 use super::entry::{Object, Value};
+use super::word::{Either, EitherMut, PackedOr};
 use crate::structures::listpack::{self, Element, Listpack, Needle, Place};
 use crate::structures::quicklist::{self, End, Quicklist, Shape, Side};
 
-/// See the head of this file. Two words, so that it stands in the entry.
-#[derive(Clone, Debug)]
-pub enum List {
-    Packed(Listpack),
-    Quick(Box<Quicklist>),
-}
+/// See the head of this file. One word, which stands in the entry.
+#[derive(Clone)]
+pub struct List(PackedOr<Quicklist>);
 
-const _: () = assert!(size_of::<List>() <= 16);
+const _: () = assert!(size_of::<List>() == 8);
 
 impl List {
+    pub fn packed(pack: Listpack) -> List {
+        List(PackedOr::packed(pack))
+    }
+
+    pub fn quick(list: Quicklist) -> List {
+        List(PackedOr::table(list))
+    }
+
+    /// How it stands in memory.
+    #[inline]
+    pub fn view(&self) -> Either<'_, Quicklist> {
+        self.0.either()
+    }
+
+    #[inline]
+    fn view_mut(&mut self) -> EitherMut<'_, Quicklist> {
+        self.0.either_mut()
+    }
+
     pub fn new() -> List {
-        List::Packed(Listpack::new())
+        List::packed(Listpack::new())
     }
 
     /// A list from a listpack, however large that is.
     pub fn from_listpack(pack: Listpack, shape: Shape) -> List {
-        let mut list = List::Packed(pack);
+        let mut list = List::packed(pack);
         list.grow_for(std::iter::empty(), shape);
         list
     }
@@ -39,22 +56,22 @@ impl List {
     /// A list from the nodes of a dump.
     pub fn from_quicklist(quicklist: Quicklist) -> List {
         let fill = quicklist.shape().fill;
-        let mut list = List::Quick(Box::new(quicklist));
+        let mut list = List::quick(quicklist);
         list.pack_if_within(fill, false);
         list
     }
 
     pub fn len(&self) -> usize {
-        match self {
-            List::Packed(pack) => pack.len(),
-            List::Quick(list) => list.len(),
+        match self.view() {
+            Either::Packed(pack) => pack.len(),
+            Either::Large(list) => list.len(),
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        match self {
-            List::Packed(pack) => pack.is_empty(),
-            List::Quick(list) => list.is_empty(),
+        match self.view() {
+            Either::Packed(pack) => pack.is_empty(),
+            Either::Large(list) => list.is_empty(),
         }
     }
 
@@ -69,17 +86,17 @@ impl List {
 
     /// Makes ready for these elements being added: to be called before.
     pub fn grow_for<'a>(&mut self, elements: impl ExactSizeIterator<Item = &'a [u8]>, shape: Shape) {
-        match self {
-            List::Packed(pack) => {
+        match self.view_mut() {
+            EitherMut::Packed(pack) => {
                 let count = elements.len();
                 let bytes: usize = elements.map(<[u8]>::len).sum();
                 if shape.fill.exceeded_by(pack.bytes() + bytes, pack.len() + count) {
                     let pack = std::mem::take(pack);
-                    *self = List::Quick(Box::new(Quicklist::from_listpack(pack, shape)));
+                    *self = List::quick(Quicklist::from_listpack(pack, shape));
                 }
             }
             // Fill and depth are those of the time when it was made, as in Redis; what is large is said anew.
-            List::Quick(list) => list.set_plain_from(shape.plain_from),
+            EitherMut::Large(list) => list.set_plain_from(shape.plain_from),
         }
     }
 
@@ -89,40 +106,40 @@ impl List {
     }
 
     fn pack_if_within(&mut self, fill: quicklist::Fill, shrinking: bool) {
-        let List::Quick(list) = self else { return };
+        let EitherMut::Large(list) = self.view_mut() else { return };
         // An empty one is about to be deleted, or is none yet.
         if list.is_empty() || !list.fits_listpack(fill, shrinking) {
             return;
         }
         let none = Quicklist::new(list.shape());
-        *self = match std::mem::replace(&mut **list, none).into_listpack() {
-            Ok(pack) => List::Packed(pack),
-            Err(list) => List::Quick(Box::new(list)),
+        *self = match std::mem::replace(list, none).into_listpack() {
+            Ok(pack) => List::packed(pack),
+            Err(list) => List::quick(list),
         };
     }
 
     /// The nodes, if it is a quicklist.
     pub fn as_quicklist(&self) -> Option<&Quicklist> {
-        match self {
-            List::Quick(list) => Some(list),
-            List::Packed(_) => None,
+        match self.view() {
+            Either::Large(list) => Some(list),
+            Either::Packed(_) => None,
         }
     }
 
     // ---- the ends
 
     pub fn push(&mut self, end: End, element: &[u8]) {
-        match (self, end) {
-            (List::Packed(pack), End::Front) => pack.push_front(element),
-            (List::Packed(pack), End::Back) => pack.push_back(element),
-            (List::Quick(list), end) => list.push(end, element),
+        match (self.view_mut(), end) {
+            (EitherMut::Packed(pack), End::Front) => pack.push_front(element),
+            (EitherMut::Packed(pack), End::Back) => pack.push_back(element),
+            (EitherMut::Large(list), end) => list.push(end, element),
         }
     }
 
     /// Removes the element at an end, after `with` had a look at it.
     pub fn pop_with<R>(&mut self, end: End, with: impl FnOnce(Element) -> R) -> Option<R> {
-        match self {
-            List::Packed(pack) => {
+        match self.view_mut() {
+            EitherMut::Packed(pack) => {
                 let place = match end {
                     End::Front => pack.first(),
                     End::Back => pack.last(),
@@ -131,7 +148,7 @@ impl List {
                 pack.remove(place);
                 Some(result)
             }
-            List::Quick(list) => list.pop_with(end, with),
+            EitherMut::Large(list) => list.pop_with(end, with),
         }
     }
 
@@ -139,30 +156,30 @@ impl List {
 
     /// Has a look at the element with this index; negative ones count from the end.
     pub fn get_with<R>(&self, index: i64, with: impl FnOnce(Element) -> R) -> Option<R> {
-        match self {
-            List::Packed(pack) => pack.get(index).map(with),
-            List::Quick(list) => list.get_with(index, with),
+        match self.view() {
+            Either::Packed(pack) => pack.get(index).map(with),
+            Either::Large(list) => list.get_with(index, with),
         }
     }
 
     /// Puts another element in the place of the one with this index; `false` if there is none.
     pub fn set(&mut self, index: i64, element: &[u8]) -> bool {
-        match self {
-            List::Packed(pack) => match pack.seek(index) {
+        match self.view_mut() {
+            EitherMut::Packed(pack) => match pack.seek(index) {
                 Some(place) => {
                     pack.replace(place, element);
                     true
                 }
                 None => false,
             },
-            List::Quick(list) => list.set(index, element),
+            EitherMut::Large(list) => list.set(index, element),
         }
     }
 
     /// Inserts an element beside the first that equals `pivot`; `false` if none does.
     pub fn insert(&mut self, pivot: &[u8], side: Side, element: &[u8]) -> bool {
-        match self {
-            List::Packed(pack) => {
+        match self.view_mut() {
+            EitherMut::Packed(pack) => {
                 let Some(place) = pack.find(pivot, 0) else { return false };
                 match side {
                     Side::Before => pack.insert_before(place, element),
@@ -170,7 +187,7 @@ impl List {
                 }
                 true
             }
-            List::Quick(list) => {
+            EitherMut::Large(list) => {
                 let needle = Needle::new(pivot);
                 let mut elements = list.iter(End::Front);
                 let mut index = 0;
@@ -189,16 +206,16 @@ impl List {
 
     /// Removes up to `count` elements from an index on (negative: from the end); returns how many.
     pub fn remove_range(&mut self, index: i64, count: usize) -> usize {
-        match self {
-            List::Packed(pack) => pack.remove_range(index, count),
-            List::Quick(list) => list.remove_range(index, count),
+        match self.view_mut() {
+            EitherMut::Packed(pack) => pack.remove_range(index, count),
+            EitherMut::Large(list) => list.remove_range(index, count),
         }
     }
 
     /// Removes elements that equal `value`, up to `most` of them, beginning at an end; returns how many.
     pub fn remove_value(&mut self, value: &[u8], most: usize, from: End) -> usize {
-        match self {
-            List::Packed(pack) => {
+        match self.view_mut() {
+            EitherMut::Packed(pack) => {
                 let needle = Needle::new(value);
                 let equal = |(place, element)| needle.is(element).then_some(place);
                 let mut places: Vec<Place> = pack.places().filter_map(equal).collect();
@@ -210,7 +227,7 @@ impl List {
                 pack.remove_many(&places);
                 places.len()
             }
-            List::Quick(list) => list.remove_value(value, most, from),
+            EitherMut::Large(list) => list.remove_value(value, most, from),
         }
     }
 
@@ -218,9 +235,9 @@ impl List {
 
     /// The elements from an end to the other.
     pub fn iter(&self, from: End) -> Iter<'_> {
-        match self {
-            List::Packed(pack) => Iter::Packed { elements: pack.iter(), from },
-            List::Quick(list) => Iter::Quick(list.iter(from)),
+        match self.view() {
+            Either::Packed(pack) => Iter::Packed { elements: pack.iter(), from },
+            Either::Large(list) => Iter::Quick(list.iter(from)),
         }
     }
 
@@ -229,8 +246,8 @@ impl List {
     /// # Panics
     /// If there is no such element.
     pub fn iter_at(&self, index: usize, from: End) -> Iter<'_> {
-        match self {
-            List::Packed(pack) => {
+        match self.view() {
+            Either::Packed(pack) => {
                 let place = pack.seek(index as i64).expect("there is an element to begin with");
                 let elements = match from {
                     End::Front => pack.iter_from(place),
@@ -238,15 +255,24 @@ impl List {
                 };
                 Iter::Packed { elements, from }
             }
-            List::Quick(list) => Iter::Quick(list.iter_at(index, from)),
+            Either::Large(list) => Iter::Quick(list.iter_at(index, from)),
         }
     }
 
     /// Panics if an invariant does not hold.
     pub fn verify(&self) {
-        match self {
-            List::Packed(pack) => pack.verify(),
-            List::Quick(list) => list.verify(),
+        match self.view() {
+            Either::Packed(pack) => pack.verify(),
+            Either::Large(list) => list.verify(),
+        }
+    }
+}
+
+impl std::fmt::Debug for List {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.view() {
+            Either::Packed(pack) => pack.fmt(f),
+            Either::Large(list) => list.fmt(f),
         }
     }
 }
@@ -263,17 +289,14 @@ impl Value for List {
     }
 
     fn encoding(&self) -> &'static str {
-        match self {
-            List::Packed(_) => "listpack",
-            List::Quick(_) => "quicklist",
+        match self.view() {
+            Either::Packed(_) => "listpack",
+            Either::Large(_) => "quicklist",
         }
     }
 
     fn address(&self) -> Option<*const u8> {
-        Some(match self {
-            List::Packed(pack) => pack.address(),
-            List::Quick(list) => std::ptr::from_ref(&**list).cast(),
-        })
+        Some(self.0.address())
     }
 
     fn duplicate(&self) -> Object {
@@ -281,16 +304,16 @@ impl Value for List {
     }
 
     fn effort(&self) -> usize {
-        match self {
-            List::Packed(_) => 1,
-            List::Quick(list) => list.node_count(),
+        match self.view() {
+            Either::Packed(_) => 1,
+            Either::Large(list) => list.node_count(),
         }
     }
 
     fn memory(&self, _: usize) -> usize {
-        match self {
-            List::Packed(pack) => pack.memory(),
-            List::Quick(list) => size_of::<Quicklist>() + list.memory(),
+        match self.view() {
+            Either::Packed(pack) => pack.memory(),
+            Either::Large(list) => size_of::<Quicklist>() + list.memory(),
         }
     }
 

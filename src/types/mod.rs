@@ -25,5 +25,5 @@ pub use set::Set;
 pub use string::{INLINE_MAX, StrRef, int_encoding};
 pub use thresholds::Thresholds;
 pub use timed::{Form as TimedForm, Timed, Triple};
-pub use word::View;
+pub use word::{Either, View};
 pub use zset::{LexRange, ScoreRange, Zset};

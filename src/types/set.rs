@@ -12,8 +12,8 @@ use crate::structures::dict::{self, Dict, Slot};
 use crate::structures::intset::Intset;
 use crate::structures::listpack::{self, Element, Listpack};
 
-/// Intsets count their members by 32 bits; whatever the configuration says, they stop here.
-const INTSET_MOST: u64 = 1 << 30;
+/// Intsets are byte strings of less than 2 GiB; whatever the configuration says, they stop here.
+const INTSET_MOST: u64 = 1 << 27;
 /// The longest entry of an integer in a listpack.
 const INT_ENTRY: usize = 10;
 

@@ -1,10 +1,11 @@
-//! One word that owns a listpack or one of two tables: what stands in an entry for a collection, where every word
-//! counts.
+//! One word that owns a listpack or one of two larger structures: what stands in an entry for a collection, where
+//! every word counts.
 //!
 //! A listpack is one pointer to memory aligned to eight bytes, and so is a box; of its lowest bits, which are zero in
 //! all of them, one is set for a table and another for its rarer kind. All unsafe code of that is here. Invariant: the
 //! word without those bits is the pointer of a [`Listpack`], a `Box<T>` or a `Box<R>`, as they say, and owns it.
 
+use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr::NonNull;
@@ -14,8 +15,8 @@ use crate::structures::listpack::Listpack;
 const TABLE: usize = 1;
 const RARE: usize = 2;
 
-/// See the head of this file.
-pub struct PackedOr<T, R> {
+/// See the head of this file. Most collections have no rarer kind.
+pub struct PackedOr<T, R = Infallible> {
     word: NonNull<u8>,
     owned: PhantomData<(Listpack, Box<T>, Box<R>)>,
 }
@@ -32,6 +33,18 @@ pub enum ViewMut<'a, T, R> {
     Packed(&'a mut Listpack),
     Table(&'a mut T),
     Rare(&'a mut R),
+}
+
+/// As [`View`], where there is no rarer kind.
+pub enum Either<'a, T> {
+    Packed(&'a Listpack),
+    Large(&'a T),
+}
+
+/// As [`ViewMut`], where there is no rarer kind.
+pub enum EitherMut<'a, T> {
+    Packed(&'a mut Listpack),
+    Large(&'a mut T),
 }
 
 /// Where what the word owns stands.
@@ -66,6 +79,11 @@ impl<T, R> PackedOr<T, R> {
         const { assert!(align_of::<B>() > TABLE | RARE) }
         let at = NonNull::from(Box::leak(Box::new(value))).cast::<u8>();
         PackedOr { word: at.map_addr(|addr| addr | bit), owned: PhantomData }
+    }
+
+    /// Where what it owns begins in memory; only ever used to ask the processor to fetch it early.
+    pub fn address(&self) -> *const u8 {
+        self.word.as_ptr().map_addr(|addr| addr & !(TABLE | RARE))
     }
 
     #[inline]
@@ -105,6 +123,35 @@ impl<T, R> PackedOr<T, R> {
     }
 }
 
+impl<T> PackedOr<T> {
+    #[inline]
+    pub fn either(&self) -> Either<'_, T> {
+        match self.view() {
+            View::Packed(pack) => Either::Packed(pack),
+            View::Table(large) => Either::Large(large),
+            View::Rare(never) => match *never {},
+        }
+    }
+
+    #[inline]
+    pub fn either_mut(&mut self) -> EitherMut<'_, T> {
+        match self.view_mut() {
+            ViewMut::Packed(pack) => EitherMut::Packed(pack),
+            ViewMut::Table(large) => EitherMut::Large(large),
+            ViewMut::Rare(never) => match *never {},
+        }
+    }
+}
+
+impl<T: Clone> Clone for PackedOr<T> {
+    fn clone(&self) -> Self {
+        match self.either() {
+            Either::Packed(pack) => PackedOr::packed(pack.clone()),
+            Either::Large(large) => PackedOr::table(large.clone()),
+        }
+    }
+}
+
 impl<T, R> Drop for PackedOr<T, R> {
     fn drop(&mut self) {
         match self.at() {
@@ -121,6 +168,7 @@ impl<T, R> Drop for PackedOr<T, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::structures::listpack::Element;
     use std::sync::Arc;
 
     #[test]
@@ -142,5 +190,22 @@ mod tests {
             listpack.push_back(n);
         }
         assert!(matches!(word.view(), View::Packed(listpack) if listpack.len() == 1000));
+    }
+
+    #[test]
+    fn a_copy_owns_what_it_is_a_copy_of() {
+        let alive = Arc::new(7u8);
+        let mut word: PackedOr<Arc<u8>> = PackedOr::table(Arc::clone(&alive));
+        let mut copy = word.clone();
+        assert_eq!(Arc::strong_count(&alive), 3);
+        assert!(matches!(copy.either(), Either::Large(large) if **large == 7));
+        word = PackedOr::packed([Element::Int(5)].into_iter().collect());
+        assert_eq!(Arc::strong_count(&alive), 2);
+        copy.clone_from(&word);
+        assert_eq!(Arc::strong_count(&alive), 1);
+        let EitherMut::Packed(listpack) = copy.either_mut() else { panic!("a listpack") };
+        listpack.push_back(6);
+        drop(word);
+        assert!(matches!(copy.either(), Either::Packed(listpack) if listpack.len() == 2));
     }
 }

@@ -13,18 +13,16 @@ use std::ops::{Bound, Range};
 use super::Thresholds;
 use super::digest::Digest;
 use super::entry::{Object, Value};
+use super::word::{Either, EitherMut, PackedOr};
 use crate::protocol::number::{format_double, format_shortest, parse_bound, whole};
 use crate::structures::listpack::{self, Element, Listpack, Place};
 use crate::structures::sorted_set::{self, LexBound, Outcome, SortedSet};
 
-/// See the head of this file. Two words, so that it stands in the entry.
+/// See the head of this file. One word, which stands in the entry.
 #[derive(Clone)]
-pub enum Zset {
-    Packed(Listpack),
-    Sorted(Box<SortedSet>),
-}
+pub struct Zset(PackedOr<SortedSet>);
 
-const _: () = assert!(size_of::<Zset>() <= 16);
+const _: () = assert!(size_of::<Zset>() == 8);
 
 impl std::fmt::Debug for Zset {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -104,12 +102,31 @@ fn score_of(element: Element) -> f64 {
 }
 
 impl Zset {
+    fn packed(pack: Listpack) -> Zset {
+        Zset(PackedOr::packed(pack))
+    }
+
+    fn sorted(set: SortedSet) -> Zset {
+        Zset(PackedOr::table(set))
+    }
+
+    /// How it stands in memory.
+    #[inline]
+    pub fn view(&self) -> Either<'_, SortedSet> {
+        self.0.either()
+    }
+
+    #[inline]
+    fn view_mut(&mut self) -> EitherMut<'_, SortedSet> {
+        self.0.either_mut()
+    }
+
     /// An empty one, for about so many members, the first of which has so many bytes.
     pub fn new(members: usize, first_len: usize, limits: &Thresholds) -> Zset {
         if members as u64 <= limits.zset_listpack_entries && first_len as u64 <= limits.zset_listpack_value {
-            Zset::Packed(Listpack::new())
+            Zset::packed(Listpack::new())
         } else {
-            Zset::Sorted(Box::new(SortedSet::with_capacity(members)))
+            Zset::sorted(SortedSet::with_capacity(members))
         }
     }
 
@@ -119,14 +136,14 @@ impl Zset {
             && set.iter().all(|(member, _)| member.len() as u64 <= limits.zset_listpack_value)
             && Listpack::new().has_room_for(set.iter().map(|(member, _)| member.len()).sum());
         if !fits {
-            return Zset::Sorted(Box::new(set));
+            return Zset::sorted(set);
         }
         let mut pack = Listpack::new();
         for (member, score) in &set {
             pack.push_back(member);
             push_score(score, |score| pack.push_back(score));
         }
-        Zset::Packed(pack)
+        Zset::packed(pack)
     }
 
     /// A listpack from elsewhere, in the form that it fits; `None` if it does not hold members, each once, and scores.
@@ -154,32 +171,32 @@ impl Zset {
         // However long the members are: where the listpack was made they were short enough.
         let is_small = set.len() as u64 <= limits.zset_listpack_entries;
         Some(match (is_small, in_order) {
-            (true, true) => Zset::Packed(pack),
+            (true, true) => Zset::packed(pack),
             (true, false) => Zset::from_sorted(set, limits),
-            (false, _) => Zset::Sorted(Box::new(set)),
+            (false, _) => Zset::sorted(set),
         })
     }
 
     pub fn len(&self) -> usize {
-        match self {
-            Zset::Packed(pack) => pack.len() / 2,
-            Zset::Sorted(set) => set.len(),
+        match self.view() {
+            Either::Packed(pack) => pack.len() / 2,
+            Either::Large(set) => set.len(),
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        match self {
-            Zset::Packed(pack) => pack.is_empty(),
-            Zset::Sorted(set) => set.is_empty(),
+        match self.view() {
+            Either::Packed(pack) => pack.is_empty(),
+            Either::Large(set) => set.is_empty(),
         }
     }
 
     // ---- members
 
     pub fn score(&self, member: &[u8]) -> Option<f64> {
-        match self {
-            Zset::Packed(pack) => pack.find_value(member).map(|place| score_of(pack.at(place))),
-            Zset::Sorted(set) => set.score(member),
+        match self.view() {
+            Either::Packed(pack) => pack.find_value(member).map(|place| score_of(pack.at(place))),
+            Either::Large(set) => set.score(member),
         }
     }
 
@@ -197,9 +214,9 @@ impl Zset {
         limits: &Thresholds,
         decide: impl FnOnce(Option<f64>) -> Option<f64>,
     ) -> Outcome {
-        let pack = match self {
-            Zset::Packed(pack) => pack,
-            Zset::Sorted(set) => return set.update(member, decide),
+        let pack = match self.view_mut() {
+            EitherMut::Packed(pack) => pack,
+            EitherMut::Large(set) => return set.update(member, decide),
         };
         if let Some(place) = pack.find(member, 1) {
             let old = pack.next(place).map_or(0.0, |place| score_of(pack.at(place)));
@@ -229,15 +246,15 @@ impl Zset {
     }
 
     pub fn remove(&mut self, member: &[u8]) -> bool {
-        match self {
-            Zset::Packed(pack) => match pack.find(member, 1) {
+        match self.view_mut() {
+            EitherMut::Packed(pack) => match pack.find(member, 1) {
                 Some(place) => {
                     pack.remove_run(place, 2);
                     true
                 }
                 None => false,
             },
-            Zset::Sorted(set) => set.remove(member).is_some(),
+            EitherMut::Large(set) => set.remove(member).is_some(),
         }
     }
 
@@ -248,17 +265,17 @@ impl Zset {
 
     /// Leaves the listpack behind.
     fn sort(&mut self, capacity: usize) -> &mut SortedSet {
-        if let Zset::Packed(pack) = self {
+        if let EitherMut::Packed(pack) = self.view_mut() {
             let mut set = SortedSet::with_capacity(capacity);
             let mut buffer = itoa::Buffer::new();
             for (member, score) in pack.pairs() {
                 set.insert(member.text(&mut buffer), score_of(score));
             }
-            *self = Zset::Sorted(Box::new(set));
+            *self = Zset::sorted(set);
         }
-        match self {
-            Zset::Sorted(set) => set,
-            Zset::Packed(_) => unreachable!("it was converted just now"),
+        match self.view_mut() {
+            EitherMut::Large(set) => set,
+            EitherMut::Packed(_) => unreachable!("it was converted just now"),
         }
     }
 
@@ -266,27 +283,27 @@ impl Zset {
 
     /// The place of a member in ascending order, from 0, and its score.
     pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
-        match self {
-            Zset::Packed(pack) => {
+        match self.view() {
+            Either::Packed(pack) => {
                 let needle = listpack::Needle::new(member);
                 let mut pairs = pack.pairs().enumerate();
                 let (rank, (_, score)) = pairs.find(|(_, (member, _))| needle.is(*member))?;
                 Some((rank, score_of(score)))
             }
-            Zset::Sorted(set) => Some((set.rank(member)?, set.score(member)?)),
+            Either::Large(set) => Some((set.rank(member)?, set.score(member)?)),
         }
     }
 
     /// The places of the scores within bounds.
     pub fn ranks_by_score(&self, range: &ScoreRange) -> Range<usize> {
-        match self {
-            Zset::Packed(pack) => {
+        match self.view() {
+            Either::Packed(pack) => {
                 let scores = || pack.pairs().map(|(_, score)| score_of(score));
                 let start = scores().position(|score| range.reaches(score)).unwrap_or(pack.len() / 2);
                 let count = scores().skip(start).take_while(|score| !range.passes(*score)).count();
                 start..start + count
             }
-            Zset::Sorted(set) => set.ranks_by_score(range.min, range.max),
+            Either::Large(set) => set.ranks_by_score(range.min, range.max),
         }
     }
 
@@ -296,8 +313,8 @@ impl Zset {
         if range.is_empty() {
             return 0..0;
         }
-        match self {
-            Zset::Packed(pack) => {
+        match self.view() {
+            Either::Packed(pack) => {
                 let reaches = |member: Element| range.reaches(member.text(&mut itoa::Buffer::new()));
                 let passes = |member: Element| range.passes(member.text(&mut itoa::Buffer::new()));
                 let members = || pack.pairs().map(|(member, _)| member);
@@ -316,7 +333,7 @@ impl Zset {
                     start..start + count
                 }
             }
-            Zset::Sorted(set) => set.ranks_by_lex(range.min, range.max),
+            Either::Large(set) => set.ranks_by_lex(range.min, range.max),
         }
     }
 
@@ -324,13 +341,13 @@ impl Zset {
     pub fn range(&self, ranks: Range<usize>) -> Iter<'_> {
         let end = ranks.end.min(self.len());
         let left = end.saturating_sub(ranks.start);
-        match self {
-            Zset::Packed(pack) => {
+        match self.view() {
+            Either::Packed(pack) => {
                 let first = if left > 0 { pack.seek(2 * ranks.start as i64) } else { None };
                 let last = if left > 0 { pack.seek(2 * (end as i64 - 1)) } else { None };
                 Iter::Packed { pack, first, last, left }
             }
-            Zset::Sorted(set) => Iter::Sorted(set.range(ranks.start..ranks.start + left)),
+            Either::Large(set) => Iter::Sorted(set.range(ranks.start..ranks.start + left)),
         }
     }
 
@@ -340,8 +357,8 @@ impl Zset {
 
     /// Removes what stands from one place to another; says how many there were.
     pub fn remove_range(&mut self, ranks: Range<usize>) -> usize {
-        match self {
-            Zset::Packed(pack) => {
+        match self.view_mut() {
+            EitherMut::Packed(pack) => {
                 let end = ranks.end.min(pack.len() / 2);
                 let count = end.saturating_sub(ranks.start);
                 if count > 0 {
@@ -349,7 +366,7 @@ impl Zset {
                 }
                 count
             }
-            Zset::Sorted(set) => set.remove_range(ranks, drop),
+            EitherMut::Large(set) => set.remove_range(ranks, drop),
         }
     }
 
@@ -362,14 +379,14 @@ impl Zset {
 
     /// Panics if an invariant does not hold.
     pub fn verify(&self) {
-        match self {
-            Zset::Packed(pack) => {
+        match self.view() {
+            Either::Packed(pack) => {
                 pack.verify();
                 assert_eq!(pack.len() % 2, 0);
                 let pairs: Vec<_> = self.iter().map(|(member, score)| (score, member.to_vec())).collect();
                 assert!(pairs.is_sorted_by(|a, b| a < b), "pairs stand in order");
             }
-            Zset::Sorted(set) => set.verify(),
+            Either::Large(set) => set.verify(),
         }
     }
 }
@@ -387,14 +404,15 @@ fn insert(pack: &mut Listpack, member: &[u8], score: f64) {
     let mut buffer = itoa::Buffer::new();
     let mut place = pack.first();
     while let Some(at) = place {
-        let Some(score_at) = pack.next(at) else { break };
-        let there = score_of(pack.at(score_at));
-        if there > score || (there == score && pack.at(at).text(&mut buffer) > member) {
+        let view = pack.view();
+        let Some(score_at) = view.next(at) else { break };
+        let there = score_of(view.at(score_at));
+        if there > score || (there == score && view.at(at).text(&mut buffer) > member) {
             push_score(score, |score| pack.insert_before(at, score));
             pack.insert_before(at, member);
             return;
         }
-        place = pack.next(score_at);
+        place = view.next(score_at);
     }
     pack.push_back(member);
     push_score(score, |score| pack.push_back(score));
@@ -406,17 +424,14 @@ impl Value for Zset {
     }
 
     fn encoding(&self) -> &'static str {
-        match self {
-            Zset::Packed(_) => "listpack",
-            Zset::Sorted(_) => "skiplist",
+        match self.view() {
+            Either::Packed(_) => "listpack",
+            Either::Large(_) => "skiplist",
         }
     }
 
     fn address(&self) -> Option<*const u8> {
-        Some(match self {
-            Zset::Packed(pack) => pack.address(),
-            Zset::Sorted(set) => std::ptr::from_ref(&**set).cast(),
-        })
+        Some(self.0.address())
     }
 
     fn duplicate(&self) -> Object {
@@ -424,16 +439,16 @@ impl Value for Zset {
     }
 
     fn effort(&self) -> usize {
-        match self {
-            Zset::Packed(_) => 1,
-            Zset::Sorted(set) => set.len(),
+        match self.view() {
+            Either::Packed(_) => 1,
+            Either::Large(set) => set.len(),
         }
     }
 
     fn memory(&self, _: usize) -> usize {
-        match self {
-            Zset::Packed(pack) => pack.memory(),
-            Zset::Sorted(set) => size_of::<SortedSet>() + set.memory(),
+        match self.view() {
+            Either::Packed(pack) => pack.memory(),
+            Either::Large(set) => size_of::<SortedSet>() + set.memory(),
         }
     }
 

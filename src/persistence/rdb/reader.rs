@@ -118,6 +118,11 @@ impl<R: Read> Reader<R> {
         self.source.into_inner()
     }
 
+    /// Takes back a key or a value that was read, so that the next one needs no allocation.
+    pub fn give_back(&mut self, bytes: Vec<u8>) {
+        self.source.give_back(bytes);
+    }
+
     /// The next record; `None` after the end. After an error the reader is of no further use.
     pub fn next_record(&mut self) -> Result<Option<Record>> {
         if self.finished {

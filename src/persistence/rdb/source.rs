@@ -16,6 +16,12 @@ const BUFFER: usize = 64 << 10;
 /// How much is allocated for a string before any of its bytes has been seen.
 const FIRST_STEP: usize = 1 << 20;
 
+/// Strings up to this are read into vectors that were given back, if there are any: most keys and values are such.
+const SHORT: usize = 64;
+
+/// Vectors that are kept for that: those of a key and a value.
+const SPARES: usize = 2;
+
 pub(super) struct Source<R> {
     inner: R,
     buffer: Box<[u8]>,
@@ -27,6 +33,7 @@ pub(super) struct Source<R> {
     /// The offset of `buffer[0]`.
     base: u64,
     crc: Option<Crc64>,
+    spare: Vec<Vec<u8>>,
 }
 
 /// What a length byte can say.
@@ -57,6 +64,7 @@ impl<R: Read> Source<R> {
             summed: 0,
             base: 0,
             crc: with_checksum.then(Crc64::new),
+            spare: Vec::new(),
         }
     }
 
@@ -123,6 +131,11 @@ impl<R: Read> Source<R> {
     /// The next `count` bytes as a vector that grows as they arrive: the count is only a claim.
     pub fn bytes(&mut self, count: u64) -> Result<Vec<u8>> {
         let Ok(count) = usize::try_from(count) else { return self.fail(RdbReason::OutOfMemory(count)) };
+        if count <= SHORT {
+            let mut bytes = self.spare.pop().unwrap_or_default();
+            bytes.extend_from_slice(self.take(count)?);
+            return Ok(bytes);
+        }
         if count <= self.end - self.start || count <= self.buffer.len() / 4 {
             return self.take(count).map(<[u8]>::to_vec);
         }
@@ -150,6 +163,14 @@ impl<R: Read> Source<R> {
             }
         }
         Ok(bytes)
+    }
+
+    /// Takes back a string that nobody needs any more.
+    pub fn give_back(&mut self, mut bytes: Vec<u8>) {
+        if self.spare.len() < SPARES && bytes.capacity() <= SHORT {
+            bytes.clear();
+            self.spare.push(bytes);
+        }
     }
 
     fn reserve(&self, bytes: &mut Vec<u8>, more: usize, claimed: usize) -> Result<()> {

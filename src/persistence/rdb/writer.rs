@@ -10,6 +10,7 @@ use super::crc64::Crc64;
 use super::opcode::*;
 use super::value::RawString;
 use super::{RDB_VERSION, RDB_VERSION_MAX, RDB_VERSION_MIN};
+use crate::structures::listpack;
 use crate::structures::lzf::Compressor;
 
 /// How much is gathered before it is written.
@@ -64,6 +65,8 @@ pub struct Writer<W: Write> {
     flushed: u64,
     crc: Crc64,
     compressor: Compressor,
+    /// Where a listpack is put together.
+    whole: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
@@ -77,6 +80,7 @@ impl<W: Write> Writer<W> {
             flushed: 0,
             crc: Crc64::new(),
             compressor: Compressor::new(),
+            whole: Vec::new(),
         }
     }
 
@@ -248,6 +252,18 @@ impl<W: Write> Writer<W> {
         }
         self.write_len(bytes.len() as u64)?;
         self.write_raw(bytes)
+    }
+
+    /// A listpack, which is a string in the format that it has elsewhere.
+    pub fn write_listpack(&mut self, listpack: listpack::View) -> io::Result<()> {
+        let (total, body) = listpack.parts();
+        let mut whole = std::mem::take(&mut self.whole);
+        whole.clear();
+        whole.extend_from_slice(&total);
+        whole.extend_from_slice(body);
+        let written = self.write_string(&whole);
+        self.whole = whole;
+        written
     }
 
     /// A string that is known to be an integer.

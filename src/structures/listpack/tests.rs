@@ -60,23 +60,23 @@ fn texts(listpack: &Listpack) -> Vec<Vec<u8>> {
 #[test]
 fn an_owned_listpack_is_one_word() {
     assert_eq!(size_of::<Listpack>(), 8);
-    assert_eq!(Listpack::new().as_bytes(), b"\x07\0\0\0\0\0\xff");
+    assert_eq!(Listpack::new().to_bytes(), b"\x07\0\0\0\0\0\xff");
 }
 
 #[test]
 fn the_bytes_are_those_of_a_real_server() {
     let listpack = of(VALUES);
-    assert_eq!(listpack.as_bytes(), RECORDED);
+    assert_eq!(listpack.to_bytes(), RECORDED);
     let read = Listpack::from_bytes(RECORDED).expect("a real server wrote it");
     assert_eq!(texts(&read), VALUES);
     let mut backwards = Listpack::new();
     VALUES.iter().rev().for_each(|value| backwards.push_front(*value));
-    assert_eq!(backwards.as_bytes(), RECORDED);
+    assert_eq!(backwards.to_bytes(), RECORDED);
 
     let mut hash = Listpack::new();
     hash.extend([&b"f1"[..], b"v1", b"n", b"12", b"neg", b"-5"].map(Element::from));
     assert_eq!(
-        hash.as_bytes(),
+        hash.to_bytes(),
         b"\x1c\0\0\0\x06\0\x82f1\x03\x82v1\x03\x81n\x02\x0c\x01\x83neg\x04\xdf\xfb\x02\xff"
     );
 }
@@ -98,10 +98,11 @@ fn long_strings_have_the_heads_and_back_lengths_of_a_real_server() {
     for (len, head, back) in recorded {
         let long = vec![b'q'; len];
         let listpack = of([&long[..], b"1"]);
-        assert!(listpack.as_bytes().starts_with(head), "{len}");
-        let tail = listpack.as_bytes().strip_suffix(b"\x01\x01\xff").expect("the number 1 is last");
+        assert!(listpack.to_bytes().starts_with(head), "{len}");
+        let bytes = listpack.to_bytes();
+        let tail = bytes.strip_suffix(b"\x01\x01\xff").expect("the number 1 is last");
         assert!(tail.strip_suffix(back).is_some_and(|rest| rest.ends_with(b"q")), "{len}");
-        assert_eq!(check(listpack.as_bytes()), Ok(()), "{len}");
+        assert_eq!(check(&listpack.to_bytes()), Ok(()), "{len}");
         assert_eq!(listpack.get(-2), Some(Element::Str(&long)));
     }
 }
@@ -367,7 +368,7 @@ proptest! {
             bytes[len - 1] = END;
         }
         if let Ok(mut listpack) = Listpack::from_bytes(&bytes) {
-            prop_assert_eq!(listpack.as_bytes(), &bytes[..]);
+            prop_assert_eq!(listpack.to_bytes(), &bytes[..]);
             let forward = texts(&listpack);
             let mut backward: Vec<_> = listpack.iter().rev().map(|element| element.to_vec()).collect();
             backward.reverse();
@@ -382,7 +383,7 @@ proptest! {
     fn a_damaged_listpack_is_refused_or_can_be_read_to_the_end(
         values in prop::collection::vec(value(), 1..8), at in any::<prop::sample::Index>(), byte in any::<u8>()
     ) {
-        let mut bytes = of(values.iter().map(Vec::as_slice)).as_bytes().to_vec();
+        let mut bytes = of(values.iter().map(Vec::as_slice)).to_bytes();
         *at.get_mut(&mut bytes[..]) = byte;
         if let Ok(listpack) = Listpack::from_bytes(&bytes) {
             prop_assert_eq!(listpack.iter().count(), listpack.iter().rev().count());

@@ -34,12 +34,15 @@ pub(super) enum Node {
 /// A node as it is stored, for dumps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeRef<'a> {
-    /// The bytes of a listpack.
-    Packed(&'a [u8]),
+    Packed(&'a Listpack),
     /// The one element.
     Plain(&'a [u8]),
     /// The LZF stream of one of the two, which was `len` bytes.
-    Compressed { plain: bool, len: usize, lzf: &'a [u8] },
+    Compressed {
+        plain: bool,
+        len: usize,
+        lzf: &'a [u8],
+    },
 }
 
 impl Node {
@@ -97,7 +100,7 @@ impl Node {
 
     pub(super) fn as_ref(&self) -> NodeRef<'_> {
         match self {
-            Node::Packed { pack, .. } => NodeRef::Packed(pack.as_bytes()),
+            Node::Packed { pack, .. } => NodeRef::Packed(pack),
             Node::Compressed { plain, lzf, .. } => {
                 NodeRef::Compressed { plain: *plain, len: self.bytes(), lzf: &lzf.body()[4..] }
             }
@@ -107,8 +110,8 @@ impl Node {
 
     fn compressed(&self) -> Option<Node> {
         let bytes = match self {
-            Node::Packed { pack, .. } => pack.as_bytes(),
-            Node::Plain(bytes) => bytes,
+            Node::Packed { pack, .. } => &pack.to_bytes(),
+            Node::Plain(bytes) => &**bytes,
             Node::Compressed { .. } => return None,
         };
         if bytes.len() < MIN_COMPRESS_BYTES {

@@ -258,7 +258,7 @@ proptest! {
         let mut read = Quicklist::new(ours.shape());
         for node in ours.nodes() {
             match node {
-                NodeRef::Packed(bytes) => read.push_packed_node(Listpack::from_bytes(bytes).expect("it is one")),
+                NodeRef::Packed(pack) => read.push_packed_node(pack.clone()),
                 NodeRef::Plain(bytes) => read.push_plain_node(bytes.to_vec()),
                 NodeRef::Compressed { plain, len, lzf } => {
                     let bytes = super::super::lzf::decompress(lzf, len as u64).expect("it was compressed");

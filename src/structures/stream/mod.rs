@@ -500,7 +500,7 @@ fn has_room(block: View, bytes: usize, limits: BlockLimits) -> bool {
         0 => BLOCK_MAX_BYTES,
         max_bytes => max_bytes.min(BLOCK_MAX_BYTES),
     };
-    if block.as_bytes().len() + bytes >= max_bytes {
+    if block.bytes() + bytes >= max_bytes {
         return false;
     }
     let head = block::Head::of(block);

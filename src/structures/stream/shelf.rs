@@ -40,11 +40,7 @@ impl Kept {
     pub(super) fn view(&self) -> View<'_> {
         match self {
             Kept::Alone(block) => block.view(),
-            Kept::Shelved { shelf, at } => {
-                let rest = &shelf[*at as usize..];
-                let (len, _) = rest.split_first_chunk().expect("a block begins with its length");
-                View::of(&rest[..u32::from_le_bytes(*len) as usize])
-            }
+            Kept::Shelved { shelf, at } => View::at_start_of(&shelf[*at as usize..]),
         }
     }
 
@@ -63,7 +59,7 @@ impl Kept {
     pub(super) fn memory(&self) -> usize {
         match self {
             Kept::Alone(block) => block.memory(),
-            Kept::Shelved { .. } => self.view().as_bytes().len(),
+            Kept::Shelved { .. } => self.view().bytes(),
         }
     }
 }
@@ -71,7 +67,7 @@ impl Kept {
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = if matches!(self, Kept::Alone(_)) { "alone" } else { "shelved" };
-        write!(f, "{place}, {} bytes", self.view().as_bytes().len())
+        write!(f, "{place}, {} bytes", self.view().bytes())
     }
 }
 
@@ -113,7 +109,9 @@ pub(super) fn fill(blocks: &mut BTreeMap<StreamId, Kept>) {
     let Some((count, together, _)) = best else { return };
     let mut shelf = Vec::with_capacity(together);
     for (master, ..) in &run[..count] {
-        shelf.extend_from_slice(blocks[master].view().as_bytes());
+        let (total, body) = blocks[master].view().parts();
+        shelf.extend_from_slice(&total);
+        shelf.extend_from_slice(body);
     }
     let shelf = Arc::new(shelf.into_boxed_slice());
     let mut at = 0;
@@ -156,7 +154,7 @@ mod tests {
         let mut shelves = BTreeSet::new();
         let (mut bytes, mut memory) = (0, 0);
         for kept in stream.blocks.values() {
-            bytes += kept.view().as_bytes().len();
+            bytes += kept.view().bytes();
             match kept {
                 Kept::Alone(block) => memory += block.memory(),
                 Kept::Shelved { shelf, .. } => {
@@ -221,8 +219,6 @@ mod tests {
         back.verify();
         assert!(shelved(&back) > 200);
         assert_eq!(all(&back), all(&copy));
-        assert!(
-            back.blocks().zip(copy.blocks()).all(|(a, b)| a.0 == b.0 && a.1.as_bytes() == b.1.as_bytes())
-        );
+        assert!(back.blocks().zip(copy.blocks()).all(|(a, b)| a.0 == b.0 && a.1.parts() == b.1.parts()));
     }
 }

@@ -115,7 +115,7 @@ fn blocks_are_those_of_a_real_server() {
                 let &(_, _, _, _, blocks, digest, len, first, max_deleted, added) = &of_one_run[step / 1000];
                 let bytes: Vec<u8> = stream
                     .blocks()
-                    .flat_map(|(master, block)| [&master.to_bytes()[..], block.as_bytes()].concat())
+                    .flat_map(|(master, block)| [&master.to_bytes()[..], &block.to_bytes()].concat())
                     .collect();
                 assert_eq!((stream.blocks().len(), stream.len()), (blocks, len), "{seed} {step}");
                 assert_eq!(fnv(&bytes), digest, "{seed} {step}");
@@ -203,7 +203,7 @@ proptest! {
             }
         }
         // Through a dump and back.
-        let blocks = stream.blocks().map(|(master, block)| (master, Listpack::from_bytes(block.as_bytes()).unwrap()));
+        let blocks = stream.blocks().map(|(master, block)| (master, Listpack::from_bytes(&block.to_bytes()).unwrap()));
         let counters = Counters { len: stream.len(), last_id: stream.last_id(), ..Counters::default() };
         let back = Stream::restore(blocks, counters).unwrap();
         back.verify();
