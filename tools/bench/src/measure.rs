@@ -30,7 +30,7 @@ impl Plan {
             let late = Duration::from_secs(70);
             Plan { quick, slice_seconds: 0.04, rounds: 2, long_rounds: 1, began, late }
         } else {
-            let late = Duration::from_secs(360);
+            let late = Duration::from_secs(420);
             Plan { quick, slice_seconds: 0.1, rounds: 3, long_rounds: 3, began, late }
         }
     }
