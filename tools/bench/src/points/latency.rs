@@ -206,11 +206,8 @@ pub fn waiting(bench: &mut Bench) -> Result<()> {
                 }
             }
         }
-        let mut rows: Vec<Row> = figures
-            .iter()
-            .zip(&percentiles)
-            .map(|(pair, name)| pair.row(GROUP, name, "µs", None))
-            .collect();
+        let mut rows: Vec<Row> =
+            figures.iter().zip(&percentiles).map(|(pair, name)| pair.row(GROUP, name, "µs", None)).collect();
         rows.push(stalls.row_of_least(GROUP, &stall, "µs", event.counts.then_some(Goal::Stall)));
         rows.push(owns.of_quietest(&stalls).row(GROUP, &own, "µs", None));
         for mut row in rows {
