@@ -55,7 +55,7 @@ impl Plan {
 
     /// Rounds of what is over in a moment, so that other programs disturb it or do not.
     pub fn brief_rounds(&self) -> usize {
-        if self.is_late() { 1 } else { 2 * self.rounds }
+        if self.is_late() { 1 } else { 2 * self.long_rounds }
     }
 
     /// A size for a full run, a tenth of it for a quick one.
