@@ -8,9 +8,7 @@ use super::address::Address;
 use super::session::Session;
 use crate::net::Conn;
 use crate::protocol::{Output, Parser, Span};
-use crate::structures::dict::fetch_early;
-
-const CACHE_LINE: usize = 64;
+use crate::structures::prefetch::{LINE_BYTES, fetch_early};
 
 /// A client by name: its slot in the table and its unique id, which tells whether the slot still holds that client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -168,8 +166,8 @@ impl<B> Clients<B> {
     pub fn prefetch(&self, slot: usize) {
         if let Some(client) = self.slab.get(slot) {
             let address = std::ptr::from_ref(&**client).cast::<u8>();
-            for line in 0..size_of::<Client<B>>().div_ceil(CACHE_LINE) {
-                fetch_early(address.wrapping_add(line * CACHE_LINE));
+            for line in 0..size_of::<Client<B>>().div_ceil(LINE_BYTES) {
+                fetch_early(address.wrapping_add(line * LINE_BYTES));
             }
         }
     }

@@ -97,14 +97,11 @@ impl Keyspace {
             Some(index) => index..index + 1,
             None => 0..self.dbs.len(),
         };
-        let mut removed = 0;
-        for db in &mut self.dbs[range] {
-            removed += db.len();
-            let old = std::mem::replace(db, Db::new(now_ms));
-            if lazy {
-                let objects = old.len() as u64;
-                self.freer.free_any(Box::new(old), objects);
-            }
+        let flushed = &mut self.dbs[range];
+        let removed = flushed.iter().map(Db::len).sum();
+        let old: Vec<Db> = flushed.iter_mut().map(|db| std::mem::replace(db, Db::new(now_ms))).collect();
+        if lazy {
+            self.freer.free_any(Box::new(old), removed as u64);
         }
         removed
     }

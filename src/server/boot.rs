@@ -143,6 +143,7 @@ pub fn boot(
     server.refresh_stamp(false);
     server.apply_oom_score();
     alloc::set_background_thread(server.config.jemalloc_bg_thread);
+    server.keyspace.freer.start();
     server.life.startup_memory = alloc::allocated();
     server.begin()?;
     Ok(server)

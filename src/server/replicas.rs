@@ -22,11 +22,12 @@ use crate::replication::replicas::{FileTransfer, Phase, Replica};
 /// Pieces of the log gathered into one write.
 const PIECES: usize = 64;
 /// Bytes of a dump sent to one replica before others get their turn.
-const FILE_TURN: usize = 1 << 20;
+const FILE_TURN: usize = 256 * 1024;
 /// Bytes of a diskless dump held between child and replicas.
-const PIPE_PIECE: usize = 256 * 1024;
-/// Bytes of it passed on in one turn of the loop.
-const PIPE_TURN: usize = 1 << 20;
+const PIPE_PIECE: usize = 64 * 1024;
+/// Bytes of it passed on in one turn of the loop. The kernel copies them twice, and does the receiver's work as well if
+/// that is on this machine: clients wait for some 30 µs.
+const PIPE_TURN: usize = PIPE_PIECE;
 /// How often a growing dump is looked at for more, in ms.
 const LOOK_EVERY_MS: i64 = 10;
 

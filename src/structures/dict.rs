@@ -40,6 +40,7 @@ use std::mem;
 use std::ptr::NonNull;
 
 use super::hash::{hash, same};
+use super::prefetch::fetch_early;
 
 /// What stands in a table: an owned pointer, eight bytes wide, to something that has a key.
 ///
@@ -194,18 +195,6 @@ fn matching(word: u64, tag: u8) -> u64 {
 #[inline]
 fn tag_of(hash: u64) -> u8 {
     (hash >> 32) as u8
-}
-
-#[inline]
-pub fn fetch_early(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch of any address is allowed.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }
 
 /// Bytes of the overflow nodes behind a bucket of so many items.

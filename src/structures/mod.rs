@@ -10,6 +10,7 @@ pub mod intset;
 pub mod listpack;
 pub mod lzf;
 pub mod order_tree;
+pub mod prefetch;
 pub mod quicklist;
 pub mod sorted_set;
 pub mod stream;

@@ -26,7 +26,8 @@ use super::list::List;
 use super::set::Set;
 use super::string::{INLINE_MAX, StrRef, int_encoding};
 use super::zset::Zset;
-use crate::structures::dict::{Item, fetch_early};
+use crate::structures::dict::Item;
+use crate::structures::prefetch::{LINE_BYTES, fetch_early};
 use crate::structures::stream::Stream;
 
 /// A long string: shared with the replies that are being sent.
@@ -739,7 +740,7 @@ impl Item for Entry {
         if let Some(address) = self.value().and_then(Value::address) {
             // Small collections are a few hundred bytes; the processor guesses that more is wanted once it sees a walk.
             for line in 0..CONTENT_LINES {
-                fetch_early(address.wrapping_add(64 * line));
+                fetch_early(address.wrapping_add(line * LINE_BYTES));
             }
         }
     }

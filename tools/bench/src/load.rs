@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::Result;
+use crate::machine::RunTime;
 use crate::resp::Skimmer;
 use crate::server::Server;
 
@@ -103,6 +104,14 @@ struct Client {
     due: Instant,
 }
 
+/// The way of one request of the probe.
+#[derive(Clone, Copy)]
+pub struct Trip {
+    pub ns: u32,
+    /// What the server's main thread used of its processor meanwhile, as far as the scheduler tells.
+    pub server_ns: u32,
+}
+
 pub struct Load {
     epoll: libc::c_int,
     clients: Vec<Client>,
@@ -121,7 +130,10 @@ pub struct Load {
     received: u64,
     blocked: u64,
     woken: u64,
-    pub round_trips_ns: Vec<u32>,
+    pub trips: Vec<Trip>,
+    /// The server that is probed, and how long it had run when the probe sent last.
+    probed: Option<RunTime>,
+    ran_ns: u64,
 }
 
 pub struct Run {
@@ -148,7 +160,9 @@ impl Load {
             received: 0,
             blocked: 0,
             woken: 0,
-            round_trips_ns: Vec::new(),
+            trips: Vec::new(),
+            probed: None,
+            ran_ns: 0,
         }
     }
 
@@ -177,6 +191,7 @@ impl Load {
     /// Adds the probe: a PING a tenth of a millisecond after the answer to the last.
     pub fn probe(&mut self, server: &Server) -> Result<()> {
         let interval = Duration::from_micros(100);
+        self.probed = Some(RunTime::of(server.pid())?);
         self.add(server, 1, &Template::new("PING"), 1, || Role::Paced { interval, probe: true })
     }
 
@@ -403,6 +418,15 @@ impl Load {
             self.received += client.operations * self.subscribers * self.message;
             self.woken += if self.blocked > 0 { client.operations } else { 0 };
         } else {
+            if let (Role::Paced { probe: true, .. }, Some(probed)) = (&client.role, &self.probed) {
+                // Only now that the server sleeps, or is soon to, is it known what the trip before this one took of it.
+                let ran_ns = probed.ns();
+                if let Some(before) = self.trips.last_mut() {
+                    let used = u32::try_from(ran_ns.saturating_sub(self.ran_ns)).unwrap_or(u32::MAX);
+                    before.server_ns = used.min(before.ns);
+                }
+                self.ran_ns = ran_ns;
+            }
             client.sent_at = Instant::now();
         }
         self.write(id)
@@ -461,8 +485,8 @@ impl Load {
                 client.outstanding -= replies;
                 if probe {
                     let now = Instant::now();
-                    let trip = now.duration_since(client.sent_at).as_nanos();
-                    self.round_trips_ns.push(u32::try_from(trip).unwrap_or(u32::MAX));
+                    let ns = u32::try_from(now.duration_since(client.sent_at).as_nanos()).unwrap_or(u32::MAX);
+                    self.trips.push(Trip { ns, server_ns: 0 });
                     client.due = now + interval;
                 }
             }

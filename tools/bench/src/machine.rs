@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt;
 
 /// The processors of a run: one for the server, one for the load, and all of them.
 pub struct Cores {
@@ -87,6 +88,26 @@ pub fn cpu_ns(pid: u32) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// The scheduler's account of a process's main thread; the file stays open, since it is read for every round trip.
+pub struct RunTime {
+    schedstat: fs::File,
+}
+
+impl RunTime {
+    pub fn of(pid: u32) -> io::Result<RunTime> {
+        Ok(RunTime { schedstat: fs::File::open(format!("/proc/{pid}/task/{pid}/schedstat"))? })
+    }
+
+    /// Nanoseconds on a processor so far. The kernel adds to them when the thread goes to sleep, and every few
+    /// milliseconds else.
+    pub fn ns(&self) -> u64 {
+        let mut text = [0; 64];
+        let length = self.schedstat.read_at(&mut text, 0).unwrap_or(0);
+        let digits = text[..length].iter().take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0, |ns, digit| ns * 10 + u64::from(digit - b'0'))
+    }
+}
+
 /// The resident set of a process in bytes.
 pub fn resident(pid: u32) -> u64 {
     kilobytes(&format!("/proc/{pid}/status"), "VmRSS:").unwrap_or(0)
@@ -132,11 +153,18 @@ fn state_and_parent(pid: u32) -> (char, u32) {
     (state.unwrap_or('Z'), after.next().and_then(|ppid| ppid.parse().ok()).unwrap_or(0))
 }
 
-/// Lets a thread (0: the calling one) go before others on its processor, or no longer; without the right to it, nothing
-/// changes.
+/// Lets a thread (0: the calling one) go before all others that want its processor, or no longer. What it starts from
+/// then on, threads and children, does not inherit that. Without the right to it, a lower niceness has to do, and without
+/// that nothing changes.
 pub fn prefer(thread: u32, prefer: bool) {
-    // SAFETY: sets the niceness of one thread.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, if prefer { -10 } else { 0 }) };
+    let thread = thread as libc::pid_t;
+    let (policy, sched_priority) = if prefer { (libc::SCHED_RR, 1) } else { (libc::SCHED_OTHER, 0) };
+    let parameters = libc::sched_param { sched_priority };
+    // SAFETY: sets how one thread is scheduled; the kernel reads the parameters before the call returns.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, thread as libc::id_t, if prefer { -10 } else { 0 });
+        libc::sched_setscheduler(thread, policy | libc::SCHED_RESET_ON_FORK, &raw const parameters);
+    }
 }
 
 /// How many programs want a processor, as a mean over the last minute.

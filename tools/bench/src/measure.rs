@@ -30,7 +30,7 @@ impl Plan {
             let late = Duration::from_secs(70);
             Plan { quick, slice_seconds: 0.04, rounds: 2, long_rounds: 1, began, late }
         } else {
-            let late = Duration::from_secs(360);
+            let late = Duration::from_secs(420);
             Plan { quick, slice_seconds: 0.1, rounds: 3, long_rounds: 3, began, late }
         }
     }
@@ -51,6 +51,11 @@ impl Plan {
     /// Rounds of what takes seconds each.
     pub fn long_rounds(&self) -> usize {
         if self.is_late() { 1 } else { self.long_rounds }
+    }
+
+    /// Rounds of what is over in a moment, so that other programs disturb it or do not.
+    pub fn brief_rounds(&self) -> usize {
+        if self.is_late() { 1 } else { 2 * self.long_rounds }
     }
 
     /// A size for a full run, a tenth of it for a quick one.
@@ -112,6 +117,29 @@ impl Pair {
         row.ours = Spread::of(&self.ours).map(|spread| spread.median);
         row.real = Spread::of(&self.real).map(|spread| spread.median);
         row.ratio = Spread::of_ratios(&self.ours, &self.real);
+        row
+    }
+
+    /// What belongs to the round of each in which the other figure was least.
+    pub fn of_quietest(&self, other: &Pair) -> Pair {
+        let quietest = |values: &[f64], others: &[f64]| {
+            let least = others.iter().zip(values).min_by(|a, b| a.0.total_cmp(b.0));
+            least.map(|(_, value)| *value).into_iter().collect()
+        };
+        Pair { ours: quietest(&self.ours, &other.ours), real: quietest(&self.real, &other.real) }
+    }
+
+    /// As `row`, for what other programs can only add to: the figure of each is the least of its rounds, and the ratio
+    /// is theirs. The spread stays that of the rounds.
+    pub fn row_of_least(&self, group: &str, name: &str, unit: &'static str, goal: Option<Goal>) -> Row {
+        let mut row = self.row(group, name, unit, goal);
+        row.ours = Spread::of(&self.ours).map(|spread| spread.min);
+        row.real = Spread::of(&self.real).map(|spread| spread.min);
+        if let (Some(ratio), Some(ours), Some(real)) = (&mut row.ratio, row.ours, row.real) {
+            ratio.median = ours / real;
+            ratio.min = ratio.min.min(ratio.median);
+            ratio.max = ratio.max.max(ratio.median);
+        }
         row
     }
 }

@@ -3,6 +3,16 @@
 //! A probe sends a PING a tenth of a millisecond after the answer to the last one, so it is nearly always on its way and
 //! no stall is missed. A stall is the longest round trip less the usual one of an idle server. The server's main thread
 //! has its processor to itself; its helper threads, its snapshot child and a replica may use the others.
+//!
+//! ## What the machine adds
+//! A stall is a single event, and what else runs on the machine can only make it longer. Where another program wants the
+//! same processor, an ordinary scheduler lets a server (or the load) that wakes up wait for up to four milliseconds,
+//! whatever its niceness: more than either server ever stalls by itself, but for mass expiry. So both servers' main
+//! threads, and the load, run at real-time priority while they are watched. Interrupts, other programs' system calls and
+//! the machine below a virtual one remain, for a millisecond and a half now and then: so ours and the real one take turns
+//! several times, and the figure of each is the longest stall of its quietest round. The row after it tells how much of
+//! that very trip the server's main thread ran at all; of a server that never sleeps meanwhile, the scheduler tells that
+//! too coarsely to be of use.
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::Bench;
 use super::operations::{sorted_set_of_a_million, strings};
 use crate::Result;
-use crate::load::{Load, Template};
+use crate::load::{Load, Template, Trip};
 use crate::machine;
 use crate::measure::{Pair, Plan};
 use crate::report::{Goal, Row};
@@ -23,8 +33,8 @@ const GROUP: &str = "waiting";
 struct Event {
     name: &'static str,
     counts: bool,
-    /// A round takes so long that one must do.
-    once: bool,
+    /// The stall is shorter than what the machine adds, and a round is short: there are more of them.
+    brief: bool,
     prepare: fn(&Server, &Plan) -> Result<()>,
     /// Who sends something beside the probe, and how many operations.
     load: fn(&mut Load, &Server, &Plan) -> Result<u64>,
@@ -38,7 +48,7 @@ const EVENTS: [Event; 8] = [
     Event {
         name: "idle",
         counts: false,
-        once: false,
+        brief: false,
         prepare: |_, _| Ok(()),
         load: QUIET,
         happen: |bench, _| {
@@ -49,7 +59,7 @@ const EVENTS: [Event; 8] = [
     Event {
         name: "BGSAVE under writes",
         counts: false,
-        once: false,
+        brief: false,
         prepare: |server, plan| strings(server, plan.size(1_000_000)),
         load: |load, server, _| {
             let template = Template::new("SET key:{1000000} {x16}");
@@ -64,7 +74,7 @@ const EVENTS: [Event; 8] = [
     Event {
         name: "full sync",
         counts: false,
-        once: false,
+        brief: false,
         prepare: |server, plan| strings(server, plan.size(1_000_000)),
         load: QUIET,
         happen: |bench, server| {
@@ -80,10 +90,10 @@ const EVENTS: [Event; 8] = [
     Event {
         name: "growth of a table to 8 M keys",
         counts: true,
-        once: true,
+        brief: false,
         prepare: |_, _| Ok(()),
         load: |load, server, plan| {
-            load.senders(server, 1, &Template::new("SET key:{#} {x16}"), 16)?;
+            load.senders(server, 1, &Template::new("SET key:{#} {x16}"), 50)?;
             Ok(plan.size(8_000_000))
         },
         happen: |_, _| Ok(()),
@@ -91,7 +101,7 @@ const EVENTS: [Event; 8] = [
     Event {
         name: "1 M keys that end at once",
         counts: true,
-        once: false,
+        brief: false,
         prepare: |server, plan| {
             let ahead = Duration::from_millis(if plan.quick { 700 } else { 3500 });
             let end = SystemTime::now() + ahead;
@@ -118,7 +128,7 @@ const EVENTS: [Event; 8] = [
     Event {
         name: "UNLINK of a sorted set of 1 M",
         counts: true,
-        once: false,
+        brief: true,
         prepare: |server, _| sorted_set_of_a_million(server),
         load: QUIET,
         happen: |_, server| alone(server, "UNLINK big"),
@@ -126,7 +136,7 @@ const EVENTS: [Event; 8] = [
     Event {
         name: "FLUSHALL ASYNC of 1 M keys",
         counts: true,
-        once: false,
+        brief: true,
         prepare: |server, plan| strings(server, plan.size(1_000_000)),
         load: QUIET,
         happen: |_, server| alone(server, "FLUSHALL ASYNC"),
@@ -134,7 +144,7 @@ const EVENTS: [Event; 8] = [
     Event {
         name: "eviction at the memory limit",
         counts: false,
-        once: false,
+        brief: false,
         prepare: |server, plan| {
             server.order("CONFIG SET maxmemory-policy allkeys-lru")?;
             strings(server, plan.size(1_000_000))?;
@@ -153,7 +163,7 @@ const EVENTS: [Event; 8] = [
 fn alone(server: &Server, command: &str) -> Result<()> {
     thread::sleep(Duration::from_millis(50));
     server.order(command)?;
-    thread::sleep(Duration::from_millis(400));
+    thread::sleep(Duration::from_millis(300));
     Ok(())
 }
 
@@ -161,40 +171,49 @@ fn alone(server: &Server, command: &str) -> Result<()> {
 struct Trips {
     percentiles: [f64; 3],
     stall: f64,
+    /// How long the server ran within the longest.
+    own: f64,
 }
 
 const PERCENTILES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
 pub fn waiting(bench: &mut Bench) -> Result<()> {
     for event in &EVENTS {
-        let mut names: Vec<String> =
-            PERCENTILES.iter().map(|(percentile, _)| format!("{}, {percentile}", event.name)).collect();
-        names.push(format!("{}, longest stall", event.name));
-        if !names.iter().any(|name| bench.wants(GROUP, name)) {
+        let name = |what: &str| format!("{}, {what}", event.name);
+        let percentiles = PERCENTILES.map(|(percentile, _)| name(percentile));
+        let (stall, own) = (name("longest stall"), name("CPU in it"));
+        if !percentiles.iter().chain([&stall, &own]).any(|name| bench.wants(GROUP, name)) {
             continue;
         }
-        let mut pairs: [Pair; 4] = Default::default();
+        let mut figures: [Pair; 3] = Default::default();
+        let (mut stalls, mut owns) = (Pair::default(), Pair::default());
         let mut why: Vec<(Who, String)> = Vec::new();
-        for _ in 0..if event.once { 1 } else { bench.plan.long_rounds() } {
+        let plan = &bench.plan;
+        for _ in 0..if event.brief { plan.brief_rounds() } else { plan.long_rounds() } {
             for who in [Who::Ours, Who::Real] {
                 if why.iter().any(|(absent, _)| *absent == who) {
                     continue;
                 }
                 match round(bench, event, who) {
                     Ok(trips) => {
-                        for (pair, value) in
-                            pairs.iter_mut().zip(trips.percentiles.into_iter().chain([trips.stall]))
-                        {
+                        for (pair, value) in figures.iter_mut().zip(trips.percentiles) {
                             pair.add(who, value);
                         }
+                        stalls.add(who, trips.stall);
+                        owns.add(who, trips.own);
                     }
                     Err(error) => why.push((who, error.to_string())),
                 }
             }
         }
-        for (pair, name) in pairs.iter().zip(&names) {
-            let stall = event.counts && name.ends_with("stall");
-            let mut row: Row = pair.row(GROUP, name, "µs", stall.then_some(Goal::Stall));
+        let mut rows: Vec<Row> =
+            figures.iter().zip(&percentiles).map(|(pair, name)| pair.row(GROUP, name, "µs", None)).collect();
+        rows.push(stalls.row_of_least(GROUP, &stall, "µs", event.counts.then_some(Goal::Stall)));
+        // It is there to be looked at: a share of two trips that were long for different reasons has no ratio.
+        let mut own = owns.of_quietest(&stalls).row(GROUP, &own, "µs", None);
+        own.ratio = None;
+        rows.push(own);
+        for mut row in rows {
             why.iter().for_each(|(who, why)| row.absent(*who, why));
             bench.report(row);
         }
@@ -211,8 +230,8 @@ fn round(bench: &Bench, event: &Event, who: Who) -> Result<Trips> {
     load.probe(&server)?;
     let idle = Instant::now();
     load.run_until(0, |_| idle.elapsed() > Duration::from_millis(100))?;
-    let mut usual = std::mem::take(&mut load.round_trips_ns);
-    usual.sort_unstable();
+    let mut usual = std::mem::take(&mut load.trips);
+    usual.sort_unstable_by_key(|trip| trip.ns);
     let usual = percentile(&usual, 0.5);
 
     let operations = (event.load)(&mut load, &server, &bench.plan)?;
@@ -229,17 +248,19 @@ fn round(bench: &Bench, event: &Event, who: Who) -> Result<Trips> {
     if let Some(error) = load.error() {
         return Err(error.into());
     }
-    let mut trips = std::mem::take(&mut load.round_trips_ns);
-    trips.sort_unstable();
+    let mut trips = std::mem::take(&mut load.trips);
+    trips.sort_unstable_by_key(|trip| trip.ns);
+    let longest = trips.last().copied().ok_or("the probe was never answered")?;
     Ok(Trips {
         percentiles: PERCENTILES.map(|(_, part)| percentile(&trips, part)),
         // A stall shorter than a microsecond is none; it stays above zero for the sake of the ratio.
-        stall: (percentile(&trips, 1.0) - usual).max(1.0),
+        stall: (f64::from(longest.ns) / 1000.0 - usual).max(1.0),
+        own: (f64::from(longest.server_ns) / 1000.0).max(1.0),
     })
 }
 
-/// In microseconds, of sorted nanoseconds.
-fn percentile(sorted_ns: &[u32], part: f64) -> f64 {
-    let last = sorted_ns.len().saturating_sub(1);
-    sorted_ns.get((last as f64 * part).round() as usize).map_or(0.0, |ns| f64::from(*ns) / 1000.0)
+/// In microseconds, of trips in order.
+fn percentile(sorted: &[Trip], part: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last as f64 * part).round() as usize).map_or(0.0, |trip| f64::from(trip.ns) / 1000.0)
 }
