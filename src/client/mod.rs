@@ -11,6 +11,6 @@ mod tracking;
 
 pub use address::Address;
 pub use list::{Client, ClientId, Clients, Parked, Role};
-pub use session::{Auth, Queued, ReplyMode, Session, Transaction};
+pub use session::{Auth, Queue, ReplyMode, Session, Transaction};
 pub use subscriptions::{Kind, Subscriptions, Topic};
 pub use tracking::{Broadcasts, Tracked, Tracking, TrackingTable};

@@ -1,6 +1,7 @@
 //! What a client has told us about itself, and what it is in the middle of.
 
 use super::{Subscriptions, Tracking};
+use crate::protocol::{Request, Span};
 
 /// Whether the client may run commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,19 +23,47 @@ pub enum ReplyMode {
     Skip,
 }
 
-/// A command queued between MULTI and EXEC: the request in multibulk form.
-#[derive(Clone, Debug)]
-pub struct Queued {
-    pub bytes: Vec<u8>,
-    pub spans: Vec<crate::protocol::Span>,
-    /// Flags of the row it names.
-    pub flags: u64,
+/// The commands queued between MULTI and EXEC: their requests in multibulk form, one behind the other.
+#[derive(Debug, Default)]
+pub struct Queue {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+    /// Where each request ends in both.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Queue {
+    pub fn push(&mut self, request: Request) {
+        request.append_to(&mut self.bytes, &mut self.spans);
+        self.ends.push((self.bytes.len(), self.spans.len()));
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The requests, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = Request<'_>> {
+        let begins = std::iter::once((0, 0)).chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|((byte, span), &(byte_end, span_end))| {
+            Request::whole(&self.bytes[byte..byte_end], &self.spans[span..span_end])
+        })
+    }
+
+    /// Bytes of all words in them.
+    pub fn words_len(&self) -> usize {
+        self.spans.iter().map(|span| span.len).sum()
+    }
 }
 
 /// What happened since MULTI.
 #[derive(Debug, Default)]
 pub struct Transaction {
-    pub queued: Vec<Queued>,
+    pub queued: Queue,
     /// A command could not be queued: EXEC will refuse.
     pub failed: bool,
     /// Flags of the queued commands, joined.
@@ -148,5 +177,29 @@ impl Session {
             size_of::<Rare>()
                 + [&rare.name, &rare.lib_name, &rare.lib_ver].map(Vec::capacity).iter().sum::<usize>()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Batch;
+
+    #[test]
+    fn requests_leave_the_queue_as_they_came() {
+        let bytes =
+            b"*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
+        let (mut batch, mut queue) = (Batch::default(), Queue::default());
+        batch.read(bytes, 0);
+        (0..batch.len()).for_each(|index| queue.push(batch.request(bytes, index)));
+        assert_eq!((queue.len(), queue.words_len()), (3, 12));
+        for (index, request) in queue.iter().enumerate() {
+            let whole = batch.request(bytes, index);
+            assert_eq!(request.bytes, whole.bytes);
+            let words = |request: Request| {
+                request.spans.iter().map(|&span| request.word(span).to_vec()).collect::<Vec<_>>()
+            };
+            assert_eq!(words(request), words(whole));
+        }
     }
 }

@@ -293,8 +293,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
     let transaction = session.transaction.as_deref();
     let queued = transaction.map_or(-1, |transaction| transaction.queued.len() as i64);
     let words = |spans: &[crate::protocol::Span]| spans.iter().map(|span| span.len).sum::<usize>();
-    let multi_mem =
-        transaction.map_or(0, |it| it.queued.iter().map(|queued| words(&queued.spans)).sum::<usize>());
+    let multi_mem = transaction.map_or(0, |transaction| transaction.queued.words_len());
     let argv_mem = match &client.parked {
         Some(parked) => words(&parked.spans),
         None if asks => words(args.request().spans),

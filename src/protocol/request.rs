@@ -164,9 +164,17 @@ impl<'a> Request<'a> {
 
     /// A copy to keep: bytes and spans of the request in one piece.
     pub fn to_owned(&self) -> (Vec<u8>, Vec<Span>) {
-        let mut spans = self.spans.to_vec();
+        let (mut bytes, mut spans) = (Vec::new(), Vec::new());
+        self.append_to(&mut bytes, &mut spans);
+        (bytes, spans)
+    }
+
+    /// Appends such a copy; its spans count from where its own bytes begin.
+    pub fn append_to(&self, bytes: &mut Vec<u8>, all_spans: &mut Vec<Span>) {
+        let first = all_spans.len();
+        all_spans.extend_from_slice(self.spans);
         if let Some(Big { word, at }) = self.big {
-            for span in &mut spans {
+            for span in &mut all_spans[first..] {
                 match span.start {
                     OUTSIDE => span.start = *at,
                     start if start >= *at => span.start += word.len(),
@@ -174,7 +182,9 @@ impl<'a> Request<'a> {
                 }
             }
         }
-        (self.pieces().concat(), spans)
+        let pieces = self.pieces();
+        bytes.reserve(pieces.iter().map(|piece| piece.len()).sum());
+        pieces.iter().for_each(|piece| bytes.extend_from_slice(piece));
     }
 }
 

@@ -1,7 +1,7 @@
 //! A request finds its row, and passes the checks that stand before every call, in Redis's order.
 
 use super::{RowId, Server};
-use crate::client::{Auth, ClientId, Queued, Role};
+use crate::client::{Auth, ClientId, Role};
 use crate::exec::{Args, Block, BlockOn, CmdError, Command, flags, printed};
 
 /// Commands that are run, not queued, between MULTI and EXEC.
@@ -312,10 +312,9 @@ impl Server {
         let flags = self.table.command(row).flags_with(args);
         let Some(client) = self.clients.get_mut(id) else { return };
         if let Some(transaction) = &mut client.session.transaction {
-            let (bytes, spans) = args.request().to_owned();
             transaction.flags |= flags;
             transaction.lacking |= !flags;
-            transaction.queued.push(Queued { bytes, spans, flags });
+            transaction.queued.push(args.request());
         }
         self.reply(id).simple("QUEUED");
     }

@@ -7,7 +7,6 @@ use crate::client::{Client, ClientId, Clients, Transaction};
 use crate::exec::Args;
 use crate::journal::Journal;
 use crate::keyspace::Keyspace;
-use crate::protocol::Request;
 
 /// Who watches which key.
 #[derive(Debug, Default)]
@@ -190,8 +189,8 @@ impl Server {
             client.session.deny_blocking = true;
         }
         self.reply(id).array(transaction.queued.len());
-        for queued in &transaction.queued {
-            let args = Args::new(Request::whole(&queued.bytes, &queued.spans));
+        for request in transaction.queued.iter() {
+            let args = Args::new(request);
             match self.resolve(args) {
                 Ok(row) => {
                     self.call(id, row, args);
