@@ -5,9 +5,25 @@
 //! the length is known only at the end.
 
 use super::output::{BY_REFERENCE, Mark, Output, Shared};
+use crate::structures::append::append_framed;
 
 /// Bytes of a header line, whatever number stands in it.
 const HEADER_MOST: usize = 24;
+
+/// The headers of bulk strings of up to 99 bytes, and how long they are.
+const SHORT_HEADERS: [([u8; 8], u8); 100] = {
+    let mut headers = [(*b"$0\r\n\0\0\0\0", 4); 100];
+    let mut len = 1;
+    while len < headers.len() {
+        let (tens, ones) = (b'0' + len as u8 / 10, b'0' + len as u8 % 10);
+        headers[len] = match len {
+            1..=9 => ([b'$', ones, b'\r', b'\n', 0, 0, 0, 0], 4),
+            _ => ([b'$', tens, ones, b'\r', b'\n', 0, 0, 0], 5),
+        };
+        len += 1;
+    }
+    headers
+};
 
 /// Writes the reply of one command.
 pub struct Reply<'a> {
@@ -98,6 +114,15 @@ impl<'a> Reply<'a> {
 
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
+        match SHORT_HEADERS.get(bytes.len()) {
+            Some(&(header, len)) => {
+                append_framed(self.out.tail(), (header, len.into()), bytes, *b"\r\n");
+            }
+            None => self.long_bulk(bytes),
+        }
+    }
+
+    fn long_bulk(&mut self, bytes: &[u8]) {
         self.out.tail().reserve(bytes.len() + HEADER_MOST + 2);
         self.number(b'$', bytes.len() as i64);
         let tail = self.out.tail();
@@ -323,6 +348,14 @@ mod tests {
         assert_eq!(written(2, nested), "$5\r\nlater\r\n*1\r\n:7\r\n");
         assert_eq!(written(2, deferred), "*2\r\n:1\r\n:-12\r\n");
         assert_eq!(written(3, deferred), "%1\r\n:1\r\n:-12\r\n");
+    }
+
+    #[test]
+    fn a_bulk_string_of_any_length_has_the_header_for_it() {
+        for len in 0..300 {
+            let text = "x".repeat(len);
+            assert_eq!(written(2, |reply| reply.bulk(text.as_bytes())), format!("${len}\r\n{text}\r\n"));
+        }
     }
 
     #[test]

@@ -135,6 +135,62 @@ impl<'a> Needle<'a> {
     }
 }
 
+/// What is looked for among entries: the head of its entry and the last eight bytes of it, made ready so that nearly
+/// every other entry shows with two comparisons that it is another. (What is alike in names is mostly their beginning.)
+struct Sought<'a> {
+    needle: Needle<'a>,
+    /// That of a short string; `NO_HEAD` for all else, which is compared in the plain way.
+    head: u8,
+    tail: u64,
+    /// The bits of `tail` that are part of the string.
+    mask: u64,
+}
+
+impl<'a> Sought<'a> {
+    /// Of no entry.
+    const NO_HEAD: u8 = END;
+
+    #[inline]
+    fn new(value: &'a [u8]) -> Self {
+        let needle = Needle::new(value);
+        let len = value.len();
+        if needle.int.is_some() || !(1..64).contains(&len) {
+            return Sought { needle, head: Self::NO_HEAD, tail: 0, mask: 0 };
+        }
+        let (tail, mask) = match value.last_chunk() {
+            Some(last) => (u64::from_le_bytes(*last), u64::MAX),
+            None => {
+                // As it stands in an entry: at the end of eight bytes.
+                let mut last = [0; 8];
+                last[8 - len..].copy_from_slice(value);
+                (u64::from_le_bytes(last), u64::MAX << (64 - 8 * len))
+            }
+        };
+        Sought { needle, head: 0x80 | len as u8, tail, mask }
+    }
+
+    /// Whether it is the element at `at`, and where the next entry begins.
+    #[inline]
+    fn compare(&self, bytes: &[u8], at: usize) -> (bool, usize) {
+        let head = bytes[at];
+        if head == self.head {
+            // Where the next entry begins is known without the head: the processor need not wait for it.
+            let data = &bytes[at + 1..at + 1 + self.needle.bytes.len()];
+            let end = at + 1 + data.len();
+            // The header is in front of the first entry, so there are always eight bytes.
+            let tail = bytes[..end].last_chunk().map_or(0, |last| u64::from_le_bytes(*last));
+            let found = (tail ^ self.tail) & self.mask == 0 && data == self.needle.bytes;
+            return (found, end + 1);
+        }
+        // Another short string, and the one that is sought is short, too: they differ. The same goes for numbers.
+        if head < 0xe0 && self.head != Self::NO_HEAD {
+            return (false, skip(bytes, at));
+        }
+        let (element, next) = read(bytes, at);
+        (self.needle.is(element), next)
+    }
+}
+
 /// Where an element stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place(u32);
@@ -195,6 +251,14 @@ impl<'a> Encoded<'a> {
         }
     }
 
+    /// Of a head that is one byte, with up to 63 bytes behind it.
+    #[inline]
+    fn short(head: u8, data: &'a [u8]) -> Self {
+        let (mut heads, mut back) = ([0; 9], [0; 5]);
+        (heads[0], back[0]) = (head, 1 + data.len() as u8);
+        Encoded { head: heads, head_len: 1, data, back, back_len: 1 }
+    }
+
     fn with(bytes: &[u8], data: &'a [u8]) -> Self {
         let mut head = [0; 9];
         head[..bytes.len()].copy_from_slice(bytes);
@@ -210,7 +274,7 @@ impl<'a> Encoded<'a> {
             Self::with(&head[..=bytes], &[])
         };
         match n {
-            0..=127 => Self::with(&[n as u8], &[]),
+            0..=127 => Self::short(n as u8, &[]),
             -4096..=4095 => Self::with(&[0xc0 | (n >> 8) as u8 & 0x1f, n as u8], &[]),
             -0x8000..=0x7fff => wide(0xf1, 2),
             -0x80_0000..=0x7f_ffff => wide(0xf2, 3),
@@ -222,7 +286,7 @@ impl<'a> Encoded<'a> {
     fn str(bytes: &'a [u8]) -> Self {
         let len = bytes.len();
         match len {
-            0..64 => Self::with(&[0x80 | len as u8], bytes),
+            0..64 => Self::short(0x80 | len as u8, bytes),
             64..4096 => Self::with(&[0xe0 | (len >> 8) as u8, len as u8], bytes),
             _ => {
                 let len = u32::try_from(len).expect("an element is shorter than 4 GiB").to_le_bytes();
@@ -291,7 +355,7 @@ fn body_size(bytes: &[u8], at: usize) -> Option<usize> {
     })
 }
 
-/// The element at `at`, and the size of its head and data. Small numbers and short strings are read in place, all others
+/// The element at `at`, and where the next entry begins. Small numbers and short strings are read in place, all others
 /// elsewhere: this stands in every loop over elements.
 #[inline]
 fn read(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
@@ -300,16 +364,16 @@ fn read(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
         return read_longer(bytes, at);
     }
     if first < 0x80 {
-        return (Element::Int(first.into()), 1);
+        return (Element::Int(first.into()), at + 2);
     }
-    let len = usize::from(first & 0x3f);
-    (Element::Str(&bytes[at + 1..at + 1 + len]), 1 + len)
+    let end = at + 1 + usize::from(first & 0x3f);
+    (Element::Str(&bytes[at + 1..end]), end + 1)
 }
 
 fn read_longer(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
     let entry = &bytes[at..];
     let str = |from: usize, len: usize| (Element::Str(&entry[from..from + len]), from + len);
-    match *entry {
+    let (element, size) = match *entry {
         [b @ 0xc0..=0xdf, low, ..] => {
             let n = i16::from_be_bytes([b & 0x1f, low]);
             (Element::Int((n << 3 >> 3).into()), 2)
@@ -321,12 +385,24 @@ fn read_longer(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
         [0xf3, a, b, c, d, ..] => (Element::Int(i32::from_le_bytes([a, b, c, d]).into()), 5),
         [0xf4, a, b, c, d, e, f, g, h, ..] => (Element::Int(i64::from_le_bytes([a, b, c, d, e, f, g, h])), 9),
         _ => unreachable!("a place is that of an element"),
+    };
+    (element, at + size + back_size(size))
+}
+
+/// Where the entry behind the one at `at` begins. The heads that are met most are told apart by jumps: the processor
+/// foresees them and goes on to the next entry before it has read this one.
+#[inline]
+fn skip(bytes: &[u8], at: usize) -> usize {
+    match bytes[at] {
+        0..=0x7f => at + 2,
+        b @ 0x80..=0xbf => at + 2 + usize::from(b & 0x3f),
+        0xc0..=0xdf => at + 3,
+        0xe0..=0xff => skip_longer(bytes, at),
     }
 }
 
-/// Where the entry behind the one at `at` begins.
-#[inline]
-fn skip(bytes: &[u8], at: usize) -> usize {
+#[inline(never)]
+fn skip_longer(bytes: &[u8], at: usize) -> usize {
     let size = body_size(bytes, at).expect("a place is that of an element");
     at + size + back_size(size)
 }
@@ -600,24 +676,26 @@ impl Listpack {
     }
 
     /// The first element that equals `value`, looking at one and passing over `pass`, again and again.
+    #[inline]
     pub fn find(&self, value: &[u8], pass: usize) -> Option<Place> {
-        self.first().and_then(|first| self.find_from(first, value, pass))
+        self.find_counting(value, pass).map(|(_, place)| place)
     }
 
-    /// The same from a place on.
+    /// The same, and how many were looked at before.
     #[inline]
-    pub fn find_from(&self, from: Place, value: &[u8], pass: usize) -> Option<Place> {
-        let bytes = self.as_bytes();
-        let needle = Needle::new(value);
-        let mut at = from.offset();
-        while at < self.end() {
-            let (element, size) = read(bytes, at);
-            if needle.is(element) {
-                return Some(Place::at(at));
+    pub fn find_counting(&self, value: &[u8], pass: usize) -> Option<(usize, Place)> {
+        let (bytes, end) = (self.as_bytes(), self.end());
+        let sought = Sought::new(value);
+        let (mut at, mut seen) = (HEADER, 0);
+        while at < end {
+            let (found, next) = sought.compare(bytes, at);
+            if found {
+                return Some((seen, Place::at(at)));
             }
-            at += size + back_size(size);
+            at = next;
+            seen += 1;
             for _ in 0..pass {
-                if at >= self.end() {
+                if at >= end {
                     return None;
                 }
                 at = skip(bytes, at);
@@ -649,6 +727,33 @@ impl Listpack {
     #[inline]
     pub fn push_front<'a>(&mut self, element: impl Into<Element<'a>>) {
         self.insert_at(HEADER, element.into());
+    }
+
+    /// Inserts two elements before a place, or at the end without one.
+    pub fn insert_pair<'a>(
+        &mut self,
+        before: Option<Place>,
+        first: impl Into<Element<'a>>,
+        second: impl Into<Element<'a>>,
+    ) {
+        let (first, second) = (Encoded::new(first.into()), Encoded::new(second.into()));
+        let ([a, b, c], [d, e, f]) = (first.parts(), second.parts());
+        let at = before.map_or(self.end(), Place::offset);
+        self.0.splice(at, 0, [a, b, c, d, e, f]);
+        self.added(2);
+    }
+
+    /// Lets two neighbouring runs change places: the one that begins at `first`, and the one that begins at `second` and
+    /// ends before `end`, or with the listpack without it.
+    ///
+    /// # Panics
+    /// If the places do not ascend.
+    pub fn exchange(&mut self, first: Place, second: Place, end: Option<Place>) {
+        let (from, middle) = (first.offset(), second.offset());
+        let to = end.map_or(self.end(), Place::offset);
+        // Places count from the length, the body begins behind it.
+        let length = HEADER - COUNT_IN_BODY.end;
+        self.0.body_mut()[from - length..to - length].rotate_left(middle - from);
     }
 
     /// Inserts before a place, which is then that of the new element.
@@ -975,8 +1080,8 @@ impl<'a> Iterator for Iter<'a> {
         if self.front >= self.back {
             return None;
         }
-        let (element, size) = read(self.bytes, self.front);
-        self.front += size + back_size(size);
+        let element;
+        (element, self.front) = read(self.bytes, self.front);
         Some(element)
     }
 

@@ -10,12 +10,14 @@
 //! allocator that the length falls into. So no capacity is stored, an edit reallocates only when it leaves the class,
 //! and no byte is allocated that the allocator would not have set aside in any case.
 //!
-//! All unsafe code of packed structures is in this file. Invariants: the allocation has `class(len)` bytes, the first
+//! All unsafe code of packed structures is in this file (but for `append`, which moves short pieces). Invariants: the allocation has `class(len)` bytes, the first
 //! `len` of them are initialised, and `len` is at least 4.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 use std::{fmt, slice};
+
+use super::append;
 
 /// Bytes of the length.
 const BODY_AT: usize = 4;
@@ -119,7 +121,9 @@ impl ThinBytes {
         // the new length is initialised.
         unsafe {
             let start = self.0.as_ptr().add(at);
-            start.add(removed).copy_to(start.add(added), tail);
+            if added != removed {
+                append::copy(start.add(removed), start.add(added), tail);
+            }
             put(start, parts);
             self.set_len(new);
         }
@@ -173,7 +177,7 @@ unsafe fn put<const N: usize>(mut at: *mut u8, parts: [&[u8]; N]) {
     for part in parts {
         // SAFETY: by the caller's word.
         unsafe {
-            at.copy_from_nonoverlapping(part.as_ptr(), part.len());
+            append::copy(part.as_ptr(), at, part.len());
             at = at.add(part.len());
         }
     }

@@ -175,8 +175,7 @@ impl Hash {
                     listpack.replace(place, value);
                     return false;
                 }
-                listpack.push_back(field);
-                listpack.push_back(value);
+                listpack.insert_pair(None, field, value);
                 if listpack.len() as u64 / 2 > limits.hash_listpack_entries {
                     self.unpack(0);
                 }

@@ -202,11 +202,12 @@ impl Zset {
             Zset::Sorted(set) => return set.update(member, decide),
         };
         if let Some(place) = pack.find(member, 1) {
-            let old = pack.next(place).map_or(0.0, |place| score_of(pack.at(place)));
+            let score_at = pack.next(place).expect("a member has a score");
+            let old = score_of(pack.at(score_at));
             return match decide(Some(old)) {
                 Some(score) if score != old => {
-                    pack.remove_run(place, 2);
-                    insert(pack, member, score);
+                    push_score(score, |score| pack.replace(score_at, score));
+                    move_to_place(pack, place, member, score);
                     Outcome::Updated
                 }
                 _ => Outcome::Same,
@@ -268,10 +269,8 @@ impl Zset {
     pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
         match self {
             Zset::Packed(pack) => {
-                let needle = listpack::Needle::new(member);
-                let mut pairs = pack.pairs().enumerate();
-                let (rank, (_, score)) = pairs.find(|(_, (member, _))| needle.is(*member))?;
-                Some((rank, score_of(score)))
+                let (rank, place) = pack.find_counting(member, 1)?;
+                Some((rank, score_of(pack.at(pack.next(place)?))))
             }
             Zset::Sorted(set) => Some((set.rank(member)?, set.score(member)?)),
         }
@@ -323,14 +322,12 @@ impl Zset {
     /// Members and scores from one place to another in ascending order; from either end.
     pub fn range(&self, ranks: Range<usize>) -> Iter<'_> {
         let end = ranks.end.min(self.len());
-        let left = end.saturating_sub(ranks.start);
+        let ranks = ranks.start.min(end)..end;
         match self {
             Zset::Packed(pack) => {
-                let first = if left > 0 { pack.seek(2 * ranks.start as i64) } else { None };
-                let last = if left > 0 { pack.seek(2 * (end as i64 - 1)) } else { None };
-                Iter::Packed { pack, first, last, left }
+                Iter::Packed(PackedRange { pack, ranks, ascending: None, descending: None })
             }
-            Zset::Sorted(set) => Iter::Sorted(set.range(ranks.start..ranks.start + left)),
+            Zset::Sorted(set) => Iter::Sorted(set.range(ranks)),
         }
     }
 
@@ -382,22 +379,51 @@ fn push_score(score: f64, push: impl FnOnce(Element)) {
     }
 }
 
+/// Whether a pair at a place in a listpack stands behind another pair.
+fn is_behind(pack: &Listpack, place: Place, member: &[u8], score: f64) -> bool {
+    let there = pack.next(place).map_or(0.0, |score_at| score_of(pack.at(score_at)));
+    there > score || (there == score && pack.at(place).text(&mut itoa::Buffer::new()) > member)
+}
+
+/// The place of the pair behind the one at a place.
+fn next_pair(pack: &Listpack, place: Place) -> Option<Place> {
+    pack.next(place).and_then(|score_at| pack.next(score_at))
+}
+
 /// Puts a new pair to its place in a listpack.
 fn insert(pack: &mut Listpack, member: &[u8], score: f64) {
-    let mut buffer = itoa::Buffer::new();
     let mut place = pack.first();
-    while let Some(at) = place {
-        let Some(score_at) = pack.next(at) else { break };
-        let there = score_of(pack.at(score_at));
-        if there > score || (there == score && pack.at(at).text(&mut buffer) > member) {
-            push_score(score, |score| pack.insert_before(at, score));
-            pack.insert_before(at, member);
-            return;
-        }
-        place = pack.next(score_at);
+    while let Some(at) = place
+        && !is_behind(pack, at, member, score)
+    {
+        place = next_pair(pack, at);
     }
-    pack.push_back(member);
-    push_score(score, |score| pack.push_back(score));
+    push_score(score, |score| pack.insert_pair(place, member, score));
+}
+
+/// Puts a pair whose score is another now to where it belongs.
+fn move_to_place(pack: &mut Listpack, place: Place, member: &[u8], score: f64) {
+    let behind = next_pair(pack, place);
+    let mut first = place;
+    while let Some(before) = pack.prev(first).and_then(|score_at| pack.prev(score_at))
+        && is_behind(pack, before, member, score)
+    {
+        first = before;
+    }
+    if first != place {
+        return pack.exchange(first, place, behind);
+    }
+    let mut end = behind;
+    while let Some(at) = end
+        && !is_behind(pack, at, member, score)
+    {
+        end = next_pair(pack, at);
+    }
+    if let Some(behind) = behind
+        && end != Some(behind)
+    {
+        pack.exchange(place, behind, end);
+    }
 }
 
 impl Value for Zset {
@@ -442,28 +468,33 @@ impl Value for Zset {
 
 /// Members and scores in ascending order, or from the other end with `rev`.
 pub enum Iter<'a> {
-    Packed { pack: &'a Listpack, first: Option<Place>, last: Option<Place>, left: usize },
+    Packed(PackedRange<'a>),
     Sorted(sorted_set::Iter<'a>),
 }
 
-impl<'a> Iter<'a> {
-    fn pair(pack: &'a Listpack, at: Place) -> Option<(Element<'a>, f64, Place)> {
-        let score = pack.next(at)?;
-        Some((pack.at(at), score_of(pack.at(score)), score))
-    }
+/// What is still to come of a listpack. Where it begins and where it ends is looked for when it is read from that side.
+pub struct PackedRange<'a> {
+    pack: &'a Listpack,
+    ranks: Range<usize>,
+    ascending: Option<listpack::Iter<'a>>,
+    descending: Option<listpack::Iter<'a>>,
 }
 
 impl<'a> Iterator for Iter<'a> {
     type Item = (Element<'a>, f64);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Iter::Packed { left: 0, .. } => None,
-            Iter::Packed { pack, first, left, .. } => {
-                let (member, score, at) = Iter::pair(pack, (*first)?)?;
-                *left -= 1;
-                *first = pack.next(at);
-                Some((member, score))
+            Iter::Packed(range) => {
+                let rank = range.ranks.next()?;
+                let pack = range.pack;
+                let elements = match &mut range.ascending {
+                    Some(elements) => elements,
+                    none => none.insert(pack.iter_from(pack.seek(2 * rank as i64)?)),
+                };
+                let (member, score) = elements.next_pair()?;
+                Some((member, score_of(score)))
             }
             Iter::Sorted(set) => set.next().map(|(member, score)| (Element::Str(member), score)),
         }
@@ -471,7 +502,7 @@ impl<'a> Iterator for Iter<'a> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         match self {
-            Iter::Packed { left, .. } => (*left, Some(*left)),
+            Iter::Packed(range) => range.ranks.size_hint(),
             Iter::Sorted(set) => set.size_hint(),
         }
     }
@@ -480,13 +511,15 @@ impl<'a> Iterator for Iter<'a> {
 impl DoubleEndedIterator for Iter<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
         match self {
-            Iter::Packed { left: 0, .. } => None,
-            Iter::Packed { pack, last, left, .. } => {
-                let at = (*last)?;
-                let (member, score, _) = Iter::pair(pack, at)?;
-                *left -= 1;
-                *last = pack.prev(at).and_then(|score| pack.prev(score));
-                Some((member, score))
+            Iter::Packed(range) => {
+                let rank = range.ranks.next_back()?;
+                let pack = range.pack;
+                let elements = match &mut range.descending {
+                    Some(elements) => elements,
+                    none => none.insert(pack.iter_to(pack.seek(2 * rank as i64 + 1)?)),
+                };
+                let score = elements.next_back()?;
+                Some((elements.next_back()?, score_of(score)))
             }
             Iter::Sorted(set) => set.next_back().map(|(member, score)| (Element::Str(member), score)),
         }
