@@ -290,10 +290,7 @@ fn hgetall(ctx: &mut Ctx) -> CmdResult {
     let hash = ctx.db.read_as::<Hash>(ctx.args.key())?;
     ctx.reply.map(hash.map_or(0, |hash| hash.len() - hash.ended(before)));
     if let Some(hash) = hash {
-        for (field, value) in hash.iter(before) {
-            reply_element(&mut ctx.reply, field);
-            reply_element(&mut ctx.reply, value);
-        }
+        hash.words_with(before, |word| reply_element(&mut ctx.reply, word));
     }
     Ok(Done)
 }

@@ -413,7 +413,7 @@ fn append(
             "ERR The stream has exhausted the last possible ID, unable to add more items",
         ));
     }
-    let pairs = args.from(options.at + 1).step_by(2).zip(args.from(options.at + 2).step_by(2));
+    let pairs = args.pairs(options.at + 1);
     let id = stream.next_id(options.new_id, now_ms);
     let added = id.and_then(|id| stream.append(id, pairs, limits).map(|()| id));
     added.map_err(|error| match error {

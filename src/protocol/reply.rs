@@ -114,20 +114,7 @@ impl<'a> Reply<'a> {
 
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
-        match SHORT_HEADERS.get(bytes.len()) {
-            Some(&(header, len)) => {
-                append_framed(self.out.tail(), (header, len.into()), bytes, *b"\r\n");
-            }
-            None => self.long_bulk(bytes),
-        }
-    }
-
-    fn long_bulk(&mut self, bytes: &[u8]) {
-        self.out.tail().reserve(bytes.len() + HEADER_MOST + 2);
-        self.number(b'$', bytes.len() as i64);
-        let tail = self.out.tail();
-        tail.extend_from_slice(bytes);
-        tail.extend_from_slice(b"\r\n");
+        append_bulk(self.out.tail(), bytes);
     }
 
     /// A value that may be sent by reference if it is big.
@@ -211,9 +198,8 @@ impl<'a> Reply<'a> {
     /// Writes the header of a container whose `len` elements (pairs, for a map) now stand behind it.
     pub fn close(&mut self, deferred: Deferred, len: usize) {
         let (kind, len) = self.spelled(deferred.kind, len);
-        let mut header = vec![kind];
-        header.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
-        header.extend_from_slice(b"\r\n");
+        let mut header = Vec::with_capacity(HEADER_MOST);
+        long_number(&mut header, kind, len as i64);
         self.out.insert(deferred.mark, &header);
     }
 
@@ -225,11 +211,8 @@ impl<'a> Reply<'a> {
     /// Writes the bulk string that belongs there.
     pub fn close_bulk(&mut self, deferred: Deferred, bytes: &[u8]) {
         debug_assert_eq!(deferred.kind, b'$');
-        let mut bulk = vec![b'$'];
-        bulk.extend_from_slice(itoa::Buffer::new().format(bytes.len()).as_bytes());
-        bulk.extend_from_slice(b"\r\n");
-        bulk.extend_from_slice(bytes);
-        bulk.extend_from_slice(b"\r\n");
+        let mut bulk = Vec::new();
+        append_bulk(&mut bulk, bytes);
         self.out.insert(deferred.mark, &bulk);
     }
 
@@ -292,16 +275,30 @@ impl<'a> Reply<'a> {
             10..=99 => {
                 tail.extend_from_slice(&[kind, b'0' + (n / 10) as u8, b'0' + (n % 10) as u8, b'\r', b'\n']);
             }
-            _ => self.long_number(kind, n),
+            _ => long_number(tail, kind, n),
         }
     }
+}
 
-    fn long_number(&mut self, kind: u8, n: i64) {
-        let tail = self.out.tail();
-        tail.push(kind);
-        tail.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
-        tail.extend_from_slice(b"\r\n");
+fn long_number(out: &mut Vec<u8>, kind: u8, n: i64) {
+    let head = ([kind, 0, 0, 0, 0, 0, 0, 0], 1);
+    append_framed(out, head, itoa::Buffer::new().format(n).as_bytes(), *b"\r\n");
+}
+
+/// Appends a bulk string.
+#[inline]
+pub(super) fn append_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+    match SHORT_HEADERS.get(bytes.len()) {
+        Some(&(header, len)) => append_framed(out, (header, len.into()), bytes, *b"\r\n"),
+        None => append_long_bulk(out, bytes),
     }
+}
+
+fn append_long_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.reserve(bytes.len() + HEADER_MOST + 2);
+    long_number(out, b'$', bytes.len() as i64);
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@
 
 use std::fmt;
 
+use super::append::copy_to;
 use super::decimal::{int_len, parse_int};
 use super::thin_bytes::ThinBytes;
 
@@ -161,9 +162,8 @@ impl<'a> Sought<'a> {
             Some(last) => (u64::from_le_bytes(*last), u64::MAX),
             None => {
                 // As it stands in an entry: at the end of eight bytes.
-                let mut last = [0; 8];
-                last[8 - len..].copy_from_slice(value);
-                (u64::from_le_bytes(last), u64::MAX << (64 - 8 * len))
+                let last = value.iter().fold(0, |last, &byte| last >> 8 | u64::from(byte) << 56);
+                (last, u64::MAX << (64 - 8 * len))
             }
         };
         Sought { needle, head: 0x80 | len as u8, tail, mask }
@@ -298,6 +298,43 @@ impl<'a> Encoded<'a> {
     #[inline]
     fn parts(&self) -> [&[u8]; 3] {
         [&self.head[..self.head_len as usize], self.data, &self.back[..self.back_len as usize]]
+    }
+}
+
+/// Bytes of entries that are gathered before they are appended.
+const GATHERED: usize = 96;
+
+/// Entries for the end of a listpack, so that it is enlarged once for several of them.
+struct Gathered {
+    entries: [u8; GATHERED],
+    len: usize,
+    count: usize,
+}
+
+impl Gathered {
+    fn push(&mut self, listpack: &mut Listpack, element: Element) {
+        let encoded = Encoded::new(element);
+        let parts = encoded.parts();
+        let size: usize = parts.iter().map(|part| part.len()).sum();
+        if size > GATHERED - self.len {
+            self.hand_over(listpack);
+            if size > GATHERED {
+                listpack.0.splice(listpack.end(), 0, parts);
+                return listpack.added(1);
+            }
+        }
+        for part in parts {
+            self.len += copy_to(&mut self.entries[self.len..], part);
+        }
+        self.count += 1;
+    }
+
+    fn hand_over(&mut self, listpack: &mut Listpack) {
+        if self.count > 0 {
+            listpack.0.splice(listpack.end(), 0, [&self.entries[..self.len]]);
+            listpack.added(self.count);
+            (self.len, self.count) = (0, 0);
+        }
     }
 }
 
@@ -1030,7 +1067,9 @@ impl fmt::Debug for Listpack {
 
 impl<'a> Extend<Element<'a>> for Listpack {
     fn extend<I: IntoIterator<Item = Element<'a>>>(&mut self, elements: I) {
-        elements.into_iter().for_each(|element| self.push_back(element));
+        let mut gathered = Gathered { entries: [0; GATHERED], len: 0, count: 0 };
+        elements.into_iter().for_each(|element| gathered.push(self, element));
+        gathered.hand_over(self);
     }
 }
 
@@ -1063,6 +1102,20 @@ impl<'a> Iter<'a> {
     /// Of no elements.
     pub(super) fn empty() -> Iter<'a> {
         Iter { bytes: &[], front: 0, back: 0 }
+    }
+
+    /// Passes over one element.
+    #[inline]
+    pub fn pass(&mut self) {
+        if self.front < self.back {
+            self.front = skip(self.bytes, self.front);
+        }
+    }
+
+    /// The place of the next element, if there is one.
+    #[inline]
+    pub fn place(&self) -> Option<Place> {
+        (self.front < self.back).then(|| Place::at(self.front))
     }
 
     /// The next two elements.

@@ -230,6 +230,17 @@ impl Hash {
         }
     }
 
+    /// Hands out fields and values by turns, but for those that have ended before a time.
+    pub fn words_with(&self, before: i64, mut with: impl FnMut(Element)) {
+        match self.view() {
+            View::Packed(listpack) => listpack.iter().for_each(with),
+            View::Table(_) | View::Rare(_) => self.iter(before).for_each(|(field, value)| {
+                with(field);
+                with(value);
+            }),
+        }
+    }
+
     /// All fields.
     pub fn iter_all(&self) -> Iter<'_> {
         self.iter(i64::MIN)
@@ -422,6 +433,9 @@ mod tests {
 
     fn content(hash: &Hash) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let pairs: Vec<_> = hash.iter_all().map(|(field, value)| (field.to_vec(), value.to_vec())).collect();
+        let mut words = Vec::new();
+        hash.words_with(i64::MIN, |word| words.push(word.to_vec()));
+        assert!(words.iter().eq(pairs.iter().flat_map(|(field, value)| [field, value])));
         let map: BTreeMap<_, _> = pairs.iter().cloned().collect();
         assert_eq!(map.len(), pairs.len(), "no field comes twice");
         map

@@ -480,6 +480,34 @@ pub struct PackedRange<'a> {
     descending: Option<listpack::Iter<'a>>,
 }
 
+impl<'a> PackedRange<'a> {
+    /// The elements from the first pair on.
+    #[inline]
+    fn ascending(&mut self) -> Option<&mut listpack::Iter<'a>> {
+        Some(match &mut self.ascending {
+            Some(elements) => elements,
+            none => none.insert(self.pack.iter_from(self.pack.seek(2 * self.ranks.start as i64)?)),
+        })
+    }
+}
+
+impl<'a> Iter<'a> {
+    /// Hands out the members alone: their scores need not be read.
+    pub fn members_with(self, mut with: impl FnMut(Element<'a>)) {
+        match self {
+            Iter::Packed(mut range) => {
+                let count = range.ranks.len();
+                let Some(elements) = range.ascending().filter(|_| count > 0) else { return };
+                for _ in 0..count {
+                    elements.next().into_iter().for_each(&mut with);
+                    elements.pass();
+                }
+            }
+            Iter::Sorted(set) => set.for_each(|(member, _)| with(Element::Str(member))),
+        }
+    }
+}
+
 impl<'a> Iterator for Iter<'a> {
     type Item = (Element<'a>, f64);
 
@@ -487,13 +515,11 @@ impl<'a> Iterator for Iter<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         match self {
             Iter::Packed(range) => {
-                let rank = range.ranks.next()?;
-                let pack = range.pack;
-                let elements = match &mut range.ascending {
-                    Some(elements) => elements,
-                    none => none.insert(pack.iter_from(pack.seek(2 * rank as i64)?)),
-                };
-                let (member, score) = elements.next_pair()?;
+                if range.ranks.is_empty() {
+                    return None;
+                }
+                let (member, score) = range.ascending()?.next_pair()?;
+                range.ranks.start += 1;
                 Some((member, score_of(score)))
             }
             Iter::Sorted(set) => set.next().map(|(member, score)| (Element::Str(member), score)),
@@ -588,6 +614,13 @@ mod tests {
                 let pair = |(member, score): (Element, f64)| (score, member.to_vec());
                 prop_assert_eq!(zset.iter().map(pair).collect::<Vec<_>>(), all.clone());
                 prop_assert_eq!(zset.iter().rev().map(pair).collect::<Vec<_>>(), all.iter().rev().cloned().collect::<Vec<_>>());
+                let some = rank..rank + count;
+                let mut members = Vec::new();
+                zset.range(some.clone()).members_with(|member| members.push(member.to_vec()));
+                let wanted = || all.iter().skip(rank).take(count);
+                prop_assert!(members.iter().eq(wanted().map(|(_, member)| member)));
+                prop_assert!(zset.range(some.clone()).map(pair).eq(wanted().cloned()));
+                prop_assert!(zset.range(some).rev().map(pair).eq(wanted().rev().cloned()));
                 let place = all.iter().position(|(_, member)| *member == name);
                 prop_assert_eq!(zset.rank(&name).map(|(rank, _)| rank), place);
                 for (min, max) in [
