@@ -84,7 +84,7 @@ pub fn format_17_places(value: f64) -> String {
 pub fn parse_double(text: &[u8]) -> Option<f64> {
     // Most scores are small integers.
     if text.len() < 16
-        && let Some(n) = parse_int(text)
+        && let Some(n) = digits(text).or_else(|| parse_int(text))
     {
         return Some(n as f64);
     }
@@ -92,6 +92,15 @@ pub fn parse_double(text: &[u8]) -> Option<f64> {
         Scanned { out_of_range: true, .. } => None,
         Scanned { value, .. } => Some(value),
     }
+}
+
+/// A few digits and nothing else, zeros in front included.
+#[inline]
+fn digits(text: &[u8]) -> Option<i64> {
+    let number = text
+        .iter()
+        .try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0')));
+    number.filter(|_| !text.is_empty())
 }
 
 /// A double as the bounds of ranges are read: the text ends with its first zero byte, may be empty (which is zero) or

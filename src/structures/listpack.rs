@@ -396,25 +396,25 @@ fn body_size(bytes: &[u8], at: usize) -> Option<usize> {
 /// elsewhere: this stands in every loop over elements.
 #[inline]
 fn read(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
-    let first = bytes[at];
-    if first >= 0xc0 {
-        return read_longer(bytes, at);
+    match bytes[at] {
+        n @ 0..=0x7f => (Element::Int(n.into()), at + 2),
+        head @ 0x80..=0xbf => {
+            let end = at + 1 + usize::from(head & 0x3f);
+            (Element::Str(&bytes[at + 1..end]), end + 1)
+        }
+        head @ 0xc0..=0xdf => {
+            let n = i16::from_be_bytes([head & 0x1f, bytes[at + 1]]);
+            (Element::Int((n << 3 >> 3).into()), at + 3)
+        }
+        0xe0..=0xff => read_longer(bytes, at),
     }
-    if first < 0x80 {
-        return (Element::Int(first.into()), at + 2);
-    }
-    let end = at + 1 + usize::from(first & 0x3f);
-    (Element::Str(&bytes[at + 1..end]), end + 1)
 }
 
+#[inline(never)]
 fn read_longer(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
     let entry = &bytes[at..];
     let str = |from: usize, len: usize| (Element::Str(&entry[from..from + len]), from + len);
     let (element, size) = match *entry {
-        [b @ 0xc0..=0xdf, low, ..] => {
-            let n = i16::from_be_bytes([b & 0x1f, low]);
-            (Element::Int((n << 3 >> 3).into()), 2)
-        }
         [b @ 0xe0..=0xef, low, ..] => str(2, usize::from(b & 0x0f) << 8 | usize::from(low)),
         [0xf0, a, b, c, d, ..] => str(5, u32::from_le_bytes([a, b, c, d]) as usize),
         [0xf1, a, b, ..] => (Element::Int(i16::from_le_bytes([a, b]).into()), 3),

@@ -207,7 +207,7 @@ impl Zset {
             return match decide(Some(old)) {
                 Some(score) if score != old => {
                     push_score(score, |score| pack.replace(score_at, score));
-                    move_to_place(pack, place, member, score);
+                    move_to_place(pack, place, old, member, score);
                     Outcome::Updated
                 }
                 _ => Outcome::Same,
@@ -379,50 +379,41 @@ fn push_score(score: f64, push: impl FnOnce(Element)) {
     }
 }
 
-/// Whether a pair at a place in a listpack stands behind another pair.
-fn is_behind(pack: &Listpack, place: Place, member: &[u8], score: f64) -> bool {
-    let there = pack.next(place).map_or(0.0, |score_at| score_of(pack.at(score_at)));
-    there > score || (there == score && pack.at(place).text(&mut itoa::Buffer::new()) > member)
-}
-
-/// The place of the pair behind the one at a place.
-fn next_pair(pack: &Listpack, place: Place) -> Option<Place> {
-    pack.next(place).and_then(|score_at| pack.next(score_at))
+/// The place of the first of these pairs that stands behind another pair.
+#[inline]
+fn first_behind(mut pairs: listpack::Iter, member: &[u8], score: f64) -> Option<Place> {
+    loop {
+        let place = pairs.place();
+        let (other, there) = pairs.next_pair()?;
+        let there = score_of(there);
+        if there > score || (there == score && other.text(&mut itoa::Buffer::new()) > member) {
+            return place;
+        }
+    }
 }
 
 /// Puts a new pair to its place in a listpack.
 fn insert(pack: &mut Listpack, member: &[u8], score: f64) {
-    let mut place = pack.first();
-    while let Some(at) = place
-        && !is_behind(pack, at, member, score)
-    {
-        place = next_pair(pack, at);
-    }
+    let place = first_behind(pack.iter(), member, score);
     push_score(score, |score| pack.insert_pair(place, member, score));
 }
 
-/// Puts a pair whose score is another now to where it belongs.
-fn move_to_place(pack: &mut Listpack, place: Place, member: &[u8], score: f64) {
-    let behind = next_pair(pack, place);
-    let mut first = place;
-    while let Some(before) = pack.prev(first).and_then(|score_at| pack.prev(score_at))
-        && is_behind(pack, before, member, score)
-    {
-        first = before;
-    }
-    if first != place {
-        return pack.exchange(first, place, behind);
-    }
-    let mut end = behind;
-    while let Some(at) = end
-        && !is_behind(pack, at, member, score)
-    {
-        end = next_pair(pack, at);
-    }
-    if let Some(behind) = behind
-        && end != Some(behind)
-    {
-        pack.exchange(place, behind, end);
+/// Puts a pair whose score was `old` to where it belongs now.
+fn move_to_place(pack: &mut Listpack, place: Place, old: f64, member: &[u8], score: f64) {
+    let mut rest = pack.iter_from(place);
+    rest.pass();
+    rest.pass();
+    let behind = rest.place();
+    if score < old {
+        let to = first_behind(pack.iter(), member, score);
+        if let Some(to) = to.filter(|&to| to < place) {
+            pack.exchange(to, place, behind);
+        }
+    } else {
+        let to = first_behind(rest, member, score);
+        if let Some(behind) = behind.filter(|&behind| to != Some(behind)) {
+            pack.exchange(place, behind, to);
+        }
     }
 }
 

@@ -76,6 +76,15 @@ fn int(block: View, at: Place) -> i64 {
     block.at(at).int().expect("the numbers of a block are numbers")
 }
 
+/// The next element, which is a number.
+#[inline]
+fn number(elements: &mut Iter) -> i64 {
+    match elements.next() {
+        Some(Element::Int(n)) => n,
+        other => other.and_then(|other| other.int()).expect("the numbers of a block are numbers"),
+    }
+}
+
 fn after(block: View, at: Place) -> Place {
     block.next(at).expect("an entry is whole")
 }
@@ -93,8 +102,7 @@ pub(super) struct Head<'a> {
 impl<'a> Head<'a> {
     pub(super) fn of(block: View<'a>) -> Self {
         let mut elements = block.iter();
-        let mut number = || elements.next().and_then(|element| element.int());
-        let mut number = || number().expect("a block has a master entry");
+        let mut number = || number(&mut elements);
         let (live, deleted, fields) = (number(), number(), number() as usize);
         let first_field = elements.place().expect("a block has a master entry");
         Head { block, live, deleted, fields, first_field }
@@ -127,8 +135,7 @@ impl<'a> Head<'a> {
     /// The entry whose flags stand at a place.
     pub(super) fn entry_at(&self, master: StreamId, at: Place) -> Entry<'a> {
         let mut elements = self.block.iter_from(at);
-        let mut number = || elements.next().and_then(|element| element.int());
-        let mut number = || number().expect("the numbers of a block are numbers");
+        let mut number = || number(&mut elements);
         let flags = number();
         let id = master.plus(number(), number());
         let same_fields = flags & SAME_FIELDS != 0;
