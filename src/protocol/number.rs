@@ -277,6 +277,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn digits_are_read_as_doubles_whatever_stands_in_front_of_them() {
+        for (text, value) in [
+            ("0", 0.0),
+            ("000000000123", 123.0),
+            ("00", 0.0),
+            ("-0012", -12.0),
+            ("+7", 7.0),
+            ("0x10", 16.0),
+            ("999999999999999", 999_999_999_999_999.0),
+            ("0000000000000000009", 9.0),
+            ("9007199254740993", 9_007_199_254_740_992.0),
+        ] {
+            assert_eq!(parse_double(text.as_bytes()), Some(value), "{text}");
+        }
+        assert!(parse_double(b"-0").is_some_and(|zero| zero == 0.0 && zero.is_sign_negative()));
+        for text in ["", "-", "1 ", " 1", "1_0", "12a"] {
+            assert_eq!(parse_double(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_double_reads_back_as_itself(value in any::<f64>()) {

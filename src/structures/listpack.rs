@@ -230,9 +230,9 @@ impl std::error::Error for Corrupt {}
 
 // ---- entries as bytes
 
-/// Head and data of an entry that is yet to be written.
+/// An entry that is yet to be written. A number is all head.
 struct Encoded<'a> {
-    head: [u8; 9],
+    head: [u8; 16],
     head_len: u8,
     data: &'a [u8],
     back: [u8; 5],
@@ -251,31 +251,38 @@ impl<'a> Encoded<'a> {
         }
     }
 
+    fn with<const N: usize>(bytes: [u8; N], data: &'a [u8]) -> Self {
+        let mut head = [0; 16];
+        head[..N].copy_from_slice(&bytes);
+        let (back, back_len) = back_length(N + data.len());
+        Encoded { head, head_len: N as u8, data, back, back_len: back_len as u8 }
+    }
+
     /// Of a head that is one byte, with up to 63 bytes behind it.
     #[inline]
     fn short(head: u8, data: &'a [u8]) -> Self {
-        let (mut heads, mut back) = ([0; 9], [0; 5]);
+        let (mut heads, mut back) = ([0; 16], [0; 5]);
         (heads[0], back[0]) = (head, 1 + data.len() as u8);
         Encoded { head: heads, head_len: 1, data, back, back_len: 1 }
     }
 
-    fn with(bytes: &[u8], data: &'a [u8]) -> Self {
-        let mut head = [0; 9];
-        head[..bytes.len()].copy_from_slice(bytes);
-        let (back, back_len) = back_length(bytes.len() + data.len());
-        Encoded { head, head_len: bytes.len() as u8, data, back, back_len: back_len as u8 }
+    /// Of the lowest so many bytes of `entry`, and its length behind them. They are put together in a register: to read
+    /// at once what was written piece by piece makes the processor wait.
+    #[inline]
+    fn whole(entry: u128, bytes: u8) -> Self {
+        let head = (entry | u128::from(bytes) << (8 * bytes)).to_le_bytes();
+        Encoded { head, head_len: bytes + 1, data: &[], back: [0; 5], back_len: 0 }
     }
 
+    #[inline]
     fn int(n: i64) -> Self {
-        let le = n.to_le_bytes();
-        let wide = |code: u8, bytes: usize| {
-            let mut head = [code; 9];
-            head[1..=bytes].copy_from_slice(&le[..bytes]);
-            Self::with(&head[..=bytes], &[])
+        let wide = |code: u8, bytes: u8| {
+            let data = n as u64 as u128 & ((1 << (8 * bytes)) - 1);
+            Self::whole(u128::from(code) | data << 8, 1 + bytes)
         };
         match n {
-            0..=127 => Self::short(n as u8, &[]),
-            -4096..=4095 => Self::with(&[0xc0 | (n >> 8) as u8 & 0x1f, n as u8], &[]),
+            0..=127 => Self::whole(n as u128, 1),
+            -4096..=4095 => Self::whole(u128::from(0xc0 | (n >> 8) as u8 & 0x1f) | (n as u8 as u128) << 8, 2),
             -0x8000..=0x7fff => wide(0xf1, 2),
             -0x80_0000..=0x7f_ffff => wide(0xf2, 3),
             -0x8000_0000..=0x7fff_ffff => wide(0xf3, 4),
@@ -287,10 +294,10 @@ impl<'a> Encoded<'a> {
         let len = bytes.len();
         match len {
             0..64 => Self::short(0x80 | len as u8, bytes),
-            64..4096 => Self::with(&[0xe0 | (len >> 8) as u8, len as u8], bytes),
+            64..4096 => Self::with([0xe0 | (len >> 8) as u8, len as u8], bytes),
             _ => {
                 let len = u32::try_from(len).expect("an element is shorter than 4 GiB").to_le_bytes();
-                Self::with(&[0xf0, len[0], len[1], len[2], len[3]], bytes)
+                Self::with([0xf0, len[0], len[1], len[2], len[3]], bytes)
             }
         }
     }
@@ -394,7 +401,7 @@ fn body_size(bytes: &[u8], at: usize) -> Option<usize> {
 
 /// The element at `at`, and where the next entry begins. Small numbers and short strings are read in place, all others
 /// elsewhere: this stands in every loop over elements.
-#[inline]
+#[inline(always)]
 fn read(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
     match bytes[at] {
         n @ 0..=0x7f => (Element::Int(n.into()), at + 2),
