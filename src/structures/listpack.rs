@@ -1111,6 +1111,25 @@ impl<'a> Iter<'a> {
         Iter { bytes: &[], front: 0, back: 0 }
     }
 
+    /// Hands out up to `count` elements, passing over `pass` behind each; returns how many were handed out.
+    #[inline]
+    pub fn hand_out(&mut self, count: usize, pass: usize, mut with: impl FnMut(Element<'a>)) -> usize {
+        let (mut at, mut seen) = (self.front, 0);
+        while seen < count && at < self.back {
+            let (element, next) = read(self.bytes, at);
+            with(element);
+            at = next;
+            for _ in 0..pass {
+                if at < self.back {
+                    at = skip(self.bytes, at);
+                }
+            }
+            seen += 1;
+        }
+        self.front = at;
+        seen
+    }
+
     /// Passes over one element.
     #[inline]
     pub fn pass(&mut self) {

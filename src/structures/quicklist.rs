@@ -743,12 +743,7 @@ impl<'a> Iter<'a> {
         while left > 0 {
             // What a node holds forwards is the case that is worth a loop of its own.
             if let (Current::Slice(iter), End::Front) = (&mut self.current, self.direction) {
-                while left > 0
-                    && let Some(element) = iter.next()
-                {
-                    with(element);
-                    left -= 1;
-                }
+                left -= iter.hand_out(left, 0, &mut with);
                 if left == 0 {
                     return;
                 }

@@ -233,7 +233,9 @@ impl Hash {
     /// Hands out fields and values by turns, but for those that have ended before a time.
     pub fn words_with(&self, before: i64, mut with: impl FnMut(Element)) {
         match self.view() {
-            View::Packed(listpack) => listpack.iter().for_each(with),
+            View::Packed(listpack) => {
+                listpack.iter().hand_out(usize::MAX, 0, with);
+            }
             View::Table(_) | View::Rare(_) => self.iter(before).for_each(|(field, value)| {
                 with(field);
                 with(value);

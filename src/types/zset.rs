@@ -488,10 +488,10 @@ impl<'a> Iter<'a> {
         match self {
             Iter::Packed(mut range) => {
                 let count = range.ranks.len();
-                let Some(elements) = range.ascending().filter(|_| count > 0) else { return };
-                for _ in 0..count {
-                    elements.next().into_iter().for_each(&mut with);
-                    elements.pass();
+                if count > 0
+                    && let Some(elements) = range.ascending()
+                {
+                    elements.hand_out(count, 1, with);
                 }
             }
             Iter::Sorted(set) => set.for_each(|(member, _)| with(Element::Str(member))),

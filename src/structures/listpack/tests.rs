@@ -422,6 +422,13 @@ proptest! {
             let bytes = [&len[..], &count, &entries, &[END]].concat();
             listpack = Listpack::from_bytes(&bytes).expect("well formed");
         }
+        for count in [0, 1, elements.len() / 2, usize::MAX] {
+            let (mut iter, mut handed) = (listpack.iter(), Vec::new());
+            let number = iter.hand_out(count, pass, |element| handed.push(element.to_vec()));
+            let expected: Vec<_> = elements.iter().step_by(1 + pass).take(count).cloned().collect();
+            prop_assert_eq!((number, &handed), (expected.len(), &expected));
+            prop_assert_eq!(iter.count(), elements.len().saturating_sub(number * (1 + pass)));
+        }
         for value in elements.iter().chain([&other]) {
             let plain = listpack.places().step_by(1 + pass).position(|(_, element)| element.is(value));
             let found = listpack.find_counting(value, pass);
