@@ -289,9 +289,8 @@ fn hgetall(ctx: &mut Ctx) -> CmdResult {
     let before = ctx.db.turn.fields_ended_before();
     let hash = ctx.db.read_as::<Hash>(ctx.args.key())?;
     ctx.reply.map(hash.map_or(0, |hash| hash.len() - hash.ended(before)));
-    for (field, value) in hash.into_iter().flat_map(|hash| hash.iter(before)) {
-        reply_element(&mut ctx.reply, field);
-        reply_element(&mut ctx.reply, value);
+    if let Some(hash) = hash {
+        hash.words_with(before, |word| reply_element(&mut ctx.reply, word));
     }
     Ok(Done)
 }

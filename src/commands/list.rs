@@ -454,11 +454,7 @@ fn lrange(ctx: &mut Ctx) -> CmdResult {
 /// Replies with so many elements from an index on, away from an end.
 fn reply_run(reply: &mut Reply, list: &List, from: End, index: usize, count: usize) {
     reply.array(count);
-    let mut elements = list.iter_at(index, from);
-    for _ in 0..count {
-        let element = elements.step().expect("the list has so many elements");
-        reply_element(reply, element);
-    }
+    list.iter_at(index, from).take_with(count, |element| reply_element(reply, element));
 }
 
 /// LPOS key element [RANK rank] [COUNT num-matches] [MAXLEN len]

@@ -387,14 +387,17 @@ fn xadd(ctx: &mut Ctx) -> CmdResult {
     }
     let mut text = [0; ID_TEXT_MAX];
     let id_text = id.text(&mut text);
-    if outcome.is_some() || !matches!(options.new_id, NewId::Given(_)) {
+    let given = matches!(options.new_id, NewId::Given(_));
+    if let (Some(trimming), Some(outcome)) = (approximate, &outcome) {
         let mut words: Vec<&[u8]> = args.iter().collect();
-        if let (Some(trimming), Some(outcome)) = (approximate, &outcome) {
-            trimming.rewrite(&mut words, outcome);
-        }
-        if !matches!(options.new_id, NewId::Given(_)) {
+        trimming.rewrite(&mut words, outcome);
+        if !given {
             words[options.at] = id_text;
         }
+        ctx.db.changes.propagate(ctx.db.index, words);
+    } else if !given {
+        let words = args.iter().enumerate();
+        let words = words.map(|(index, word)| if index == options.at { id_text } else { word });
         ctx.db.changes.propagate(ctx.db.index, words);
     }
     ctx.reply.bulk(id_text);
@@ -413,7 +416,7 @@ fn append(
             "ERR The stream has exhausted the last possible ID, unable to add more items",
         ));
     }
-    let pairs = args.from(options.at + 1).step_by(2).zip(args.from(options.at + 2).step_by(2));
+    let pairs = args.pairs(options.at + 1);
     let id = stream.next_id(options.new_id, now_ms);
     let added = id.and_then(|id| stream.append(id, pairs, limits).map(|()| id));
     added.map_err(|error| match error {

@@ -2,6 +2,7 @@
 
 use std::ops::{Bound, Range};
 
+use super::hash::reply_element;
 use super::zset::{Pairs, delete_destination, members_removed};
 use crate::exec::{
     ArgKind, Args, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, block, data, flags::*,
@@ -261,6 +262,11 @@ impl<'a> Query<'a> {
             return Ok(Done);
         };
         let range = zset.range(self.ranks(zset));
+        if !self.with_scores && !self.reverse {
+            ctx.reply.array(range.len());
+            range.members_with(|member| reply_element(&mut ctx.reply, member));
+            return Ok(Done);
+        }
         let mut pairs = Pairs::begin(ctx.reply.reborrow(), range.len(), self.with_scores);
         if self.reverse {
             range.rev().for_each(|pair| pairs.write(pair));

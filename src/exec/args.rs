@@ -52,6 +52,13 @@ impl<'a> Args<'a> {
         spans.iter().map(move |&span| self.request.word(span))
     }
 
+    /// The words from `index` on, two by two. An odd one at the end is left out.
+    pub fn pairs(self, index: usize) -> impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + Clone {
+        let spans = self.request.spans.get(index..).unwrap_or_default();
+        let word = move |span| self.request.word(span);
+        spans.chunks_exact(2).map(move |pair| (word(pair[0]), word(pair[1])))
+    }
+
     /// All words.
     pub fn iter(self) -> impl ExactSizeIterator<Item = &'a [u8]> + DoubleEndedIterator + Clone {
         self.from(0)

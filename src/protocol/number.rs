@@ -84,7 +84,7 @@ pub fn format_17_places(value: f64) -> String {
 pub fn parse_double(text: &[u8]) -> Option<f64> {
     // Most scores are small integers.
     if text.len() < 16
-        && let Some(n) = parse_int(text)
+        && let Some(n) = digits(text).or_else(|| parse_int(text))
     {
         return Some(n as f64);
     }
@@ -92,6 +92,15 @@ pub fn parse_double(text: &[u8]) -> Option<f64> {
         Scanned { out_of_range: true, .. } => None,
         Scanned { value, .. } => Some(value),
     }
+}
+
+/// A few digits and nothing else, zeros in front included.
+#[inline]
+fn digits(text: &[u8]) -> Option<i64> {
+    let number = text
+        .iter()
+        .try_fold(0, |number, byte| byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0')));
+    number.filter(|_| !text.is_empty())
 }
 
 /// A double as the bounds of ranges are read: the text ends with its first zero byte, may be empty (which is zero) or
@@ -265,6 +274,27 @@ mod tests {
             (f64::NEG_INFINITY, "-inf"),
         ] {
             assert_eq!(format_double(value), text);
+        }
+    }
+
+    #[test]
+    fn digits_are_read_as_doubles_whatever_stands_in_front_of_them() {
+        for (text, value) in [
+            ("0", 0.0),
+            ("000000000123", 123.0),
+            ("00", 0.0),
+            ("-0012", -12.0),
+            ("+7", 7.0),
+            ("0x10", 16.0),
+            ("999999999999999", 999_999_999_999_999.0),
+            ("0000000000000000009", 9.0),
+            ("9007199254740993", 9_007_199_254_740_992.0),
+        ] {
+            assert_eq!(parse_double(text.as_bytes()), Some(value), "{text}");
+        }
+        assert!(parse_double(b"-0").is_some_and(|zero| zero == 0.0 && zero.is_sign_negative()));
+        for text in ["", "-", "1 ", " 1", "1_0", "12a"] {
+            assert_eq!(parse_double(text.as_bytes()), None, "{text:?}");
         }
     }
 

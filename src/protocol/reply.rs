@@ -5,9 +5,25 @@
 //! the length is known only at the end.
 
 use super::output::{BY_REFERENCE, Mark, Output, Shared};
+use crate::structures::append::append_framed;
 
 /// Bytes of a header line, whatever number stands in it.
 const HEADER_MOST: usize = 24;
+
+/// The headers of bulk strings of up to 99 bytes, and how long they are.
+const SHORT_HEADERS: [([u8; 8], u8); 100] = {
+    let mut headers = [(*b"$0\r\n\0\0\0\0", 4); 100];
+    let mut len = 1;
+    while len < headers.len() {
+        let (tens, ones) = (b'0' + len as u8 / 10, b'0' + len as u8 % 10);
+        headers[len] = match len {
+            1..=9 => ([b'$', ones, b'\r', b'\n', 0, 0, 0, 0], 4),
+            _ => ([b'$', tens, ones, b'\r', b'\n', 0, 0, 0], 5),
+        };
+        len += 1;
+    }
+    headers
+};
 
 /// Writes the reply of one command.
 pub struct Reply<'a> {
@@ -98,11 +114,7 @@ impl<'a> Reply<'a> {
 
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
-        self.out.tail().reserve(bytes.len() + HEADER_MOST + 2);
-        self.number(b'$', bytes.len() as i64);
-        let tail = self.out.tail();
-        tail.extend_from_slice(bytes);
-        tail.extend_from_slice(b"\r\n");
+        append_bulk(self.out.tail(), bytes);
     }
 
     /// A value that may be sent by reference if it is big.
@@ -186,9 +198,8 @@ impl<'a> Reply<'a> {
     /// Writes the header of a container whose `len` elements (pairs, for a map) now stand behind it.
     pub fn close(&mut self, deferred: Deferred, len: usize) {
         let (kind, len) = self.spelled(deferred.kind, len);
-        let mut header = vec![kind];
-        header.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
-        header.extend_from_slice(b"\r\n");
+        let mut header = Vec::with_capacity(HEADER_MOST);
+        long_number(&mut header, kind, len as i64);
         self.out.insert(deferred.mark, &header);
     }
 
@@ -200,11 +211,8 @@ impl<'a> Reply<'a> {
     /// Writes the bulk string that belongs there.
     pub fn close_bulk(&mut self, deferred: Deferred, bytes: &[u8]) {
         debug_assert_eq!(deferred.kind, b'$');
-        let mut bulk = vec![b'$'];
-        bulk.extend_from_slice(itoa::Buffer::new().format(bytes.len()).as_bytes());
-        bulk.extend_from_slice(b"\r\n");
-        bulk.extend_from_slice(bytes);
-        bulk.extend_from_slice(b"\r\n");
+        let mut bulk = Vec::new();
+        append_bulk(&mut bulk, bytes);
         self.out.insert(deferred.mark, &bulk);
     }
 
@@ -267,16 +275,30 @@ impl<'a> Reply<'a> {
             10..=99 => {
                 tail.extend_from_slice(&[kind, b'0' + (n / 10) as u8, b'0' + (n % 10) as u8, b'\r', b'\n']);
             }
-            _ => self.long_number(kind, n),
+            _ => long_number(tail, kind, n),
         }
     }
+}
 
-    fn long_number(&mut self, kind: u8, n: i64) {
-        let tail = self.out.tail();
-        tail.push(kind);
-        tail.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
-        tail.extend_from_slice(b"\r\n");
+fn long_number(out: &mut Vec<u8>, kind: u8, n: i64) {
+    let head = ([kind, 0, 0, 0, 0, 0, 0, 0], 1);
+    append_framed(out, head, itoa::Buffer::new().format(n).as_bytes(), *b"\r\n");
+}
+
+/// Appends a bulk string.
+#[inline]
+pub(super) fn append_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+    match SHORT_HEADERS.get(bytes.len()) {
+        Some(&(header, len)) => append_framed(out, (header, len.into()), bytes, *b"\r\n"),
+        None => append_long_bulk(out, bytes),
     }
+}
+
+fn append_long_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.reserve(bytes.len() + HEADER_MOST + 2);
+    long_number(out, b'$', bytes.len() as i64);
+    out.extend_from_slice(bytes);
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
@@ -323,6 +345,14 @@ mod tests {
         assert_eq!(written(2, nested), "$5\r\nlater\r\n*1\r\n:7\r\n");
         assert_eq!(written(2, deferred), "*2\r\n:1\r\n:-12\r\n");
         assert_eq!(written(3, deferred), "%1\r\n:1\r\n:-12\r\n");
+    }
+
+    #[test]
+    fn a_bulk_string_of_any_length_has_the_header_for_it() {
+        for len in 0..300 {
+            let text = "x".repeat(len);
+            assert_eq!(written(2, |reply| reply.bulk(text.as_bytes())), format!("${len}\r\n{text}\r\n"));
+        }
     }
 
     #[test]

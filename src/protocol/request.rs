@@ -16,6 +16,7 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
+use super::reply::append_bulk;
 use crate::structures::decimal::parse_int;
 
 /// Longest header line, and longest inline request, in bytes.
@@ -388,17 +389,10 @@ impl Parser {
 
 /// Appends a command in multibulk form.
 pub fn encode_command<'a>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item = &'a [u8]>) {
-    let mut digits = itoa::Buffer::new();
     out.push(b'*');
-    out.extend_from_slice(digits.format(words.len()).as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(words.len()).as_bytes());
     out.extend_from_slice(b"\r\n");
-    for word in words {
-        out.push(b'$');
-        out.extend_from_slice(digits.format(word.len()).as_bytes());
-        out.extend_from_slice(b"\r\n");
-        out.extend_from_slice(word);
-        out.extend_from_slice(b"\r\n");
-    }
+    words.for_each(|word| append_bulk(out, word));
 }
 
 /// Splits a line into words as a shell would: blanks separate, `"…"` knows escapes (`\n \r \t \b \a \xHH`), `'…'`

@@ -26,6 +26,7 @@
 
 use std::fmt;
 
+use super::append::copy_to;
 use super::decimal::{int_len, parse_int};
 use super::thin_bytes::ThinBytes;
 
@@ -136,6 +137,61 @@ impl<'a> Needle<'a> {
     }
 }
 
+/// What is looked for among entries: the head of its entry and the last eight bytes of it, made ready so that nearly
+/// every other entry shows with two comparisons that it is another. (What is alike in names is mostly their beginning.)
+struct Sought<'a> {
+    needle: Needle<'a>,
+    /// That of a short string; `NO_HEAD` for all else, which is compared in the plain way.
+    head: u8,
+    tail: u64,
+    /// The bits of `tail` that are part of the string.
+    mask: u64,
+}
+
+impl<'a> Sought<'a> {
+    /// Of no entry.
+    const NO_HEAD: u8 = END;
+
+    #[inline]
+    fn new(value: &'a [u8]) -> Self {
+        let needle = Needle::new(value);
+        let len = value.len();
+        if needle.int.is_some() || !(1..64).contains(&len) {
+            return Sought { needle, head: Self::NO_HEAD, tail: 0, mask: 0 };
+        }
+        let (tail, mask) = match value.last_chunk() {
+            Some(last) => (u64::from_le_bytes(*last), u64::MAX),
+            None => {
+                // As it stands in an entry: at the end of eight bytes.
+                let last = value.iter().fold(0, |last, &byte| last >> 8 | u64::from(byte) << 56);
+                (last, u64::MAX << (64 - 8 * len))
+            }
+        };
+        Sought { needle, head: 0x80 | len as u8, tail, mask }
+    }
+
+    /// Whether it is the element at `at`, and where the next entry begins.
+    #[inline]
+    fn compare(&self, bytes: &[u8], at: usize) -> (bool, usize) {
+        let head = bytes[at];
+        if head == self.head {
+            // Where the next entry begins is known without the head: the processor need not wait for it.
+            let data = &bytes[at + 1..at + 1 + self.needle.bytes.len()];
+            let end = at + 1 + data.len();
+            // In front of the first entry there may be too few bytes: then all are compared.
+            let tail = bytes[..end].last_chunk().map_or(self.tail, |last| u64::from_le_bytes(*last));
+            let found = (tail ^ self.tail) & self.mask == 0 && data == self.needle.bytes;
+            return (found, end + 1);
+        }
+        // Another short string, and the one that is sought is short, too: they differ. The same goes for numbers.
+        if head < 0xe0 && self.head != Self::NO_HEAD {
+            return (false, skip(bytes, at));
+        }
+        let (element, next) = read(bytes, at);
+        (self.needle.is(element), next)
+    }
+}
+
 /// Where an element stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place(u32);
@@ -175,9 +231,9 @@ impl std::error::Error for Corrupt {}
 
 // ---- entries as bytes
 
-/// Head and data of an entry that is yet to be written.
+/// An entry that is yet to be written. A number is all head.
 struct Encoded<'a> {
-    head: [u8; 9],
+    head: [u8; 16],
     head_len: u8,
     data: &'a [u8],
     back: [u8; 5],
@@ -196,23 +252,38 @@ impl<'a> Encoded<'a> {
         }
     }
 
-    fn with(bytes: &[u8], data: &'a [u8]) -> Self {
-        let mut head = [0; 9];
-        head[..bytes.len()].copy_from_slice(bytes);
-        let (back, back_len) = back_length(bytes.len() + data.len());
-        Encoded { head, head_len: bytes.len() as u8, data, back, back_len: back_len as u8 }
+    fn with<const N: usize>(bytes: [u8; N], data: &'a [u8]) -> Self {
+        let mut head = [0; 16];
+        head[..N].copy_from_slice(&bytes);
+        let (back, back_len) = back_length(N + data.len());
+        Encoded { head, head_len: N as u8, data, back, back_len: back_len as u8 }
     }
 
+    /// Of a head that is one byte, with up to 63 bytes behind it.
+    #[inline]
+    fn short(head: u8, data: &'a [u8]) -> Self {
+        let (mut heads, mut back) = ([0; 16], [0; 5]);
+        (heads[0], back[0]) = (head, 1 + data.len() as u8);
+        Encoded { head: heads, head_len: 1, data, back, back_len: 1 }
+    }
+
+    /// Of the lowest so many bytes of `entry`, and its length behind them. They are put together in a register: to read
+    /// at once what was written piece by piece makes the processor wait.
+    #[inline]
+    fn whole(entry: u128, bytes: u8) -> Self {
+        let head = (entry | u128::from(bytes) << (8 * bytes)).to_le_bytes();
+        Encoded { head, head_len: bytes + 1, data: &[], back: [0; 5], back_len: 0 }
+    }
+
+    #[inline]
     fn int(n: i64) -> Self {
-        let le = n.to_le_bytes();
-        let wide = |code: u8, bytes: usize| {
-            let mut head = [code; 9];
-            head[1..=bytes].copy_from_slice(&le[..bytes]);
-            Self::with(&head[..=bytes], &[])
+        let wide = |code: u8, bytes: u8| {
+            let data = n as u64 as u128 & ((1 << (8 * bytes)) - 1);
+            Self::whole(u128::from(code) | data << 8, 1 + bytes)
         };
         match n {
-            0..=127 => Self::with(&[n as u8], &[]),
-            -4096..=4095 => Self::with(&[0xc0 | (n >> 8) as u8 & 0x1f, n as u8], &[]),
+            0..=127 => Self::whole(n as u128, 1),
+            -4096..=4095 => Self::whole(u128::from(0xc0 | (n >> 8) as u8 & 0x1f) | (n as u8 as u128) << 8, 2),
             -0x8000..=0x7fff => wide(0xf1, 2),
             -0x80_0000..=0x7f_ffff => wide(0xf2, 3),
             -0x8000_0000..=0x7fff_ffff => wide(0xf3, 4),
@@ -223,11 +294,11 @@ impl<'a> Encoded<'a> {
     fn str(bytes: &'a [u8]) -> Self {
         let len = bytes.len();
         match len {
-            0..64 => Self::with(&[0x80 | len as u8], bytes),
-            64..4096 => Self::with(&[0xe0 | (len >> 8) as u8, len as u8], bytes),
+            0..64 => Self::short(0x80 | len as u8, bytes),
+            64..4096 => Self::with([0xe0 | (len >> 8) as u8, len as u8], bytes),
             _ => {
                 let len = u32::try_from(len).expect("an element is shorter than 4 GiB").to_le_bytes();
-                Self::with(&[0xf0, len[0], len[1], len[2], len[3]], bytes)
+                Self::with([0xf0, len[0], len[1], len[2], len[3]], bytes)
             }
         }
     }
@@ -235,6 +306,43 @@ impl<'a> Encoded<'a> {
     #[inline]
     fn parts(&self) -> [&[u8]; 3] {
         [&self.head[..self.head_len as usize], self.data, &self.back[..self.back_len as usize]]
+    }
+}
+
+/// Bytes of entries that are gathered before they are appended.
+const GATHERED: usize = 96;
+
+/// Entries for the end of a listpack, so that it is enlarged once for several of them.
+struct Gathered {
+    entries: [u8; GATHERED],
+    len: usize,
+    count: usize,
+}
+
+impl Gathered {
+    fn push(&mut self, listpack: &mut Listpack, element: Element) {
+        let encoded = Encoded::new(element);
+        let parts = encoded.parts();
+        let size: usize = parts.iter().map(|part| part.len()).sum();
+        if size > GATHERED - self.len {
+            self.hand_over(listpack);
+            if size > GATHERED {
+                listpack.0.splice(listpack.end(), 0, parts);
+                return listpack.added(1);
+            }
+        }
+        for part in parts {
+            self.len += copy_to(&mut self.entries[self.len..], part);
+        }
+        self.count += 1;
+    }
+
+    fn hand_over(&mut self, listpack: &mut Listpack) {
+        if self.count > 0 {
+            listpack.0.splice(listpack.end(), 0, [&self.entries[..self.len]]);
+            listpack.added(self.count);
+            (self.len, self.count) = (0, 0);
+        }
     }
 }
 
@@ -292,29 +400,29 @@ fn body_size(bytes: &[u8], at: usize) -> Option<usize> {
     })
 }
 
-/// The element at `at`, and the size of its head and data. Small numbers and short strings are read in place, all others
+/// The element at `at`, and where the next entry begins. Small numbers and short strings are read in place, all others
 /// elsewhere: this stands in every loop over elements.
-#[inline]
+#[inline(always)]
 fn read(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
-    let first = bytes[at];
-    if first >= 0xc0 {
-        return read_longer(bytes, at);
+    match bytes[at] {
+        n @ 0..=0x7f => (Element::Int(n.into()), at + 2),
+        head @ 0x80..=0xbf => {
+            let end = at + 1 + usize::from(head & 0x3f);
+            (Element::Str(&bytes[at + 1..end]), end + 1)
+        }
+        head @ 0xc0..=0xdf => {
+            let n = i16::from_be_bytes([head & 0x1f, bytes[at + 1]]);
+            (Element::Int((n << 3 >> 3).into()), at + 3)
+        }
+        0xe0..=0xff => read_longer(bytes, at),
     }
-    if first < 0x80 {
-        return (Element::Int(first.into()), 1);
-    }
-    let len = usize::from(first & 0x3f);
-    (Element::Str(&bytes[at + 1..at + 1 + len]), 1 + len)
 }
 
+#[inline(never)]
 fn read_longer(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
     let entry = &bytes[at..];
     let str = |from: usize, len: usize| (Element::Str(&entry[from..from + len]), from + len);
-    match *entry {
-        [b @ 0xc0..=0xdf, low, ..] => {
-            let n = i16::from_be_bytes([b & 0x1f, low]);
-            (Element::Int((n << 3 >> 3).into()), 2)
-        }
+    let (element, size) = match *entry {
         [b @ 0xe0..=0xef, low, ..] => str(2, usize::from(b & 0x0f) << 8 | usize::from(low)),
         [0xf0, a, b, c, d, ..] => str(5, u32::from_le_bytes([a, b, c, d]) as usize),
         [0xf1, a, b, ..] => (Element::Int(i16::from_le_bytes([a, b]).into()), 3),
@@ -322,12 +430,24 @@ fn read_longer(bytes: &[u8], at: usize) -> (Element<'_>, usize) {
         [0xf3, a, b, c, d, ..] => (Element::Int(i32::from_le_bytes([a, b, c, d]).into()), 5),
         [0xf4, a, b, c, d, e, f, g, h, ..] => (Element::Int(i64::from_le_bytes([a, b, c, d, e, f, g, h])), 9),
         _ => unreachable!("a place is that of an element"),
+    };
+    (element, at + size + back_size(size))
+}
+
+/// Where the entry behind the one at `at` begins. The heads that are met most are told apart by jumps: the processor
+/// foresees them and goes on to the next entry before it has read this one.
+#[inline]
+fn skip(bytes: &[u8], at: usize) -> usize {
+    match bytes[at] {
+        0..=0x7f => at + 2,
+        b @ 0x80..=0xbf => at + 2 + usize::from(b & 0x3f),
+        0xc0..=0xdf => at + 3,
+        0xe0..=0xff => skip_longer(bytes, at),
     }
 }
 
-/// Where the entry behind the one at `at` begins.
-#[inline]
-fn skip(bytes: &[u8], at: usize) -> usize {
+#[inline(never)]
+fn skip_longer(bytes: &[u8], at: usize) -> usize {
     let size = body_size(bytes, at).expect("a place is that of an element");
     at + size + back_size(size)
 }
@@ -635,23 +755,25 @@ impl Listpack {
     }
 
     /// The first element that equals `value`, looking at one and passing over `pass`, again and again.
+    #[inline]
     pub fn find(&self, value: &[u8], pass: usize) -> Option<Place> {
-        self.first().and_then(|first| self.find_from(first, value, pass))
+        self.find_counting(value, pass).map(|(_, place)| place)
     }
 
-    /// The same from a place on.
+    /// The same, and how many were looked at before.
     #[inline]
-    pub fn find_from(&self, from: Place, value: &[u8], pass: usize) -> Option<Place> {
+    pub fn find_counting(&self, value: &[u8], pass: usize) -> Option<(usize, Place)> {
         let bytes = self.body();
         let end = bytes.len() - 1;
-        let needle = Needle::new(value);
-        let mut at = from.offset();
+        let sought = Sought::new(value);
+        let (mut at, mut seen) = (HEADER, 0);
         while at < end {
-            let (element, size) = read(bytes, at);
-            if needle.is(element) {
-                return Some(Place::at(at));
+            let (found, next) = sought.compare(bytes, at);
+            if found {
+                return Some((seen, Place::at(at)));
             }
-            at += size + back_size(size);
+            at = next;
+            seen += 1;
             for _ in 0..pass {
                 if at >= end {
                     return None;
@@ -685,6 +807,31 @@ impl Listpack {
     #[inline]
     pub fn push_front<'a>(&mut self, element: impl Into<Element<'a>>) {
         self.insert_at(HEADER, element.into());
+    }
+
+    /// Inserts two elements before a place, or at the end without one.
+    pub fn insert_pair<'a>(
+        &mut self,
+        before: Option<Place>,
+        first: impl Into<Element<'a>>,
+        second: impl Into<Element<'a>>,
+    ) {
+        let (first, second) = (Encoded::new(first.into()), Encoded::new(second.into()));
+        let ([a, b, c], [d, e, f]) = (first.parts(), second.parts());
+        let at = before.map_or(self.end(), Place::offset);
+        self.0.splice(at, 0, [a, b, c, d, e, f]);
+        self.added(2);
+    }
+
+    /// Lets two neighbouring runs change places: the one that begins at `first`, and the one that begins at `second` and
+    /// ends before `end`, or with the listpack without it.
+    ///
+    /// # Panics
+    /// If the places do not ascend.
+    pub fn exchange(&mut self, first: Place, second: Place, end: Option<Place>) {
+        let (from, middle) = (first.offset(), second.offset());
+        let to = end.map_or(self.end(), Place::offset);
+        self.0.body_mut()[from..to].rotate_left(middle - from);
     }
 
     /// Inserts before a place, which is then that of the new element.
@@ -961,7 +1108,9 @@ impl fmt::Debug for Listpack {
 
 impl<'a> Extend<Element<'a>> for Listpack {
     fn extend<I: IntoIterator<Item = Element<'a>>>(&mut self, elements: I) {
-        elements.into_iter().for_each(|element| self.push_back(element));
+        let mut gathered = Gathered { entries: [0; GATHERED], len: 0, count: 0 };
+        elements.into_iter().for_each(|element| gathered.push(self, element));
+        gathered.hand_over(self);
     }
 }
 
@@ -996,6 +1145,39 @@ impl<'a> Iter<'a> {
         Iter { bytes: &[], front: 0, back: 0 }
     }
 
+    /// Hands out up to `count` elements, passing over `pass` behind each; returns how many were handed out.
+    #[inline]
+    pub fn hand_out(&mut self, count: usize, pass: usize, mut with: impl FnMut(Element<'a>)) -> usize {
+        let (mut at, mut seen) = (self.front, 0);
+        while seen < count && at < self.back {
+            let (element, next) = read(self.bytes, at);
+            with(element);
+            at = next;
+            for _ in 0..pass {
+                if at < self.back {
+                    at = skip(self.bytes, at);
+                }
+            }
+            seen += 1;
+        }
+        self.front = at;
+        seen
+    }
+
+    /// Passes over one element.
+    #[inline]
+    pub fn pass(&mut self) {
+        if self.front < self.back {
+            self.front = skip(self.bytes, self.front);
+        }
+    }
+
+    /// The place of the next element, if there is one.
+    #[inline]
+    pub fn place(&self) -> Option<Place> {
+        (self.front < self.back).then(|| Place::at(self.front))
+    }
+
     /// The next two elements.
     #[inline]
     pub fn next_pair(&mut self) -> Option<(Element<'a>, Element<'a>)> {
@@ -1011,8 +1193,8 @@ impl<'a> Iterator for Iter<'a> {
         if self.front >= self.back {
             return None;
         }
-        let (element, size) = read(self.bytes, self.front);
-        self.front += size + back_size(size);
+        let element;
+        (element, self.front) = read(self.bytes, self.front);
         Some(element)
     }
 

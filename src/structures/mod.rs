@@ -1,5 +1,6 @@
 //! Data structures without a Redis word in them: hash table, timing wheel, and their kin.
 
+pub mod append;
 pub mod decimal;
 pub mod dict;
 pub mod geohash;

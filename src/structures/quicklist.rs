@@ -737,6 +737,23 @@ impl<'a> Iter<'a> {
         }
     }
 
+    /// Hands out up to so many elements.
+    pub fn take_with(mut self, count: usize, mut with: impl FnMut(Element)) {
+        let mut left = count;
+        while left > 0 {
+            // What a node holds forwards is the case that is worth a loop of its own.
+            if let (Current::Slice(iter), End::Front) = (&mut self.current, self.direction) {
+                left -= iter.hand_out(left, 0, &mut with);
+                if left == 0 {
+                    return;
+                }
+            }
+            let Some(element) = self.step() else { return };
+            with(element);
+            left -= 1;
+        }
+    }
+
     fn enter_next(&mut self) -> Option<()> {
         let at = match self.direction {
             End::Front => (self.next < self.list.nodes.len()).then_some(self.next)?,

@@ -13,12 +13,14 @@
 //! is stored, an edit reallocates only when it leaves the class, and no byte is allocated that the allocator would not
 //! have set aside in any case.
 //!
-//! All unsafe code of packed structures is in this file. Invariants: the allocation has `class(head + len)` bytes, head
-//! and body are initialised, and the head is that of the length.
+//! All unsafe code of packed structures is in this file (but for `append`, which moves short pieces). Invariants: the
+//! allocation has `class(head + len)` bytes, head and body are initialised, and the head is that of the length.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 use std::{fmt, slice};
+
+use super::append;
 
 /// Bodies up to this have the short head.
 const SHORT_MOST: usize = 127;
@@ -169,7 +171,7 @@ impl ThinBytes {
             let start = self.0.as_ptr().add(head_size + at);
             if new != old {
                 let tail = old - removed - at;
-                start.add(removed).copy_to(start.add(added), tail);
+                append::copy(start.add(removed), start.add(added), tail);
                 self.set_len(new);
             }
             put(start, parts);
@@ -244,7 +246,7 @@ unsafe fn put<const N: usize>(mut at: *mut u8, parts: [&[u8]; N]) -> *mut u8 {
     for part in parts {
         // SAFETY: by the caller's word.
         unsafe {
-            at.copy_from_nonoverlapping(part.as_ptr(), part.len());
+            append::copy(part.as_ptr(), at, part.len());
             at = at.add(part.len());
         }
     }

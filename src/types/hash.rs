@@ -175,8 +175,7 @@ impl Hash {
                     listpack.replace(place, value);
                     return false;
                 }
-                listpack.push_back(field);
-                listpack.push_back(value);
+                listpack.insert_pair(None, field, value);
                 if listpack.len() as u64 / 2 > limits.hash_listpack_entries {
                     self.unpack(0);
                 }
@@ -228,6 +227,19 @@ impl Hash {
             View::Packed(listpack) => Iter::Packed(listpack.pairs()),
             View::Table(dict) => Iter::Table(dict.iter()),
             View::Rare(timed) => Iter::Timed(timed.iter(), before),
+        }
+    }
+
+    /// Hands out fields and values by turns, but for those that have ended before a time.
+    pub fn words_with(&self, before: i64, mut with: impl FnMut(Element)) {
+        match self.view() {
+            View::Packed(listpack) => {
+                listpack.iter().hand_out(usize::MAX, 0, with);
+            }
+            View::Table(_) | View::Rare(_) => self.iter(before).for_each(|(field, value)| {
+                with(field);
+                with(value);
+            }),
         }
     }
 
@@ -427,6 +439,9 @@ mod tests {
 
     fn content(hash: &Hash) -> BTreeMap<Vec<u8>, Vec<u8>> {
         let pairs: Vec<_> = hash.iter_all().map(|(field, value)| (field.to_vec(), value.to_vec())).collect();
+        let mut words = Vec::new();
+        hash.words_with(i64::MIN, |word| words.push(word.to_vec()));
+        assert!(words.iter().eq(pairs.iter().flat_map(|(field, value)| [field, value])));
         let map: BTreeMap<_, _> = pairs.iter().cloned().collect();
         assert_eq!(map.len(), pairs.len(), "no field comes twice");
         map

@@ -341,6 +341,15 @@ impl Iter<'_> {
             Iter::Quick(elements) => elements.step(),
         }
     }
+
+    /// Hands out up to so many elements.
+    pub fn take_with(self, count: usize, with: impl FnMut(Element)) {
+        match self {
+            Iter::Packed { elements, from: End::Front } => elements.take(count).for_each(with),
+            Iter::Packed { elements, from: End::Back } => elements.rev().take(count).for_each(with),
+            Iter::Quick(elements) => elements.take_with(count, with),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -446,6 +455,13 @@ mod tests {
                     prop_assert_eq!(list.get_with(index, |element| element.to_vec()), model.get(at).cloned());
                     let first = list.iter_at(at, end).step().map(|element| element.to_vec());
                     prop_assert_eq!(first, model.get(at).cloned());
+                    let mut run = Vec::new();
+                    list.iter_at(at, end).take_with(count, |element| run.push(element.to_vec()));
+                    let expected: Vec<_> = match end {
+                        End::Front => model.iter().skip(at).take(count).cloned().collect(),
+                        End::Back => model.iter().take(at + 1).rev().take(count).cloned().collect(),
+                    };
+                    prop_assert_eq!(run, expected);
                 }
             }
         }

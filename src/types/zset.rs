@@ -219,11 +219,12 @@ impl Zset {
             EitherMut::Large(set) => return set.update(member, decide),
         };
         if let Some(place) = pack.find(member, 1) {
-            let old = pack.next(place).map_or(0.0, |place| score_of(pack.at(place)));
+            let score_at = pack.next(place).expect("a member has a score");
+            let old = score_of(pack.at(score_at));
             return match decide(Some(old)) {
                 Some(score) if score != old => {
-                    pack.remove_run(place, 2);
-                    insert(pack, member, score);
+                    push_score(score, |score| pack.replace(score_at, score));
+                    move_to_place(pack, place, old, member, score);
                     Outcome::Updated
                 }
                 _ => Outcome::Same,
@@ -285,10 +286,8 @@ impl Zset {
     pub fn rank(&self, member: &[u8]) -> Option<(usize, f64)> {
         match self.view() {
             Either::Packed(pack) => {
-                let needle = listpack::Needle::new(member);
-                let mut pairs = pack.pairs().enumerate();
-                let (rank, (_, score)) = pairs.find(|(_, (member, _))| needle.is(*member))?;
-                Some((rank, score_of(score)))
+                let (rank, place) = pack.find_counting(member, 1)?;
+                Some((rank, score_of(pack.at(pack.next(place)?))))
             }
             Either::Large(set) => Some((set.rank(member)?, set.score(member)?)),
         }
@@ -340,14 +339,12 @@ impl Zset {
     /// Members and scores from one place to another in ascending order; from either end.
     pub fn range(&self, ranks: Range<usize>) -> Iter<'_> {
         let end = ranks.end.min(self.len());
-        let left = end.saturating_sub(ranks.start);
+        let ranks = ranks.start.min(end)..end;
         match self.view() {
             Either::Packed(pack) => {
-                let first = if left > 0 { pack.seek(2 * ranks.start as i64) } else { None };
-                let last = if left > 0 { pack.seek(2 * (end as i64 - 1)) } else { None };
-                Iter::Packed { pack, first, last, left }
+                Iter::Packed(PackedRange { pack, ranks, ascending: None, descending: None })
             }
-            Either::Large(set) => Iter::Sorted(set.range(ranks.start..ranks.start + left)),
+            Either::Large(set) => Iter::Sorted(set.range(ranks)),
         }
     }
 
@@ -399,23 +396,42 @@ fn push_score(score: f64, push: impl FnOnce(Element)) {
     }
 }
 
+/// The place of the first of these pairs that stands behind another pair.
+#[inline]
+fn first_behind(mut pairs: listpack::Iter, member: &[u8], score: f64) -> Option<Place> {
+    loop {
+        let place = pairs.place();
+        let (other, there) = pairs.next_pair()?;
+        let there = score_of(there);
+        if there > score || (there == score && other.text(&mut itoa::Buffer::new()) > member) {
+            return place;
+        }
+    }
+}
+
 /// Puts a new pair to its place in a listpack.
 fn insert(pack: &mut Listpack, member: &[u8], score: f64) {
-    let mut buffer = itoa::Buffer::new();
-    let mut place = pack.first();
-    while let Some(at) = place {
-        let view = pack.view();
-        let Some(score_at) = view.next(at) else { break };
-        let there = score_of(view.at(score_at));
-        if there > score || (there == score && view.at(at).text(&mut buffer) > member) {
-            push_score(score, |score| pack.insert_before(at, score));
-            pack.insert_before(at, member);
-            return;
+    let place = first_behind(pack.iter(), member, score);
+    push_score(score, |score| pack.insert_pair(place, member, score));
+}
+
+/// Puts a pair whose score was `old` to where it belongs now.
+fn move_to_place(pack: &mut Listpack, place: Place, old: f64, member: &[u8], score: f64) {
+    let mut rest = pack.iter_from(place);
+    rest.pass();
+    rest.pass();
+    let behind = rest.place();
+    if score < old {
+        let to = first_behind(pack.iter(), member, score);
+        if let Some(to) = to.filter(|&to| to < place) {
+            pack.exchange(to, place, behind);
         }
-        place = view.next(score_at);
+    } else {
+        let to = first_behind(rest, member, score);
+        if let Some(behind) = behind.filter(|&behind| to != Some(behind)) {
+            pack.exchange(place, behind, to);
+        }
     }
-    pack.push_back(member);
-    push_score(score, |score| pack.push_back(score));
 }
 
 impl Value for Zset {
@@ -464,28 +480,59 @@ impl Value for Zset {
 
 /// Members and scores in ascending order, or from the other end with `rev`.
 pub enum Iter<'a> {
-    Packed { pack: &'a Listpack, first: Option<Place>, last: Option<Place>, left: usize },
+    Packed(PackedRange<'a>),
     Sorted(sorted_set::Iter<'a>),
 }
 
+/// What is still to come of a listpack. Where it begins and where it ends is looked for when it is read from that side.
+pub struct PackedRange<'a> {
+    pack: &'a Listpack,
+    ranks: Range<usize>,
+    ascending: Option<listpack::Iter<'a>>,
+    descending: Option<listpack::Iter<'a>>,
+}
+
+impl<'a> PackedRange<'a> {
+    /// The elements from the first pair on.
+    #[inline]
+    fn ascending(&mut self) -> Option<&mut listpack::Iter<'a>> {
+        Some(match &mut self.ascending {
+            Some(elements) => elements,
+            none => none.insert(self.pack.iter_from(self.pack.seek(2 * self.ranks.start as i64)?)),
+        })
+    }
+}
+
 impl<'a> Iter<'a> {
-    fn pair(pack: &'a Listpack, at: Place) -> Option<(Element<'a>, f64, Place)> {
-        let score = pack.next(at)?;
-        Some((pack.at(at), score_of(pack.at(score)), score))
+    /// Hands out the members alone: their scores need not be read.
+    pub fn members_with(self, mut with: impl FnMut(Element<'a>)) {
+        match self {
+            Iter::Packed(mut range) => {
+                let count = range.ranks.len();
+                if count > 0
+                    && let Some(elements) = range.ascending()
+                {
+                    elements.hand_out(count, 1, with);
+                }
+            }
+            Iter::Sorted(set) => set.for_each(|(member, _)| with(Element::Str(member))),
+        }
     }
 }
 
 impl<'a> Iterator for Iter<'a> {
     type Item = (Element<'a>, f64);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         match self {
-            Iter::Packed { left: 0, .. } => None,
-            Iter::Packed { pack, first, left, .. } => {
-                let (member, score, at) = Iter::pair(pack, (*first)?)?;
-                *left -= 1;
-                *first = pack.next(at);
-                Some((member, score))
+            Iter::Packed(range) => {
+                if range.ranks.is_empty() {
+                    return None;
+                }
+                let (member, score) = range.ascending()?.next_pair()?;
+                range.ranks.start += 1;
+                Some((member, score_of(score)))
             }
             Iter::Sorted(set) => set.next().map(|(member, score)| (Element::Str(member), score)),
         }
@@ -493,7 +540,7 @@ impl<'a> Iterator for Iter<'a> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         match self {
-            Iter::Packed { left, .. } => (*left, Some(*left)),
+            Iter::Packed(range) => range.ranks.size_hint(),
             Iter::Sorted(set) => set.size_hint(),
         }
     }
@@ -502,13 +549,15 @@ impl<'a> Iterator for Iter<'a> {
 impl DoubleEndedIterator for Iter<'_> {
     fn next_back(&mut self) -> Option<Self::Item> {
         match self {
-            Iter::Packed { left: 0, .. } => None,
-            Iter::Packed { pack, last, left, .. } => {
-                let at = (*last)?;
-                let (member, score, _) = Iter::pair(pack, at)?;
-                *left -= 1;
-                *last = pack.prev(at).and_then(|score| pack.prev(score));
-                Some((member, score))
+            Iter::Packed(range) => {
+                let rank = range.ranks.next_back()?;
+                let pack = range.pack;
+                let elements = match &mut range.descending {
+                    Some(elements) => elements,
+                    none => none.insert(pack.iter_to(pack.seek(2 * rank as i64 + 1)?)),
+                };
+                let score = elements.next_back()?;
+                Some((elements.next_back()?, score_of(score)))
             }
             Iter::Sorted(set) => set.next_back().map(|(member, score)| (Element::Str(member), score)),
         }
@@ -577,6 +626,13 @@ mod tests {
                 let pair = |(member, score): (Element, f64)| (score, member.to_vec());
                 prop_assert_eq!(zset.iter().map(pair).collect::<Vec<_>>(), all.clone());
                 prop_assert_eq!(zset.iter().rev().map(pair).collect::<Vec<_>>(), all.iter().rev().cloned().collect::<Vec<_>>());
+                let some = rank..rank + count;
+                let mut members = Vec::new();
+                zset.range(some.clone()).members_with(|member| members.push(member.to_vec()));
+                let wanted = || all.iter().skip(rank).take(count);
+                prop_assert!(members.iter().eq(wanted().map(|(_, member)| member)));
+                prop_assert!(zset.range(some.clone()).map(pair).eq(wanted().cloned()));
+                prop_assert!(zset.range(some).rev().map(pair).eq(wanted().rev().cloned()));
                 let place = all.iter().position(|(_, member)| *member == name);
                 prop_assert_eq!(zset.rank(&name).map(|(rank, _)| rank), place);
                 for (min, max) in [

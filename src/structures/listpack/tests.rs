@@ -390,3 +390,79 @@ proptest! {
         }
     }
 }
+
+/// Names that are alike, of lengths around those at which the comparison changes; numbers; and what is long.
+fn name() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        (0..70usize, b'a'..=b'b').prop_map(|(len, last)| [&vec![b'x'; len][..], &[last]].concat()),
+        (0..70usize, b'a'..=b'b').prop_map(|(len, first)| [&[first], &vec![b'x'; len][..]].concat()),
+        (-5000i64..5000).prop_map(|n| n.to_string().into_bytes()),
+        prop::collection::vec(b'a'..=b'b', 0..3),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_search_finds_what_a_plain_walk_finds(
+        elements in prop::collection::vec(name(), 0..30),
+        other in name(),
+        pass in 0..3usize,
+        loose in any::<bool>(),
+    ) {
+        let mut listpack = of(elements.iter().map(|element| &element[..]));
+        if loose {
+            // As nobody writes it: short strings with the heads of long ones.
+            let mut entries = Vec::new();
+            for element in &elements {
+                entries.extend_from_slice(&[0xf0, element.len() as u8, 0, 0, 0]);
+                entries.extend_from_slice(element);
+                entries.push(element.len() as u8 + 5);
+            }
+            let count = (elements.len() as u16).to_le_bytes();
+            let len = ((TOTAL + HEADER + entries.len() + 1) as u32).to_le_bytes();
+            let bytes = [&len[..], &count, &entries, &[END]].concat();
+            listpack = Listpack::from_bytes(&bytes).expect("well formed");
+        }
+        for count in [0, 1, elements.len() / 2, usize::MAX] {
+            let (mut iter, mut handed) = (listpack.iter(), Vec::new());
+            let number = iter.hand_out(count, pass, |element| handed.push(element.to_vec()));
+            let expected: Vec<_> = elements.iter().step_by(1 + pass).take(count).cloned().collect();
+            prop_assert_eq!((number, &handed), (expected.len(), &expected));
+            prop_assert_eq!(iter.count(), elements.len().saturating_sub(number * (1 + pass)));
+        }
+        for value in elements.iter().chain([&other]) {
+            let plain = listpack.places().step_by(1 + pass).position(|(_, element)| element.is(value));
+            let found = listpack.find_counting(value, pass);
+            prop_assert_eq!(found.map(|(seen, _)| seen), plain);
+            let place = plain.and_then(|seen| listpack.seek((seen * (1 + pass)) as i64));
+            prop_assert_eq!(found.map(|(_, place)| place), place);
+        }
+    }
+
+    #[test]
+    fn pairs_are_inserted_and_runs_exchanged_as_in_a_vec(
+        elements in prop::collection::vec(name(), 0..20),
+        pair in (name(), name()),
+        at in any::<prop::sample::Index>(),
+        cuts in prop::array::uniform3(any::<prop::sample::Index>()),
+    ) {
+        let mut model = elements;
+        let mut listpack = of(model.iter().map(|element| &element[..]));
+        let at = at.index(model.len() + 1);
+        listpack.insert_pair(listpack.seek(at as i64), &pair.0, &pair.1);
+        model.splice(at..at, [pair.0, pair.1]);
+        listpack.verify();
+        prop_assert_eq!(&texts(&listpack), &model);
+        let mut cuts = cuts.map(|cut| cut.index(model.len()));
+        cuts.sort_unstable();
+        let [first, second, end] = cuts.map(|cut| listpack.seek(cut as i64).expect("there is an element"));
+        listpack.exchange(first, second, Some(end));
+        model[cuts[0]..cuts[2]].rotate_left(cuts[1] - cuts[0]);
+        listpack.verify();
+        prop_assert_eq!(&texts(&listpack), &model);
+        listpack.exchange(first, listpack.seek(cuts[2] as i64).expect("there is an element"), None);
+        model[cuts[0]..].rotate_left(cuts[2] - cuts[0]);
+        listpack.verify();
+        prop_assert_eq!(&texts(&listpack), &model);
+    }
+}

@@ -36,25 +36,18 @@ pub(super) fn append<'a>(
     block: &mut Listpack,
     master: StreamId,
     id: StreamId,
-    pairs: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+    pairs: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + Clone,
 ) {
-    let count = pairs.clone().count();
+    let count = pairs.len();
     let same = Head::of(block.view()).has_fields(pairs.clone().map(|(field, _)| field), count);
     change_counts(block, 1, 0);
     let (ms, seq) = id.delta(master);
-    block.push_back(if same { SAME_FIELDS } else { 0 });
-    block.push_back(ms);
-    block.push_back(seq);
-    if !same {
-        block.push_back(count as i64);
-    }
-    for (field, value) in pairs {
-        if !same {
-            block.push_back(field);
-        }
-        block.push_back(value);
-    }
-    block.push_back(lp_count(same, count as i64));
+    let flags = if same { SAME_FIELDS } else { 0 };
+    let number = (!same).then_some(count as i64);
+    let numbers = [flags, ms, seq].into_iter().chain(number).map(Element::Int);
+    let words = pairs.flat_map(|(field, value)| (!same).then_some(field).into_iter().chain([value]));
+    let end = Element::Int(lp_count(same, count as i64));
+    block.extend(numbers.chain(words.map(Element::Str)).chain([end]));
 }
 
 fn lp_count(same: bool, fields: i64) -> i64 {
@@ -83,6 +76,15 @@ fn int(block: View, at: Place) -> i64 {
     block.at(at).int().expect("the numbers of a block are numbers")
 }
 
+/// The next element, which is a number.
+#[inline]
+fn number(elements: &mut Iter) -> i64 {
+    match elements.next() {
+        Some(Element::Int(n)) => n,
+        other => other.and_then(|other| other.int()).expect("the numbers of a block are numbers"),
+    }
+}
+
 fn after(block: View, at: Place) -> Place {
     block.next(at).expect("an entry is whole")
 }
@@ -99,16 +101,11 @@ pub(super) struct Head<'a> {
 
 impl<'a> Head<'a> {
     pub(super) fn of(block: View<'a>) -> Self {
-        let count = block.first().expect("a block has a master entry");
-        let deleted = after(block, count);
-        let fields = after(block, deleted);
-        Head {
-            block,
-            live: int(block, count),
-            deleted: int(block, deleted),
-            fields: int(block, fields) as usize,
-            first_field: after(block, fields),
-        }
+        let mut elements = block.iter();
+        let mut number = || number(&mut elements);
+        let (live, deleted, fields) = (number(), number(), number() as usize);
+        let first_field = elements.place().expect("a block has a master entry");
+        Head { block, live, deleted, fields, first_field }
     }
 
     fn has_fields<'b>(&self, fields: impl Iterator<Item = &'b [u8]>, count: usize) -> bool {
@@ -137,19 +134,13 @@ impl<'a> Head<'a> {
 
     /// The entry whose flags stand at a place.
     pub(super) fn entry_at(&self, master: StreamId, at: Place) -> Entry<'a> {
-        let flags = int(self.block, at);
-        let ms_at = after(self.block, at);
-        let seq_at = after(self.block, ms_at);
-        let id = master.plus(int(self.block, ms_at), int(self.block, seq_at));
-        let mut body = after(self.block, seq_at);
+        let mut elements = self.block.iter_from(at);
+        let mut number = || number(&mut elements);
+        let flags = number();
+        let id = master.plus(number(), number());
         let same_fields = flags & SAME_FIELDS != 0;
-        let fields = if same_fields {
-            self.fields
-        } else {
-            let fields = int(self.block, body) as usize;
-            body = after(self.block, body);
-            fields
-        };
+        let fields = if same_fields { self.fields } else { number() as usize };
+        let body = elements.place().expect("an entry is whole");
         Entry { head: *self, master, at, id, deleted: flags & DELETED != 0, same_fields, fields, body }
     }
 }

@@ -201,7 +201,7 @@ impl Stream {
     pub fn append<'a>(
         &mut self,
         id: StreamId,
-        pairs: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clone,
+        pairs: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + Clone,
         limits: BlockLimits,
     ) -> Result<(), AppendError> {
         if id <= self.last_id {
