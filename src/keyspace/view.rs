@@ -145,6 +145,7 @@ impl DbView<'_> {
     }
 
     /// Looks up a string for reading.
+    #[inline]
     pub fn read_str(&mut self, key: &[u8]) -> Result<Option<StrRef<'_>>, CmdError> {
         self.read(key).map(|entry| entry.str().ok_or(CmdError::WRONG_TYPE)).transpose()
     }
@@ -357,6 +358,7 @@ impl DbView<'_> {
     }
 
     /// Treats a key whose time has come as the turn says. False if it is there and not to be shown.
+    #[inline]
     fn expire_if_due(&mut self, hash: u64, key: &[u8]) -> bool {
         if !self.is_due(hash, key) {
             return true;
@@ -376,6 +378,7 @@ impl DbView<'_> {
         }
     }
 
+    #[inline]
     fn is_due(&self, hash: u64, key: &[u8]) -> bool {
         // Most databases have no key that ends, and then there is nothing to look at.
         self.db.volatile() > 0

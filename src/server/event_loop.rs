@@ -122,7 +122,8 @@ impl Server {
         if self.replication.link_has_more {
             self.drive_link();
         }
-        for id in std::mem::take(&mut self.net.ready) {
+        let mut ready = std::mem::take(&mut self.net.ready);
+        for id in ready.drain(..) {
             // What is left over from before comes first: a client that was parked, or had its turn cut short.
             let waits =
                 self.clients.get(id).is_some_and(|client| client.parked.is_none() && client.has_leftover());
@@ -130,6 +131,9 @@ impl Server {
                 self.run_input(id);
             }
             self.read_client(id);
+        }
+        if self.net.ready.is_empty() {
+            self.net.ready = ready;
         }
     }
 

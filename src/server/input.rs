@@ -253,20 +253,21 @@ impl Server {
     /// their cache misses overlap.
     fn look_ahead(&mut self, id: ClientId, buf: &[u8], batch: &Batch) -> [Option<RowId>; AHEAD] {
         let mut rows = [None; AHEAD];
+        let db = self.clients.get(id).map(|client| client.session.db);
+        let announced = db.filter(|&db| batch.len() > 1 && self.keyspace.db(db).len() >= PREFETCH_FROM);
+        let mut keys: [&[u8]; AHEAD] = [&[]; AHEAD];
+        let mut count = 0;
         for (index, row) in rows.iter_mut().enumerate().take(batch.len()) {
-            *row = self.table.find(Args::new(batch.request(buf, index)).get(0));
+            let args = Args::new(batch.request(buf, index));
+            *row = self.table.find(args.get(0));
+            if announced.is_some() && args.len() > 1 && row.is_some_and(|row| self.table.begins_with_key(row))
+            {
+                keys[count] = args.key();
+                count += 1;
+            }
         }
-        let Some(client) = self.clients.get(id) else { return rows };
-        let db = client.session.db;
-        if batch.len() > 1 && self.keyspace.db(db).len() >= PREFETCH_FROM {
-            self.keyspace.announce(
-                db,
-                rows.iter().enumerate().filter_map(|(index, row)| {
-                    let names_a_key = row.is_some_and(|row| self.table.begins_with_key(row));
-                    let args = names_a_key.then(|| Args::new(batch.request(buf, index)))?;
-                    (args.len() > 1).then(|| args.key())
-                }),
-            );
+        if let Some(db) = announced {
+            self.keyspace.announce(db, keys[..count].iter().copied());
         }
         rows
     }

@@ -24,11 +24,16 @@ impl Server {
 
     /// Writes what waits, for everybody with something to be written.
     pub(super) fn flush_clients(&mut self) {
-        for id in std::mem::take(&mut self.net.to_flush) {
+        let mut queue = std::mem::take(&mut self.net.to_flush);
+        for id in queue.drain(..) {
             if let Some(client) = self.clients.get_mut(id) {
                 client.flush_queued = false;
                 self.flush_client(id);
             }
+        }
+        // Those who have more to write have been queued anew.
+        if self.net.to_flush.is_empty() {
+            self.net.to_flush = queue;
         }
     }
 

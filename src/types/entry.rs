@@ -487,6 +487,7 @@ impl Entry {
         }
     }
 
+    #[inline]
     pub fn key(&self) -> &[u8] {
         // SAFETY: behind the header stand the key's length and as many bytes.
         unsafe {
@@ -507,11 +508,13 @@ impl Entry {
         Some(i64::from_le_bytes(bytes))
     }
 
+    #[inline]
     pub fn kind(&self) -> Kind {
         Kind::of(self.kind_byte())
     }
 
     /// The value, if it is a string.
+    #[inline]
     pub fn str(&self) -> Option<StrRef<'_>> {
         // SAFETY: the kind says what stands at the value's place.
         unsafe {
@@ -636,6 +639,7 @@ impl Entry {
         self.0.as_ptr()
     }
 
+    #[inline]
     fn kind_byte(&self) -> u8 {
         // SAFETY: the header is four bytes.
         unsafe { *self.0.as_ptr().add(KIND_AT) }
@@ -687,6 +691,7 @@ impl Entry {
         }
     }
 
+    #[inline]
     fn expiry_size(&self) -> usize {
         match self.kind_byte() >> EXPIRY_SHIFT & 3 {
             0 => 0,
@@ -695,12 +700,14 @@ impl Entry {
         }
     }
 
+    #[inline]
     fn key_end(&self) -> usize {
         let len = self.key().len();
         KEY_LEN_AT + len_size(len) + len
     }
 
     /// Where a value that is no object stands.
+    #[inline]
     fn value_at(&self) -> *mut u8 {
         // SAFETY: key and expiry are inside the allocation, and the value follows them.
         unsafe { self.0.as_ptr().add(self.key_end() + self.expiry_size()) }
