@@ -27,10 +27,12 @@
 //!
 //! ## The way of a request
 //! 1. `server::event_loop` hears from the reactor that a client can be read; `server::input` reads into one shared buffer
-//!    and parses in place: arguments are slices of it. A pipeline is parsed several requests at a time, and the processor
-//!    is asked for the keys of all of them before the first runs. Only an incomplete rest is copied to the client; a
-//!    word of 32 KiB or more gets a buffer of its own, which becomes the stored value.
-//! 2. `server::dispatch` finds the row and checks, in Redis's order, whether it may run now.
+//!    and parses in place: arguments are slices of it. A pipeline is parsed several requests at a time; their rows are
+//!    found, and the processor is asked for their keys and values (`keyspace::ahead`), before the first runs. Only an
+//!    incomplete rest is copied to the client; a word of 32 KiB or more gets a buffer of its own, which becomes the
+//!    stored value.
+//! 2. `server::dispatch` checks, in Redis's order, whether the row may run now. Most data commands go by
+//!    `server::fast_path`, which asks once for the whole batch what could stand in their way.
 //! 3. `server::call` runs it. A *data* handler sees one database, its arguments and the reply; it records what it changed.
 //!    A *server* handler sees the server.
 //! 4. `settle` draws the consequences, in one written order: counts, the write stream, WATCH, the caches of clients that
@@ -44,6 +46,7 @@
 //! while it grows. One child serves all who come while it runs.
 //!
 //! ## Time
+//! The loop sleeps until something happens or its one timer rings (`net::reactor`), which stays set from sleep to sleep.
 //! Keys that end, and hashes with fields that end, stand on the timing wheel of their database (`structures::wheel`), which
 //! says what is due; `server::event_loop` deletes it, a bounded number a turn. Replicas delete nothing by themselves.
 
