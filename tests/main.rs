@@ -20,6 +20,7 @@ mod harness;
 mod hash_field_times;
 mod lists;
 mod migrate;
+mod pipelines;
 mod rdb;
 mod redis_cli;
 mod replication;
