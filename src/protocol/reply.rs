@@ -316,7 +316,7 @@ fn long_number(out: &mut Vec<u8>, kind: u8, n: i64) {
 
 /// Appends a bulk string.
 #[inline]
-pub(super) fn append_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn append_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     match SHORT_HEADERS.get(bytes.len()) {
         Some(&(header, len)) => append_framed(out, (header, len.into()), bytes, *b"\r\n"),
         None => append_long_bulk(out, bytes),

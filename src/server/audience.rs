@@ -15,7 +15,7 @@ use crate::client::{Client, ClientId, Clients, Kind, ReplyMode, Role, Subscripti
 use crate::config::KeyspaceEvents;
 use crate::env::clock;
 use crate::exec::{Args, Command, flags};
-use crate::protocol::{BY_REFERENCE, Output, Reply, Shared};
+use crate::protocol::{BY_REFERENCE, Output, Reply, Shared, append_bulk};
 use crate::structures::glob;
 
 /// See the head of this file.
@@ -124,17 +124,22 @@ impl Audience {
         message: &[u8],
     ) -> usize {
         let Audience { listeners, running, held, encoded, .. } = self;
-        let body = LazyCell::new(|| Body::new(channel, message));
+        let big = LazyCell::new(|| {
+            let mut bytes = Vec::new();
+            append_message(&mut bytes, channel, message);
+            Shared::new(bytes)
+        });
+        let is_big = channel.len() + message.len() >= BY_REFERENCE;
         let mut receivers = 0;
         // All who listen to one topic are sent the same bytes.
         let mut deliver = |ids: &[ClientId], head: &[u8], pattern: Option<&[u8]>| {
             encoded.clear();
             encoded.extend_from_slice(head);
             if let Some(pattern) = pattern {
-                bulk(encoded, pattern);
+                append_bulk(encoded, pattern);
             }
-            if let Body::Small(body) = &*body {
-                encoded.extend_from_slice(body);
+            if !is_big {
+                append_message(encoded, channel, message);
             }
             for &id in ids {
                 let Some(client) = clients.get_mut(id) else { continue };
@@ -150,8 +155,8 @@ impl Audience {
                 if resp == 3 {
                     tail[at] = b'>';
                 }
-                if let Body::Big(body) = &*body {
-                    output.push_shared(Shared::clone(body));
+                if is_big {
+                    output.push_shared(Shared::clone(&big));
                 }
             }
         };
@@ -175,7 +180,7 @@ impl Audience {
     }
 }
 
-/// Channel and words of a message, encoded: what is the same for all who receive it.
+/// What is the same for all who receive something, encoded.
 pub(super) enum Body {
     Small(Vec<u8>),
     /// So big that it is sent by reference.
@@ -183,13 +188,6 @@ pub(super) enum Body {
 }
 
 impl Body {
-    fn new(channel: &[u8], message: &[u8]) -> Body {
-        let mut bytes = Vec::with_capacity(channel.len() + message.len() + 32);
-        bulk(&mut bytes, channel);
-        bulk(&mut bytes, message);
-        Body::of(bytes)
-    }
-
     pub(super) fn of(encoded: Vec<u8>) -> Body {
         if encoded.len() < BY_REFERENCE { Body::Small(encoded) } else { Body::Big(Shared::new(encoded)) }
     }
@@ -202,15 +200,14 @@ impl Body {
     }
 }
 
-pub(super) fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.push(b'$');
-    out.extend_from_slice(itoa::Buffer::new().format(bytes.len()).as_bytes());
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(bytes);
-    out.extend_from_slice(b"\r\n");
+/// Channel and words of a message.
+fn append_message(out: &mut Vec<u8>, channel: &[u8], message: &[u8]) {
+    append_bulk(out, channel);
+    append_bulk(out, message);
 }
 
 /// The output of a client that is told something without having asked just now.
+#[inline]
 fn open<'a>(client: &'a mut Client<Why>, id: ClientId, net: &mut Net) -> &'a mut Output {
     net.queue_flush(client, id);
     client.output.lend(|| net.buffer());
