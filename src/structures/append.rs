@@ -111,7 +111,7 @@ impl<'a> Row<'a> {
     ) {
         assert!(head_len <= HEAD && len <= WINDOW);
         if self.end.addr() - self.at.addr() < Self::FRAME {
-            self.aside(|out| out.reserve(Self::FRAME));
+            self.aside(more_room);
         }
         // SAFETY: there is room for a whole head, a whole window and the tail. `out` is borrowed exclusively, so the
         // window is elsewhere. All bytes up to the new place are initialised.
@@ -142,6 +142,12 @@ impl<'a> Row<'a> {
         // SAFETY: by the caller's word.
         unsafe { out.set_len(len) };
     }
+}
+
+#[cold]
+#[inline(never)]
+fn more_room(out: &mut Vec<u8>) {
+    out.reserve(Row::FRAME);
 }
 
 impl Drop for Row<'_> {
