@@ -9,9 +9,10 @@ use crate::exec::{
     flags::*, key, key_flags as kf, one_of, token,
 };
 use crate::keyspace::{Class, DbView};
-use crate::protocol::Reply;
+use crate::protocol::{Bulks, Reply};
 use crate::server::Server;
-use crate::structures::listpack::{Element, Needle};
+use crate::structures::append::Window;
+use crate::structures::listpack::{Copies, Element, Needle};
 use crate::structures::quicklist::{End, Shape, Side};
 use crate::types::{List, NewValue};
 
@@ -454,7 +455,25 @@ fn lrange(ctx: &mut Ctx) -> CmdResult {
 /// Replies with so many elements from an index on, away from an end.
 fn reply_run(reply: &mut Reply, list: &List, from: End, index: usize, count: usize) {
     reply.array(count);
-    list.iter_at(index, from).take_with(count, |element| reply_element(reply, element));
+    list.iter_at(index, from).copy_to(count, &mut Run(reply.bulks()));
+}
+
+/// Elements on their way into a reply.
+struct Run<'a>(Bulks<'a>);
+
+impl Copies for Run<'_> {
+    #[inline(always)]
+    fn short(&mut self, window: &Window, len: usize) {
+        self.0.short(window, len);
+    }
+
+    #[inline(always)]
+    fn element(&mut self, element: Element) {
+        match element {
+            Element::Int(n) => self.0.int(n),
+            Element::Str(bytes) => self.0.bulk(bytes),
+        }
+    }
 }
 
 /// LPOS key element [RANK rank] [COUNT num-matches] [MAXLEN len]

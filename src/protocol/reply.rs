@@ -5,7 +5,7 @@
 //! the length is known only at the end.
 
 use super::output::{BY_REFERENCE, Mark, Output, Shared};
-use crate::structures::append::append_framed;
+use crate::structures::append::{Row, Window, append_framed};
 
 /// Bytes of a header line, whatever number stands in it.
 const HEADER_MOST: usize = 24;
@@ -39,6 +39,29 @@ pub struct Reply<'a> {
 pub struct Deferred {
     mark: Mark,
     kind: u8,
+}
+
+/// Writes many bulk strings one behind the other.
+pub struct Bulks<'a>(Row<'a>);
+
+impl Bulks<'_> {
+    /// The first `len` bytes of a window.
+    #[inline(always)]
+    pub fn short(&mut self, window: &Window, len: usize) {
+        let (header, header_len) = SHORT_HEADERS[len];
+        self.0.push((header, header_len.into()), window, len, *b"\r\n");
+    }
+
+    #[inline(always)]
+    pub fn bulk(&mut self, bytes: &[u8]) {
+        self.0.aside(|out| append_one(out, bytes));
+    }
+
+    /// An integer in the form of a bulk string.
+    #[inline(always)]
+    pub fn int(&mut self, n: i64) {
+        self.0.aside(|out| append_bulk_int(out, n));
+    }
 }
 
 impl<'a> Reply<'a> {
@@ -117,6 +140,12 @@ impl<'a> Reply<'a> {
         append_bulk(self.out.tail(), bytes);
     }
 
+    /// For many bulk strings one behind the other.
+    #[inline]
+    pub fn bulks(&mut self) -> Bulks<'_> {
+        Bulks(Row::new(self.out.tail()))
+    }
+
     /// A value that may be sent by reference if it is big.
     pub fn bulk_shared(&mut self, bytes: &Shared) {
         if bytes.len() < BY_REFERENCE {
@@ -129,7 +158,7 @@ impl<'a> Reply<'a> {
 
     /// An integer in the form of a bulk string.
     pub fn bulk_int(&mut self, n: i64) {
-        self.bulk(itoa::Buffer::new().format(n).as_bytes());
+        append_bulk_int(self.out.tail(), n);
     }
 
     /// A null bulk string (RESP3: null).
@@ -287,11 +316,22 @@ fn long_number(out: &mut Vec<u8>, kind: u8, n: i64) {
 
 /// Appends a bulk string.
 #[inline]
-pub(super) fn append_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
+pub fn append_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
     match SHORT_HEADERS.get(bytes.len()) {
         Some(&(header, len)) => append_framed(out, (header, len.into()), bytes, *b"\r\n"),
         None => append_long_bulk(out, bytes),
     }
+}
+
+/// The same for a string between many in a row: what it takes stays out of their loop.
+#[inline(never)]
+fn append_one(out: &mut Vec<u8>, bytes: &[u8]) {
+    append_bulk(out, bytes);
+}
+
+#[inline(never)]
+fn append_bulk_int(out: &mut Vec<u8>, n: i64) {
+    append_bulk(out, itoa::Buffer::new().format(n).as_bytes());
 }
 
 fn append_long_bulk(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -8,25 +8,28 @@
 //! messages are `held` until the command is over.
 
 use std::cell::LazyCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{Net, Server, Why};
 use crate::client::{Client, ClientId, Clients, Kind, ReplyMode, Role, Subscriptions, Topic};
 use crate::config::KeyspaceEvents;
 use crate::env::clock;
 use crate::exec::{Args, Command, flags};
-use crate::protocol::{BY_REFERENCE, Output, Reply, Shared};
+use crate::protocol::{BY_REFERENCE, Output, Reply, Shared, append_bulk};
 use crate::structures::glob;
 
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub struct Audience {
-    listeners: [BTreeMap<Topic, BTreeSet<ClientId>>; 3],
+    /// Those who listen to a topic, oldest client first.
+    listeners: [BTreeMap<Topic, Vec<ClientId>>; 3],
     monitors: Vec<ClientId>,
     /// The client whose command is being run.
     running: Option<ClientId>,
     /// What it is to be told once the command is over.
     held: Output,
+    /// The message that is being sent, as RESP2 has it: kept for the next one's bytes.
+    encoded: Vec<u8>,
     /// Words of the request in hand that are secrets.
     redacted: Vec<usize>,
 }
@@ -34,7 +37,7 @@ pub struct Audience {
 impl Audience {
     /// How many listen to a topic.
     pub fn listeners(&self, kind: Kind, topic: &[u8]) -> usize {
-        self.listeners[kind as usize].get(topic).map_or(0, BTreeSet::len)
+        self.listeners[kind as usize].get(topic).map_or(0, Vec::len)
     }
 
     /// All topics that somebody listens to.
@@ -93,13 +96,18 @@ impl Audience {
             None => topic.into(),
         };
         subscriptions.of_mut(kind).insert(Topic::clone(&topic));
-        listeners.entry(topic).or_default().insert(id);
+        let ids = listeners.entry(topic).or_default();
+        if let Err(at) = ids.binary_search(&id) {
+            ids.insert(at, id);
+        }
     }
 
     fn remove(&mut self, kind: Kind, topic: &[u8], id: ClientId) {
         let listeners = &mut self.listeners[kind as usize];
         if let Some(ids) = listeners.get_mut(topic) {
-            ids.remove(&id);
+            if let Ok(at) = ids.binary_search(&id) {
+                ids.remove(at);
+            }
             if ids.is_empty() {
                 listeners.remove(topic);
             }
@@ -115,41 +123,64 @@ impl Audience {
         channel: &[u8],
         message: &[u8],
     ) -> usize {
-        let body = LazyCell::new(|| Body::new(channel, message));
-        let Audience { listeners, running, held, .. } = self;
+        let Audience { listeners, running, held, encoded, .. } = self;
+        let big = LazyCell::new(|| {
+            let mut bytes = Vec::new();
+            append_message(&mut bytes, channel, message);
+            Shared::new(bytes)
+        });
+        let is_big = channel.len() + message.len() >= BY_REFERENCE;
         let mut receivers = 0;
-        let mut deliver = |id: ClientId, head: &[u8]| {
-            let Some(client) = clients.get_mut(id) else { return };
-            receivers += 1;
-            if client.close_now || client.close_after_reply {
-                return;
+        // All who listen to one topic are sent the same bytes.
+        let mut deliver = |ids: &[ClientId], head: &[u8], pattern: Option<&[u8]>| {
+            encoded.clear();
+            encoded.extend_from_slice(head);
+            if let Some(pattern) = pattern {
+                append_bulk(encoded, pattern);
             }
-            let resp = client.session.resp;
-            let output = if *running == Some(id) { &mut *held } else { open(client, id, net) };
-            output.tail().push(if resp == 3 { b'>' } else { b'*' });
-            output.tail().extend_from_slice(head);
-            body.write(output);
+            if !is_big {
+                append_message(encoded, channel, message);
+            }
+            for &id in ids {
+                let Some(client) = clients.get_mut(id) else { continue };
+                receivers += 1;
+                if client.close_now || client.close_after_reply {
+                    continue;
+                }
+                let resp = client.session.resp;
+                let output = if *running == Some(id) { &mut *held } else { open(client, id, net) };
+                let tail = output.tail();
+                let at = tail.len();
+                tail.extend_from_slice(encoded);
+                if resp == 3 {
+                    tail[at] = b'>';
+                }
+                if is_big {
+                    output.push_shared(Shared::clone(&big));
+                }
+            }
         };
         let head: &[u8] =
-            if kind == Kind::ShardChannel { b"3\r\n$8\r\nsmessage\r\n" } else { b"3\r\n$7\r\nmessage\r\n" };
-        for &id in listeners[kind as usize].get(channel).into_iter().flatten() {
-            deliver(id, head);
+            if kind == Kind::ShardChannel { b"*3\r\n$8\r\nsmessage\r\n" } else { b"*3\r\n$7\r\nmessage\r\n" };
+        if let Some(ids) = listeners[kind as usize].get(channel) {
+            deliver(ids, head, None);
         }
         // Shard channels know no patterns.
         if kind == Kind::Channel {
             for (pattern, ids) in &listeners[Kind::Pattern as usize] {
                 if glob::matches(pattern, channel, false) {
-                    let mut head = b"4\r\n$8\r\npmessage\r\n".to_vec();
-                    bulk(&mut head, pattern);
-                    ids.iter().for_each(|&id| deliver(id, &head));
+                    deliver(ids, b"*4\r\n$8\r\npmessage\r\n", Some(pattern));
                 }
             }
+        }
+        if encoded.capacity() > BY_REFERENCE {
+            *encoded = Vec::new();
         }
         receivers
     }
 }
 
-/// Channel and words of a message, encoded: what is the same for all who receive it.
+/// What is the same for all who receive something, encoded.
 pub(super) enum Body {
     Small(Vec<u8>),
     /// So big that it is sent by reference.
@@ -157,13 +188,6 @@ pub(super) enum Body {
 }
 
 impl Body {
-    fn new(channel: &[u8], message: &[u8]) -> Body {
-        let mut bytes = Vec::with_capacity(channel.len() + message.len() + 32);
-        bulk(&mut bytes, channel);
-        bulk(&mut bytes, message);
-        Body::of(bytes)
-    }
-
     pub(super) fn of(encoded: Vec<u8>) -> Body {
         if encoded.len() < BY_REFERENCE { Body::Small(encoded) } else { Body::Big(Shared::new(encoded)) }
     }
@@ -176,15 +200,14 @@ impl Body {
     }
 }
 
-pub(super) fn bulk(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.push(b'$');
-    out.extend_from_slice(itoa::Buffer::new().format(bytes.len()).as_bytes());
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(bytes);
-    out.extend_from_slice(b"\r\n");
+/// Channel and words of a message.
+fn append_message(out: &mut Vec<u8>, channel: &[u8], message: &[u8]) {
+    append_bulk(out, channel);
+    append_bulk(out, message);
 }
 
 /// The output of a client that is told something without having asked just now.
+#[inline]
 fn open<'a>(client: &'a mut Client<Why>, id: ClientId, net: &mut Net) -> &'a mut Output {
     net.queue_flush(client, id);
     client.output.lend(|| net.buffer());

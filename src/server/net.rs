@@ -13,7 +13,7 @@ use crate::protocol::{Batch, Parser};
 /// Bytes read at once, into the one buffer that all connections share.
 pub const READ_BUFFER: usize = 64 * 1024;
 /// Idle buffers kept for outputs, and the largest that is kept.
-const SPARE_BUFFERS: usize = 64;
+const SPARE_BUFFERS: usize = 128;
 const SPARE_CAPACITY: usize = 256 * 1024;
 /// Bytes of a new buffer for an output: the short replies of a pipeline fit, so that it need not grow step by step.
 const NEW_BUFFER: usize = 512;

@@ -13,11 +13,12 @@
 //!
 //! While nobody tracks, nothing is remembered: the table goes with the last client that tracks.
 
-use super::audience::{Body, bulk};
+use super::audience::Body;
 use super::{Audience, Net, Server, Why};
 use crate::client::{Broadcasts, Client, ClientId, Clients, Role, Tracked, Tracking, TrackingTable};
 use crate::exec::{Args, Command, flags};
 use crate::keyspace::Freer;
+use crate::protocol::append_bulk;
 
 /// Keys that are dropped at most from a table that is too big, each time that it is found to be.
 const DROPS: usize = 100;
@@ -98,7 +99,7 @@ impl Caches {
 /// The words that name keys in a message.
 fn keys_body<'a>(keys: impl ExactSizeIterator<Item = &'a [u8]>) -> Body {
     let mut encoded = format!("*{}\r\n", keys.len()).into_bytes();
-    keys.for_each(|key| bulk(&mut encoded, key));
+    keys.for_each(|key| append_bulk(&mut encoded, key));
     Body::of(encoded)
 }
 

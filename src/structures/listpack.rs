@@ -26,7 +26,7 @@
 
 use std::fmt;
 
-use super::append::copy_to;
+use super::append::{WINDOW, Window, copy_to};
 use super::decimal::{int_len, parse_int};
 use super::thin_bytes::ThinBytes;
 
@@ -190,6 +190,15 @@ impl<'a> Sought<'a> {
         let (element, next) = read(bytes, at);
         (self.needle.is(element), next)
     }
+}
+
+/// Where elements are copied to. (No closure: it would not be part of the loop over the elements, which is what makes
+/// the loop fast.)
+pub trait Copies {
+    /// A string of `len` bytes, which is the beginning of a window.
+    fn short(&mut self, window: &Window, len: usize);
+
+    fn element(&mut self, element: Element);
 }
 
 /// Where an element stands.
@@ -1157,6 +1166,30 @@ impl<'a> Iter<'a> {
                 if at < self.back {
                     at = skip(self.bytes, at);
                 }
+            }
+            seen += 1;
+        }
+        self.front = at;
+        seen
+    }
+
+    /// Copies up to `count` elements; returns how many there were.
+    #[inline(always)]
+    pub fn copy_to(&mut self, count: usize, to: &mut impl Copies) -> usize {
+        let (bytes, mut at, mut seen) = (self.bytes, self.front, 0);
+        while seen < count && at < self.back {
+            // One look whether there are so many bytes does for all of them.
+            let window = bytes[at..].split_first_chunk().and_then(|([head], rest)| {
+                let len = usize::from(head ^ 0x80);
+                Some((rest.first_chunk::<WINDOW>().filter(|_| len <= WINDOW)?, len))
+            });
+            if let Some((window, len)) = window {
+                to.short(window, len);
+                at += len + 2;
+            } else {
+                let element;
+                (element, at) = read(bytes, at);
+                to.element(element);
             }
             seen += 1;
         }

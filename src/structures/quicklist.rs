@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt;
 
-use super::listpack::{self, Element, Listpack, Needle, Place};
+use super::listpack::{self, Copies, Element, Listpack, Needle, Place};
 
 mod node;
 
@@ -737,19 +737,20 @@ impl<'a> Iter<'a> {
         }
     }
 
-    /// Hands out up to so many elements.
-    pub fn take_with(mut self, count: usize, mut with: impl FnMut(Element)) {
+    /// Copies up to so many elements.
+    #[inline]
+    pub fn copy_to(mut self, count: usize, to: &mut impl Copies) {
         let mut left = count;
         while left > 0 {
             // What a node holds forwards is the case that is worth a loop of its own.
             if let (Current::Slice(iter), End::Front) = (&mut self.current, self.direction) {
-                left -= iter.hand_out(left, 0, &mut with);
+                left -= iter.copy_to(left, to);
                 if left == 0 {
                     return;
                 }
             }
             let Some(element) = self.step() else { return };
-            with(element);
+            to.element(element);
             left -= 1;
         }
     }

@@ -13,7 +13,7 @@
 use super::digest::Digest;
 use super::entry::{Object, Value};
 use super::word::{Either, EitherMut, PackedOr};
-use crate::structures::listpack::{self, Element, Listpack, Needle, Place};
+use crate::structures::listpack::{self, Copies, Element, Listpack, Needle, Place};
 use crate::structures::quicklist::{self, End, Quicklist, Shape, Side};
 
 /// See the head of this file. One word, which stands in the entry.
@@ -342,12 +342,15 @@ impl Iter<'_> {
         }
     }
 
-    /// Hands out up to so many elements.
-    pub fn take_with(self, count: usize, with: impl FnMut(Element)) {
+    /// Copies up to so many elements.
+    #[inline]
+    pub fn copy_to(self, count: usize, to: &mut impl Copies) {
         match self {
-            Iter::Packed { elements, from: End::Front } => elements.take(count).for_each(with),
-            Iter::Packed { elements, from: End::Back } => elements.rev().take(count).for_each(with),
-            Iter::Quick(elements) => elements.take_with(count, with),
+            Iter::Packed { mut elements, from: End::Front } => drop(elements.copy_to(count, to)),
+            Iter::Packed { elements, from: End::Back } => {
+                elements.rev().take(count).for_each(|element| to.element(element));
+            }
+            Iter::Quick(elements) => elements.copy_to(count, to),
         }
     }
 }
@@ -357,6 +360,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
+    use crate::structures::append::Window;
     use proptest::prelude::*;
 
     fn elements(list: &List, from: End) -> Vec<Vec<u8>> {
@@ -366,6 +370,18 @@ mod tests {
             all.push(element.to_vec());
         }
         all
+    }
+
+    struct Texts<'a>(&'a mut Vec<Vec<u8>>);
+
+    impl Copies for Texts<'_> {
+        fn short(&mut self, window: &Window, len: usize) {
+            self.0.push(window[..len].to_vec());
+        }
+
+        fn element(&mut self, element: Element) {
+            self.0.push(element.to_vec());
+        }
     }
 
     fn element() -> impl Strategy<Value = Vec<u8>> {
@@ -456,7 +472,7 @@ mod tests {
                     let first = list.iter_at(at, end).step().map(|element| element.to_vec());
                     prop_assert_eq!(first, model.get(at).cloned());
                     let mut run = Vec::new();
-                    list.iter_at(at, end).take_with(count, |element| run.push(element.to_vec()));
+                    list.iter_at(at, end).copy_to(count, &mut Texts(&mut run));
                     let expected: Vec<_> = match end {
                         End::Front => model.iter().skip(at).take(count).cloned().collect(),
                         End::Back => model.iter().take(at + 1).rev().take(count).cloned().collect(),

@@ -144,13 +144,15 @@ impl Node {
         })
     }
 
+    #[inline]
     pub(super) fn expand(&mut self) {
-        if let Cow::Owned(node) = self.expanded() {
-            *self = node;
+        if self.is_compressed() {
+            *self = self.expanded().into_owned();
         }
     }
 
     /// Edits the listpack of a packed node, and counts its elements again by what the edit says.
+    #[inline]
     pub(super) fn edit<R>(&mut self, change: impl FnOnce(&mut Listpack, &mut u32) -> R) -> R {
         self.expand();
         let Node::Packed { count, pack } = self else { panic!("only a packed node has a listpack to edit") };
