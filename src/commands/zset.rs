@@ -264,7 +264,10 @@ impl Add {
     fn parse(words: &mut Cursor) -> Result<Add, CmdError> {
         let mut add = Add::default();
         loop {
-            if words.flag("NX") {
+            // Most often the score stands here, which begins with no letter (unless it is infinite).
+            if words.peek().and_then(|word| word.first()).is_none_or(|byte| !byte.is_ascii_alphabetic()) {
+                return Ok(add);
+            } else if words.flag("NX") {
                 add.if_absent = true;
             } else if words.flag("XX") {
                 add.if_present = true;
