@@ -325,8 +325,8 @@ pub(super) fn zadd(ctx: &mut Ctx) -> CmdResult {
     let score = |word| parse_double(word).ok_or(CmdError::NOT_FLOAT);
     // One score, the most common case, needs no list of them.
     if words.left() == 2 {
-        let score = score(words.word()?)?;
-        return add_members(ctx, add, pairs.skip(1), &[score]);
+        let (score, member) = (score(words.word()?)?, words.word()?);
+        return add_members(ctx, add, std::iter::once(member), &[score]);
     }
     let scores = pairs.clone().step_by(2).map(score).collect::<Result<Vec<_>, _>>()?;
     add_members(ctx, add, pairs.skip(1).step_by(2), &scores)

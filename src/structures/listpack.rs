@@ -171,16 +171,15 @@ impl<'a> Sought<'a> {
     }
 
     /// Whether it is the element at `at`, and where the next entry begins.
-    #[inline]
+    #[inline(always)]
     fn compare(&self, bytes: &[u8], at: usize) -> (bool, usize) {
         let head = bytes[at];
         if head == self.head {
             // Where the next entry begins is known without the head: the processor need not wait for it.
-            let data = &bytes[at + 1..at + 1 + self.needle.bytes.len()];
-            let end = at + 1 + data.len();
+            let end = at + 1 + self.needle.bytes.len();
             // In front of the first entry there may be too few bytes: then all are compared.
             let tail = bytes[..end].last_chunk().map_or(self.tail, |last| u64::from_le_bytes(*last));
-            let found = (tail ^ self.tail) & self.mask == 0 && data == self.needle.bytes;
+            let found = (tail ^ self.tail) & self.mask == 0 && bytes[at + 1..end] == *self.needle.bytes;
             return (found, end + 1);
         }
         // Another short string, and the one that is sought is short, too: they differ. The same goes for numbers.
@@ -891,6 +890,11 @@ impl Listpack {
         }
         let encoded = Encoded::new(element);
         let removed = skip(self.body(), at) - at;
+        // A number, which is all head, likewise.
+        if encoded.data.is_empty() && encoded.back_len == 0 && removed == usize::from(encoded.head_len) {
+            copy_to(&mut self.0.body_mut()[at..], encoded.parts()[0]);
+            return;
+        }
         self.0.splice(at, removed, encoded.parts());
     }
 

@@ -164,7 +164,8 @@ pub(super) struct Entries<'a> {
 impl<'a> Iterator for Entries<'a> {
     type Item = Entry<'a>;
 
-    #[inline]
+    // The entry is made where it is wanted, and not copied from hand to hand.
+    #[inline(always)]
     fn next(&mut self) -> Option<Entry<'a>> {
         let (head, rest) = (&self.head, &mut self.rest);
         let at = rest.place()?;

@@ -211,7 +211,7 @@ impl Stream {
         if bytes > BLOCK_MAX_BYTES {
             return Err(AppendError::TooBig);
         }
-        let mut last = self.blocks.last_entry();
+        let last = self.blocks.last_entry();
         let open = last.as_ref().and_then(|last| {
             let view = last.get().view();
             let head = block::Head::of(view);
