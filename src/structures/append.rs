@@ -42,7 +42,7 @@ pub(super) unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
 /// # Panics
 /// If there is no room for them.
 #[inline]
-pub fn copy_to(to: &mut [u8], bytes: &[u8]) -> usize {
+pub(super) fn copy_to(to: &mut [u8], bytes: &[u8]) -> usize {
     let to = &mut to[..bytes.len()];
     // SAFETY: the two slices are equally long.
     unsafe { copy(bytes.as_ptr(), to.as_mut_ptr(), bytes.len()) };

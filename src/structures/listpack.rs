@@ -788,7 +788,7 @@ impl Listpack {
             0 => self.search::<0>(value),
             1 => self.search::<1>(value),
             2 => self.search::<2>(value),
-            _ => unreachable!("nothing stands in groups of more than three"),
+            _ => unreachable!("elements stand alone, in pairs or in threes"),
         }
     }
 
