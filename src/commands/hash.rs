@@ -505,8 +505,7 @@ fn set_fields(ctx: &mut Ctx, command: &str) -> Result<usize, CmdError> {
     }
     let new = edit(ctx, |hash, limits| {
         hash.prepare(args.from(2), limits);
-        let fields = (2..args.len()).step_by(2);
-        Ok(fields.filter(|&at| hash.set(args.get(at), args.get(at + 1), limits)).count())
+        Ok(args.pairs(2).filter(|(field, value)| hash.set(field, *value, limits)).count())
     })?;
     ctx.db.changed(args.key(), Class::HASH, "hset");
     // Every field counts as a change.

@@ -382,11 +382,13 @@ fn spop(ctx: &mut Ctx) -> CmdResult {
     let member = set.pop(ctx.rng).expect("a set has a member");
     let emptied = set.is_empty();
     ctx.db.changed(key, Class::SET, "spop");
-    ctx.db.changes.propagate(ctx.db.index, [&b"SREM"[..], key, &member]);
+    let mut digits = itoa::Buffer::new();
+    let member = member.get().text(&mut digits);
+    ctx.db.changes.propagate(ctx.db.index, [&b"SREM"[..], key, member]);
     if emptied {
         delete_emptied(&mut ctx.db, key);
     }
-    ctx.reply.bulk(&member);
+    ctx.reply.bulk(member);
     Ok(Done)
 }
 

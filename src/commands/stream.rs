@@ -13,7 +13,7 @@ use crate::protocol::number::parse_int;
 use crate::server::Server;
 use crate::structures::listpack::Element;
 use crate::structures::stream::{
-    AppendError, BlockLimits, Entry, ID_TEXT_MAX, NewId, Stream, StreamId, Trim,
+    AppendError, BlockLimits, Entry, ID_TEXT_MAX, IdPrinter, NewId, Stream, StreamId, Trim,
 };
 use crate::types::{NewValue, Object};
 
@@ -192,20 +192,24 @@ fn reply_element(reply: &mut Reply, element: Element) {
 
 /// An entry as all commands give it: its id, and fields and values in a row.
 pub(super) fn reply_entry(reply: &mut Reply, entry: &Entry) {
+    reply_next_entry(reply, entry, &mut IdPrinter::default());
+}
+
+/// The same for one of several.
+#[inline]
+fn reply_next_entry(reply: &mut Reply, entry: &Entry, ids: &mut IdPrinter) {
     reply.array(2);
-    reply_id(reply, entry.id);
+    reply.bulk(ids.text(entry.id));
     reply.array(2 * entry.len());
-    for (field, value) in entry.pairs() {
-        reply_element(reply, field);
-        reply_element(reply, value);
-    }
+    entry.words_with(|word| reply_element(reply, word));
 }
 
 pub(super) fn reply_entries<'a>(reply: &mut Reply, entries: impl Iterator<Item = Entry<'a>>) {
     let list = reply.defer_array();
     let mut count = 0;
+    let mut ids = IdPrinter::default();
     for entry in entries {
-        reply_entry(reply, &entry);
+        reply_next_entry(reply, &entry, &mut ids);
         count += 1;
     }
     reply.close(list, count);

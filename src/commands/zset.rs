@@ -264,7 +264,10 @@ impl Add {
     fn parse(words: &mut Cursor) -> Result<Add, CmdError> {
         let mut add = Add::default();
         loop {
-            if words.flag("NX") {
+            // Most often the score stands here, which begins with no letter (unless it is infinite).
+            if words.peek().and_then(|word| word.first()).is_none_or(|byte| !byte.is_ascii_alphabetic()) {
+                return Ok(add);
+            } else if words.flag("NX") {
                 add.if_absent = true;
             } else if words.flag("XX") {
                 add.if_present = true;
@@ -322,8 +325,8 @@ pub(super) fn zadd(ctx: &mut Ctx) -> CmdResult {
     let score = |word| parse_double(word).ok_or(CmdError::NOT_FLOAT);
     // One score, the most common case, needs no list of them.
     if words.left() == 2 {
-        let score = score(words.word()?)?;
-        return add_members(ctx, add, pairs.skip(1), &[score]);
+        let (score, member) = (score(words.word()?)?, words.word()?);
+        return add_members(ctx, add, std::iter::once(member), &[score]);
     }
     let scores = pairs.clone().step_by(2).map(score).collect::<Result<Vec<_>, _>>()?;
     add_members(ctx, add, pairs.skip(1).step_by(2), &scores)

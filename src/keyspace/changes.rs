@@ -51,6 +51,8 @@ pub struct Changes {
     pub observed: bool,
     /// Which events anybody is to hear of; set by the server beforehand.
     pub notify: KeyspaceEvents,
+    /// Nobody hears of commands, since there are no replicas: none is recorded.
+    unheard: bool,
     /// Something stands in one of the lists below.
     recorded: bool,
     touched: Vec<(usize, Vec<u8>)>,
@@ -64,6 +66,14 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// Begins anew for a command: whether anybody cares which keys change, and whether replicas hear of it.
+    #[inline]
+    pub fn begin(&mut self, observed: bool, heard: bool) {
+        self.clear();
+        self.observed = observed;
+        self.unheard = !heard;
+    }
+
     /// Forgets everything but what the server has set.
     #[inline]
     pub fn clear(&mut self) {
@@ -146,6 +156,9 @@ impl Changes {
         I: IntoIterator<Item = &'a [u8]>,
         I::IntoIter: ExactSizeIterator,
     {
+        if self.unheard {
+            return;
+        }
         self.propagate = Propagate::Recorded;
         self.propagate_before(db, words);
     }
@@ -156,6 +169,9 @@ impl Changes {
         I: IntoIterator<Item = &'a [u8]>,
         I::IntoIter: ExactSizeIterator,
     {
+        if self.unheard {
+            return;
+        }
         self.recorded = true;
         encode_command(&mut self.bytes, words.into_iter());
         self.ops.push(Op { db, end: self.bytes.len() });
@@ -225,5 +241,16 @@ mod tests {
         changes.observed = true;
         changes.touch(0, b"k");
         assert!(!changes.is_empty());
+    }
+
+    #[test]
+    fn what_nobody_hears_is_not_recorded() {
+        let mut changes = Changes::default();
+        changes.begin(false, false);
+        changes.propagate(0, [&b"DEL"[..], b"k"]);
+        assert!(changes.is_empty());
+        changes.begin(false, true);
+        changes.propagate(0, [&b"DEL"[..], b"k"]);
+        assert_eq!(changes.ops().len(), 1);
     }
 }

@@ -22,8 +22,7 @@ impl Server {
     pub(super) fn call(&mut self, id: ClientId, row: RowId, args: Args) {
         let command = self.table.command(row);
         self.prepare_turn(id);
-        self.changes.clear();
-        self.changes.observed = self.somebody_observes();
+        self.changes.begin(self.somebody_observes(), self.journal.is_active());
         self.audience.begin_call();
         let Some(client) = self.clients.get_mut(id) else { return };
         let mark = client.output.mark();

@@ -289,8 +289,7 @@ impl Server {
 
     /// Deletes one key because its time has come.
     pub(super) fn expire_key(&mut self, db: usize, key: &[u8]) {
-        self.changes.clear();
-        self.changes.observed = self.somebody_observes();
+        self.changes.begin(self.somebody_observes(), self.journal.is_active());
         self.keyspace.view(db, &mut self.changes, &self.turn).expire(key);
         self.settle_changes(ClientId { id: 0, slot: usize::MAX }, None, true);
         self.after_command();
@@ -302,12 +301,11 @@ impl Server {
         const NOBODY: ClientId = ClientId { id: 0, slot: usize::MAX };
         let names = self.keyspace.db_mut(db).take_ended_fields(key, now, budget);
         for name in &names {
-            self.changes.clear();
+            self.changes.begin(false, self.journal.is_active());
             self.changes.propagate_before(db, [b"HDEL", key, name]);
             self.settle_changes(NOBODY, None, true);
         }
-        self.changes.clear();
-        self.changes.observed = self.somebody_observes();
+        self.changes.begin(self.somebody_observes(), self.journal.is_active());
         self.keyspace.view(db, &mut self.changes, &self.turn).fields_expired(key, names.len());
         self.settle_changes(NOBODY, None, true);
         self.after_command();

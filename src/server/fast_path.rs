@@ -80,8 +80,7 @@ impl Server {
         }
         self.prepare_turn(id);
         self.audience.begin_call();
-        self.changes.clear();
-        self.changes.observed = self.somebody_observes();
+        self.changes.begin(self.somebody_observes(), self.journal.is_active());
         let limit = self.config.client_output_buffer_limit.normal.hard_bytes;
         Some(FastPath {
             refused,

@@ -932,46 +932,65 @@ impl<T: Item> Dict<T> {
         count
     }
 
-    /// An item chosen by chance, each with the same chance: a bucket and a place in the longest possible bucket are
-    /// drawn until the place is taken. In a table that is nearly all holes (resizing rested while most items were
-    /// removed) it settles for the next item at some time.
+    /// An item chosen by chance, each with the same chance.
     pub fn random(&self, rng: &mut impl FnMut() -> u64) -> Option<&T> {
-        const TRIES: usize = 1000;
+        // SAFETY: `draw` reports a slot that holds an item, borrowed as long as the table.
+        self.draw(rng).map(|at| unsafe { at.node.slot(at.slot).as_ref() })
+    }
+
+    /// Takes out an item chosen likewise.
+    pub fn take_random(&mut self, rng: &mut impl FnMut() -> u64) -> Option<T> {
+        self.draw(rng).map(|at| self.take(at))
+    }
+
+    /// Where an item stands that is chosen by chance, each with the same chance: a bucket and a place in the longest
+    /// possible bucket are drawn until the place is taken. In a table that is nearly all holes (resizing rested while
+    /// most items were removed) it settles for the next item at some time.
+    fn draw(&self, rng: &mut impl FnMut() -> u64) -> Option<Position<T>> {
+        const ROUNDS: usize = 250;
+        /// Draws whose buckets are asked for at once: mostly one of them finds an item.
+        const DRAWS: usize = 4;
         if self.len == 0 {
             return None;
         }
-        let mut below = |n: usize| ((u128::from(rng()) * n as u128) >> 64) as usize;
         let longest = self.longest.max(1);
-        for _ in 0..TRIES {
-            let line = below(self.lines);
-            let mut place = below(longest);
-            let mut node = Some(self.line(line));
-            while let Some(here) = node {
-                // SAFETY: the line is in use, and the slot is one of those that are taken.
-                unsafe {
-                    let count = here.count();
-                    if place < count {
-                        return Some(here.slot(place).as_ref());
-                    }
-                    place -= count;
-                    node = here.next();
+        // One random number is enough for both: its product with the number of buckets has the bucket above and, below,
+        // what the bucket leaves open.
+        let mut draw = || {
+            let product = u128::from(rng()) * self.lines as u128;
+            let place = u128::from(product as u64) * longest as u128;
+            ((product >> 64) as usize, (place >> 64) as usize)
+        };
+        for _ in 0..ROUNDS {
+            let mut draws = [(0, 0, self.line(0)); DRAWS];
+            for drawn in &mut draws {
+                let (line, place) = draw();
+                *drawn = (line, place, self.line(line));
+                fetch_early(drawn.2.words.as_ptr().cast());
+            }
+            for (line, place, node) in draws {
+                if let Some(at) = self.nth_in(line, node, place) {
+                    return Some(at);
                 }
             }
         }
-        let first = below(self.lines);
+        let (first, _) = draw();
         let line = (first..self.lines).chain(0..first).find(|&line| self.items_in(line) > 0)?;
-        let nth = below(self.items_in(line));
-        let mut chosen = None;
-        let mut at = 0;
-        // SAFETY: the line is in use.
-        unsafe {
-            self.walk(line, |slot| {
-                if at == nth {
-                    chosen = Some(slot);
-                }
-                at += 1;
-            });
-            chosen.map(|slot| slot.as_ref())
+        let nth = (u128::from(rng()) * self.items_in(line) as u128) >> 64;
+        self.nth_in(line, self.line(line), nth as usize)
+    }
+
+    /// The item of that number in a bucket, whose first node it is.
+    #[inline]
+    fn nth_in(&self, line: usize, mut node: Node<T>, mut nth: usize) -> Option<Position<T>> {
+        loop {
+            // SAFETY: the line is in use, and so are the nodes behind it.
+            let (count, next) = unsafe { (node.count(), node.next()) };
+            if nth < count {
+                return Some(Position { line, node, slot: nth });
+            }
+            nth -= count;
+            node = next?;
         }
     }
 

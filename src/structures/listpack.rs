@@ -171,16 +171,15 @@ impl<'a> Sought<'a> {
     }
 
     /// Whether it is the element at `at`, and where the next entry begins.
-    #[inline]
+    #[inline(always)]
     fn compare(&self, bytes: &[u8], at: usize) -> (bool, usize) {
         let head = bytes[at];
         if head == self.head {
             // Where the next entry begins is known without the head: the processor need not wait for it.
-            let data = &bytes[at + 1..at + 1 + self.needle.bytes.len()];
-            let end = at + 1 + data.len();
+            let end = at + 1 + self.needle.bytes.len();
             // In front of the first entry there may be too few bytes: then all are compared.
             let tail = bytes[..end].last_chunk().map_or(self.tail, |last| u64::from_le_bytes(*last));
-            let found = (tail ^ self.tail) & self.mask == 0 && data == self.needle.bytes;
+            let found = (tail ^ self.tail) & self.mask == 0 && bytes[at + 1..end] == *self.needle.bytes;
             return (found, end + 1);
         }
         // Another short string, and the one that is sought is short, too: they differ. The same goes for numbers.
@@ -330,6 +329,27 @@ struct Gathered {
 
 impl Gathered {
     fn push(&mut self, listpack: &mut Listpack, element: Element) {
+        // What comes most, small numbers and short words, is written at once.
+        let room = &mut self.entries[self.len..];
+        match element {
+            Element::Int(n @ 0..=127) if room.len() >= 2 => {
+                room[..2].copy_from_slice(&[n as u8, 1]);
+                self.len += 2;
+                self.count += 1;
+                return;
+            }
+            Element::Str(bytes)
+                if bytes.len() < 64 && bytes.len() + 2 <= room.len() && parse_int(bytes).is_none() =>
+            {
+                room[0] = 0x80 | bytes.len() as u8;
+                copy_to(&mut room[1..], bytes);
+                room[1 + bytes.len()] = 1 + bytes.len() as u8;
+                self.len += 2 + bytes.len();
+                self.count += 1;
+                return;
+            }
+            _ => {}
+        }
         let encoded = Encoded::new(element);
         let parts = encoded.parts();
         let size: usize = parts.iter().map(|part| part.len()).sum();
@@ -772,6 +792,16 @@ impl Listpack {
     /// The same, and how many were looked at before.
     #[inline]
     pub fn find_counting(&self, value: &[u8], pass: usize) -> Option<(usize, Place)> {
+        // How many are passed over is known to the loop when it is compiled.
+        match pass {
+            0 => self.search::<0>(value),
+            1 => self.search::<1>(value),
+            2 => self.search::<2>(value),
+            _ => unreachable!("elements stand alone, in pairs or in threes"),
+        }
+    }
+
+    fn search<const PASS: usize>(&self, value: &[u8]) -> Option<(usize, Place)> {
         let bytes = self.body();
         let end = bytes.len() - 1;
         let sought = Sought::new(value);
@@ -783,7 +813,7 @@ impl Listpack {
             }
             at = next;
             seen += 1;
-            for _ in 0..pass {
+            for _ in 0..PASS {
                 if at >= end {
                     return None;
                 }
@@ -857,9 +887,23 @@ impl Listpack {
 
     /// Puts another element at a place.
     pub fn replace<'a>(&mut self, place: Place, element: impl Into<Element<'a>>) {
-        let encoded = Encoded::new(element.into());
-        let at = place.offset();
+        let (at, element) = (place.offset(), element.into());
+        // A short string in the place of one that is as long: nothing else changes.
+        if let Element::Str(bytes) = element
+            && bytes.len() < 64
+            && self.body()[at] == 0x80 | bytes.len() as u8
+            && parse_int(bytes).is_none()
+        {
+            copy_to(&mut self.0.body_mut()[at + 1..], bytes);
+            return;
+        }
+        let encoded = Encoded::new(element);
         let removed = skip(self.body(), at) - at;
+        // A number, which is all head, likewise.
+        if encoded.data.is_empty() && encoded.back_len == 0 && removed == usize::from(encoded.head_len) {
+            copy_to(&mut self.0.body_mut()[at..], encoded.parts()[0]);
+            return;
+        }
         self.0.splice(at, removed, encoded.parts());
     }
 
@@ -1202,6 +1246,14 @@ impl<'a> Iter<'a> {
     pub fn pass(&mut self) {
         if self.front < self.back {
             self.front = skip(self.bytes, self.front);
+        }
+    }
+
+    /// Passes over so many elements, or those that there are.
+    #[inline]
+    pub fn pass_many(&mut self, count: usize) {
+        for _ in 0..count {
+            self.pass();
         }
     }
 

@@ -164,13 +164,12 @@ impl Hash {
 
     #[inline]
     fn set_any(&mut self, field: &[u8], value: Element, keep_time: bool, limits: &Thresholds) -> bool {
-        if let View::Packed(_) = self.view()
-            && field.len().max(value.len()) as u64 > limits.hash_listpack_value
-        {
-            self.unpack(1);
-        }
         match self.0.view_mut() {
             ViewMut::Packed(listpack) => {
+                if field.len().max(value.len()) as u64 > limits.hash_listpack_value {
+                    self.unpack(1);
+                    return self.set_any(field, value, keep_time, limits);
+                }
                 if let Some(place) = listpack.find_value(field) {
                     listpack.replace(place, value);
                     return false;

@@ -234,10 +234,16 @@ impl Set {
     }
 
     /// Takes any member out.
-    pub fn pop(&mut self, rng: &mut Rng) -> Option<Vec<u8>> {
-        let member = self.random(rng)?.to_vec();
-        self.remove(&member);
-        Some(member)
+    pub fn pop(&mut self, rng: &mut Rng) -> Option<Popped> {
+        if let Set::Table(dict) = self {
+            return dict.take_random(&mut || rng.next_u64()).map(Popped::Record);
+        }
+        let popped = match self.random(rng)? {
+            Element::Int(n) => Popped::Int(n),
+            Element::Str(bytes) => Popped::Bytes(bytes.to_vec()),
+        };
+        self.remove(popped.get());
+        Some(popped)
     }
 
     /// Takes so many members out; there have to be more. If nearly all are taken, what is left moves to a set of its
@@ -267,7 +273,9 @@ impl Set {
                 *self = rest;
                 taken
             }
-            Set::Ints(_) | Set::Table(_) => (0..count).filter_map(|_| self.pop(rng)).collect(),
+            Set::Ints(_) | Set::Table(_) => {
+                (0..count).filter_map(|_| self.pop(rng)).map(|popped| popped.get().to_vec()).collect()
+            }
         }
     }
 
@@ -277,6 +285,25 @@ impl Set {
             Set::Ints(intset) => intset.verify(),
             Set::Packed(listpack) => listpack.verify(),
             Set::Table(dict) => dict.verify(),
+        }
+    }
+}
+
+/// A member that was taken out, in the form in which it stood there.
+#[derive(Debug)]
+pub enum Popped {
+    Int(i64),
+    Bytes(Vec<u8>),
+    Record(Member),
+}
+
+impl Popped {
+    #[inline]
+    pub fn get(&self) -> Element<'_> {
+        match self {
+            Popped::Int(n) => Element::Int(*n),
+            Popped::Bytes(bytes) => Element::Str(bytes),
+            Popped::Record(member) => member.get(),
         }
     }
 }
@@ -478,7 +505,8 @@ mod tests {
                 set.verify();
                 prop_assert_eq!(&content(&set), &model);
             }
-            prop_assert_eq!(set.pop(&mut rng), model.pop_first());
+            prop_assert_eq!(set.pop(&mut rng).map(|popped| popped.get().to_vec()), model.pop_first());
+            prop_assert!(set.is_empty());
         }
     }
 

@@ -31,16 +31,18 @@ pub(super) fn create<'a>(pairs: impl Iterator<Item = (&'a [u8], &'a [u8])> + Clo
     block
 }
 
-/// Puts an entry behind the others.
+/// Puts an entry behind the others, in a block that has so many live ones; whether its fields are those of the master
+/// entry was found out before ([`Head::has_fields`]).
 pub(super) fn append<'a>(
     block: &mut Listpack,
+    (live, same): (i64, bool),
     master: StreamId,
     id: StreamId,
     pairs: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + Clone,
 ) {
     let count = pairs.len();
-    let same = Head::of(block.view()).has_fields(pairs.clone().map(|(field, _)| field), count);
-    change_counts(block, 1, 0);
+    let at = block.first().expect("a block has a master entry");
+    block.replace(at, live + 1);
     let (ms, seq) = id.delta(master);
     let flags = if same { SAME_FIELDS } else { 0 };
     let number = (!same).then_some(count as i64);
@@ -77,7 +79,7 @@ fn int(block: View, at: Place) -> i64 {
 }
 
 /// The next element, which is a number.
-#[inline]
+#[inline(always)]
 fn number(elements: &mut Iter) -> i64 {
     match elements.next() {
         Some(Element::Int(n)) => n,
@@ -86,7 +88,7 @@ fn number(elements: &mut Iter) -> i64 {
 }
 
 fn after(block: View, at: Place) -> Place {
-    block.next(at).expect("an entry is whole")
+    block.next(at).expect("an element follows")
 }
 
 /// The master entry of a block.
@@ -108,19 +110,37 @@ impl<'a> Head<'a> {
         Head { block, live, deleted, fields, first_field }
     }
 
-    fn has_fields<'b>(&self, fields: impl Iterator<Item = &'b [u8]>, count: usize) -> bool {
-        count == self.fields
-            && self.block.iter_from(self.first_field).zip(fields).all(|(own, field)| own.is(field))
+    /// Whether these are the fields of the master entry.
+    pub(super) fn has_fields<'b>(&self, mut fields: impl ExactSizeIterator<Item = &'b [u8]>) -> bool {
+        let mut own = self.block.iter_from(self.first_field);
+        fields.len() == self.fields && fields.all(|field| own.next().is_some_and(|own| own.is(field)))
+    }
+
+    /// All entries, deleted or not.
+    pub(super) fn entries(self, master: StreamId) -> Entries<'a> {
+        let mut rest = self.block.iter_from(self.first_field);
+        // The fields, and the terminator.
+        rest.pass_many(self.fields + 1);
+        Entries { head: self, master, rest }
+    }
+
+    /// The same from the one on whose flags stand at a place.
+    pub(super) fn entries_from(self, master: StreamId, at: Place) -> Entries<'a> {
+        Entries { head: self, master, rest: self.block.iter_from(at) }
     }
 
     /// The first entry, if there is any.
-    pub(super) fn first(&self, master: StreamId) -> Option<Entry<'a>> {
-        let terminator = (0..self.fields).fold(self.first_field, |at, _| after(self.block, at));
-        self.block.next(terminator).map(|at| self.entry_at(master, at))
+    pub(super) fn first(self, master: StreamId) -> Option<Entry<'a>> {
+        self.entries(master).next()
     }
 
     pub(super) fn last(&self, master: StreamId) -> Option<Entry<'a>> {
         self.entry_that_ends(master, self.block.last()?)
+    }
+
+    /// The entry before the one whose flags stand at a place, deleted or not.
+    pub(super) fn before(&self, master: StreamId, at: Place) -> Option<Entry<'a>> {
+        self.entry_that_ends(master, self.block.prev(at)?)
     }
 
     fn entry_that_ends(&self, master: StreamId, end: Place) -> Option<Entry<'a>> {
@@ -129,32 +149,48 @@ impl<'a> Head<'a> {
             return None;
         }
         let at = (0..elements).fold(end, |at, _| self.block.prev(at).expect("an entry is whole"));
-        Some(self.entry_at(master, at))
+        self.entries_from(master, at).next()
     }
+}
 
-    /// The entry whose flags stand at a place.
-    pub(super) fn entry_at(&self, master: StreamId, at: Place) -> Entry<'a> {
-        let mut elements = self.block.iter_from(at);
-        let mut number = || number(&mut elements);
-        let flags = number();
-        let id = master.plus(number(), number());
+/// The entries of a block in ascending order, deleted or not.
+pub(super) struct Entries<'a> {
+    head: Head<'a>,
+    master: StreamId,
+    /// What was not visited yet: it begins with the flags of an entry.
+    rest: Iter<'a>,
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = Entry<'a>;
+
+    // The entry is made where it is wanted, and not copied from hand to hand.
+    #[inline(always)]
+    fn next(&mut self) -> Option<Entry<'a>> {
+        let (head, rest) = (&self.head, &mut self.rest);
+        let at = rest.place()?;
+        let flags = number(rest);
+        let id = self.master.plus(number(rest), number(rest));
         let same_fields = flags & SAME_FIELDS != 0;
-        let fields = if same_fields { self.fields } else { number() as usize };
-        let body = elements.place().expect("an entry is whole");
-        Entry { head: *self, master, at, id, deleted: flags & DELETED != 0, same_fields, fields, body }
+        let fields = if same_fields { head.fields } else { number(rest) as usize };
+        let body = rest.place().expect("an entry is whole");
+        // Its words, and how many elements it has.
+        rest.pass_many(if same_fields { fields } else { 2 * fields } + 1);
+        let shared = same_fields.then_some(head.first_field);
+        Some(Entry { block: head.block, at, id, deleted: flags & DELETED != 0, fields, shared, body })
     }
 }
 
 /// An entry of a stream.
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
-    head: Head<'a>,
-    master: StreamId,
+    block: View<'a>,
     pub(super) at: Place,
     pub id: StreamId,
     pub(super) deleted: bool,
-    same_fields: bool,
     fields: usize,
+    /// The first field in the master entry, if these are the fields.
+    shared: Option<Place>,
     /// The first field, or the first value.
     body: Place,
 }
@@ -171,9 +207,9 @@ impl<'a> Entry<'a> {
 
     /// Fields and their values.
     pub fn pairs(&self) -> impl Iterator<Item = (Element<'a>, Element<'a>)> + use<'a> {
-        let block = self.head.block;
+        let block = self.block;
         let mut values = block.iter_from(self.body);
-        let mut shared = self.same_fields.then(|| block.iter_from(self.head.first_field));
+        let mut shared = self.shared.map(|first| block.iter_from(first));
         (0..self.fields).map_while(move |_| {
             let field = match &mut shared {
                 Some(fields) => fields.next(),
@@ -183,18 +219,20 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// The entry behind this one in the block, deleted or not.
-    pub(super) fn next(&self) -> Option<Self> {
-        let block = self.head.block;
-        let elements = if self.same_fields { self.fields } else { 2 * self.fields };
-        let end = (0..elements).fold(self.body, |at, _| after(block, at));
-        block.next(end).map(|at| self.head.entry_at(self.master, at))
-    }
-
-    /// The entry before this one in the block, deleted or not.
-    pub(super) fn previous(&self) -> Option<Self> {
-        let end = self.head.block.prev(self.at)?;
-        self.head.entry_that_ends(self.master, end)
+    /// Hands out fields and values by turns.
+    #[inline]
+    pub fn words_with(&self, mut with: impl FnMut(Element<'a>)) {
+        let mut words = self.block.iter_from(self.body);
+        let Some(first) = self.shared else {
+            words.hand_out(2 * self.fields, 0, with);
+            return;
+        };
+        let mut fields = self.block.iter_from(first);
+        for _ in 0..self.fields {
+            let (Some(field), Some(value)) = (fields.next(), words.next()) else { return };
+            with(field);
+            with(value);
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::structures::append::copy_to;
+
 /// The longest text of an id: two numbers of 20 digits, and the dash.
 pub const ID_TEXT_MAX: usize = 41;
 
@@ -56,15 +58,10 @@ impl StreamId {
 
     /// The id as text, printed into `buffer`.
     pub fn text(self, buffer: &mut [u8; ID_TEXT_MAX]) -> &[u8] {
-        let mut len = 0;
-        for part in [
-            itoa::Buffer::new().format(self.ms).as_bytes(),
-            b"-",
-            itoa::Buffer::new().format(self.seq).as_bytes(),
-        ] {
-            buffer[len..len + part.len()].copy_from_slice(part);
-            len += part.len();
-        }
+        let mut len = copy_to(buffer, itoa::Buffer::new().format(self.ms).as_bytes());
+        buffer[len] = b'-';
+        len += 1;
+        len += copy_to(&mut buffer[len..], itoa::Buffer::new().format(self.seq).as_bytes());
         &buffer[..len]
     }
 
@@ -75,6 +72,40 @@ impl StreamId {
 
     pub(super) fn plus(self, ms: i64, seq: i64) -> Self {
         Self::new(self.ms.wrapping_add(ms as u64), self.seq.wrapping_add(seq as u64))
+    }
+}
+
+/// Prints ids one after the other: entries that came in a burst share their time, which is then printed once.
+pub struct IdPrinter {
+    text: [u8; ID_TEXT_MAX],
+    ms: u64,
+    /// Bytes of the time and the dash that stand there; none at first.
+    len: usize,
+}
+
+impl Default for IdPrinter {
+    fn default() -> Self {
+        IdPrinter { text: [0; ID_TEXT_MAX], ms: 0, len: 0 }
+    }
+}
+
+impl IdPrinter {
+    #[inline]
+    pub fn text(&mut self, id: StreamId) -> &[u8] {
+        if self.len == 0 || self.ms != id.ms {
+            let len = copy_to(&mut self.text, itoa::Buffer::new().format(id.ms).as_bytes());
+            self.text[len] = b'-';
+            (self.ms, self.len) = (id.ms, len + 1);
+        }
+        let seq = &mut self.text[self.len..];
+        let len = match id.seq {
+            0..=9 => {
+                seq[0] = b'0' + id.seq as u8;
+                1
+            }
+            n => copy_to(seq, itoa::Buffer::new().format(n).as_bytes()),
+        };
+        &self.text[..self.len + len]
     }
 }
 
@@ -109,8 +140,12 @@ mod tests {
         for wrong in ["", "-", "1-", "-1", "1-2-3", "a-1", "1-a", "18446744073709551616", "1--2", "1 -2"] {
             assert_eq!(StreamId::parse(wrong.as_bytes(), 0), None, "{wrong}");
         }
-        for id in [StreamId::new(5, 0), StreamId::MAX] {
+        let mut printer = IdPrinter::default();
+        let max = u64::MAX;
+        for (ms, seq) in [(0, 0), (5, 0), (5, 9), (5, 10), (5, 3), (max, max), (max, 0), (0, max)] {
+            let id = StreamId::new(ms, seq);
             assert_eq!(id.text(&mut [0; ID_TEXT_MAX]), id.to_string().as_bytes());
+            assert_eq!(printer.text(id), id.to_string().as_bytes());
         }
         assert_eq!(StreamId::new(5, 0).to_string(), "5-0");
         assert_eq!(StreamId::from_bytes(StreamId::new(5, 9).to_bytes()), StreamId::new(5, 9));

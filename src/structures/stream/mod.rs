@@ -14,11 +14,11 @@ mod shelf;
 
 use std::collections::{BTreeMap, btree_map};
 
-use super::listpack::{Listpack, View};
+use super::listpack::{Listpack, Place, View};
 
 pub use block::Entry;
 pub use group::{Consumer, ConsumerId, Group, Pending, StoredConsumer};
-pub use id::{ID_TEXT_MAX, StreamId};
+pub use id::{ID_TEXT_MAX, IdPrinter, StreamId};
 use shelf::Kept;
 
 /// Listpacks count in 32 bits; no entry and no block may come near.
@@ -211,14 +211,21 @@ impl Stream {
         if bytes > BLOCK_MAX_BYTES {
             return Err(AppendError::TooBig);
         }
-        match self.blocks.last_entry() {
-            Some(mut last) if has_room(last.get().view(), bytes, limits) => {
+        let last = self.blocks.last_entry();
+        let open = last.as_ref().and_then(|last| {
+            let view = last.get().view();
+            let head = block::Head::of(view);
+            let fields = pairs.clone().map(|(field, _)| field);
+            has_room(view, &head, bytes, limits).then(|| (head.live, head.has_fields(fields)))
+        });
+        match (last, open) {
+            (Some(mut last), Some(found)) => {
                 let master = *last.key();
-                block::append(last.get_mut().edit(), master, id, pairs);
+                block::append(last.get_mut().edit(), found, master, id, pairs);
             }
             _ => {
                 let mut new = block::create(pairs.clone());
-                block::append(&mut new, id, id, pairs);
+                block::append(&mut new, (0, true), id, id, pairs);
                 self.blocks.insert(id, Kept::Alone(new));
                 shelf::fill(&mut self.blocks);
             }
@@ -238,14 +245,14 @@ impl Stream {
     pub fn range(&self, start: StreamId, end: StreamId) -> Ascending<'_> {
         let from = self.block_of(start).unwrap_or(start);
         let blocks = if from <= end { self.blocks.range(from..=end) } else { Default::default() };
-        Ascending { blocks, start, end, entry: None }
+        Ascending { blocks, start, end, open: None }
     }
 
     /// The same in descending order.
     pub fn range_back(&self, start: StreamId, end: StreamId) -> Descending<'_> {
         let from = self.block_of(start).unwrap_or(start);
         let blocks = if from <= end { self.blocks.range(from..=end) } else { Default::default() };
-        Descending { blocks, start, end, entry: None }
+        Descending { blocks, start, end, last: None }
     }
 
     /// The block in which an entry would be.
@@ -347,7 +354,7 @@ impl Stream {
             if done {
                 break;
             }
-            let next = block::Head::of(block.view()).entry_at(master, place).next();
+            let next = block::Head::of(block.view()).entries_from(master, place).nth(1);
             at = next.map(|entry| (entry.at, entry.id, entry.deleted));
             if !was_deleted {
                 block::mark_deleted(block, place);
@@ -495,7 +502,7 @@ fn radix_nodes(ids: &[[u8; 16]], depth: usize) -> usize {
 }
 
 /// Whether another entry of so many bytes goes into a block.
-fn has_room(block: View, bytes: usize, limits: BlockLimits) -> bool {
+fn has_room(block: View, head: &block::Head, bytes: usize, limits: BlockLimits) -> bool {
     let max_bytes = match limits.max_bytes {
         0 => BLOCK_MAX_BYTES,
         max_bytes => max_bytes.min(BLOCK_MAX_BYTES),
@@ -503,7 +510,6 @@ fn has_room(block: View, bytes: usize, limits: BlockLimits) -> bool {
     if block.bytes() + bytes >= max_bytes {
         return false;
     }
-    let head = block::Head::of(block);
     limits.max_entries == 0 || ((head.live + head.deleted) as u64) < limits.max_entries
 }
 
@@ -512,29 +518,25 @@ pub struct Ascending<'a> {
     blocks: btree_map::Range<'a, StreamId, Kept>,
     start: StreamId,
     end: StreamId,
-    /// The entry that was visited last.
-    entry: Option<Entry<'a>>,
+    /// The rest of the block that is being visited.
+    open: Option<block::Entries<'a>>,
 }
 
 impl<'a> Iterator for Ascending<'a> {
     type Item = Entry<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Entry<'a>> {
         loop {
-            let next = self.entry.as_ref().and_then(Entry::next);
-            let entry = match next {
-                Some(entry) => entry,
-                None => {
-                    let (&master, block) = self.blocks.next()?;
-                    let Some(first) = block::Head::of(block.view()).first(master) else { continue };
-                    first
-                }
+            let Some(entry) = self.open.as_mut().and_then(block::Entries::next) else {
+                let (&master, block) = self.blocks.next()?;
+                self.open = Some(block::Head::of(block.view()).entries(master));
+                continue;
             };
-            self.entry = Some(entry);
             if entry.id > self.end {
                 // Nothing behind it is wanted either.
                 self.blocks = Default::default();
-                self.entry = None;
+                self.open = None;
                 return None;
             }
             if entry.id >= self.start && !entry.deleted {
@@ -549,7 +551,8 @@ pub struct Descending<'a> {
     blocks: btree_map::Range<'a, StreamId, Kept>,
     start: StreamId,
     end: StreamId,
-    entry: Option<Entry<'a>>,
+    /// The block that is being visited, and where its entry stands that was visited last.
+    last: Option<(block::Head<'a>, StreamId, Place)>,
 }
 
 impl<'a> Iterator for Descending<'a> {
@@ -557,19 +560,23 @@ impl<'a> Iterator for Descending<'a> {
 
     fn next(&mut self) -> Option<Entry<'a>> {
         loop {
-            let previous = self.entry.as_ref().and_then(Entry::previous);
-            let entry = match previous {
-                Some(entry) => entry,
+            let before =
+                self.last.and_then(|(head, master, at)| Some((head, master, head.before(master, at)?)));
+            let (head, master, entry) = match before {
+                Some(before) => before,
                 None => {
                     let (&master, block) = self.blocks.next_back()?;
-                    let Some(last) = block::Head::of(block.view()).last(master) else { continue };
-                    last
+                    let head = block::Head::of(block.view());
+                    // A block without entries, and the one before that block is next.
+                    self.last = None;
+                    let Some(last) = head.last(master) else { continue };
+                    (head, master, last)
                 }
             };
-            self.entry = Some(entry);
+            self.last = Some((head, master, entry.at));
             if entry.id < self.start {
                 self.blocks = Default::default();
-                self.entry = None;
+                self.last = None;
                 return None;
             }
             if entry.id <= self.end && !entry.deleted {
