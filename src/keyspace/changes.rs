@@ -49,6 +49,9 @@ pub struct Changes {
     pub propagate: Propagate,
     /// Whether anybody cares which keys change (WATCH, tracking, blocked clients); set by the server beforehand.
     pub observed: bool,
+    /// There is no stream of writes for [`Changes::propagate`] to enter; set by the server for the commands of which it
+    /// is sure.
+    pub unheard: bool,
     /// Which events anybody is to hear of; set by the server beforehand.
     pub notify: KeyspaceEvents,
     /// Something stands in one of the lists below.
@@ -146,8 +149,10 @@ impl Changes {
         I: IntoIterator<Item = &'a [u8]>,
         I::IntoIter: ExactSizeIterator,
     {
-        self.propagate = Propagate::Recorded;
-        self.propagate_before(db, words);
+        if !self.unheard {
+            self.propagate = Propagate::Recorded;
+            self.propagate_before(db, words);
+        }
     }
 
     /// Sends this command to replicas before the request.

@@ -190,19 +190,27 @@ impl DbView<'_> {
     /// hash whose fields end comes by [`DbView::insert`] instead.
     pub fn set_if(&mut self, key: &[u8], condition: SetIf, ttl: Ttl, value: NewValue) -> bool {
         let hash = self.ahead.hash_of(key);
-        self.expire_for_write(hash, key);
+        let mut found = self.db.dict.get_mut_hashed(hash, key);
+        if found.as_ref().is_some_and(|entry| entry.expiry().is_some_and(|at| at < self.turn.now_ms)) {
+            self.expire_for_write(hash, key);
+            found = self.db.dict.get_mut_hashed(hash, key);
+        }
         let expiry = |before| match ttl {
             Ttl::None => None,
             Ttl::Keep => before,
             Ttl::At(at) => Some(at),
         };
-        match (self.db.dict.get_mut_hashed(hash, key), condition) {
+        match (found, condition) {
             (Some(entry), SetIf::Absent) => {
                 self.turn.stamp.touch(entry);
                 return false;
             }
             (Some(entry), _) => {
                 self.turn.stamp.touch(entry);
+                // Nothing but the bytes changes of most strings that are set again.
+                if !matches!(ttl, Ttl::At(_)) && entry.overwrite(&value) {
+                    return true;
+                }
                 let (before, after) = (entry.expiry(), expiry(entry.expiry()));
                 let had_fields =
                     entry.object::<Hash>().and_then(Hash::timed).is_some_and(|timed| timed.token.is_some());

@@ -24,6 +24,7 @@ impl Server {
         self.prepare_turn(id);
         self.changes.clear();
         self.changes.observed = self.somebody_observes();
+        self.changes.unheard = false;
         self.audience.begin_call();
         let Some(client) = self.clients.get_mut(id) else { return };
         let mark = client.output.mark();
@@ -247,10 +248,10 @@ impl Server {
         };
         if in_exec {
             for (db, command) in self.changes.ops() {
-                self.watching.gather(db, command);
+                self.watching.gather(db, &[command]);
             }
             if let Some(args) = verbatim {
-                self.watching.gather(db, &args.pieces().concat());
+                self.watching.gather(db, &args.pieces());
             }
             return;
         }

@@ -29,7 +29,7 @@ const BEGINNING: usize = 4 * 1024;
 const LINE_END: usize = 2;
 
 /// Databases of fewer keys than this stand in the processor's caches anyway.
-const PREFETCH_FROM: usize = 4 * 1024;
+pub(super) const PREFETCH_FROM: usize = 4 * 1024;
 
 impl Server {
     /// Reads what a client has sent, and runs it.
@@ -209,6 +209,7 @@ impl Server {
         let rows = self.look_ahead(id, buf, batch);
         let goes_on = self.run_rows(id, buf, batch, rows, at);
         self.keyspace.forget_announced();
+        self.changes.unheard = false;
         goes_on
     }
 
@@ -258,7 +259,9 @@ impl Server {
         }
         let Some(client) = self.clients.get(id) else { return rows };
         let db = client.session.db;
-        if batch.len() > 1 && self.keyspace.db(db).len() >= PREFETCH_FROM {
+        // What is queued is not looked up before EXEC, which announces it.
+        let looks_up = batch.len() > 1 && client.session.transaction.is_none();
+        if looks_up && self.keyspace.db(db).len() >= PREFETCH_FROM {
             self.keyspace.announce(
                 db,
                 rows.iter().enumerate().filter_map(|(index, row)| {
