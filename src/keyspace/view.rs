@@ -365,10 +365,13 @@ impl DbView<'_> {
     }
 
     /// Treats a key whose time has come as the turn says. False if it is there and not to be shown.
+    #[inline]
     fn expire_if_due(&mut self, hash: u64, key: &[u8]) -> bool {
-        if !self.is_due(hash, key) {
-            return true;
-        }
+        !self.is_due(hash, key) || self.expire_now(key)
+    }
+
+    #[cold]
+    fn expire_now(&mut self, key: &[u8]) -> bool {
         match self.turn.expired {
             Expired::Show => {}
             Expired::Hide => return false,
@@ -378,12 +381,14 @@ impl DbView<'_> {
     }
 
     /// As `expire_if_due`, for a lookup that may be followed by adding the key: then the old one cannot stay hidden.
+    #[inline]
     fn expire_for_write(&mut self, hash: u64, key: &[u8]) {
         if !self.expire_if_due(hash, key) {
             self.expire(key);
         }
     }
 
+    #[inline]
     fn is_due(&self, hash: u64, key: &[u8]) -> bool {
         // Most databases have no key that ends, and then there is nothing to look at.
         self.db.volatile() > 0
