@@ -550,6 +550,64 @@ fn announced_lengths_cost_nothing_until_they_come() {
 }
 
 #[test]
+fn a_transaction_in_one_piece_does_what_its_commands_do_by_themselves() {
+    let server = Server::start(&[]);
+    let mut client = server.raw();
+    let mut requests = String::new();
+    let mut expected = String::from("+OK\r\n");
+    let commands = [
+        ("SELECT 3", "+OK\r\n"),
+        ("SET a 1", "+OK\r\n"),
+        ("INCR a", ":2\r\n"),
+        ("LPUSH a x", "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"),
+        ("SETEX b 100 value", "+OK\r\n"),
+        ("BLPOP nothing 0", "*-1\r\n"),
+        ("SET b another", "+OK\r\n"),
+        ("TTL b", ":-1\r\n"),
+        ("SET b third77", "+OK\r\n"),
+        ("MSET c 1 d 2 a 3", "+OK\r\n"),
+        ("SELECT 4", "+OK\r\n"),
+        ("GET b", "$-1\r\n"),
+        ("SWAPDB 3 4", "+OK\r\n"),
+        ("GET b", "$7\r\nthird77\r\n"),
+    ];
+    let many = || (0..40).map(|n| format!("SET many:{n} {n}"));
+    let all = commands.iter().map(|(command, _)| command.to_string()).chain(many());
+    for command in std::iter::once("MULTI".to_owned()).chain(all).chain(["EXEC".to_owned()]) {
+        requests.push_str(&format!("*{}\r\n", command.split(' ').count()));
+        for word in command.split(' ') {
+            requests.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+    }
+    expected.push_str(&"+QUEUED\r\n".repeat(commands.len() + 40));
+    expected.push_str(&format!("*{}\r\n", commands.len() + 40));
+    commands.iter().for_each(|(_, reply)| expected.push_str(reply));
+    expected.push_str(&"+OK\r\n".repeat(40));
+    client.send(&requests);
+    client.expect(&expected);
+    says(&mut client, "GET many:39", "$2\r\n39\r\n");
+    // What cannot be queued spoils the rest.
+    for (command, reply) in [
+        ("MULTI", "+OK\r\n"),
+        ("SET a 7", "+QUEUED\r\n"),
+        ("GET", "-ERR wrong number of arguments for 'get' command\r\n"),
+        ("SET a 8", "+QUEUED\r\n"),
+        ("EXEC", "-EXECABORT Transaction discarded because of previous errors.\r\n"),
+        ("GET a", "$1\r\n3\r\n"),
+        ("MULTI", "+OK\r\n"),
+        ("EXEC", "*0\r\n"),
+    ] {
+        says(&mut client, command, reply);
+    }
+    let stats: String = server.query(&["INFO", "commandstats"]);
+    for (name, calls, rejected, failed) in [("set", 43, 0, 0), ("lpush", 1, 0, 1), ("get", 4, 1, 0)] {
+        let line = stats.lines().find(|line| line.starts_with(&format!("cmdstat_{name}:"))).unwrap();
+        assert!(line.contains(&format!(":calls={calls},")), "{line}");
+        assert!(line.ends_with(&format!("rejected_calls={rejected},failed_calls={failed}")), "{line}");
+    }
+}
+
+#[test]
 fn a_flush_spoils_only_what_was_watched_and_there() {
     let server = Server::start(&[]);
     let (mut watcher, mut other) = (server.raw(), server.raw());

@@ -23,6 +23,9 @@ pub enum ReplyMode {
     Skip,
 }
 
+/// Bytes that a queue keeps for the next transaction.
+const KEPT: usize = 16 * 1024;
+
 /// The commands queued between MULTI and EXEC: their requests in multibulk form, one behind the other.
 #[derive(Debug, Default)]
 pub struct Queue {
@@ -46,12 +49,23 @@ impl Queue {
         self.ends.is_empty()
     }
 
-    /// The requests, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = Request<'_>> {
-        let begins = std::iter::once((0, 0)).chain(self.ends.iter().copied());
-        begins.zip(&self.ends).map(|((byte, span), &(byte_end, span_end))| {
+    /// The requests from the given one on, oldest first.
+    pub fn from(&self, index: usize) -> impl Iterator<Item = Request<'_>> {
+        (index..self.len()).map(|index| {
+            let (byte, span) = index.checked_sub(1).map_or((0, 0), |before| self.ends[before]);
+            let (byte_end, span_end) = self.ends[index];
             Request::whole(&self.bytes[byte..byte_end], &self.spans[span..span_end])
         })
+    }
+
+    /// Forgets them all, and keeps the room that they had, if it is little.
+    fn clear(&mut self) {
+        if self.bytes.capacity() > KEPT || self.spans.capacity() * size_of::<Span>() > KEPT {
+            *self = Queue::default();
+        }
+        self.bytes.clear();
+        self.spans.clear();
+        self.ends.clear();
     }
 
     /// Bytes of all words in them.
@@ -70,6 +84,21 @@ pub struct Transaction {
     pub flags: u64,
     /// Flags that one of them at least does not have.
     pub lacking: u64,
+}
+
+impl Transaction {
+    /// Queues a command with these flags.
+    pub fn push(&mut self, flags: u64, request: Request) {
+        self.flags |= flags;
+        self.lacking |= !flags;
+        self.queued.push(request);
+    }
+
+    /// Makes it what it was behind MULTI.
+    pub fn reset(&mut self) {
+        (self.failed, self.flags, self.lacking) = (false, 0, 0);
+        self.queued.clear();
+    }
 }
 
 /// See the head of this file.
@@ -193,7 +222,7 @@ mod tests {
         batch.read(bytes, 0);
         (0..batch.len()).for_each(|index| queue.push(batch.request(bytes, index)));
         assert_eq!((queue.len(), queue.words_len()), (3, 12));
-        for (index, request) in queue.iter().enumerate() {
+        for (index, request) in queue.from(0).enumerate() {
             let whole = batch.request(bytes, index);
             assert_eq!(request.bytes, whole.bytes);
             let words = |request: Request| {

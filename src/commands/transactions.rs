@@ -1,6 +1,6 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH.
 
-use crate::client::{ClientId, Transaction};
+use crate::client::ClientId;
 use crate::exec::flags::*;
 use crate::exec::{Args, CmdError, CmdResult, Command, Done, Group, KeySpec, acl, key, key_flags, server};
 use crate::server::Server;
@@ -44,12 +44,11 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
 
 /// MULTI
 fn multi(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
-    if let Some(client) = server.client(id) {
-        if client.session.transaction.is_some() {
-            return Err(CmdError::text("ERR MULTI calls can not be nested"));
-        }
-        client.session.transaction = Some(Box::<Transaction>::default());
+    let Some(client) = server.clients.get_mut(id) else { return Ok(Done) };
+    if client.session.transaction.is_some() {
+        return Err(CmdError::text("ERR MULTI calls can not be nested"));
     }
+    client.session.transaction = Some(server.watching.transaction());
     server.reply(id).ok();
     Ok(Done)
 }
@@ -61,16 +60,16 @@ fn exec(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
         return Err(CmdError::text("ERR EXEC without MULTI"));
     };
     let dirty = client.session.watch_dirty || server.watches_expired_key(id);
+    server.forget_watches(id);
     if transaction.failed {
-        server.forget_watches(id);
         return Err(CmdError::EXEC_ABORT);
     }
-    server.forget_watches(id);
     if dirty {
         server.reply(id).null_array();
         return Ok(Done);
     }
-    server.run_transaction(id, *transaction);
+    server.run_transaction(id, &transaction);
+    server.watching.give_back(transaction);
     Ok(Done)
 }
 

@@ -191,19 +191,27 @@ impl DbView<'_> {
     /// hash whose fields end comes by [`DbView::insert`] instead.
     pub fn set_if(&mut self, key: &[u8], condition: SetIf, ttl: Ttl, value: NewValue) -> bool {
         let hash = self.ahead.hash_of(key);
-        self.expire_for_write(hash, key);
+        let mut found = self.db.dict.get_mut_hashed(hash, key);
+        if found.as_ref().is_some_and(|entry| entry.expiry().is_some_and(|at| at < self.turn.now_ms)) {
+            self.expire_for_write(hash, key);
+            found = self.db.dict.get_mut_hashed(hash, key);
+        }
         let expiry = |before| match ttl {
             Ttl::None => None,
             Ttl::Keep => before,
             Ttl::At(at) => Some(at),
         };
-        match (self.db.dict.get_mut_hashed(hash, key), condition) {
+        match (found, condition) {
             (Some(entry), SetIf::Absent) => {
                 self.turn.stamp.touch(entry);
                 return false;
             }
             (Some(entry), _) => {
                 self.turn.stamp.touch(entry);
+                // Nothing but the bytes changes of most strings that are set again.
+                if !matches!(ttl, Ttl::At(_)) && entry.overwrite(&value) {
+                    return true;
+                }
                 let (before, after) = (entry.expiry(), expiry(entry.expiry()));
                 let had_fields =
                     entry.object::<Hash>().and_then(Hash::timed).is_some_and(|timed| timed.token.is_some());
@@ -360,9 +368,11 @@ impl DbView<'_> {
     /// Treats a key whose time has come as the turn says. False if it is there and not to be shown.
     #[inline]
     fn expire_if_due(&mut self, hash: u64, key: &[u8]) -> bool {
-        if !self.is_due(hash, key) {
-            return true;
-        }
+        !self.is_due(hash, key) || self.expire_now(key)
+    }
+
+    #[cold]
+    fn expire_now(&mut self, key: &[u8]) -> bool {
         match self.turn.expired {
             Expired::Show => {}
             Expired::Hide => return false,
@@ -372,6 +382,7 @@ impl DbView<'_> {
     }
 
     /// As `expire_if_due`, for a lookup that may be followed by adding the key: then the old one cannot stay hidden.
+    #[inline]
     fn expire_for_write(&mut self, hash: u64, key: &[u8]) {
         if !self.expire_if_due(hash, key) {
             self.expire(key);

@@ -113,6 +113,11 @@ impl<'a> Reply<'a> {
         self.raw(b"+OK\r\n");
     }
 
+    /// What a command is answered with that waits for EXEC.
+    pub fn queued(&mut self) {
+        self.raw(b"+QUEUED\r\n");
+    }
+
     /// A simple string: no line ends in it.
     pub fn simple(&mut self, text: &str) {
         self.line(b'+', text.as_bytes());

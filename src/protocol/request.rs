@@ -174,13 +174,12 @@ impl<'a> Request<'a> {
     pub fn append_to(&self, bytes: &mut Vec<u8>, all_spans: &mut Vec<Span>) {
         let first = all_spans.len();
         all_spans.extend_from_slice(self.spans);
-        if let Some(Big { word, at }) = self.big {
-            for span in &mut all_spans[first..] {
-                match span.start {
-                    OUTSIDE => span.start = *at,
-                    start if start >= *at => span.start += word.len(),
-                    _ => {}
-                }
+        let Some(Big { word, at }) = self.big else { return bytes.extend_from_slice(self.bytes) };
+        for span in &mut all_spans[first..] {
+            match span.start {
+                OUTSIDE => span.start = *at,
+                start if start >= *at => span.start += word.len(),
+                _ => {}
             }
         }
         let pieces = self.pieces();

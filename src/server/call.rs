@@ -246,10 +246,10 @@ impl Server {
         };
         if in_exec {
             for (db, command) in self.changes.ops() {
-                self.watching.gather(db, command);
+                self.watching.gather(db, &[command]);
             }
             if let Some(args) = verbatim {
-                self.watching.gather(db, &args.pieces().concat());
+                self.watching.gather(db, &args.pieces());
             }
             return;
         }

@@ -1,8 +1,9 @@
 //! A request finds its row, and passes the checks that stand before every call, in Redis's order.
 
-use super::{RowId, Server};
-use crate::client::{Auth, ClientId, Role};
+use super::{RowId, Server, Why};
+use crate::client::{Auth, Client, ClientId, Role};
 use crate::exec::{Args, Block, BlockOn, CmdError, Command, flags, printed};
+use crate::protocol::Reply;
 
 /// Commands that are run, not queued, between MULTI and EXEC.
 const NOT_QUEUED: [&str; 6] = ["exec", "discard", "multi", "watch", "quit", "reset"];
@@ -45,7 +46,12 @@ impl Server {
                 self.after_command();
                 return self.queue_flush(id);
             }
-            Ok(Admitted::Queue(row)) => self.queue(id, row, args),
+            Ok(Admitted::Queue(row)) => {
+                let command = self.table.command(row);
+                if let Some(client) = self.clients.get_mut(id) {
+                    enqueue(client, command, args);
+                }
+            }
             Ok(Admitted::Park(block)) => self.park(id, block, args),
             Ok(Admitted::TurnAway) => return self.turn_away(id),
             Err(error) => self.reject(id, args, error),
@@ -307,17 +313,14 @@ impl Server {
         }
         self.close_client_later(id);
     }
+}
 
-    fn queue(&mut self, id: ClientId, row: RowId, args: Args) {
-        let flags = self.table.command(row).flags_with(args);
-        let Some(client) = self.clients.get_mut(id) else { return };
-        if let Some(transaction) = &mut client.session.transaction {
-            transaction.flags |= flags;
-            transaction.lacking |= !flags;
-            transaction.queued.push(args.request());
-        }
-        self.reply(id).simple("QUEUED");
+/// Queues a request until EXEC, and says so.
+pub(super) fn enqueue(client: &mut Client<Why>, command: &Command<Server>, args: Args) {
+    if let Some(transaction) = &mut client.session.transaction {
+        transaction.push(command.flags_with(args), args.request());
     }
+    Reply::new(&mut client.output, client.session.resp).queued();
 }
 
 /// What is to be done with a request that may be run.

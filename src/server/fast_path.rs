@@ -4,11 +4,13 @@
 //! waits for one, and the client is in no transaction and subscribed to nothing. Whether that is so is found out once for
 //! a batch of requests ([`Server::fast_path`]); then each data command of the batch is run without asking again. Only a
 //! command that works on the server can change the answer, and none is run here: such a one, and whatever else is out of
-//! the common, takes the long way of `dispatch` and `call`, and the question is asked anew behind it.
+//! the common, takes the long way of `dispatch` and `call`, and the question is asked anew behind it. Between MULTI and
+//! EXEC the same question tells that commands can be queued; and EXEC asks it for what it runs.
 //!
 //! What happens to a command here must be what `dispatch` and `call` do to it; a debug build checks that they would admit
 //! it.
 
+use super::dispatch::{Admitted, enqueue};
 use super::{RowId, Server};
 use crate::client::{ClientId, ReplyMode, Role};
 use crate::env::ticks::{self, Ticks};
@@ -42,6 +44,8 @@ pub(super) struct FastPath {
     noted_ns: u64,
     /// When the command before this one was over: one reading of the clock serves both.
     began: Ticks,
+    /// The client is between MULTI and EXEC: commands are queued, not run.
+    queues: bool,
 }
 
 impl Server {
@@ -72,11 +76,14 @@ impl Server {
         let plain = client.role == Role::Normal
             && !client.rests()
             && !session.is_master
-            && session.transaction.is_none()
             && session.subscriptions.is_none()
             && session.reply_mode == ReplyMode::On;
         if !plain {
             return None;
+        }
+        let queues = session.transaction.is_some();
+        if queues {
+            refused |= flags::NO_MULTI;
         }
         self.prepare_turn(id);
         self.audience.begin_call();
@@ -87,6 +94,7 @@ impl Server {
             room: if limit == 0 { usize::MAX } else { limit as usize },
             noted_ns: self.noted_us().saturating_mul(1000),
             began: ticks::now(),
+            queues,
         })
     }
 
@@ -94,6 +102,22 @@ impl Server {
     /// goes on.
     #[inline]
     pub(super) fn run_fast(&mut self, id: ClientId, row: RowId, args: Args, path: &mut Path) -> bool {
+        self.run_on_path::<false>(id, row, args, path)
+    }
+
+    /// As `run_fast`, for a command of the transaction that EXEC is running: it was counted when it was queued.
+    pub(super) fn run_queued_fast(&mut self, id: ClientId, row: RowId, args: Args, path: &mut Path) -> bool {
+        self.run_on_path::<true>(id, row, args, path)
+    }
+
+    #[inline]
+    fn run_on_path<const QUEUED: bool>(
+        &mut self,
+        id: ClientId,
+        row: RowId,
+        args: Args,
+        path: &mut Path,
+    ) -> bool {
         let command = self.table.command(row);
         let Handler::Data(run) = command.handler else {
             // What it does to the server may change the answer.
@@ -107,10 +131,15 @@ impl Server {
         if command.flags & fast.refused != 0 || !command.arity_fits(args.len()) {
             return false;
         }
-        debug_assert!(matches!(self.admit(id, args), Ok(super::dispatch::Admitted::Call(_))));
+        if fast.queues {
+            return self.queue_fast(id, row, args, path);
+        }
+        debug_assert!(QUEUED || matches!(self.admit(id, args), Ok(Admitted::Call(_))));
         let Some(client) = self.clients.get_mut(id) else { return false };
-        self.stats.commands += 1;
-        client.last_command = &command.full_name;
+        if !QUEUED {
+            self.stats.commands += 1;
+            client.last_command = &command.full_name;
+        }
         if client.output.tail_capacity() == 0 {
             client.output.lend(|| self.net.buffer());
         }
@@ -146,6 +175,23 @@ impl Server {
             }
         }
         if overflows {
+            *path = Path::Unknown;
+            self.check_output_limit(id, true);
+        }
+        true
+    }
+
+    /// Queues a request that may take the fast path, between MULTI and EXEC.
+    fn queue_fast(&mut self, id: ClientId, row: RowId, args: Args, path: &mut Path) -> bool {
+        debug_assert!(matches!(self.admit(id, args), Ok(Admitted::Queue(_))));
+        let command = self.table.command(row);
+        let Some(client) = self.clients.get_mut(id) else { return false };
+        self.stats.commands += 1;
+        client.last_command = &command.full_name;
+        client.output.lend(|| self.net.buffer());
+        enqueue(client, command, args);
+        self.net.queue_flush(client, id);
+        if client.output.overflow() > 0 {
             *path = Path::Unknown;
             self.check_output_limit(id, true);
         }

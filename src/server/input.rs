@@ -29,7 +29,7 @@ const BEGINNING: usize = 4 * 1024;
 const LINE_END: usize = 2;
 
 /// Databases of fewer keys than this stand in the processor's caches anyway.
-const PREFETCH_FROM: usize = 4 * 1024;
+pub(super) const PREFETCH_FROM: usize = 4 * 1024;
 
 impl Server {
     /// Reads what a client has sent, and runs it.
@@ -253,7 +253,9 @@ impl Server {
     /// their cache misses overlap.
     fn look_ahead(&mut self, id: ClientId, buf: &[u8], batch: &Batch) -> [Option<RowId>; AHEAD] {
         let mut rows = [None; AHEAD];
-        let db = self.clients.get(id).map(|client| client.session.db);
+        // What is queued is not looked up before EXEC, which announces it.
+        let looks_up = self.clients.get(id).filter(|client| client.session.transaction.is_none());
+        let db = looks_up.map(|client| client.session.db);
         let announced = db.filter(|&db| batch.len() > 1 && self.keyspace.db(db).len() >= PREFETCH_FROM);
         let mut keys: [&[u8]; AHEAD] = [&[]; AHEAD];
         let mut count = 0;

@@ -2,18 +2,27 @@
 
 use std::collections::HashMap;
 
+use super::fast_path::Path;
+use super::input::PREFETCH_FROM;
 use super::{Server, Why};
 use crate::client::{Client, ClientId, Clients, Transaction};
 use crate::exec::Args;
 use crate::journal::Journal;
-use crate::keyspace::Keyspace;
+use crate::keyspace::{AT_ONCE, Keyspace};
+
+/// Bytes of gathered commands for which room is kept.
+const KEPT: usize = 64 * 1024;
 
 /// Who watches which key.
 #[derive(Debug, Default)]
 pub struct Watching {
     by_key: HashMap<(usize, Vec<u8>), Vec<ClientId>>,
-    /// While EXEC runs: what its commands have sent to the stream, with the database.
-    exec: Option<Vec<(usize, Vec<u8>)>>,
+    /// While EXEC runs: what its commands have sent to the stream, one behind the other.
+    gathered: Vec<u8>,
+    /// For each of them its database, and where it ends.
+    ends: Vec<(usize, usize)>,
+    /// A transaction that is over, for the next one to use its room.
+    spare: Option<Box<Transaction>>,
 }
 
 impl Watching {
@@ -96,33 +105,44 @@ impl Watching {
         self.by_key.values().for_each(|watchers| spoil(watchers, clients));
     }
 
-    /// EXEC begins: what its commands send to the stream is gathered.
-    pub fn exec_begins(&mut self) {
-        self.exec = Some(Vec::new());
+    /// What happens since a MULTI: nothing yet.
+    pub fn transaction(&mut self) -> Box<Transaction> {
+        self.spare.take().unwrap_or_default()
     }
 
-    /// Gathers a command of the transaction that is running, for database `db`.
-    pub(super) fn gather(&mut self, db: usize, command: &[u8]) {
-        if let Some(gathered) = &mut self.exec {
-            gathered.push((db, command.to_vec()));
-        }
+    /// A transaction is over.
+    pub fn give_back(&mut self, mut transaction: Box<Transaction>) {
+        transaction.reset();
+        self.spare = Some(transaction);
+    }
+
+    /// Gathers a command of the transaction that EXEC is running, for database `db`; it comes in pieces.
+    pub(super) fn gather(&mut self, db: usize, command: &[&[u8]]) {
+        command.iter().for_each(|piece| self.gathered.extend_from_slice(piece));
+        self.ends.push((db, self.gathered.len()));
     }
 
     /// EXEC has ended: what it gathered enters the stream, as one unit; a single command is a unit by itself. Tells
     /// whether there was anything.
     pub fn exec_ends(&mut self, journal: &mut Journal) -> bool {
-        let gathered = self.exec.take().unwrap_or_default();
-        let framed = gathered.len() > 1;
+        if self.ends.is_empty() {
+            return false;
+        }
+        let framed = self.ends.len() > 1;
         if framed {
             journal.append_raw(b"*1\r\n$5\r\nMULTI\r\n");
         }
-        for (db, command) in &gathered {
-            journal.append(*db, command);
+        let mut start = 0;
+        for (db, end) in self.ends.drain(..) {
+            journal.append(db, &self.gathered[start..end]);
+            start = end;
         }
         if framed {
             journal.append_raw(b"*1\r\n$4\r\nEXEC\r\n");
         }
-        !gathered.is_empty()
+        self.gathered.clear();
+        self.gathered.shrink_to(KEPT);
+        true
     }
 }
 
@@ -182,23 +202,25 @@ impl Server {
     }
 
     /// Runs the commands of a transaction; their replies become one array.
-    pub fn run_transaction(&mut self, id: ClientId, transaction: Transaction) {
-        self.watching.exec_begins();
+    pub fn run_transaction(&mut self, id: ClientId, transaction: &Transaction) {
         if let Some(client) = self.clients.get_mut(id) {
             client.session.in_exec = true;
             client.session.deny_blocking = true;
         }
         self.reply(id).array(transaction.queued.len());
-        for request in transaction.queued.iter() {
+        let mut path = Path::Unknown;
+        for (index, request) in transaction.queued.from(0).enumerate() {
+            if index.is_multiple_of(AT_ONCE) {
+                self.announce_queued(id, transaction, index);
+            }
             let args = Args::new(request);
-            match self.resolve(args) {
-                Ok(row) => {
-                    self.call(id, row, args);
-                    self.show_to_monitors(id, self.table.command(row), args);
-                }
-                Err(error) => self.reply(id).error(error.as_bytes()),
+            let row = self.table.find(args.get(0));
+            if !row.is_some_and(|row| self.run_queued_fast(id, row, args, &mut path)) {
+                self.run_queued(id, args);
+                path.ends();
             }
         }
+        self.keyspace.forget_announced();
         if let Some(client) = self.clients.get_mut(id) {
             client.session.in_exec = false;
             client.session.deny_blocking = client.session.is_master;
@@ -210,6 +232,27 @@ impl Server {
         // What EXEC itself does is done: the calls have settled their own changes.
         self.changes.clear();
     }
+
+    /// Announces the keys of some queued commands: what stands behind a command's name is one nearly always, and no harm
+    /// is done where it is none.
+    fn announce_queued(&mut self, id: ClientId, transaction: &Transaction, from: usize) {
+        let db = self.db_of(id);
+        if self.keyspace.db(db).len() >= PREFETCH_FROM {
+            let requests = transaction.queued.from(from).map(Args::new);
+            self.keyspace.announce(db, requests.filter(|args| args.len() > 1).map(|args| args.key()));
+        }
+    }
+
+    /// Runs a queued command the long way.
+    fn run_queued(&mut self, id: ClientId, args: Args) {
+        match self.resolve(args) {
+            Ok(row) => {
+                self.call(id, row, args);
+                self.show_to_monitors(id, self.table.command(row), args);
+            }
+            Err(error) => self.reply(id).error(error.as_bytes()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -219,9 +262,8 @@ mod tests {
     fn written(commands: &[(usize, &[u8])]) -> String {
         let (mut watching, mut journal) = (Watching::default(), Journal::default());
         journal.activate();
-        watching.exec_begins();
         for (db, command) in commands {
-            watching.gather(*db, command);
+            watching.gather(*db, &[command]);
         }
         assert_eq!(watching.exec_ends(&mut journal), !commands.is_empty());
         String::from_utf8(journal.log().read(0)).unwrap()

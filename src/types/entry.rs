@@ -337,12 +337,6 @@ impl Entry {
     /// Replaces the value, and the expiry with it; the key and the access bits stay. In place where the new
     /// content takes as much memory as the old.
     pub fn set(&mut self, expiry: Option<i64>, value: NewValue) {
-        if let NewValue::Str(bytes) = value
-            && expiry.is_none()
-            && self.overwrite(bytes)
-        {
-            return;
-        }
         let value = value.encoded();
         let key_end = self.key_end();
         let (old, new) = (layout(self.size()), layout(value.end(key_end + expiry_size(expiry))));
@@ -357,14 +351,21 @@ impl Entry {
 
     /// Overwrites a short string that does not end with another of the same length, if that is what they are.
     #[inline]
-    fn overwrite(&mut self, bytes: &[u8]) -> bool {
-        let Some(StrRef::Inline { bytes: old, raw: false }) = self.str() else { return false };
-        if old.len() != bytes.len() || self.expiry_size() != 0 || int_encoding(bytes).is_some() {
+    pub fn overwrite(&mut self, value: &NewValue) -> bool {
+        let NewValue::Str(new) = *value else { return false };
+        // No expiry stands behind the key: the bits that tell of it are zero.
+        if self.kind_byte() != Kind::Inline as u8 {
             return false;
         }
-        // SAFETY: an inline string of this length stands behind its length at the value's place; a request's bytes are
-        // no entry's.
-        unsafe { get_len(self.value_at()).0.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+        // SAFETY: the kind says that an inline string stands at the value's place, behind its length; a request's bytes
+        // are no entry's.
+        unsafe {
+            let (old, len) = get_len(self.0.as_ptr().add(self.key_end()));
+            if len != new.len() || int_encoding(new).is_some() {
+                return false;
+            }
+            old.copy_from_nonoverlapping(new.as_ptr(), len);
+        }
         true
     }
 

@@ -105,7 +105,11 @@ impl Value for Shared {
 }
 
 /// The integer that stands for a string, if the string is one's canonical decimal form.
+#[inline]
 pub fn int_encoding(bytes: &[u8]) -> Option<i64> {
-    // 20 characters are the longest 64-bit integer.
-    if bytes.len() > 20 || bytes.is_empty() { None } else { parse_int(bytes) }
+    // Most strings begin like no number. 20 characters are the longest 64-bit integer.
+    match bytes.first()? {
+        b'-' | b'0'..=b'9' if bytes.len() <= 20 => parse_int(bytes),
+        _ => None,
+    }
 }
