@@ -178,3 +178,31 @@ fn requests_are_answered_alike_however_they_are_read() {
         assert_eq!(state, same_state, "seed {seed}");
     }
 }
+
+#[test]
+fn who_gives_up_what_he_may_do_is_a_stranger_from_the_next_request_on() {
+    let server = Server::start(&[("requirepass", "secret")]);
+    let mut raw = server.raw();
+    let no_auth = "-NOAUTH Authentication required.\r\n";
+    let pipeline =
+        [&["AUTH", "secret"][..], &["RESET"], &["SET", "a", "1"], &["GET", "a"], &["PING"], &["DBSIZE"]];
+    let requests =
+        pipeline.map(|words| multibulk(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>()));
+    raw.send(requests.concat());
+    raw.expect(format!("+OK\r\n+RESET\r\n{}", no_auth.repeat(4)));
+    let long = vec!["SET".to_owned(), "a".to_owned(), "x".repeat(20_000)];
+    raw.send(requests[..2].concat() + &multibulk(&long));
+    raw.expect("+OK\r\n+RESET\r\n-ERR Protocol error: unauthenticated bulk length\r\n");
+    assert!(raw.rest().is_empty());
+}
+
+#[test]
+fn time_passes_between_the_requests_of_a_pipeline() {
+    let server = Server::start(&[("enable-debug-command", "yes")]);
+    let mut raw = server.raw();
+    raw.send("SET k v PX 20\r\nDEBUG SLEEP 0.06\r\nGET k\r\nEXISTS k\r\nPTTL k\r\n");
+    raw.expect("+OK\r\n+OK\r\n$-1\r\n:0\r\n:-2\r\n");
+    // But not to those of one transaction.
+    raw.send("MULTI\r\nSET k v PX 20\r\nDEBUG SLEEP 0.06\r\nEXISTS k\r\nEXEC\r\nEXISTS k\r\n");
+    raw.expect("+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n+OK\r\n+OK\r\n:1\r\n:0\r\n");
+}

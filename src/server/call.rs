@@ -17,6 +17,10 @@ use crate::keyspace::{Expired, Propagate};
 use crate::observe::log;
 use crate::protocol::{Mark, Reply};
 
+/// Behind a command that took so long it is later: what ends meanwhile is not there for the next, but for those of one
+/// transaction, to which no time passes.
+pub(super) const NOTICEABLE_NS: u64 = 1_000_000;
+
 impl Server {
     /// Runs a row for a client and settles what it did.
     pub(super) fn call(&mut self, id: ClientId, row: RowId, args: Args) {
@@ -53,6 +57,9 @@ impl Server {
         if !matches!(result, Ok(Outcome::Block(_))) {
             self.count_call(row, ns);
             self.note_slow(id, command, args, ns / 1000);
+        }
+        if ns >= NOTICEABLE_NS && !self.clients.get(id).is_some_and(|client| client.session.in_exec) {
+            self.begin_turn();
         }
         self.settle(id, row, args, result, mark);
         // A key that was found to have ended is forgotten, and then remembered anew: it may be there again one day.

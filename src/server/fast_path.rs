@@ -10,9 +10,10 @@
 //! What happens to a command here must be what `dispatch` and `call` do to it; a debug build checks that they would admit
 //! it.
 
+use super::call::NOTICEABLE_NS;
 use super::dispatch::{Admitted, enqueue};
 use super::{RowId, Server};
-use crate::client::{ClientId, ReplyMode, Role};
+use crate::client::{Auth, ClientId, ReplyMode, Role};
 use crate::env::ticks::{self, Ticks};
 use crate::exec::{Args, Ctx, Handler, Outcome, flags};
 use crate::protocol::Reply;
@@ -73,7 +74,8 @@ impl Server {
         }
         let client = self.clients.get(id)?;
         let session = &client.session;
-        let plain = client.role == Role::Normal
+        let plain = session.auth == Auth::Done
+            && client.role == Role::Normal
             && !client.rests()
             && !session.is_master
             && session.subscriptions.is_none()
@@ -161,6 +163,9 @@ impl Server {
             self.note_slow(id, command, args, ns / 1000);
         }
         self.count_call(row, ns);
+        if ns >= NOTICEABLE_NS && !QUEUED {
+            self.begin_turn();
+        }
         if !matches!(result, Ok(Outcome::Done)) {
             *path = Path::Unknown;
             self.settle(id, row, args, result, mark);
