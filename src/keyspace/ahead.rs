@@ -61,37 +61,16 @@ impl Ahead {
 
     #[inline]
     fn look_up(&self, key: &[u8]) -> u64 {
-        let next = self.next.get();
-        if let Some(known) = self.known[..self.count].get(next)
-            && known.is(key)
-        {
-            self.next.set(next + 1);
-            debug_assert_eq!(
-                known.hash,
-                hash::hash(key),
-                "a key that was announced is to be forgotten in time"
-            );
-            return known.hash;
-        }
-        self.search(key, next)
-    }
-
-    /// A key that is not the one expected next.
-    fn search(&self, key: &[u8], next: usize) -> u64 {
-        // A command may look at its key twice.
-        let from = next.saturating_sub(1);
-        for (index, known) in self.known[..self.count].iter().enumerate().skip(from) {
-            if known.is(key) {
-                self.next.set(index + 1);
-                debug_assert_eq!(
-                    known.hash,
-                    hash::hash(key),
-                    "a key that was announced is to be forgotten in time"
-                );
-                return known.hash;
-            }
-        }
-        hash::hash(key)
+        let (known, next) = (&self.known[..self.count], self.next.get());
+        let expected = known.get(next).filter(|known| known.is(key)).map(|_| next);
+        // A command may look at its key twice, or at none of those that were announced.
+        let found =
+            expected.or_else(|| (next.saturating_sub(1)..self.count).find(|&index| known[index].is(key)));
+        let Some(index) = found else { return hash::hash(key) };
+        self.next.set(index + 1);
+        let hash = known[index].hash;
+        debug_assert_eq!(hash, hash::hash(key), "a key that was announced is to be forgotten in time");
+        hash
     }
 }
 
