@@ -33,6 +33,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     connection::session::COMMANDS,
     connection::transactions::COMMANDS,
     geo::COMMANDS,
+    hash::ex::COMMANDS,
     hash::expire::COMMANDS,
     hash::fields::COMMANDS,
     keyspace::databases::COMMANDS,
