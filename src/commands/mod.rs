@@ -54,6 +54,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     stream::read::COMMANDS,
     string::bitfield::COMMANDS,
     string::bitmap::COMMANDS,
+    string::compare::COMMANDS,
     string::hyperloglog::COMMANDS,
     string::values::COMMANDS,
     zset::members::COMMANDS,
