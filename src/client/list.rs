@@ -89,7 +89,13 @@ impl Client {
     /// Whether none of its requests is run for now (it is blocked), or any more.
     #[inline]
     pub fn is_suspended(&self) -> bool {
-        self.blocked.is_some() || self.close_after_reply || self.close_now
+        self.blocked.is_some() || !self.is_open()
+    }
+
+    /// Whether there is any use in sending it more.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        !self.close_after_reply && !self.close_now
     }
 
     /// Whether bytes that were read wait to be run.
