@@ -98,6 +98,12 @@ impl Client {
         !self.close_after_reply && !self.close_now
     }
 
+    /// Whether it has subscribed to anything.
+    #[inline]
+    pub fn is_subscribed(&self) -> bool {
+        self.session.subscriptions.is_some()
+    }
+
     /// Whether bytes that were read wait to be run.
     pub fn has_leftover(&self) -> bool {
         !self.input.is_empty()
