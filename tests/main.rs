@@ -24,6 +24,7 @@ mod migrate;
 mod pipelines;
 mod rdb;
 mod redis_cli;
+mod refusals;
 mod replication;
 mod replication_faults;
 mod replication_load;

@@ -156,6 +156,7 @@ impl Server {
         self.stop_tracking(id);
         let Some(mut client) = self.clients.remove(id) else { return };
         client.conn.deregister(self.net.reactor.registry());
+        self.net.descriptor_is_free();
         self.replica_is_gone(id, &client);
         match client.role {
             Role::Master => self.master_is_gone(*client),
