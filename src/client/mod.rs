@@ -6,6 +6,7 @@
 mod address;
 mod block;
 mod list;
+mod outbox;
 mod session;
 mod subscriptions;
 mod tracking;
@@ -13,6 +14,7 @@ mod tracking;
 pub use address::Address;
 pub use block::{Block, BlockOn, UnblockReason};
 pub use list::{BlockedRequest, Client, ClientId, Clients, Role};
+pub use outbox::{Outbox, Outgoing};
 pub use session::{Auth, Queue, ReplyMode, Session, Transaction};
 pub use subscriptions::{Kind, Subscriptions, Topic};
 pub use tracking::{Broadcasts, Tracked, Tracking, TrackingTable};

@@ -8,7 +8,7 @@ use super::{
     Audience, BlockedClients, Lifecycle, Net, Program, Server, ShutdownState, Snapshots, Stats, Table,
     Watching,
 };
-use crate::client::Clients;
+use crate::client::{Clients, Outgoing};
 use crate::config::{self, Config, OomScoreAdj, Supervised};
 use crate::env::alloc;
 use crate::env::clock::Clock;
@@ -107,6 +107,7 @@ pub fn boot(
         changes: Changes::default(),
         journal: Journal::default(),
         clients: Clients::default(),
+        outgoing: Outgoing::default(),
         watching: Watching::default(),
         tracking: super::InvalidationTracking::default(),
         blocked_clients: BlockedClients::default(),

@@ -60,7 +60,7 @@ impl Server {
     /// How long nothing has to be done.
     fn timeout(&self) -> Duration {
         let busy = !self.net.ready.is_empty()
-            || !self.net.to_flush.is_empty()
+            || self.outgoing.has_to_flush()
             || self.snapshots.loading().is_some()
             || self.pipe_piece.more
             || self.replication.link_has_more;
@@ -238,6 +238,7 @@ impl Server {
         self.serve_waiters_of_replicas();
         self.broadcast_changes();
         self.feed_stream();
+        self.check_grown_outputs();
         self.close_marked_clients();
         self.flush_clients();
         self.close_marked_clients();

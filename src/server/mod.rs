@@ -54,7 +54,7 @@ pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
 pub use tracking::InvalidationTracking;
 
-use crate::client::{Client, ClientId, Clients};
+use crate::client::{Client, ClientId, Clients, Outbox, Outgoing};
 use crate::config::Config;
 use crate::env::clock::Clock;
 use crate::env::random::Rng;
@@ -82,6 +82,8 @@ pub struct Server {
     pub changes: Changes,
     pub journal: Journal,
     pub clients: Clients,
+    /// What leaves for clients.
+    pub outgoing: Outgoing,
     pub watching: Watching,
     pub blocked_clients: BlockedClients,
     pub audience: Audience,
@@ -101,6 +103,11 @@ impl Server {
     /// The client with that name, if it is still there.
     pub fn client(&mut self, id: ClientId) -> Option<&mut Client> {
         self.clients.get_mut(id)
+    }
+
+    /// What services write to clients through.
+    pub fn outbox(&mut self) -> Outbox<'_> {
+        Outbox { clients: &mut self.clients, outgoing: &mut self.outgoing }
     }
 
     /// A writer of replies to the client whose command is being run.

@@ -10,8 +10,8 @@
 use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
-use super::{Net, Server};
-use crate::client::{Client, ClientId, Clients, Kind, ReplyMode, Role, Subscriptions, Topic};
+use super::Server;
+use crate::client::{Client, ClientId, Clients, Kind, Outgoing, ReplyMode, Role, Subscriptions, Topic};
 use crate::config::KeyspaceEvents;
 use crate::env::clock;
 use crate::exec::{Args, Command, flags};
@@ -80,9 +80,9 @@ impl Audience {
         &'a mut self,
         client: &'a mut Client,
         id: ClientId,
-        net: &mut Net,
+        outgoing: &mut Outgoing,
     ) -> &'a mut Output {
-        if self.running == Some(id) { &mut self.held } else { open(client, id, net) }
+        if self.running == Some(id) { &mut self.held } else { outgoing.open(client, id) }
     }
 
     /// Adds a listener, unless it is one already.
@@ -118,7 +118,7 @@ impl Audience {
     fn publish(
         &mut self,
         clients: &mut Clients,
-        net: &mut Net,
+        outgoing: &mut Outgoing,
         kind: Kind,
         channel: &[u8],
         message: &[u8],
@@ -148,7 +148,7 @@ impl Audience {
                     continue;
                 }
                 let resp = client.session.resp;
-                let output = if *running == Some(id) { &mut *held } else { open(client, id, net) };
+                let output = if *running == Some(id) { &mut *held } else { outgoing.open(client, id) };
                 let tail = output.tail();
                 let at = tail.len();
                 tail.extend_from_slice(encoded);
@@ -204,14 +204,6 @@ impl Body {
 fn append_message(out: &mut Vec<u8>, channel: &[u8], message: &[u8]) {
     append_bulk(out, channel);
     append_bulk(out, message);
-}
-
-/// The output of a client that is told something without having asked just now.
-#[inline]
-fn open<'a>(client: &'a mut Client, id: ClientId, net: &mut Net) -> &'a mut Output {
-    net.queue_flush(client, id);
-    client.output.lend(|| net.buffer());
-    &mut client.output
 }
 
 impl Server {
@@ -278,7 +270,7 @@ impl Server {
 
     /// Sends a message to a channel or shard channel; returns how many receive it.
     pub fn publish(&mut self, kind: Kind, channel: &[u8], message: &[u8]) -> usize {
-        self.audience.publish(&mut self.clients, &mut self.net, kind, channel, message)
+        self.audience.publish(&mut self.clients, &mut self.outgoing, kind, channel, message)
     }
 
     /// Step 5 of settling: tells subscribers what happened to keys.
@@ -291,7 +283,13 @@ impl Server {
             let mut send = |prefix: &str, topic: &[u8], message: &[u8]| {
                 let mut channel = format!("{prefix}@{}__:", event.db).into_bytes();
                 channel.extend_from_slice(topic);
-                self.audience.publish(&mut self.clients, &mut self.net, Kind::Channel, &channel, message);
+                self.audience.publish(
+                    &mut self.clients,
+                    &mut self.outgoing,
+                    Kind::Channel,
+                    &channel,
+                    message,
+                );
             };
             let name = event.name.as_bytes();
             if self.changes.notify.contains(KeyspaceEvents::KEYSPACE) {
@@ -389,7 +387,7 @@ impl Server {
                 && !client.close_now
                 && !client.close_after_reply
             {
-                open(client, monitor, &mut self.net).tail().extend_from_slice(&line);
+                self.outgoing.open(client, monitor).tail().extend_from_slice(&line);
             }
         }
     }

@@ -480,8 +480,7 @@ impl Server {
                                 "Diskless rdb transfer, write error sending DB to replica: {}",
                                 crate::env::process::strerror(&why)
                             );
-                            client.close_now = true;
-                            self.net.to_close.push(id);
+                            self.outgoing.close_later(client, id);
                             break;
                         }
                     }

@@ -14,8 +14,10 @@
 //! While nobody tracks, nothing is remembered: the table goes with the last client that tracks.
 
 use super::pubsub::Body;
-use super::{Audience, Net, Server};
-use crate::client::{Broadcasts, Client, ClientId, Clients, Role, Tracked, Tracking, TrackingTable};
+use super::{Audience, Server};
+use crate::client::{
+    Broadcasts, Client, ClientId, Clients, Outgoing, Role, Tracked, Tracking, TrackingTable,
+};
 use crate::exec::{Args, Command, flags};
 use crate::keyspace::Freer;
 use crate::protocol::append_bulk;
@@ -107,7 +109,7 @@ fn keys_body<'a>(keys: impl ExactSizeIterator<Item = &'a [u8]>) -> Body {
 struct Messenger<'a> {
     clients: &'a mut Clients,
     audience: &'a mut Audience,
-    net: &'a mut Net,
+    outgoing: &'a mut Outgoing,
 }
 
 impl Messenger<'_> {
@@ -128,7 +130,7 @@ impl Messenger<'_> {
         } else {
             return;
         };
-        let output = self.audience.output_for(client, target, self.net);
+        let output = self.audience.output_for(client, target, self.outgoing);
         output.tail().extend_from_slice(head);
         body.write(output);
     }
@@ -140,7 +142,7 @@ impl Messenger<'_> {
             tracking.broken = true;
         }
         if client.session.resp == 3 && can_be_told(client) {
-            let output = self.audience.output_for(client, id, self.net);
+            let output = self.audience.output_for(client, id, self.outgoing);
             let text = format!(">2\r\n$21\r\ntracking-redir-broken\r\n:{redirect}\r\n");
             output.tail().extend_from_slice(text.as_bytes());
         }
@@ -162,8 +164,8 @@ fn can_be_told(client: &Client) -> bool {
 impl Server {
     /// The parts that it takes to tell clients something, beside what there is to tell.
     fn tracking_and_messenger(&mut self) -> (&mut InvalidationTracking, Messenger<'_>) {
-        let Server { tracking, clients, audience, net, .. } = self;
-        (tracking, Messenger { clients, audience, net })
+        let Server { tracking, clients, audience, outgoing, .. } = self;
+        (tracking, Messenger { clients, audience, outgoing })
     }
 
     /// Lets a client track keys, as it has asked for; in place of what it asked for before.
@@ -226,8 +228,8 @@ impl Server {
 
     /// Step 4 of settling: tells those who have cached what a client's command (if it was one) has changed.
     pub(super) fn invalidate_touched(&mut self, id: ClientId) {
-        let Server { tracking, clients, audience, net, changes, .. } = self;
-        let mut messenger = Messenger { clients, audience, net };
+        let Server { tracking, clients, audience, outgoing, changes, .. } = self;
+        let mut messenger = Messenger { clients, audience, outgoing };
         let nobody = ClientId { id: 0, slot: usize::MAX };
         for (index, (_, key)) in changes.touched().iter().enumerate() {
             let by = if changes.has_ended(index) { nobody } else { id };
@@ -293,8 +295,8 @@ impl Server {
             self.tracking.overruns = 0;
             return;
         }
-        let Server { tracking, clients, audience, net, rng, .. } = self;
-        let mut messenger = Messenger { clients, audience, net };
+        let Server { tracking, clients, audience, outgoing, rng, .. } = self;
+        let mut messenger = Messenger { clients, audience, outgoing };
         for _ in 0..DROPS * (tracking.overruns + 1) {
             let Some(key) = tracking.table.random_key(&mut || rng.next_u64()) else { break };
             tracking.invalidate(&key, &mut messenger);

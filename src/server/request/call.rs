@@ -30,10 +30,7 @@ impl Server {
         self.audience.begin_call();
         let Some(client) = self.clients.get_mut(id) else { return };
         let mark = client.output.mark();
-        if client.output.tail_capacity() == 0 {
-            let buffer = self.net.buffer();
-            client.output.lend(|| buffer);
-        }
+        self.outgoing.lend(client);
         let limits = &self.config.client_output_buffer_limit;
         let room =
             if client.session.subscriptions.is_some() { limits.pubsub } else { limits.normal }.hard_bytes;

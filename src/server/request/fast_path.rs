@@ -154,9 +154,7 @@ impl Server {
             self.stats.commands += 1;
             client.last_command = &command.full_name;
         }
-        if client.output.tail_capacity() == 0 {
-            client.output.lend(|| self.net.buffer());
-        }
+        self.outgoing.lend(client);
         let mark = client.output.mark();
         let result = run(&mut Ctx {
             args,
@@ -166,7 +164,7 @@ impl Server {
             limits: &self.limits,
             rng: &mut self.rng,
         });
-        self.net.queue_flush(client, id);
+        self.outgoing.queue_flush(client, id);
         let overflows = client.output.overflow() > 0;
         let now = ticks::now();
         let ns = now.ns_since(fast.began);
@@ -205,9 +203,9 @@ impl Server {
         let Some(client) = self.clients.get_mut(id) else { return false };
         self.stats.commands += 1;
         client.last_command = &command.full_name;
-        client.output.lend(|| self.net.buffer());
+        self.outgoing.lend(client);
         enqueue(client, command, args);
-        self.net.queue_flush(client, id);
+        self.outgoing.queue_flush(client, id);
         if client.output.overflow() > 0 {
             *path = Path::Unknown;
             self.check_output_limit(id, true);
