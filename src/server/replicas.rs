@@ -122,6 +122,8 @@ impl Server {
                 return Ok(());
             }
         }
+        // At once, so that it is told before whatever it says next.
+        self.start_what_replicas_wait_for();
         Ok(())
     }
 
