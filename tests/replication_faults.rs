@@ -601,7 +601,8 @@ fn a_replica_that_starts_over_serves_while_a_child_of_its_own_ends() {
 fn a_server_that_ends_waits_for_no_other_child_than_the_one_it_stops() {
     let master = Server::start(&[AT_ONCE]);
     master.fill(400, 10);
-    let [mut replica, ..] = with_one_that_receives_and_one_that_waits(&master, &[("shutdown-timeout", "0")]);
+    let [mut replica, _receives, _waits] =
+        with_one_that_receives_and_one_that_waits(&master, &[("shutdown-timeout", "0")]);
     let began = Instant::now();
     assert!(replica.terminate().success());
     assert!(began.elapsed() < Duration::from_secs(2), "the end took {:?}", began.elapsed());
