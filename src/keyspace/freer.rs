@@ -13,6 +13,11 @@ use crate::types::Entry;
 /// Values of more parts than this are worth the way to the helper.
 const WORTH_IT: usize = 64;
 
+/// Whether it takes so long to free an entry that the helper should.
+pub(super) fn is_worth_it(entry: &Entry) -> bool {
+    entry.is_object() && entry.effort() > WORTH_IT
+}
+
 /// The sending side, and the counts that INFO shows.
 #[derive(Default)]
 pub struct Freer {
@@ -27,10 +32,11 @@ struct Counts {
 }
 
 impl Freer {
-    /// Frees an entry: at once if that is quick, else on the helper thread.
-    pub fn free(&mut self, entry: Entry) {
-        if entry.effort() > WORTH_IT {
-            self.free_any(Box::new(entry), 1);
+    /// Frees an entry: at once if that is quick, else on the helper thread, whatever the lazyfree directives say. What
+    /// they decide is whether it counts as freed lazily.
+    pub fn free(&mut self, entry: Entry, lazily: bool) {
+        if is_worth_it(&entry) {
+            self.free_any(Box::new(entry), u64::from(lazily));
         }
     }
 

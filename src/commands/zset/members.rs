@@ -214,9 +214,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
 /// Deletes the key that a result was to be stored in, as there is none.
 pub(in crate::commands) fn delete_destination(db: &mut DbView, key: &[u8]) {
     let Some(entry) = db.remove(key) else { return };
-    if db.turn.lazy_server_del {
-        db.freer.free(entry);
-    }
+    db.freer.free(entry, db.turn.lazy_server_del);
     db.changed(key, Class::GENERIC, "del");
 }
 
