@@ -135,7 +135,7 @@ impl Server {
                 self.close_client(id);
                 continue;
             }
-            self.check_output_limit(id, false);
+            self.check_output_limits(id, false);
         }
         self.close_marked_clients();
     }

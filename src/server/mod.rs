@@ -6,7 +6,9 @@
 //! input        bytes of a client become requests
 //! dispatch     a request finds its row and passes the checks
 //! call         a row is run, and what it did is settled
-//! output       replies and the write stream leave
+//! output       what is owed to clients, and its limits
+//! flush        replies and the write stream leave
+//! closing      a client is closed, and who knows of it is told
 //! cron         what is to be done from time to time
 //! snapshots    save points, the child, loading
 //! replicas     replicas of ours: how dumps and the stream reach them
@@ -20,8 +22,10 @@
 //! [`Server`] owns everything, in named parts. A service gets the parts it touches as arguments, never the whole.
 
 pub mod boot;
+mod closing;
 mod cron;
 mod event_loop;
+mod flush;
 mod lifecycle;
 mod link;
 mod memory;
@@ -132,6 +136,13 @@ impl Server {
     /// The database that a client has selected.
     pub fn db_of(&self, id: ClientId) -> usize {
         self.clients.get(id).map_or(0, |client| client.session.db)
+    }
+
+    /// Forgets all keys that a client watches (UNWATCH, EXEC, DISCARD, the end).
+    pub fn forget_watches(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(id) {
+            self.watching.forget(id, client);
+        }
     }
 
     /// Whether this server is a replica.

@@ -663,7 +663,7 @@ impl Server {
             if behind {
                 self.feed_replica(id);
             }
-            self.check_output_limit(id, true);
+            self.check_output_limits(id, true);
         }
         let keep = self.config.repl_backlog_size;
         let mut oldest = end.saturating_sub(keep);

@@ -47,11 +47,6 @@ impl Server {
         self.blocked_clients.unblock(&mut self.clients, id)
     }
 
-    /// Forgets that a client which is being closed was blocked.
-    pub(in crate::server) fn forget_blocked(&mut self, id: ClientId) {
-        drop(self.unblock(id));
-    }
-
     /// Lets those try again who wait for keys that have changed, longest wait first; what they change in turn too.
     pub(in crate::server) fn serve_waiters(&mut self) {
         while let Some(name) = self.blocked_clients.next_ready() {

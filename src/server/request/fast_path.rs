@@ -191,7 +191,7 @@ impl Server {
         }
         if overflows {
             *path = Path::Unknown;
-            self.check_output_limit(id, true);
+            self.check_output_limits(id, true);
         }
         true
     }
@@ -208,7 +208,7 @@ impl Server {
         self.outgoing.queue_flush(client, id);
         if client.output.overflow() > 0 {
             *path = Path::Unknown;
-            self.check_output_limit(id, true);
+            self.check_output_limits(id, true);
         }
         true
     }

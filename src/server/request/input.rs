@@ -99,7 +99,7 @@ impl Server {
     /// Nothing more is to be read from a client: it hears the replies that it is owed still, and is closed then. What it
     /// was blocked for it does not get, nor does it listen any longer.
     fn end_input(&mut self, id: ClientId) {
-        self.forget_blocked(id);
+        drop(self.blocked_clients.unblock(&mut self.clients, id));
         let Some(client) = self.clients.get_mut(id) else { return };
         if client.output.is_empty() || matches!(client.role, Role::Master | Role::Replica) {
             return self.close_client(id);

@@ -50,6 +50,14 @@ impl Watching {
         }
     }
 
+    /// A client watches nothing any more.
+    pub fn forget(&mut self, id: ClientId, client: &mut Client) {
+        client.session.watch_dirty = false;
+        for (db, key, _) in client.session.take_watched() {
+            self.unwatch(id, db, &key);
+        }
+    }
+
     /// A key has changed: the transactions of those who watch it will fail. Not of those for whom it had ended already
     /// when they began to watch, if all that happened is that it is deleted now.
     pub fn touched(&self, db: usize, key: &[u8], keyspace: &Keyspace, clients: &mut Clients) {
