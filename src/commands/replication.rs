@@ -87,7 +87,7 @@ const REPLICAOF_ARGS: &[Arg] = &[one_of(
 
 /// REPLICAOF host port | NO ONE
 fn replicaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    let by = server.describe(id);
+    let by = server.clients.describe(id);
     if args.is(1, "no") && args.is(2, "one") {
         if server.replication.master().is_some() {
             server.set_master(None);
@@ -245,7 +245,7 @@ fn become_master(server: &mut Server, id: ClientId, wanted: &[u8]) -> Result<(),
         return Err(CmdError::text("ERR PSYNC FAILOVER replid must match my replid."));
     }
     server.set_master(None);
-    log::notice!("MASTER MODE enabled (failover request from '{}')", server.describe(id));
+    log::notice!("MASTER MODE enabled (failover request from '{}')", server.clients.describe(id));
     Ok(())
 }
 

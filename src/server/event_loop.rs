@@ -50,12 +50,6 @@ impl Server {
         }
     }
 
-    /// The time of a new turn.
-    pub(super) fn begin_turn(&mut self) {
-        self.clock.refresh();
-        self.turn.now_ms = self.clock.unix_ms();
-    }
-
     /// How long nothing has to be done.
     fn timeout(&self) -> Duration {
         let busy = !self.net.ready.is_empty()
@@ -321,19 +315,6 @@ impl Server {
         self.settle_changes(NOBODY, None, true);
         self.after_command();
         names.len()
-    }
-
-    /// A client in words, for the log.
-    pub fn describe(&self, id: ClientId) -> String {
-        self.clients.get(id).map_or_else(String::new, |client| {
-            format!(
-                "id={} addr={} laddr={} name={}",
-                id.id,
-                client.addr,
-                client.laddr,
-                String::from_utf8_lossy(client.session.name())
-            )
-        })
     }
 }
 

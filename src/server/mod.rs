@@ -3,6 +3,7 @@
 //! ```text
 //! boot         from a configuration to a running server
 //! event_loop   one turn: wait, read, run, before_sleep
+//! turn         its time, and how its commands look keys up
 //! input        bytes of a client become requests
 //! dispatch     a request finds its row and passes the checks
 //! call         a row is run, and what it did is settled
@@ -37,6 +38,7 @@ mod shutdown;
 mod snapshots;
 mod stats;
 mod tracking;
+mod turn;
 
 pub use boot::{BootError, boot};
 pub use event_loop::show_address;

@@ -115,7 +115,10 @@ impl Server {
         }
         if over_hard || soft_expired {
             let when = if in_turn { "scheduled to be closed ASAP" } else { "closed" };
-            log::warning!("Client {} {when} for overcoming of output buffer limits.", self.describe(id));
+            log::warning!(
+                "Client {} {when} for overcoming of output buffer limits.",
+                self.clients.describe(id)
+            );
             self.stats.client_output_limit_disconnections += 1;
             self.close_client_later(id);
         }

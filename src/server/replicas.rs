@@ -607,7 +607,7 @@ impl Server {
         let command = super::request::call::shown_command(client);
         log::warning!(
             "Replica generated a reply to command '{command}', disconnecting it: {}",
-            self.describe(id)
+            self.clients.describe(id)
         );
         self.close_client_later(id);
     }

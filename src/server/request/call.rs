@@ -10,9 +10,9 @@
 
 use crate::client::{Client, ClientId, ReplyMode, Role};
 use crate::config::PropagationErrorBehavior;
-use crate::env::{clock, ticks};
+use crate::env::ticks;
 use crate::exec::{Args, CmdError, CmdResult, Command, Ctx, Handler, Outcome, flags};
-use crate::keyspace::{Expired, Propagate};
+use crate::keyspace::Propagate;
 use crate::observe::log;
 use crate::protocol::{Mark, Reply};
 use crate::server::{RowId, Server};
@@ -25,7 +25,10 @@ impl Server {
     /// Runs a row for a client and settles what it did.
     pub(in crate::server) fn call(&mut self, id: ClientId, row: RowId, args: Args) {
         let command = self.table.command(row);
-        self.prepare_turn(id);
+        if let Some(client) = self.clients.get(id) {
+            let (is_master, no_touch) = (client.session.is_master, client.session.no_touch);
+            self.prepare_lookups(is_master, no_touch);
+        }
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
         self.audience.begin_call();
         let Some(client) = self.clients.get_mut(id) else { return };
@@ -117,37 +120,12 @@ impl Server {
         }
     }
 
-    /// Notes that something took so long, if `latency-monitor-threshold` wants to hear of it.
-    pub(in crate::server) fn note_latency(&mut self, event: &'static str, us: u64) {
-        let threshold = self.config.latency_monitor_threshold;
-        if threshold > 0 && us / 1000 >= threshold {
-            self.latency.record(event, clock::unix_ms() / 1000, us / 1000);
-        }
-    }
-
     /// Whether anybody wants to know which keys change.
     pub(in crate::server) fn somebody_observes(&self) -> bool {
         !self.watching.is_empty()
             || self.blocked_clients.wait_for_keys()
             || self.tracking.are_used()
             || self.keeps_writable_replica_expires()
-    }
-
-    /// The circumstances in which a client's command looks keys up.
-    pub(in crate::server) fn prepare_turn(&mut self, id: ClientId) {
-        let Some(client) = self.clients.get(id) else { return };
-        self.turn.expired = if client.session.is_master {
-            Expired::Show
-        } else if self.replication.master().is_some()
-            || self.blocked_clients.pauses(true, self.clock.unix_ms())
-        {
-            Expired::Hide
-        } else {
-            Expired::Delete
-        };
-        if client.session.no_touch != self.turn.silent {
-            self.refresh_stamp(client.session.no_touch);
-        }
     }
 
     pub(in crate::server) fn settle(

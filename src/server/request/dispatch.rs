@@ -286,19 +286,13 @@ impl Server {
         } else {
             self.config.enable_module_command
         };
-        if action.allows(self.is_local(id)) {
+        if action.allows(self.clients.get(id).is_some_and(Client::is_local)) {
             return Ok(());
         }
         Err(CmdError::new(format!(
             "ERR {} command not allowed. If the enable-{name}-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
             name.to_uppercase()
         )))
-    }
-
-    /// Whether a client comes from this machine.
-    pub fn is_local(&self, id: ClientId) -> bool {
-        let Some(client) = self.clients.get(id) else { return false };
-        client.conn.is_unix() || client.conn.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
     }
 
     /// Closes the connection of somebody who speaks HTTP: most likely a browser that was talked into sending commands

@@ -87,7 +87,8 @@ impl Server {
         if queues {
             refused |= flags::NO_MULTI;
         }
-        self.prepare_turn(id);
+        let no_touch = session.no_touch;
+        self.prepare_lookups(false, no_touch);
         self.audience.begin_call();
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
         let limit = self.config.client_output_buffer_limit.normal.hard_bytes;

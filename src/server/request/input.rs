@@ -69,7 +69,7 @@ impl Server {
                 Ok(Got::Bytes(n)) => n,
                 Ok(Got::WouldBlock) => break,
                 Ok(Got::Closed) => {
-                    log::verbose!("Client closed connection {}", self.describe(id));
+                    log::verbose!("Client closed connection {}", self.clients.describe(id));
                     self.end_input(id);
                     break;
                 }
@@ -353,7 +353,7 @@ impl Server {
         let is_master = self.clients.get(id).is_some_and(|client| client.role == Role::Master);
         let line = format!(
             "Protocol error ({error}) from client: {}. Query buffer during protocol error: '{shown}'",
-            self.describe(id)
+            self.clients.describe(id)
         );
         if is_master {
             log::warning!("{line}");
@@ -379,7 +379,7 @@ impl Server {
         }
         log::warning!(
             "Closing client that reached max query buffer length: {} (qbuf initial bytes: {:?})",
-            self.describe(id),
+            self.clients.describe(id),
             String::from_utf8_lossy(&client.input[..64.min(client.input.len())])
         );
         self.stats.client_query_limit_disconnections += 1;
