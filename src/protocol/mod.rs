@@ -3,6 +3,7 @@
 mod batch;
 mod error;
 mod long_double;
+mod multibulk;
 pub mod number;
 mod output;
 mod reply;

@@ -5,28 +5,20 @@
 //! thousand pieces is still scanned once. Only inline commands (a line of words, for people with telnet) are copied:
 //! they are rewritten into the multibulk form, and from there on look like every other request.
 //!
-//! ```text
-//! *3\r\n $3\r\nSET\r\n $3\r\nkey\r\n $5\r\nvalue\r\n
-//!        ^ header      spans: (4+4,3) …
-//! ```
-//!
-//! Limits and error texts are those of Redis 7.2 (networking.c, processMultibulkBuffer and processInlineBuffer).
+//! The multibulk form is read by [`multibulk`](super::multibulk), one request at a time here and several at a time by a
+//! [`Batch`](super::Batch). Limits and error texts are those of Redis 7.2 (networking.c, processInlineBuffer).
 
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
+use super::multibulk::{self, Progress};
 use super::reply::append_bulk;
-use crate::structures::decimal::parse_int;
 
-/// Longest header line, and longest inline request, in bytes.
-const MAX_LINE: usize = 64 * 1024;
+/// Longest inline request, in bytes.
+const MAX_INLINE: usize = multibulk::MAX_LINE;
 /// Heap memory, in bytes, that is kept for the next request.
 const KEPT: usize = 64 * 1024;
-/// What a client that has not authenticated yet may send: arguments a request, bytes an argument.
-const UNAUTHENTICATED_ARGS: i64 = 10;
-const UNAUTHENTICATED_BULK: i64 = 16 * 1024;
-
 /// Where an argument stands, relative to the first byte of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -117,12 +109,7 @@ enum Detached {
 pub struct Parser {
     spans: Vec<Span>,
     detached: Detached,
-    /// How far into the request we have read.
-    at: usize,
-    /// Arguments still to come; `None` before the header was read.
-    left: Option<i64>,
-    /// Length of the argument whose bytes come next.
-    bulk: Option<usize>,
+    progress: Progress,
     /// The multibulk form of an inline request.
     inline: Vec<u8>,
 }
@@ -197,22 +184,20 @@ impl Parser {
         }
         self.spans.clear();
         self.inline.clear();
-        self.at = 0;
-        self.left = None;
-        self.bulk = None;
+        self.progress = Progress::default();
         self.detached = Detached::Nothing;
     }
 
     /// Whether a word is being waited for that is worth detach.
     pub fn wants_detached_bulk(&self) -> bool {
-        self.bulk.is_some_and(|len| len >= BIG) && matches!(self.detached, Detached::Nothing)
+        self.progress.bulk.is_some_and(|len| len >= BIG) && matches!(self.detached, Detached::Nothing)
     }
 
     /// Begins to keep the word that is being waited for apart from its request, if it is worth that. Of `buf`, which is
     /// what there is of the request, the parts before and behind the word are returned: that is the request from now on.
     pub fn detach_bulk<'b>(&mut self, buf: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
-        let len = self.bulk.filter(|_| self.wants_detached_bulk())?;
-        let (before, rest) = buf.split_at(self.at);
+        let len = self.progress.bulk.filter(|_| self.wants_detached_bulk())?;
+        let (before, rest) = buf.split_at(self.progress.at);
         let (begun, behind) = rest.split_at(rest.len().min(len));
         let mut word = Vec::with_capacity(len.min((begun.len() * STEP).max(RESERVE)));
         word.extend_from_slice(begun);
@@ -237,20 +222,20 @@ impl Parser {
 
     /// Whether a request has been begun and not finished.
     pub fn in_progress(&self) -> bool {
-        self.left.is_some()
+        self.progress.left > 0
     }
 
     /// Bytes known to be missing behind the first `have` bytes of the request.
     pub fn missing(&self, have: usize) -> usize {
-        self.bulk.map_or(0, |len| match &self.detached {
-            Detached::Coming(word, _) => len - word.len() + (self.at + 2).saturating_sub(have),
-            _ => (self.at + len + 2).saturating_sub(have),
+        self.progress.bulk.map_or(0, |len| match &self.detached {
+            Detached::Coming(word, _) => len - word.len() + (self.progress.at + 2).saturating_sub(have),
+            _ => (self.progress.at + len + 2).saturating_sub(have),
         })
     }
 
     /// Bytes of `buf` that the finished request (or empty line) took.
     pub fn consumed(&self) -> usize {
-        self.at
+        self.progress.at
     }
 
     /// Heap memory held, in bytes.
@@ -261,111 +246,53 @@ impl Parser {
 
     /// The request that [`Parser::parse`] has finished; `buf` as it was passed there.
     pub fn request<'a>(&'a self, buf: &'a [u8]) -> Request<'a> {
-        let bytes = if self.inline.is_empty() { &buf[..self.at] } else { &self.inline[..] };
+        let bytes = if self.inline.is_empty() { &buf[..self.progress.at] } else { &self.inline[..] };
         let big = if let Detached::Come(big) = &self.detached { Some(big) } else { None };
         Request { bytes, spans: &self.spans, big }
     }
 
     /// Reads on in `buf`, which begins with the first byte of the request and has grown since the last call.
     pub fn parse(&mut self, buf: &[u8], limits: &Limits) -> Result<Parsed, ProtocolError> {
-        let mut left = match self.left {
-            Some(left) => left,
-            None => match buf.first() {
+        if !self.in_progress() {
+            match buf.first() {
                 None => return Ok(Parsed::Incomplete(0)),
-                Some(b'*') => {
-                    let Some(count) = self.header(buf, ProtocolError::BigCountLine)? else {
-                        return Ok(Parsed::Incomplete(0));
-                    };
-                    let count = count.ok_or(ProtocolError::InvalidCount)?;
-                    if count > i64::from(i32::MAX) {
-                        return Err(ProtocolError::InvalidCount);
-                    }
-                    if count > UNAUTHENTICATED_ARGS && !limits.authenticated {
-                        return Err(ProtocolError::UnauthenticatedCount);
-                    }
-                    if count <= 0 {
-                        return Ok(Parsed::Nothing);
-                    }
+                Some(b'*') => match multibulk::begin(buf, &mut self.progress, limits)? {
+                    None => return Ok(Parsed::Incomplete(0)),
+                    Some(0) => return Ok(Parsed::Nothing),
                     // A header alone reserves little: the arguments have to arrive before they cost memory.
-                    self.spans.reserve(count.min(64) as usize);
-                    count
-                }
+                    Some(count) => self.spans.reserve(count.min(64)),
+                },
                 Some(_) => return self.parse_inline(buf),
-            },
-        };
-        while left > 0 {
-            let len = match self.bulk.take() {
-                Some(len) => len,
-                None => {
-                    match buf.get(self.at) {
-                        None => break,
-                        Some(b'$') => {}
-                        Some(&other) => return Err(ProtocolError::ExpectedDollar(other)),
-                    }
-                    let Some(len) = self.header(buf, ProtocolError::BigBulkLine)? else { break };
-                    let len = len.ok_or(ProtocolError::InvalidBulk)?;
-                    if len < 0 || len > limits.max_bulk {
-                        return Err(ProtocolError::InvalidBulk);
-                    }
-                    if len > UNAUTHENTICATED_BULK && !limits.authenticated {
-                        return Err(ProtocolError::UnauthenticatedBulk);
-                    }
-                    len as usize
-                }
-            };
-            // The line end behind the bytes is skipped, not looked at, as Redis does.
-            self.bulk = Some(len);
-            let missing = self.missing(buf.len());
-            if missing > 0 {
-                self.left = Some(left);
-                return Ok(Parsed::Incomplete(missing));
             }
-            self.bulk = None;
-            if let Detached::Coming(word, _) = &mut self.detached {
-                let word = Arc::new(mem::take(word));
-                self.detached = Detached::Come(Big { word, at: self.at });
-                self.spans.push(Span { start: OUTSIDE, len });
-                self.at += 2;
-            } else {
-                self.spans.push(Span { start: self.at, len });
-                self.at += len + 2;
-            }
-            left -= 1;
         }
-        if left == 0 {
-            self.left = None;
-            return Ok(Parsed::Request);
+        if !self.detached_has_come(buf.len())
+            || !multibulk::read_args(buf, &mut self.progress, &mut self.spans, limits)?
+        {
+            return Ok(Parsed::Incomplete(self.missing(buf.len())));
         }
-        self.left = Some(left);
-        Ok(Parsed::Incomplete(0))
+        Ok(Parsed::Request)
     }
 
-    /// Reads the number of a header line at `self.at` (behind its type byte) and steps over the line. `None` while
-    /// the line is incomplete, `Some(None)` if it is not a number.
-    fn header(&mut self, buf: &[u8], too_long: ProtocolError) -> Result<Option<Option<i64>>, ProtocolError> {
-        let line = &buf[self.at + 1..];
-        // Nearly every header is one digit or two: look there before searching.
-        let end = match line {
-            [_, b'\r', ..] => 1,
-            [_, _, b'\r', ..] => 2,
-            _ => match memchr::memchr(b'\r', line) {
-                Some(end) => end,
-                None if line.len() > MAX_LINE => return Err(too_long),
-                None => return Ok(None),
-            },
-        };
-        if end + 1 >= line.len() {
-            // A line that is empty is no number, whatever follows: the short way above has overlooked that.
-            return Ok((line.first() == Some(&b'\r')).then_some(None));
+    /// Steps over the argument that was detached, if that is what comes next and it is there, of a request of which
+    /// `have` bytes are there. False while it lacks something.
+    fn detached_has_come(&mut self, have: usize) -> bool {
+        if !matches!(self.detached, Detached::Coming(..)) {
+            return true;
         }
-        let number = parse_int(&line[..end]);
-        self.at += 1 + end + 2;
-        Ok(Some(number))
+        if self.missing(have) > 0 {
+            return false;
+        }
+        let Detached::Coming(word, len) = mem::take(&mut self.detached) else { return true };
+        self.detached = Detached::Come(Big { word: Arc::new(word), at: self.progress.at });
+        self.spans.push(Span { start: OUTSIDE, len });
+        let Progress { at, left, bulk } = &mut self.progress;
+        (*at, *left, *bulk) = (*at + 2, *left - 1, None);
+        true
     }
 
     fn parse_inline(&mut self, buf: &[u8]) -> Result<Parsed, ProtocolError> {
         let Some(newline) = memchr::memchr(b'\n', buf) else {
-            if buf.len() > MAX_LINE {
+            if buf.len() > MAX_INLINE {
                 return Err(ProtocolError::BigInline);
             }
             return Ok(Parsed::Incomplete(0));
@@ -373,7 +300,7 @@ impl Parser {
         let line = &buf[..newline];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let words = split_line(line).ok_or(ProtocolError::UnbalancedQuotes)?;
-        self.at = newline + 1;
+        self.progress.at = newline + 1;
         if words.is_empty() {
             return Ok(Parsed::Nothing);
         }

@@ -238,6 +238,7 @@ impl Server {
         self.start_what_replicas_wait_for();
         self.expire_due();
         self.give_up_waiting();
+        self.retry_blocked();
         self.serve_waiters_of_replicas();
         self.send_broadcasts();
         self.feed_stream();
@@ -301,7 +302,7 @@ impl Server {
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
         self.keyspace.view(db, &mut self.changes, &self.turn).expire(key);
         self.settle_changes(ClientId { id: 0, slot: usize::MAX }, None, true);
-        self.after_command();
+        self.retry_blocked();
     }
 
     /// Deletes fields of a hash because their time has come, up to so many; returns how many. Replicas hear of each
@@ -317,7 +318,7 @@ impl Server {
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
         self.keyspace.view(db, &mut self.changes, &self.turn).fields_expired(key, names.len());
         self.settle_changes(NOBODY, None, true);
-        self.after_command();
+        self.retry_blocked();
         names.len()
     }
 }

@@ -153,7 +153,8 @@ impl Server {
         if self.clients.get(id).is_none() {
             return;
         }
-        self.forget_blocked(id);
+        // What it was blocked for is given to others.
+        drop(self.blocked_clients.unblock(&mut self.clients, id));
         self.forget_watches(id);
         self.stop_tracking(id);
         let mut outbox = Outbox::new(&mut self.clients, &mut self.outgoing);

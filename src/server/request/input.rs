@@ -5,13 +5,13 @@
 //! starves.
 
 use super::fast_path::Path;
-use crate::client::{Auth, ClientId, Role};
+use crate::client::{Auth, ClientId, Role, RowId};
 use crate::exec::Args;
 use crate::net::Got;
 use crate::observe::log;
 use crate::protocol::{AHEAD, Batch, Limits, Parsed, ProtocolError, Request};
+use crate::server::Server;
 use crate::server::net::READ_BUFFER;
-use crate::server::{RowId, Server};
 
 /// Bytes that a client may send before others get their turn.
 const TURN_BYTES: usize = 4 * READ_BUFFER;
@@ -99,7 +99,7 @@ impl Server {
     /// Nothing more is to be read from a client: it hears the replies that it is owed still, and is closed then. What it
     /// was blocked for it does not get, nor does it listen any longer.
     fn end_input(&mut self, id: ClientId) {
-        self.forget_blocked(id);
+        drop(self.blocked_clients.unblock(&mut self.clients, id));
         let Some(client) = self.clients.get_mut(id) else { return };
         if client.output.is_empty() || matches!(client.role, Role::Master | Role::Replica) {
             return self.close_client(id);
@@ -237,7 +237,7 @@ impl Server {
             let request = batch.request(buf, index);
             let ran = row.is_some_and(|row| self.run_fast(id, row, Args::new(request), &mut path));
             if !ran {
-                if !(self.goes_on(id) && self.run_request(id, request, request.bytes)) {
+                if !(self.goes_on(id) && self.run_request(id, row, request, request.bytes)) {
                     return false;
                 }
                 path.ends();
@@ -248,18 +248,24 @@ impl Server {
                 }
             }
             *at = batch.end(index);
+            if self.blocked_clients.has_ready() {
+                self.retry_blocked();
+                path.ends();
+            }
         }
         matches!(path, Path::Fast(_)) || self.goes_on(id)
     }
 
-    /// Runs a request; `raw` is how it came, in whatever form. False if it has to wait where it stands: our master's, in
-    /// a pause.
-    fn run_request(&mut self, id: ClientId, request: Request, raw: &[u8]) -> bool {
+    /// Runs a request the long way; `found` is the row of its first argument, and `raw` is how it came, in whatever form.
+    /// False if it has to wait where it stands: our master's, in a pause.
+    fn run_request(&mut self, id: ClientId, found: Option<RowId>, request: Request, raw: &[u8]) -> bool {
+        let args = Args::new(request);
+        let row = self.table.resolve(found, args);
         let is_master = self.clients.get(id).is_some_and(|client| client.role == Role::Master);
-        if is_master && self.holds_master_back(id, Args::new(request)) {
+        if is_master && row.as_ref().is_ok_and(|&row| self.holds_master_back(id, row, args)) {
             return false;
         }
-        self.execute(id, Args::new(request));
+        self.execute(id, row, args);
         if is_master {
             self.master_stream_applied(id, raw);
         }
@@ -306,11 +312,14 @@ impl Server {
         let rest = &buf[*at..];
         let goes_on = match parser.parse(rest, &Limits { max_bulk, authenticated }) {
             Ok(Parsed::Request) => {
-                let ran = self.run_request(id, parser.request(rest), &rest[..parser.consumed()]);
+                let request = parser.request(rest);
+                let found = self.table.find(Args::new(request).get(0));
+                let ran = self.run_request(id, found, request, &rest[..parser.consumed()]);
                 if ran {
                     *at += parser.consumed();
                 }
                 parser.reset();
+                self.retry_blocked();
                 ran
             }
             Ok(Parsed::Nothing) => {
