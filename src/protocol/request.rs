@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::multibulk::{self, Progress};
 use super::reply::append_bulk;
+use crate::structures::quoted::split_args;
 
 /// Longest inline request, in bytes.
 const MAX_INLINE: usize = multibulk::MAX_LINE;
@@ -299,7 +300,7 @@ impl Parser {
         };
         let line = &buf[..newline];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let words = split_line(line).ok_or(ProtocolError::UnbalancedQuotes)?;
+        let words = split_args(line).ok_or(ProtocolError::UnbalancedQuotes)?;
         self.progress.at = newline + 1;
         if words.is_empty() {
             return Ok(Parsed::Nothing);
@@ -319,85 +320,6 @@ pub fn encode_command<'a>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item 
     out.extend_from_slice(itoa::Buffer::new().format(words.len()).as_bytes());
     out.extend_from_slice(b"\r\n");
     words.for_each(|word| append_bulk(out, word));
-}
-
-/// Splits a line into words as a shell would: blanks separate, `"…"` knows escapes (`\n \r \t \b \a \xHH`), `'…'`
-/// only `\'`. `None` if a quote is not closed, or closed with a word glued behind it.
-pub fn split_line(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut words = Vec::new();
-    let mut at = 0;
-    let byte = |at: usize| line.get(at).copied();
-    // A NUL ends the line, as it does in Redis.
-    let is_end = |at: usize| byte(at).is_none_or(|b| b == 0);
-    loop {
-        while byte(at).is_some_and(is_space) {
-            at += 1;
-        }
-        if is_end(at) {
-            return Some(words);
-        }
-        let mut word = Vec::new();
-        while !is_end(at) && !byte(at).is_some_and(is_space) {
-            let quote = line[at];
-            if quote != b'"' && quote != b'\'' {
-                word.push(quote);
-                at += 1;
-                continue;
-            }
-            at += 1;
-            loop {
-                match byte(at) {
-                    None | Some(0) => return None,
-                    Some(b'\\') if quote == b'"' => at += unescape(&line[at..], &mut word)?,
-                    Some(b'\\') if byte(at + 1) == Some(b'\'') => {
-                        word.push(b'\'');
-                        at += 2;
-                    }
-                    Some(b) if b == quote => {
-                        at += 1;
-                        if !is_end(at) && !byte(at).is_some_and(is_space) {
-                            return None;
-                        }
-                        break;
-                    }
-                    Some(b) => {
-                        word.push(b);
-                        at += 1;
-                    }
-                }
-            }
-        }
-        words.push(word);
-    }
-}
-
-/// Reads one escape (`rest` begins with a backslash) and returns the bytes it took.
-fn unescape(rest: &[u8], word: &mut Vec<u8>) -> Option<usize> {
-    let hex = |b: u8| char::from(b).to_digit(16);
-    match rest {
-        [_, b'x', high, low, ..] if hex(*high).is_some() && hex(*low).is_some() => {
-            word.push((hex(*high)? * 16 + hex(*low)?) as u8);
-            Some(4)
-        }
-        [_, 0, ..] | [_] => None,
-        [_, other, ..] => {
-            word.push(match other {
-                b'n' => b'\n',
-                b'r' => b'\r',
-                b't' => b'\t',
-                b'b' => 8,
-                b'a' => 7,
-                other => *other,
-            });
-            Some(2)
-        }
-        [] => None,
-    }
-}
-
-/// The blanks of C's isspace.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 #[cfg(test)]

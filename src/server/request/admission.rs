@@ -136,7 +136,8 @@ impl Server {
         }
     }
 
-    /// All checks, in their order.
+    /// All checks, in their order. What a user may do, which server has the slot of the keys, and whether there is memory
+    /// are questions for the place behind `check_transaction`.
     fn check(&self, attempt: &Attempt) -> Result<(), CmdError> {
         attempt.check_arity()?;
         self.check_protected(attempt)?;

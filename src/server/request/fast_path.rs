@@ -4,7 +4,7 @@
 //! of requests ([`Server::admission`]); then each data command of the batch is run without asking again, by the same
 //! runner as all others. Only a command that works on the server can change the answer, and none is run here: such a one,
 //! and whatever else is out of the common, takes the long way of `dispatch`, and the question is asked anew behind it.
-//! Between MULTI and EXEC the same question tells that commands can be queued; and EXEC asks it for what it runs.
+//! Between MULTI and EXEC the same answer says that commands can be queued; and EXEC asks it for what it runs.
 
 use super::admission::{Admission, Decision};
 use super::call::Run;

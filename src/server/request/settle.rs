@@ -144,19 +144,15 @@ impl Server {
             }
             return;
         }
-        let framed = unit && count > 1;
-        if framed {
-            self.journal.append_raw(b"*1\r\n$5\r\nMULTI\r\n");
-        }
-        for (db, command) in self.changes.ops() {
-            self.journal.append(db, command);
-        }
-        if let Some(args) = verbatim {
-            self.journal.append_pieces(db, args.pieces());
-        }
-        if framed {
-            self.journal.append_raw(b"*1\r\n$4\r\nEXEC\r\n");
-        }
+        let Server { journal, changes, .. } = self;
+        journal.append_unit(unit && count > 1, |journal| {
+            for (db, command) in changes.ops() {
+                journal.append(db, command);
+            }
+            if let Some(args) = verbatim {
+                journal.append_pieces(db, args.pieces());
+            }
+        });
         if let Some(client) = self.clients.get_mut(id) {
             client.write_offset = self.journal.offset();
         }

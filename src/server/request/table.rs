@@ -10,7 +10,7 @@ use crate::server::{CommandStats, Server};
 
 struct Row {
     command: &'static Command<Server>,
-    /// The word behind its name is a key.
+    /// Its first argument behind the name is a key.
     begins_with_key: bool,
     stats: CommandStats,
 }
@@ -156,7 +156,7 @@ impl Table {
         ["post", "host:"].iter().any(|word| name.eq_ignore_ascii_case(word.as_bytes()))
     }
 
-    /// Whether the word behind the command's name is a key.
+    /// Whether the first argument behind the command's name is a key.
     pub fn begins_with_key(&self, id: RowId) -> bool {
         self.rows[usize::from(id.0)].begins_with_key
     }

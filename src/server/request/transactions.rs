@@ -122,24 +122,19 @@ impl Watching {
         self.ends.push((db, self.gathered.len()));
     }
 
-    /// EXEC has ended: what it gathered enters the stream, as one unit; a single command is a unit by itself. Tells
-    /// whether there was anything.
+    /// EXEC has ended: what it gathered enters the stream, as one unit; a single command is a unit by itself. False
+    /// if there was nothing.
     pub fn exec_ends(&mut self, journal: &mut Journal) -> bool {
         if self.ends.is_empty() {
             return false;
         }
-        let framed = self.ends.len() > 1;
-        if framed {
-            journal.append_raw(b"*1\r\n$5\r\nMULTI\r\n");
-        }
-        let mut start = 0;
-        for (db, end) in self.ends.drain(..) {
-            journal.append(db, &self.gathered[start..end]);
-            start = end;
-        }
-        if framed {
-            journal.append_raw(b"*1\r\n$4\r\nEXEC\r\n");
-        }
+        journal.append_unit(self.ends.len() > 1, |journal| {
+            let mut start = 0;
+            for (db, end) in self.ends.drain(..) {
+                journal.append(db, &self.gathered[start..end]);
+                start = end;
+            }
+        });
         self.gathered.clear();
         self.gathered.shrink_to(KEPT);
         true
