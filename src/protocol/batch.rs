@@ -7,7 +7,7 @@
 //!
 //! [`Parser`]: super::Parser
 
-use super::multibulk::{self, Progress};
+use super::multibulk;
 use super::request::{Limits, Request, Span};
 
 /// Requests taken at once: enough for their cache misses to overlap, few enough for their keys to stay in the cache.
@@ -78,13 +78,9 @@ impl Batch {
     /// Reads one request at the beginning of `bytes`, if it is one that is taken here; returns its length.
     #[inline]
     fn read_one(&mut self, bytes: &[u8]) -> Option<usize> {
-        let mut progress = Progress::default();
-        match multibulk::begin(bytes, &mut progress, &TAKEN) {
-            Ok(Some(1..)) => {}
-            _ => return None,
-        }
-        let whole = multibulk::read_args(bytes, &mut progress, &mut self.spans, &TAKEN);
-        whole.is_ok_and(|whole| whole).then_some(progress.at)
+        let Ok(Some((mut left @ 1.., rest))) = multibulk::count(bytes, &TAKEN) else { return None };
+        let rest = multibulk::read_args(bytes, rest, &mut left, &mut None, &mut self.spans, &TAKEN).ok()?;
+        (left == 0).then_some(bytes.len() - rest.len())
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! [`Parser`](super::Parser) reads one request with it, however long and in however many pieces; a
 //! [`Batch`](super::Batch) is a loop of it over those that stand whole in a buffer. It owns no bytes, and remembers
-//! nothing but the [`Progress`] that the caller keeps for it.
+//! nothing: the progress through a request is its caller's to keep.
 //!
 //! Limits and errors are those of Redis 7.2 (networking.c, processMultibulkBuffer).
 
@@ -19,17 +19,6 @@ pub(super) const MAX_LINE: usize = 64 * 1024;
 /// What a client that has not authenticated yet may send: arguments a request, bytes an argument.
 const UNAUTHENTICATED_ARGS: i64 = 10;
 const UNAUTHENTICATED_BULK: i64 = 16 * 1024;
-
-/// How far a request has been read.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Progress {
-    /// Bytes of it that were read.
-    pub at: usize,
-    /// Arguments still to come; none before the first header was read.
-    pub left: usize,
-    /// Length of the argument whose bytes come next.
-    pub bulk: Option<usize>,
-}
 
 /// The two kinds of header line.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,29 +57,25 @@ impl Header {
     }
 }
 
-/// Reads the first header of a request, which begins with `*`. The number of arguments to come, unless the header is
-/// incomplete: none, if there is nothing to do.
+/// Reads the first header of a request, which begins with `*`: the number of arguments to come (none, if there is nothing
+/// to do) and what follows; nothing while it is incomplete.
 #[inline(always)]
-pub(super) fn begin(
-    buf: &[u8],
-    progress: &mut Progress,
-    limits: &Limits,
-) -> Result<Option<usize>, ProtocolError> {
-    let Some((count, rest)) = header(buf, Header::Count, limits)? else { return Ok(None) };
-    *progress = Progress { at: buf.len() - rest.len(), left: count, bulk: None };
-    Ok(Some(count))
+pub(super) fn count<'a>(buf: &'a [u8], limits: &Limits) -> Result<Option<(usize, &'a [u8])>, ProtocolError> {
+    header(buf, Header::Count, limits)
 }
 
-/// Reads the arguments of a request that was begun, as far as they are there. True if they all are.
+/// Reads arguments of a request from `rest`, which is the end of `buf`, as far as they are there: so many as are `left`,
+/// where `bulk` is the length of the first if its header has been read. Returns what follows; none are left if the request
+/// is whole.
 #[inline(always)]
-pub(super) fn read_args(
-    buf: &[u8],
-    progress: &mut Progress,
+pub(super) fn read_args<'a>(
+    buf: &'a [u8],
+    mut rest: &'a [u8],
+    left: &mut usize,
+    bulk: &mut Option<usize>,
     spans: &mut Vec<Span>,
     limits: &Limits,
-) -> Result<bool, ProtocolError> {
-    let Progress { at, left, bulk } = progress;
-    let mut rest = &buf[*at..];
+) -> Result<&'a [u8], ProtocolError> {
     while *left > 0 {
         let len = match bulk.take() {
             Some(len) => len,
@@ -99,24 +84,19 @@ pub(super) fn read_args(
                     rest = behind;
                     len
                 }
-                None => {
-                    *at = buf.len() - rest.len();
-                    return Ok(false);
-                }
+                None => return Ok(rest),
             },
         };
-        let start = buf.len() - rest.len();
         // The line end behind the bytes is skipped, not looked at, as Redis does.
         let Some(behind) = rest.get(len + 2..) else {
-            (*at, *bulk) = (start, Some(len));
-            return Ok(false);
+            *bulk = Some(len);
+            return Ok(rest);
         };
-        spans.push(Span { start, len });
+        spans.push(Span { start: buf.len() - rest.len(), len });
         rest = behind;
         *left -= 1;
     }
-    *at = buf.len() - rest.len();
-    Ok(true)
+    Ok(rest)
 }
 
 /// The number of a header line, and what follows the line; nothing while the line is incomplete. One digit or two is what

@@ -12,7 +12,7 @@ use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
-use super::multibulk::{self, Progress};
+use super::multibulk;
 use super::reply::append_bulk;
 use crate::structures::quoted::split_args;
 
@@ -110,7 +110,12 @@ enum Detached {
 pub struct Parser {
     spans: Vec<Span>,
     detached: Detached,
-    progress: Progress,
+    /// How far into the request we have read.
+    at: usize,
+    /// Arguments still to come; none before the first header was read.
+    left: usize,
+    /// Length of the argument whose bytes come next.
+    bulk: Option<usize>,
     /// The multibulk form of an inline request.
     inline: Vec<u8>,
 }
@@ -185,20 +190,20 @@ impl Parser {
         }
         self.spans.clear();
         self.inline.clear();
-        self.progress = Progress::default();
+        (self.at, self.left, self.bulk) = (0, 0, None);
         self.detached = Detached::Nothing;
     }
 
     /// Whether a word is being waited for that is worth detach.
     pub fn wants_detached_bulk(&self) -> bool {
-        self.progress.bulk.is_some_and(|len| len >= BIG) && matches!(self.detached, Detached::Nothing)
+        self.bulk.is_some_and(|len| len >= BIG) && matches!(self.detached, Detached::Nothing)
     }
 
     /// Begins to keep the word that is being waited for apart from its request, if it is worth that. Of `buf`, which is
     /// what there is of the request, the parts before and behind the word are returned: that is the request from now on.
     pub fn detach_bulk<'b>(&mut self, buf: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
-        let len = self.progress.bulk.filter(|_| self.wants_detached_bulk())?;
-        let (before, rest) = buf.split_at(self.progress.at);
+        let len = self.bulk.filter(|_| self.wants_detached_bulk())?;
+        let (before, rest) = buf.split_at(self.at);
         let (begun, behind) = rest.split_at(rest.len().min(len));
         let mut word = Vec::with_capacity(len.min((begun.len() * STEP).max(RESERVE)));
         word.extend_from_slice(begun);
@@ -223,20 +228,20 @@ impl Parser {
 
     /// Whether a request has been begun and not finished.
     pub fn in_progress(&self) -> bool {
-        self.progress.left > 0
+        self.left > 0
     }
 
     /// Bytes known to be missing behind the first `have` bytes of the request.
     pub fn missing(&self, have: usize) -> usize {
-        self.progress.bulk.map_or(0, |len| match &self.detached {
-            Detached::Coming(word, _) => len - word.len() + (self.progress.at + 2).saturating_sub(have),
-            _ => (self.progress.at + len + 2).saturating_sub(have),
+        self.bulk.map_or(0, |len| match &self.detached {
+            Detached::Coming(word, _) => len - word.len() + (self.at + 2).saturating_sub(have),
+            _ => (self.at + len + 2).saturating_sub(have),
         })
     }
 
     /// Bytes of `buf` that the finished request (or empty line) took.
     pub fn consumed(&self) -> usize {
-        self.progress.at
+        self.at
     }
 
     /// Heap memory held, in bytes.
@@ -247,7 +252,7 @@ impl Parser {
 
     /// The request that [`Parser::parse`] has finished; `buf` as it was passed there.
     pub fn request<'a>(&'a self, buf: &'a [u8]) -> Request<'a> {
-        let bytes = if self.inline.is_empty() { &buf[..self.progress.at] } else { &self.inline[..] };
+        let bytes = if self.inline.is_empty() { &buf[..self.at] } else { &self.inline[..] };
         let big = if let Detached::Come(big) = &self.detached { Some(big) } else { None };
         Request { bytes, spans: &self.spans, big }
     }
@@ -257,18 +262,27 @@ impl Parser {
         if !self.in_progress() {
             match buf.first() {
                 None => return Ok(Parsed::Incomplete(0)),
-                Some(b'*') => match multibulk::begin(buf, &mut self.progress, limits)? {
-                    None => return Ok(Parsed::Incomplete(0)),
-                    Some(0) => return Ok(Parsed::Nothing),
+                Some(b'*') => {
+                    let Some((count, rest)) = multibulk::count(buf, limits)? else {
+                        return Ok(Parsed::Incomplete(0));
+                    };
+                    (self.at, self.left) = (buf.len() - rest.len(), count);
+                    if count == 0 {
+                        return Ok(Parsed::Nothing);
+                    }
                     // A header alone reserves little: the arguments have to arrive before they cost memory.
-                    Some(count) => self.spans.reserve(count.min(64)),
-                },
+                    self.spans.reserve(count.min(64));
+                }
                 Some(_) => return self.parse_inline(buf),
             }
         }
-        if !self.detached_has_come(buf.len())
-            || !multibulk::read_args(buf, &mut self.progress, &mut self.spans, limits)?
-        {
+        if !self.detached_has_come(buf.len()) {
+            return Ok(Parsed::Incomplete(self.missing(buf.len())));
+        }
+        let (left, bulk) = (&mut self.left, &mut self.bulk);
+        let rest = multibulk::read_args(buf, &buf[self.at..], left, bulk, &mut self.spans, limits)?;
+        self.at = buf.len() - rest.len();
+        if self.left > 0 {
             return Ok(Parsed::Incomplete(self.missing(buf.len())));
         }
         Ok(Parsed::Request)
@@ -284,10 +298,9 @@ impl Parser {
             return false;
         }
         let Detached::Coming(word, len) = mem::take(&mut self.detached) else { return true };
-        self.detached = Detached::Come(Big { word: Arc::new(word), at: self.progress.at });
+        self.detached = Detached::Come(Big { word: Arc::new(word), at: self.at });
         self.spans.push(Span { start: OUTSIDE, len });
-        let Progress { at, left, bulk } = &mut self.progress;
-        (*at, *left, *bulk) = (*at + 2, *left - 1, None);
+        (self.at, self.left, self.bulk) = (self.at + 2, self.left - 1, None);
         true
     }
 
@@ -301,7 +314,7 @@ impl Parser {
         let line = &buf[..newline];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let words = split_args(line).ok_or(ProtocolError::UnbalancedQuotes)?;
-        self.progress.at = newline + 1;
+        self.at = newline + 1;
         if words.is_empty() {
             return Ok(Parsed::Nothing);
         }

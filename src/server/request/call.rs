@@ -20,6 +20,8 @@ pub(in crate::server) struct Run {
     room: usize,
     /// What takes as long as this, in nanoseconds, may have to be noted.
     noted_ns: u64,
+    /// What takes as long as this may have to be noted, or is noticeable.
+    long_ns: u64,
     /// When the command before this one was over: one reading of the clock serves both.
     began: Ticks,
     /// Time passes between two of them.
@@ -33,7 +35,7 @@ impl Server {
         let command = self.table.command(row);
         match command.handler {
             Handler::Data(handler) => {
-                self.run_data(id, row, handler, args, &mut run);
+                self.run_data::<false>(id, row, handler, args, &mut run);
                 self.keyspace.forget_prefetched();
             }
             Handler::Server(handler) => {
@@ -64,9 +66,11 @@ impl Server {
         self.note_slow_expiry();
         self.redacted.begin_call();
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
+        let noted_ns = self.noted_us().saturating_mul(1000);
         Some(Run {
             room: if limit == 0 { usize::MAX } else { limit as usize },
-            noted_ns: self.noted_us().saturating_mul(1000),
+            noted_ns,
+            long_ns: noted_ns.min(NOTICEABLE_NS),
             began: ticks::now(),
             time_passes,
         })
@@ -79,9 +83,10 @@ impl Server {
         Some(client.output.mark())
     }
 
-    /// Runs a data command and settles what it did. False if the next command has to find out anew how things are.
+    /// Runs a data command and settles what it did. False if the next command has to find out anew how things are. It may
+    /// be `uncounted` yet as a request.
     #[inline(always)]
-    pub(in crate::server) fn run_data(
+    pub(in crate::server) fn run_data<const UNCOUNTED: bool>(
         &mut self,
         id: ClientId,
         row: RowId,
@@ -90,6 +95,10 @@ impl Server {
         run: &mut Run,
     ) -> bool {
         let Some(client) = self.clients.get_mut(id) else { return false };
+        if UNCOUNTED {
+            self.stats.commands += 1;
+            client.last_command = &self.table.command(row).full_name;
+        }
         if client.output.tail_capacity() == 0 {
             self.outgoing.lend(client);
         }
@@ -121,8 +130,14 @@ impl Server {
         let now = ticks::now();
         let ns = now.ns_since(run.began);
         run.began = now;
+        // One that waits has not been called yet: it will be.
+        if !matches!(result, Ok(Outcome::Block(_))) {
+            self.count_call(row, ns);
+            if ns >= run.long_ns {
+                self.note_long_call(id, row, args, ns, run);
+            }
+        }
         if matches!(result, Ok(Outcome::Done)) {
-            self.count_call(id, row, args, ns, run);
             debug_assert!(self.changes_as_declared(row));
             if self.changes.is_plain() && !self.journal.is_active() {
                 self.snapshots.note_changes(std::mem::take(&mut self.changes.dirty));
@@ -136,10 +151,6 @@ impl Server {
             }
             return true;
         }
-        // One that waits has not been called yet: it will be.
-        if result.is_err() {
-            self.count_call(id, row, args, ns, run);
-        }
         self.settle(id, row, args, result, mark);
         false
     }
@@ -151,16 +162,21 @@ impl Server {
     }
 
     /// Step 2: how often the command was called and how long it took.
-    #[inline(always)]
-    fn count_call(&mut self, id: ClientId, row: RowId, args: Args, ns: u64, run: &Run) {
-        if ns >= run.noted_ns {
-            self.note_slow(id, row, args, ns / 1000);
-        }
+    #[inline]
+    fn count_call(&mut self, row: RowId, ns: u64) {
         let stats = self.table.stats_mut(row);
         stats.calls += 1;
         stats.ns += ns;
         if self.config.latency_tracking {
             stats.latencies.get_or_insert_default().record(ns);
+        }
+    }
+
+    /// What took so long may have to be noted, and time has passed.
+    #[cold]
+    fn note_long_call(&mut self, id: ClientId, row: RowId, args: Args, ns: u64, run: &Run) {
+        if ns >= run.noted_ns {
+            self.note_slow(id, row, args, ns / 1000);
         }
         if ns >= NOTICEABLE_NS && run.time_passes {
             self.begin_turn();

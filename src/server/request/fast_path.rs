@@ -10,7 +10,7 @@ use super::admission::{Admission, Decision};
 use super::call::Run;
 use super::dispatch::enqueue;
 use crate::client::{ClientId, RowId};
-use crate::exec::{Args, Handler, flags};
+use crate::exec::{Args, CmdResult, Ctx, Handler, flags};
 use crate::server::Server;
 
 /// Which way the next data command of a client takes.
@@ -63,7 +63,15 @@ impl Server {
         args: Args,
         path: &mut Path,
     ) -> bool {
-        self.run_on_path::<false>(id, row, args, path)
+        let Some((handler, fast)) = self.take_path(id, row, args, path) else { return false };
+        let wanted = if fast.admission.queues { Decision::Queue } else { Decision::Call };
+        debug_assert_eq!(self.admit(id, row, args), wanted);
+        if fast.admission.queues {
+            self.queue_fast(id, row, args, path);
+        } else if !self.run_data::<true>(id, row, handler, args, &mut fast.run) {
+            self.leave_path(id, path);
+        }
+        true
     }
 
     /// As `run_fast`, for a command of the transaction that EXEC is running: it was counted when it was queued.
@@ -74,52 +82,42 @@ impl Server {
         args: Args,
         path: &mut Path,
     ) -> bool {
-        self.run_on_path::<true>(id, row, args, path)
+        let Some((handler, fast)) = self.take_path(id, row, args, path) else { return false };
+        if !self.run_data::<false>(id, row, handler, args, &mut fast.run) {
+            self.leave_path(id, path);
+        }
+        true
     }
 
-    #[inline]
-    fn run_on_path<const QUEUED: bool>(
+    /// The handler of a request that may take the fast path.
+    #[inline(always)]
+    fn take_path<'p>(
         &mut self,
         id: ClientId,
         row: RowId,
         args: Args,
-        path: &mut Path,
-    ) -> bool {
+        path: &'p mut Path,
+    ) -> Option<(fn(&mut Ctx) -> CmdResult, &'p mut FastPath)> {
         let command = self.table.command(row);
         let Handler::Data(handler) = command.handler else {
             // What it does to the server may change the answer.
             *path = Path::Unknown;
-            return false;
+            return None;
         };
         if matches!(path, Path::Unknown) {
             *path = self.fast_path(id).map_or(Path::Long, Path::Fast);
         }
-        let Path::Fast(fast) = path else { return false };
-        if command.flags & fast.admission.refused != 0 || !command.arity_fits(args.len()) {
-            return false;
-        }
-        if !QUEUED {
-            let queues = fast.admission.queues;
-            let wanted = if queues { Decision::Queue } else { Decision::Call };
-            debug_assert_eq!(self.admit(id, row, args), wanted);
-            let Some(client) = self.clients.get_mut(id) else { return false };
-            self.stats.commands += 1;
-            client.last_command = &command.full_name;
-            if queues {
-                self.queue_fast(id, row, args, path);
-                return true;
-            }
-        }
-        if !self.run_data(id, row, handler, args, &mut fast.run) {
-            self.leave_path(id, path);
-        }
-        true
+        let Path::Fast(fast) = path else { return None };
+        let fits = command.flags & fast.admission.refused == 0 && command.arity_fits(args.len());
+        fits.then_some((handler, fast))
     }
 
     /// Queues a request between MULTI and EXEC.
     fn queue_fast(&mut self, id: ClientId, row: RowId, args: Args, path: &mut Path) {
         let command = self.table.command(row);
         let Some(client) = self.clients.get_mut(id) else { return };
+        self.stats.commands += 1;
+        client.last_command = &command.full_name;
         self.outgoing.lend(client);
         enqueue(client, row, command, args);
         self.outgoing.queue_flush(client, id);
