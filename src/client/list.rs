@@ -65,6 +65,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// Whether it comes from this machine.
+    pub fn is_local(&self) -> bool {
+        self.conn.is_unix() || self.conn.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+    }
+
     /// Whether there may be something to write once its socket takes it.
     pub fn has_to_write(&self) -> bool {
         !self.output.is_empty() || self.role == Role::Replica
@@ -182,6 +187,19 @@ impl Clients {
     /// The client with that number.
     pub fn by_id(&self, id: u64) -> Option<ClientId> {
         self.by_id.get(&id).map(|&slot| ClientId { id, slot: slot as usize })
+    }
+
+    /// A client in words, for the log; nothing of one that is gone.
+    pub fn describe(&self, id: ClientId) -> String {
+        self.get(id).map_or_else(String::new, |client| {
+            format!(
+                "id={} addr={} laddr={} name={}",
+                id.id,
+                client.addr,
+                client.laddr,
+                String::from_utf8_lossy(client.session.name())
+            )
+        })
     }
 
     pub fn len(&self) -> usize {

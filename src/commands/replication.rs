@@ -8,10 +8,10 @@ use crate::exec::{
     one_of, server, token,
 };
 use crate::observe::log;
-use crate::protocol::split_line;
 use crate::replication::history::Wanted;
 use crate::replication::link::Link;
 use crate::server::{Server, files_reply};
+use crate::structures::quoted::split_args;
 
 pub(super) const COMMANDS: &[Command<Server>] = &[
     server("replicaof", replicaof, 3)
@@ -87,7 +87,7 @@ const REPLICAOF_ARGS: &[Arg] = &[one_of(
 
 /// REPLICAOF host port | NO ONE
 fn replicaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    let by = server.describe(id);
+    let by = server.clients.describe(id);
     if args.is(1, "no") && args.is(2, "one") {
         if server.replication.master().is_some() {
             server.set_master(None);
@@ -245,7 +245,7 @@ fn become_master(server: &mut Server, id: ClientId, wanted: &[u8]) -> Result<(),
         return Err(CmdError::text("ERR PSYNC FAILOVER replid must match my replid."));
     }
     server.set_master(None);
-    log::notice!("MASTER MODE enabled (failover request from '{}')", server.describe(id));
+    log::notice!("MASTER MODE enabled (failover request from '{}')", server.clients.describe(id));
     Ok(())
 }
 
@@ -290,7 +290,7 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
             b"rdb-only" => server.replica_mut(id).rdb_only = args.int(at + 1)? == 1,
             b"rdb-filter-only" => {
                 // What the dump is to have: functions, or nothing at all. There are no functions yet.
-                let Some(parts) = split_line(value) else {
+                let Some(parts) = split_args(value) else {
                     return Err(CmdError::text("ERR Missing rdb-filter-only values"));
                 };
                 server.replica_mut(id).without_data = true;

@@ -97,7 +97,19 @@ impl Journal {
         rest.iter().for_each(|piece| self.append_raw(piece));
     }
 
-    /// Appends bytes that are no matter of any database: framing, PING, REPLCONF GETACK, a master's stream verbatim.
+    /// Appends the commands that `fill` appends. They are one unit to readers if `framed`: a transaction, which none of
+    /// them sees half of.
+    pub fn append_unit(&mut self, framed: bool, fill: impl FnOnce(&mut Journal)) {
+        if framed {
+            self.append_raw(b"*1\r\n$5\r\nMULTI\r\n");
+        }
+        fill(self);
+        if framed {
+            self.append_raw(b"*1\r\n$4\r\nEXEC\r\n");
+        }
+    }
+
+    /// Appends bytes that are no matter of any database: PING, REPLCONF GETACK, a master's stream verbatim.
     pub fn append_raw(&mut self, bytes: &[u8]) {
         if self.active {
             self.log.append(bytes);

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use super::Server;
 use crate::client::Role;
-use crate::config::MaxmemoryPolicy;
 use crate::env::{alloc, clock, watchdog};
-use crate::keyspace::access::Stamp;
 use crate::observe::log;
 
 /// Clients looked at in one run of the cron, at least.
@@ -94,28 +92,6 @@ impl Server {
             }
         }
         hz.min(500)
-    }
-
-    /// The stamp that lookups leave: none while a child shares our pages, or for a client that leaves no trace.
-    pub(super) fn refresh_stamp(&mut self, silent: bool) {
-        use MaxmemoryPolicy::{AllkeysLfu, VolatileLfu};
-        let secs = self.clock.unix_secs();
-        let stamp = match self.config.maxmemory_policy {
-            AllkeysLfu | VolatileLfu => Stamp::lfu(
-                secs,
-                self.config.lfu_decay_time,
-                self.config.lfu_log_factor,
-                self.clock.unix_us() as u64,
-            ),
-            _ => Stamp::lru(secs),
-        };
-        let resting = silent || self.snapshots.running().is_some();
-        self.turn.stamp = if resting { stamp.silent() } else { stamp };
-        self.turn.silent = silent;
-        self.turn.lazy_expire = self.config.lazyfree_lazy_expire;
-        self.turn.lazy_server_del = self.config.lazyfree_lazy_server_del;
-        self.turn.lazy_user_del = self.config.lazyfree_lazy_user_del;
-        self.turn.timed = self.config.latency_monitor_threshold > 0;
     }
 
     /// Looks at some clients: those that are idle too long, those over their limits.

@@ -50,12 +50,6 @@ impl Server {
         }
     }
 
-    /// The time of a new turn.
-    pub(super) fn begin_turn(&mut self) {
-        self.clock.refresh();
-        self.turn.now_ms = self.clock.unix_ms();
-    }
-
     /// How long nothing has to be done.
     fn timeout(&self) -> Duration {
         let busy = !self.net.ready.is_empty()
@@ -244,6 +238,7 @@ impl Server {
         self.start_what_replicas_wait_for();
         self.expire_due();
         self.give_up_waiting();
+        self.retry_blocked();
         self.serve_waiters_of_replicas();
         self.send_broadcasts();
         self.feed_stream();
@@ -307,7 +302,7 @@ impl Server {
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
         self.keyspace.view(db, &mut self.changes, &self.turn).expire(key);
         self.settle_changes(ClientId { id: 0, slot: usize::MAX }, None, true);
-        self.after_command();
+        self.retry_blocked();
     }
 
     /// Deletes fields of a hash because their time has come, up to so many; returns how many. Replicas hear of each
@@ -323,21 +318,8 @@ impl Server {
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
         self.keyspace.view(db, &mut self.changes, &self.turn).fields_expired(key, names.len());
         self.settle_changes(NOBODY, None, true);
-        self.after_command();
+        self.retry_blocked();
         names.len()
-    }
-
-    /// A client in words, for the log.
-    pub fn describe(&self, id: ClientId) -> String {
-        self.clients.get(id).map_or_else(String::new, |client| {
-            format!(
-                "id={} addr={} laddr={} name={}",
-                id.id,
-                client.addr,
-                client.laddr,
-                String::from_utf8_lossy(client.session.name())
-            )
-        })
     }
 }
 

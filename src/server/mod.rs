@@ -3,6 +3,7 @@
 //! ```text
 //! boot         from a configuration to a running server
 //! event_loop   one turn: wait, read, run, before_sleep
+//! turn         its time, and how its commands look keys up
 //! input        bytes of a client become requests
 //! dispatch     a request finds its row and passes the checks
 //! call         a row is run, and what it did is settled
@@ -38,6 +39,7 @@ mod request;
 mod shutdown;
 mod snapshots;
 mod stats;
+mod turn;
 
 pub use boot::{BootError, boot};
 pub use event_loop::show_address;
@@ -45,9 +47,9 @@ pub use lifecycle::{Lifecycle, Program};
 pub use memory::{MemoryAccount, Share};
 pub use net::Net;
 pub use replicas::PipePiece;
-pub use request::blocked::files_reply;
-pub use request::table::{RowId, Table};
+pub use request::table::Table;
 pub use request::transactions::Watching;
+pub use request::unblock::files_reply;
 pub use shutdown::{ShutdownFlags, ShutdownState};
 pub use snapshots::{Loading, Purpose, Snapshots};
 pub use stats::Rate;

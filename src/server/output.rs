@@ -41,7 +41,10 @@ impl Server {
         }
         if client.exceeds_output_limits(&self.config.client_output_buffer_limit, stream, now) {
             let when = if in_turn { "scheduled to be closed ASAP" } else { "closed" };
-            log::warning!("Client {} {when} for overcoming of output buffer limits.", self.describe(id));
+            log::warning!(
+                "Client {} {when} for overcoming of output buffer limits.",
+                self.clients.describe(id)
+            );
             self.stats.client_output_limit_disconnections += 1;
             self.close_client_later(id);
         }

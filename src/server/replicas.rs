@@ -607,10 +607,10 @@ impl Server {
         // What it was told before still holds.
         self.flush_client(id);
         let Some(client) = self.clients.get(id) else { return };
-        let command = super::request::call::shown_command(client);
+        let command = super::request::settle::shown_command(client);
         log::warning!(
             "Replica generated a reply to command '{command}', disconnecting it: {}",
-            self.describe(id)
+            self.clients.describe(id)
         );
         self.close_client_later(id);
     }

@@ -174,7 +174,8 @@ impl Server {
         self.life.shutdown.ending = None;
         self.shutdown_waiters(FAILED);
         if self.life.shutdown.pending.take().is_some() {
-            self.unpause();
+            // Those whom it held back run when this turn ends.
+            self.blocked_clients.end_pause();
         }
     }
 

@@ -18,7 +18,7 @@ use crate::structures::quicklist::Shape;
 use crate::types::NewValue;
 
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[server("debug", debug, -2)
-    .flags(ADMIN | NOSCRIPT | LOADING | STALE | PROTECTED)
+    .flags(ADMIN | NOSCRIPT | LOADING | STALE | PROTECTED_DEBUG)
     .doc(Group::Server, "1.0.0", "Depends on subcommand.", "A container for commands that debug the server.")
     .syscmd()];
 
