@@ -5,6 +5,7 @@
 
 mod address;
 mod block;
+mod blocked;
 mod list;
 mod outbox;
 mod session;
@@ -13,7 +14,8 @@ mod tracking;
 
 pub use address::Address;
 pub use block::{Block, BlockOn, UnblockReason};
-pub use list::{BlockedRequest, Client, ClientId, Clients, Role};
+pub use blocked::{BlockedClients, BlockedRequest, BlockingKey, Waiter};
+pub use list::{Client, ClientId, Clients, Role};
 pub use outbox::{Outbox, Outgoing};
 pub use session::{Auth, Queue, ReplyMode, Session, Transaction};
 pub use subscriptions::{Kind, Subscriptions, Topic};

@@ -4,11 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::replicas::PipePiece;
-use super::{
-    Audience, BlockedClients, Lifecycle, Net, Program, Server, ShutdownState, Snapshots, Stats, Table,
-    Watching,
-};
-use crate::client::{Clients, Outgoing};
+use super::{Audience, Lifecycle, Net, Program, Server, ShutdownState, Snapshots, Stats, Table, Watching};
+use crate::client::{BlockedClients, Clients, Outgoing};
 use crate::config::{self, Config, OomScoreAdj, Supervised};
 use crate::env::alloc;
 use crate::env::clock::Clock;

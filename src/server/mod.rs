@@ -45,7 +45,7 @@ pub use memory::{MemoryAccount, Share};
 pub use net::Net;
 pub use pubsub::Audience;
 pub use replicas::PipePiece;
-pub use request::blocked::{BlockedClients, files_reply};
+pub use request::blocked::files_reply;
 pub use request::table::{RowId, Table};
 pub use request::transactions::Watching;
 pub use shutdown::{ShutdownFlags, ShutdownState};
@@ -54,7 +54,7 @@ pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
 pub use tracking::InvalidationTracking;
 
-use crate::client::{Client, ClientId, Clients, Outbox, Outgoing};
+use crate::client::{BlockedClients, Client, ClientId, Clients, Outbox, Outgoing};
 use crate::config::Config;
 use crate::env::clock::Clock;
 use crate::env::random::Rng;

@@ -4,6 +4,7 @@ use std::io::IoSlice;
 
 use super::Server;
 use crate::client::{ClientId, Role};
+use crate::net::Source;
 use crate::observe::log;
 
 /// Pieces gathered into one write.
@@ -68,12 +69,24 @@ impl Server {
             if client.conn.is_writable() {
                 // It would take more: in the next turn.
                 self.queue_flush(id);
+            } else {
+                self.watch_writes(id);
             }
         }
         if self.clients.get(id).is_some_and(|client| client.role == Role::Replica) {
             self.feed_replica(id);
         }
         self.check_output_limit(id, true);
+    }
+
+    /// Lets an event tell when a client's socket takes more than it does now.
+    pub(super) fn watch_writes(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let token = Source::Client(id.slot).token();
+        if let Err(why) = client.conn.watch_writes(self.net.reactor.registry(), token) {
+            log::warning!("Error registering fd event for a client: {}", crate::env::process::strerror(&why));
+            self.close_client_later(id);
+        }
     }
 
     /// Closes a client whose output has grown beyond the limits of its class, in the middle of its turn or at rest.
@@ -143,6 +156,7 @@ impl Server {
         self.stop_tracking(id);
         let Some(mut client) = self.clients.remove(id) else { return };
         client.conn.deregister(self.net.reactor.registry());
+        self.net.descriptor_is_free();
         self.replica_is_gone(id, &client);
         match client.role {
             Role::Master => self.master_is_gone(*client),
