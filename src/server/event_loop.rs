@@ -20,6 +20,9 @@ const EVENTS_AHEAD: usize = 4;
 /// comes while many keys end. It takes some 50 µs, against which the rest of an empty turn is little.
 const EXPIRIES: usize = 250;
 
+/// Keys of a writable replica's own that are deleted in one run of the cron.
+const WRITABLE_REPLICA_EXPIRES: usize = 2000;
+
 impl Server {
     /// Runs until [`Server::leave`]. Returns the exit status.
     pub fn run(&mut self) -> i32 {
@@ -60,21 +63,29 @@ impl Server {
     fn timeout(&self) -> Duration {
         let busy = !self.net.ready.is_empty()
             || self.outgoing.has_to_flush()
-            || self.snapshots.loading().is_some()
-            || self.pipe_piece.more
-            || self.replication.link_has_more;
+            || self.loading.is_some()
+            || self.replication.replicas.pipe_has_more()
+            || self.replication.link.has_more()
+            || !self.replication.decisions.is_empty();
         if busy {
             return Duration::ZERO;
         }
         let now = self.clock.unix_ms();
         let mut wait_ms = self.cron_wait_ms();
-        let deadlines =
-            [self.blocked_clients.next_deadline(), self.next_expiry(now), self.transfer_deadline(now)];
+        let child_runs = self.snapshots.running().is_some();
+        let deadlines = [
+            self.blocked_clients.next_deadline(),
+            self.next_expiry(now),
+            self.replication.replicas.transfer_deadline(child_runs, now),
+        ];
         for deadline in deadlines.into_iter().flatten() {
             wait_ms = wait_ms.min((deadline - now).max(0) as u64);
         }
         if let Some(at) = self.net.accept_again_ms {
             wait_ms = wait_ms.min(at.saturating_sub(self.clock.monotonic_ms()));
+        }
+        if let Some(deadline) = self.replication.link.deadline() {
+            wait_ms = wait_ms.min(deadline.saturating_sub(self.clock.monotonic_ms()));
         }
         Duration::from_millis(wait_ms)
     }
@@ -88,7 +99,7 @@ impl Server {
     fn active_expiry_runs(&self) -> bool {
         self.life.active_expiry
             && self.replication.master().is_none()
-            && self.snapshots.loading().is_none()
+            && self.loading.is_none()
             && !self.blocked_clients.pauses(true, self.clock.unix_ms())
     }
 
@@ -122,7 +133,8 @@ impl Server {
 
     /// Reads and runs what clients have sent. Those that have more are asked again in the next turn.
     fn run_ready(&mut self) {
-        if self.replication.link_has_more {
+        let link = &self.replication.link;
+        if link.has_more() || link.deadline().is_some_and(|at| at <= self.clock.monotonic_ms()) {
             self.drive_link();
         }
         let mut ready = std::mem::take(&mut self.net.ready);
@@ -234,19 +246,23 @@ impl Server {
     /// What is done before every sleep: what this turn has brought leaves the house.
     fn before_sleep(&mut self) {
         self.load_slice();
-        if self.pipe_piece.more {
-            self.pump_pipe();
+        if self.replication.replicas.pipe_has_more() {
+            self.feed_transfers();
         }
         // Ending a child starts none: what goes on without it, and what the next is for, is decided behind it.
         self.finish_child();
-        self.load_received_dump();
         self.end_without_child();
-        self.start_what_replicas_wait_for();
+        self.carry_out();
         self.expire_due();
         self.give_up_waiting();
-        self.serve_waiters_of_replicas();
+        if self.replication.replicas.take_acked() {
+            self.serve_replica_waiters();
+        }
+        self.ask_for_acks();
         self.broadcast_changes();
-        self.feed_stream();
+        for id in self.feed_stream() {
+            self.check_output_limit(id, true);
+        }
         self.check_grown_outputs();
         self.close_marked_clients();
         self.flush_clients();
@@ -300,6 +316,19 @@ impl Server {
             }
         }
         expired
+    }
+
+    /// Deletes keys whose time is over that a writable replica's own clients gave them.
+    pub(super) fn expire_writable_replica_keys(&mut self) {
+        if !self.is_replica() {
+            return self.replication.writable_expires.clear();
+        }
+        let now = self.clock.unix_ms();
+        for _ in 0..WRITABLE_REPLICA_EXPIRES {
+            let due = self.replication.writable_expires.next_due(&self.keyspace, now);
+            let Some((db, key)) = due else { return };
+            self.expire_key(db, &key);
+        }
     }
 
     /// Deletes one key because its time has come.

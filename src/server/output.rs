@@ -102,7 +102,7 @@ impl Server {
         };
         let mut used = client.output.overflow() as u64;
         if client.role == Role::Replica {
-            used += self.replication.pending(id, self.journal.offset());
+            used += self.replication.replicas.pending(id, self.journal.offset());
         }
         let (hard, soft, soft_secs) = (limit.hard_bytes, limit.soft_bytes, limit.soft_seconds as i64);
         let over_hard = hard != 0 && used >= hard.max(self.least_replica_limit(id));
@@ -157,11 +157,9 @@ impl Server {
         let Some(mut client) = self.clients.remove(id) else { return };
         client.conn.deregister(self.net.reactor.registry());
         self.net.descriptor_is_free();
-        self.replica_is_gone(id, &client);
-        match client.role {
-            Role::Master => self.master_is_gone(*client),
-            Role::Monitor => self.monitor_is_gone(id),
-            Role::Normal | Role::Replica => {}
+        self.peer_is_gone(id, &client);
+        if client.role == Role::Monitor {
+            self.monitor_is_gone(id);
         }
     }
 

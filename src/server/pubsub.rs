@@ -362,7 +362,7 @@ impl Server {
     }
 
     fn tell_monitors(&mut self, id: ClientId, command: &Command<Server>, args: Args) {
-        if command.has(flags::SKIP_MONITOR | flags::ADMIN) || self.snapshots.loading().is_some() {
+        if command.has(flags::SKIP_MONITOR | flags::ADMIN) || self.loading.is_some() {
             return;
         }
         let Some(client) = self.clients.get(id) else { return };
