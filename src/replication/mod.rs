@@ -27,8 +27,10 @@ use replica::{MasterLink, WritableExpires};
 /// What a service wants done that it cannot do itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The child that runs is of no use any more, or in the way.
-    StopChild,
+    /// Nobody waits for what the child makes.
+    StopUselessChild,
+    /// A dump has come from our master, and the child would rename an older one over it.
+    StopChildForDump,
     /// What those who follow us were told is void: they have to ask again.
     DisconnectReplicas,
 }

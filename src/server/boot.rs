@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use super::{Audience, Lifecycle, Net, Program, Server, ShutdownState, Stats, Table, Watching};
-use crate::client::{BlockedClients, Clients, Outgoing};
+use super::{Lifecycle, Net, Program, Server, ShutdownState, Stats, Table, Watching};
+use crate::client::{BlockedClients, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted};
 use crate::config::{self, Config, OomScoreAdj, Supervised};
 use crate::env::alloc;
 use crate::env::clock::Clock;
@@ -102,9 +102,11 @@ pub fn boot(
         clients: Clients::default(),
         outgoing: Outgoing::default(),
         watching: Watching::default(),
-        tracking: super::InvalidationTracking::default(),
+        tracking: InvalidationTracking::default(),
         blocked_clients: BlockedClients::default(),
-        audience: Audience::default(),
+        pubsub: PubSub::default(),
+        monitors: Monitors::default(),
+        redacted: Redacted::default(),
         snapshots: Snapshots::default(),
         loading: None,
         replication,

@@ -26,6 +26,14 @@ impl Server {
         replicas.child_has_ended(ended.purpose, ended.ok, &mut cx);
     }
 
+    /// Moves dumps that grow without telling, to those who are sent them as they do.
+    pub(super) fn feed_growing_dumps(&mut self) {
+        let child_runs = self.snapshots.running().is_some();
+        if self.replication.replicas.transfer_deadline(child_runs, self.clock.unix_ms()).is_some() {
+            self.feed_transfers();
+        }
+    }
+
     /// What stands behind that, in this order:
     /// 2. what services have decided;
     /// 3. a dump that has come from our master is loaded, if no child is left;
@@ -42,7 +50,15 @@ impl Server {
     pub(super) fn carry_out_decisions(&mut self) {
         for decision in std::mem::take(&mut self.replication.decisions) {
             match decision {
-                Decision::StopChild => self.snapshots.stop(),
+                Decision::StopUselessChild => self.snapshots.stop(),
+                Decision::StopChildForDump => {
+                    if self.snapshots.running().is_some() {
+                        log::notice!(
+                            "Replica is about to load the RDB file received from the master, but there is a pending RDB child running. Killing it to avoid any inconsistency."
+                        );
+                    }
+                    self.snapshots.stop();
+                }
                 Decision::DisconnectReplicas => {
                     let (replicas, mut cx) = self.serving();
                     replicas.disconnect(&mut cx);

@@ -56,7 +56,7 @@ impl Server {
             self.poll_child();
         }
         self.save_if_due();
-        if self.tracking.are_used() {
+        if self.tracking.is_used() {
             // The limit may have become another, and nobody says anything.
             self.limit_tracking_table();
         }
@@ -131,7 +131,7 @@ impl Server {
             let Some(client) = self.clients.get(id) else { continue };
             let idle = now - client.active_ms;
             let may_time_out =
-                client.role == Role::Normal && client.blocked.is_none() && !self.is_subscribed(id);
+                client.role == Role::Normal && client.blocked.is_none() && !client.is_subscribed();
             if timeout > 0 && may_time_out && idle > timeout {
                 log::verbose!("Closing idle client");
                 self.close_client(id);

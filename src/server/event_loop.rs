@@ -249,6 +249,7 @@ impl Server {
         if self.replication.replicas.pipe_has_more() {
             self.feed_transfers();
         }
+        self.feed_growing_dumps();
         // Ending a child starts none: what goes on without it, and what the next is for, is decided behind it.
         self.finish_child();
         self.end_without_child();
@@ -259,7 +260,7 @@ impl Server {
             self.serve_replica_waiters();
         }
         self.ask_for_acks();
-        self.broadcast_changes();
+        self.send_broadcasts();
         for id in self.feed_stream() {
             self.check_output_limit(id, true);
         }

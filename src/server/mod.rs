@@ -13,9 +13,7 @@
 //! loading      what the server makes of a load that has ended
 //! replication  the parts that replicas and the link to our master are given
 //! role         master or replica: REPLICAOF
-//! blocked clients      clients that wait for something
-//! audience     clients that listen
-//! tracking     clients that cache
+//! pushes       what clients are sent beside replies: pub/sub, monitors, invalidation tracking
 //! reconfigure  CONFIG SET takes effect
 //! memory       where the memory goes
 //! shutdown     the end
@@ -32,7 +30,7 @@ mod loading;
 mod memory;
 mod net;
 mod output;
-mod pubsub;
+mod pushes;
 mod reconfigure;
 mod replication;
 mod request;
@@ -40,23 +38,23 @@ mod role;
 mod saving;
 mod shutdown;
 mod stats;
-mod tracking;
 
 pub use boot::{BootError, boot};
 pub use event_loop::show_address;
 pub use lifecycle::{Lifecycle, Program};
 pub use memory::{MemoryAccount, Share};
 pub use net::Net;
-pub use pubsub::Audience;
 pub use request::blocked::files_reply;
 pub use request::table::{RowId, Table};
 pub use request::transactions::Watching;
 pub use shutdown::{ShutdownFlags, ShutdownState};
 pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
-pub use tracking::InvalidationTracking;
 
-use crate::client::{BlockedClients, Client, ClientId, Clients, Outbox, Outgoing};
+use crate::client::{
+    BlockedClients, Client, ClientId, Clients, InvalidationTracking, Monitors, Outbox, Outgoing, PubSub,
+    Redacted,
+};
 use crate::config::Config;
 use crate::env::clock::Clock;
 use crate::env::random::Rng;
@@ -90,7 +88,9 @@ pub struct Server {
     pub outgoing: Outgoing,
     pub watching: Watching,
     pub blocked_clients: BlockedClients,
-    pub audience: Audience,
+    pub pubsub: PubSub,
+    pub monitors: Monitors,
+    pub redacted: Redacted,
     pub tracking: InvalidationTracking,
     pub snapshots: Snapshots,
     /// What is being loaded, at the start or from our master.
@@ -112,7 +112,7 @@ impl Server {
 
     /// What services write to clients through.
     pub fn outbox(&mut self) -> Outbox<'_> {
-        Outbox { clients: &mut self.clients, outgoing: &mut self.outgoing }
+        Outbox::new(&mut self.clients, &mut self.outgoing)
     }
 
     /// A writer of replies to the client whose command is being run.

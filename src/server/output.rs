@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use super::Server;
-use crate::client::{ClientId, Role};
+use crate::client::{ClientId, Outbox, Role};
 use crate::net::Source;
 use crate::observe::log;
 
@@ -80,7 +80,7 @@ impl Server {
     }
 
     /// Lets an event tell when a client's socket takes more than it does now.
-    pub(super) fn watch_writes(&mut self, id: ClientId) {
+    fn watch_writes(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
         let token = Source::Client(id.slot).token();
         if let Err(why) = client.conn.watch_writes(self.net.reactor.registry(), token) {
@@ -97,7 +97,7 @@ impl Server {
         let limit = match client.role {
             Role::Master => return,
             Role::Replica => limits.replica,
-            Role::Normal | Role::Monitor if self.is_subscribed(id) => limits.pubsub,
+            Role::Normal | Role::Monitor if client.is_subscribed() => limits.pubsub,
             Role::Normal | Role::Monitor => limits.normal,
         };
         let mut used = client.output.overflow() as u64;
@@ -152,15 +152,14 @@ impl Server {
         }
         self.forget_blocked(id);
         self.forget_watches(id);
-        self.forget_subscriptions(id);
         self.stop_tracking(id);
+        let mut outbox = Outbox::new(&mut self.clients, &mut self.outgoing);
+        self.pubsub.forget(&mut outbox, id);
+        self.monitors.stop(&mut outbox, id);
         let Some(mut client) = self.clients.remove(id) else { return };
         client.conn.deregister(self.net.reactor.registry());
         self.net.descriptor_is_free();
         self.peer_is_gone(id, &client);
-        if client.role == Role::Monitor {
-            self.monitor_is_gone(id);
-        }
     }
 
     /// Forgets all keys that a client watches (UNWATCH, EXEC, DISCARD, the end).

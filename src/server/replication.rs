@@ -4,6 +4,7 @@
 use super::Server;
 use crate::client::{Client, ClientId, Outbox};
 use crate::exec::CmdError;
+use crate::net::Source;
 use crate::observe::log;
 use crate::protocol::Mark;
 use crate::replication::Replication;
@@ -52,6 +53,14 @@ impl Server {
         let stale = self.replication.is_stale();
         let (replicas, mut cx) = self.serving();
         replicas.attach(id, wanted, stale, &mut cx)?;
+        // What it is sent next does not stand in its output.
+        let watched = self.clients.get_mut(id).map(|client| {
+            client.conn.watch_writes(self.net.reactor.registry(), Source::Client(id.slot).token())
+        });
+        if let Some(Err(why)) = watched {
+            log::warning!("Error registering fd event for a client: {}", crate::env::process::strerror(&why));
+            self.outbox().close_later(id);
+        }
         self.begin_snapshot_for_replicas();
         Ok(())
     }

@@ -109,7 +109,7 @@ impl Replicas {
             && cx.config.save.points().is_empty()
             && !self.iter().any(Replica::awaits_child);
         if useless {
-            cx.decisions.push(Decision::StopChild);
+            cx.decisions.push(Decision::StopUselessChild);
         }
     }
 

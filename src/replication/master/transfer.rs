@@ -190,7 +190,7 @@ impl Replicas {
             }
             if receivers == 0 {
                 log::warning!("Diskless rdb transfer, last replica dropped, killing fork child.");
-                cx.decisions.push(Decision::StopChild);
+                cx.decisions.push(Decision::StopUselessChild);
                 self.piece.ended = true;
                 return;
             }
@@ -255,7 +255,7 @@ impl Replicas {
             }
             Err(why) => {
                 log::warning!("Diskless rdb transfer, read error sending DB to replicas: {why}");
-                cx.decisions.push(Decision::StopChild);
+                cx.decisions.push(Decision::StopUselessChild);
                 None
             }
         }

@@ -224,7 +224,7 @@ impl Transfer {
         if let Err(why) = self.file.sync_all() {
             return self.fail(LinkError::Sync(why));
         }
-        cx.decisions.extend([Decision::StopChild, Decision::DisconnectReplicas]);
+        cx.decisions.extend([Decision::StopChildForDump, Decision::DisconnectReplicas]);
         let Transfer { conn, resync, path, .. } = *self;
         Stepped::Waits(Link::Received(Box::new(Dump { conn, resync, path, rest })))
     }
