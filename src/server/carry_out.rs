@@ -76,7 +76,8 @@ impl Server {
             let (link, mut cx) = self.linking();
             return link.not_welcome(why, &mut cx);
         }
-        let id = self.add_client(conn, Auth::Done, Role::Master);
+        let now = self.clock.unix_ms();
+        let id = self.clients.connected(conn, Auth::Done, Role::Master, &self.config.unixsocket, now);
         let db = self.replication.link.selected_db();
         if let Some(client) = self.clients.get_mut(id) {
             client.session.is_master = true;

@@ -51,7 +51,6 @@ impl Server {
         self.handle_shutdown();
         self.clients_cron(hz);
         self.resize_tables();
-        self.expire_writable_replica_keys();
         if self.snapshots.running().is_some() {
             self.poll_child();
         }

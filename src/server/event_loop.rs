@@ -5,12 +5,11 @@ use std::time::Duration;
 use mio::Events;
 
 use super::Server;
-use crate::client::{Address, Auth, Client, ClientId, Role, Session};
+use crate::client::{Auth, ClientId, Role};
 use crate::env::{clock, ticks};
 use crate::keyspace::Due;
 use crate::net::{Conn, Source};
 use crate::observe::log;
-use crate::protocol::Output;
 
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 1000;
@@ -206,41 +205,12 @@ impl Server {
         }
         let auth = if self.config.requirepass.is_set() { Auth::Required } else { Auth::Done };
         self.stats.connections += 1;
-        let id = self.add_client(conn, auth, Role::Normal);
+        let now = self.clock.unix_ms();
+        let id = self.clients.connected(conn, auth, Role::Normal, &self.config.unixsocket, now);
         log::verbose!(
             "Accepted {}",
             self.clients.get(id).map_or_else(String::new, |client| client.addr.to_string())
         );
-    }
-
-    /// Adds a client whose connection is registered for the next slot.
-    pub(super) fn add_client(&mut self, conn: Conn, auth: Auth, role: Role) -> ClientId {
-        let now = self.clock.unix_ms();
-        let id = self.clients.take_id();
-        let unix = conn.is_unix();
-        let path = || Address::unix(&self.config.unixsocket);
-        let (addr, laddr) =
-            if unix { (path(), path()) } else { (Address::tcp(conn.peer()), Address::tcp(conn.local())) };
-        self.clients.add(Client {
-            session: Session::new(id, auth),
-            role,
-            conn,
-            addr,
-            laddr,
-            input: Vec::new(),
-            parser: None,
-            output: Output::default(),
-            blocked: None,
-            close_after_reply: false,
-            close_now: false,
-            sends_big: false,
-            flush_queued: false,
-            backlogged: false,
-            created_secs: (now / 1000) as u32,
-            active_ms: now,
-            last_command: &"NULL",
-            write_offset: 0,
-        })
     }
 
     /// What is done before every sleep: what this turn has brought leaves the house.
@@ -255,6 +225,7 @@ impl Server {
         self.end_without_child();
         self.carry_out();
         self.expire_due();
+        self.expire_writable_replica_keys();
         self.give_up_waiting();
         if self.replication.replicas.take_acked() {
             self.serve_replica_waiters();
@@ -320,7 +291,7 @@ impl Server {
     }
 
     /// Deletes keys whose time is over that a writable replica's own clients gave them.
-    pub(super) fn expire_writable_replica_keys(&mut self) {
+    fn expire_writable_replica_keys(&mut self) {
         if !self.is_replica() {
             return self.replication.writable_expires.clear();
         }

@@ -13,6 +13,7 @@
 //! loading      what the server makes of a load that has ended
 //! replication  the parts that replicas and the link to our master are given
 //! role         master or replica: REPLICAOF
+//! title        what `ps` shows
 //! pushes       what clients are sent beside replies: pub/sub, monitors, invalidation tracking
 //! reconfigure  CONFIG SET takes effect
 //! memory       where the memory goes
@@ -38,6 +39,7 @@ mod role;
 mod saving;
 mod shutdown;
 mod stats;
+mod title;
 
 pub use boot::{BootError, boot};
 pub use event_loop::show_address;
