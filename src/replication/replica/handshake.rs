@@ -236,7 +236,7 @@ impl Handshake {
         }
     }
 
-    fn psync_answer(self: Box<Self>, line: &[u8], standing: &mut Standing, cx: &mut Linking) -> Stepped {
+    fn psync_answer(self, line: &[u8], standing: &mut Standing, cx: &mut Linking) -> Stepped {
         let shown = String::from_utf8_lossy(line).into_owned();
         match read_psync_answer(line) {
             PsyncAnswer::Full(resync) => {
@@ -267,7 +267,7 @@ impl Handshake {
     }
 
     /// The master does not know PSYNC: it is asked as in the old days.
-    fn fall_back_to_sync(mut self: Box<Self>, shown: &str, cx: &mut Linking) -> Stepped {
+    fn fall_back_to_sync(mut self, shown: &str, cx: &mut Linking) -> Stepped {
         if shown.starts_with("-ERR") {
             log::notice!("Master does not support PSYNC or is in error state (reply: {shown})");
         } else {
@@ -283,9 +283,8 @@ impl Handshake {
     }
 
     /// The dump is to come.
-    fn begin_transfer(self: Box<Self>, resync: FullResync, cx: &Linking) -> Stepped {
-        let Handshake { conn, input, .. } = *self;
-        match Transfer::begin(conn, resync, input, cx.unix_secs) {
+    fn begin_transfer(self, resync: FullResync, cx: &Linking) -> Stepped {
+        match Transfer::begin(self.conn, resync, self.input, cx.unix_secs) {
             Ok(transfer) => Stepped::Moved(Link::Transfer(Box::new(transfer))),
             Err((conn, why)) => Stepped::Lost(Some(conn), LinkError::TempFile(why)),
         }

@@ -180,7 +180,7 @@ impl Transfer {
     }
 
     /// Gives the dump up, and its file.
-    fn fail(self: Box<Self>, why: LinkError) -> Stepped {
+    fn fail(self, why: LinkError) -> Stepped {
         // Nobody else knows of the file; what stays is removed at the next start.
         let _ = std::fs::remove_file(&self.path);
         Stepped::Lost(Some(self.conn), why)
@@ -220,12 +220,12 @@ impl Transfer {
 
     /// The dump has come whole: what those who follow us were told is void, and a child of ours has to end before it is
     /// loaded.
-    fn complete(self: Box<Self>, rest: Vec<u8>, cx: &mut Linking) -> Stepped {
+    fn complete(self, rest: Vec<u8>, cx: &mut Linking) -> Stepped {
         if let Err(why) = self.file.sync_all() {
             return self.fail(LinkError::Sync(why));
         }
         cx.decisions.extend([Decision::StopChildForDump, Decision::DisconnectReplicas]);
-        let Transfer { conn, resync, path, .. } = *self;
+        let Transfer { conn, resync, path, .. } = self;
         Stepped::Waits(Link::Received(Box::new(Dump { conn, resync, path, rest })))
     }
 }
