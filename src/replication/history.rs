@@ -75,14 +75,14 @@ pub struct Wanted<'a> {
 
 /// The answer to PSYNC.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum Answer {
     /// Go on: from this position of the log.
     Continue(u64),
     /// Start with a snapshot.
     Full(FullResyncReason),
 }
 
-/// FullResyncReason a replica has to start with a snapshot.
+/// Why a replica has to start with a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FullResyncReason {
     /// It asked for it (`?`).
@@ -94,22 +94,23 @@ pub enum FullResyncReason {
 }
 
 /// Whether a replica may go on. `log` is `None` while nothing is kept.
-pub fn decide(history: &History, log: Option<&Log>, wanted: &Wanted) -> Decision {
-    if wanted.id != history.id.as_bytes() {
-        let second = history.id2.as_ref().filter(|(id, _)| id.as_bytes() == wanted.id);
+pub fn decide(history: &History, log: Option<&Log>, wanted: &Wanted) -> Answer {
+    // Ids are hexadecimal: case does not tell them apart.
+    if !wanted.id.eq_ignore_ascii_case(history.id.as_bytes()) {
+        let second = history.id2.as_ref().filter(|(id, _)| wanted.id.eq_ignore_ascii_case(id.as_bytes()));
         match second {
             Some((_, offset)) if wanted.offset <= *offset as i64 + 1 => {}
-            _ if wanted.id == b"?" => return Decision::Full(FullResyncReason::Asked),
+            _ if wanted.id == b"?" => return Answer::Full(FullResyncReason::Asked),
             _ => {
                 let second_offset = second.map(|(_, offset)| *offset as i64 + 1);
-                return Decision::Full(FullResyncReason::OtherStream { second_offset });
+                return Answer::Full(FullResyncReason::OtherStream { second_offset });
             }
         }
     }
     let position = wanted.offset.checked_sub(1).and_then(|at| u64::try_from(at).ok());
     match (position, log) {
-        (Some(position), Some(log)) if log.has(position) => Decision::Continue(position),
-        _ => Decision::Full(FullResyncReason::NotInLog),
+        (Some(position), Some(log)) if log.has(position) => Answer::Continue(position),
+        _ => Answer::Full(FullResyncReason::NotInLog),
     }
 }
 
@@ -127,14 +128,16 @@ mod tests {
         let mut log = Log::new(100);
         log.append(&[b'x'; 50]);
         let ask = |offset| decide(&history, Some(&log), &wanted(&"a".repeat(40), offset));
-        assert_eq!(ask(101), Decision::Continue(100));
-        assert_eq!(ask(151), Decision::Continue(150));
-        assert_eq!(ask(100), Decision::Full(FullResyncReason::NotInLog));
-        assert_eq!(ask(152), Decision::Full(FullResyncReason::NotInLog));
-        assert_eq!(ask(-1), Decision::Full(FullResyncReason::NotInLog));
-        assert_eq!(ask(i64::MIN), Decision::Full(FullResyncReason::NotInLog));
+        assert_eq!(ask(101), Answer::Continue(100));
+        assert_eq!(ask(151), Answer::Continue(150));
+        let shouted = decide(&history, Some(&log), &wanted(&"A".repeat(40), 101));
+        assert_eq!(shouted, Answer::Continue(100));
+        assert_eq!(ask(100), Answer::Full(FullResyncReason::NotInLog));
+        assert_eq!(ask(152), Answer::Full(FullResyncReason::NotInLog));
+        assert_eq!(ask(-1), Answer::Full(FullResyncReason::NotInLog));
+        assert_eq!(ask(i64::MIN), Answer::Full(FullResyncReason::NotInLog));
         let nothing = decide(&history, None, &wanted(&"a".repeat(40), 101));
-        assert_eq!(nothing, Decision::Full(FullResyncReason::NotInLog));
+        assert_eq!(nothing, Answer::Full(FullResyncReason::NotInLog));
     }
 
     #[test]
@@ -144,14 +147,14 @@ mod tests {
         let mut log = Log::new(100);
         log.append(&[b'x'; 50]);
         let ask = |id: &str, offset| decide(&history, Some(&log), &wanted(id, offset));
-        assert_eq!(ask(&"a".repeat(40), 121), Decision::Continue(120));
-        let beyond = Decision::Full(FullResyncReason::OtherStream { second_offset: Some(121) });
+        assert_eq!(ask(&"a".repeat(40), 121), Answer::Continue(120));
+        let beyond = Answer::Full(FullResyncReason::OtherStream { second_offset: Some(121) });
         assert_eq!(ask(&"a".repeat(40), 122), beyond);
-        assert_eq!(ask(&history.id.clone(), 140), Decision::Continue(139));
-        assert_eq!(ask("?", -1), Decision::Full(FullResyncReason::Asked));
+        assert_eq!(ask(&history.id.clone(), 140), Answer::Continue(139));
+        assert_eq!(ask("?", -1), Answer::Full(FullResyncReason::Asked));
         assert_eq!(
             ask(&"b".repeat(40), 121),
-            Decision::Full(FullResyncReason::OtherStream { second_offset: None })
+            Answer::Full(FullResyncReason::OtherStream { second_offset: None })
         );
     }
 }

@@ -36,7 +36,7 @@ impl Server {
         let Some(client) = self.clients.get_mut(id).filter(|client| !client.close_now) else { return };
         let mut stream = StreamBacklog::default();
         if client.role == Role::Replica {
-            stream.unsent = self.replication.pending(id, self.journal.offset());
+            stream.unsent = self.replication.replicas.pending(id, self.journal.offset());
             stream.least_limit = self.config.repl_backlog_size;
         }
         if client.exceeds_output_limits(&self.config.client_output_buffer_limit, stream, now) {

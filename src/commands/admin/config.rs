@@ -91,7 +91,7 @@ fn set(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     }
     let setter = Setter {
         is_local: server.clients.get(id).is_some_and(Client::is_local),
-        loading: server.snapshots.loading().is_some(),
+        loading: server.loading.is_some(),
     };
     server.reconfigure(&pairs, setter).map_err(|why| CmdError::new(why.to_string()))?;
     server.reply(id).ok();

@@ -467,7 +467,7 @@ fn replicate(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     if !server.is_replica() {
         let mut command = Vec::new();
         encode_command(&mut command, args.from(2));
-        server.journal.append_raw(&command);
+        server.journal.append_verbatim(&command);
     }
     done(server, id)
 }

@@ -231,7 +231,7 @@ impl Server {
     }
 
     fn check_loading(&self, attempt: &Attempt) -> Result<(), CmdError> {
-        let Some(loading) = self.snapshots.loading() else { return Ok(()) };
+        let Some(loading) = &self.loading else { return Ok(()) };
         let refused = match loading.serves_old_data() {
             true => attempt.command.has(flags::NO_ASYNC_LOADING),
             false => attempt.lacks & flags::LOADING != 0,
@@ -270,7 +270,7 @@ impl Server {
             && session.subscriptions.is_none()
             && session.reply_mode == ReplyMode::On;
         let usual = !self.blocked_clients.is_paused()
-            && self.snapshots.loading().is_none()
+            && self.loading.is_none()
             && !self.snapshots.writes_are_stopped(&self.config);
         if !plain || !usual {
             return None;

@@ -26,7 +26,7 @@ impl Server {
         match row {
             Ok(row) => {
                 client.last_command = &self.table.command(row).full_name;
-                self.carry_out(id, row, args);
+                self.dispatch(id, row, args);
             }
             Err(_) if self.table.is_http(args.get(0)) => return self.turn_away(id),
             Err(error) => {
@@ -43,7 +43,7 @@ impl Server {
     }
 
     /// Does with a request what admission decides.
-    fn carry_out(&mut self, id: ClientId, row: RowId, args: Args) {
+    fn dispatch(&mut self, id: ClientId, row: RowId, args: Args) {
         let command = self.table.command(row);
         let decision = self.admit(id, row, args);
         if !matches!(decision, Decision::Refuse(_)) && self.applies_unsaved(id, row, args) {

@@ -8,7 +8,6 @@
 use super::admission::Decision;
 use crate::client::{BlockingKey, ClientId, UnblockReason};
 use crate::exec::Args;
-use crate::replication::link::Link;
 use crate::server::Server;
 
 impl Server {
@@ -82,7 +81,7 @@ impl Server {
     /// Lets those run who were held back by a pause.
     fn unpause(&mut self) {
         let held_back = self.blocked_clients.take_paused();
-        if let Link::Online { client } = self.replication.link {
+        if let Some(client) = self.replication.link.client() {
             self.net.ready.push(client);
         }
         for id in held_back {

@@ -35,8 +35,8 @@ impl Server {
         }
         let Some(blocked) = self.unblock(id) else { return false };
         let acknowledged = match blocked.block.on {
-            BlockOn::Replicas { offset, .. } => self.replication.acknowledged(offset),
-            BlockOn::Files { offset, .. } => self.replication.acknowledged_files(offset),
+            BlockOn::Replicas { offset, .. } => self.replication.replicas.acknowledged(offset),
+            BlockOn::Files { offset, .. } => self.replication.replicas.acknowledged_files(offset),
             _ => 0,
         };
         if let BlockOn::Keys(_) = blocked.block.on {
@@ -81,8 +81,12 @@ impl Server {
             let Some(client) = self.clients.get(id) else { continue };
             let Some(blocked) = &client.blocked else { continue };
             let (count, acknowledged) = match blocked.block.on {
-                BlockOn::Replicas { count, offset } => (count, self.replication.acknowledged(offset)),
-                BlockOn::Files { count, offset } => (count, self.replication.acknowledged_files(offset)),
+                BlockOn::Replicas { count, offset } => {
+                    (count, self.replication.replicas.acknowledged(offset))
+                }
+                BlockOn::Files { count, offset } => {
+                    (count, self.replication.replicas.acknowledged_files(offset))
+                }
                 _ => continue,
             };
             let files = matches!(blocked.block.on, BlockOn::Files { .. });
