@@ -17,7 +17,7 @@ use crate::exec::Command;
 use crate::journal::Journal;
 use crate::keyspace::access::Stamp;
 use crate::keyspace::{Changes, Expired, Keyspace, Turn};
-use crate::net::Source;
+use crate::net::{Reactor, Source};
 use crate::observe::latency::Latency;
 use crate::observe::log;
 use crate::observe::slowlog::SlowLog;
@@ -73,7 +73,8 @@ pub fn boot(
     config.maxclients = max_clients;
     process::check_tcp_backlog(config.tcp_backlog, &mut log::tell);
     let clock = Clock::system();
-    let mut net = Net::new().map_err(|why| failed("Failed creating the event loop", why))?;
+    let reactor = Reactor::new().map_err(|why| failed("Failed creating the event loop", why))?;
+    let mut net = Net::new(reactor);
     net.listen(&config).map_err(|why| BootError(why.to_string()))?;
     if net.listeners.is_empty() {
         return Err(BootError("Configured to not listen anywhere, exiting.".into()));

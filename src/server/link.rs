@@ -99,7 +99,7 @@ impl Server {
     }
 
     fn close_link_conn(&mut self, mut conn: Conn) {
-        conn.deregister(self.net.reactor.registry());
+        conn.deregister(&self.net.reactor);
     }
 
     /// The link is lost: try again in a while.
@@ -148,10 +148,10 @@ impl Server {
         let connected = (master.host.as_str(), master.port)
             .to_socket_addrs()
             .and_then(|mut addrs| addrs.next().ok_or_else(|| std::io::ErrorKind::NotFound.into()))
-            .and_then(|addr| Conn::connect(addr, from));
+            .and_then(|addr| self.net.reactor.connect(addr, from));
         match connected {
             Ok(mut conn) => {
-                if let Err(why) = conn.register(self.net.reactor.registry(), Source::Link.token()) {
+                if let Err(why) = conn.register(&self.net.reactor, Source::Link) {
                     log::warning!("Can't watch the connection to MASTER: {why}");
                     self.replication.link = Link::Waiting { retry_at_ms: now + RETRY_MS };
                     return;
@@ -655,7 +655,7 @@ impl Server {
     /// The connection becomes a client whose commands are obeyed.
     fn go_online(&mut self, mut conn: Conn, rest: Vec<u8>) {
         let slot = self.clients.next_slot();
-        if let Err(why) = conn.reregister(self.net.reactor.registry(), Source::Client(slot).token()) {
+        if let Err(why) = conn.reregister(&self.net.reactor, Source::Client(slot)) {
             log::warning!("Can't watch the connection to MASTER: {why}");
             self.close_link_conn(conn);
             return self.retry_link();

@@ -142,7 +142,7 @@ impl Server {
         self.forget_subscriptions(id);
         self.stop_tracking(id);
         let Some(mut client) = self.clients.remove(id) else { return };
-        client.conn.deregister(self.net.reactor.registry());
+        client.conn.deregister(&self.net.reactor);
         self.net.descriptor_is_free();
         self.replica_is_gone(id, &client);
         match client.role {

@@ -259,8 +259,8 @@ impl Server {
         let title = self.child_title(title);
         // A child that holds a connection open would keep its end from being seen.
         let mut close: Vec<RawFd> = self.net.listener_fds();
-        close.extend(self.clients.iter().map(|(_, client)| client.conn.as_raw_fd()));
-        close.extend(self.replication.link.conn_mut().map(|conn| conn.as_raw_fd()));
+        close.extend(self.clients.iter().filter_map(|(_, client)| client.conn.fd()));
+        close.extend(self.replication.link.conn_mut().and_then(|conn| conn.fd()));
         let total_keys = self.keyspace.keys() as u64;
         let (mode, score) = (self.config.oom_score_adj, self.config.oom_score_adj_values.child);
         let mut oom = self.life.oom_score.clone();
