@@ -13,6 +13,7 @@ mod config_example;
 mod connection;
 mod debian_cli;
 mod differential;
+mod end_of_input;
 mod endings;
 mod exporter;
 mod fuzz_smoke;

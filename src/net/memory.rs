@@ -75,6 +75,8 @@ struct End {
     /// Somebody holds it.
     open: bool,
     watched_by: Option<(HostId, Source)>,
+    /// Whether its watcher wants to hear of room to write, too.
+    watches_writes: bool,
 }
 
 impl End {
@@ -88,6 +90,7 @@ impl End {
             broken: None,
             open: true,
             watched_by: None,
+            watches_writes: false,
         }
     }
 }
@@ -289,7 +292,9 @@ impl Fabric {
         let Some(wire) = self.wires.get(&id) else { return };
         let Some((host, source)) = wire.ends[end].watched_by else { return };
         let event = wire.event(end, self.capacity, source);
-        self.tell(host, event);
+        if event.says_something() {
+            self.tell(host, event);
+        }
     }
 
     fn tell(&mut self, host: HostId, event: Event) {
@@ -317,7 +322,7 @@ impl Wire {
         Event {
             source,
             readable: !here.arrived.is_empty(),
-            writable: self.established && here.sent.len() < capacity / 2,
+            writable: self.established && here.watches_writes && here.sent.len() < capacity / 2,
             read_closed: there.finish_delivered,
             write_closed: false,
             error: broken,
@@ -543,13 +548,15 @@ impl Socket {
         self.network.lock().wires.get(&self.wire).map(|wire| wire.ends[self.end].addr)
     }
 
-    /// The host hears under this name what happens here from now on, and how it stands now.
-    pub fn watch(&self, host: &Host, source: Source) {
+    /// The host hears under this name what happens here from now on, and how it stands now; of room to write if it wants
+    /// to.
+    pub fn watch(&self, host: &Host, source: Source, writes: bool) {
         self.unwatch();
         let mut fabric = self.network.lock();
         let capacity = fabric.capacity;
         let Some(wire) = fabric.wires.get_mut(&self.wire) else { return };
         wire.ends[self.end].watched_by = Some((host.id, source));
+        wire.ends[self.end].watches_writes = writes;
         let event = wire.event(self.end, capacity, source);
         if event.says_something() {
             fabric.tell(host.id, event);
@@ -624,7 +631,7 @@ mod tests {
         assert_eq!(events(&host), [Event { readable: true, ..Event::of(Source::Listener(0)) }]);
         let accepted = listener.accept().unwrap();
         assert!(listener.accept().is_none());
-        accepted.watch(&host, Source::Client(3));
+        accepted.watch(&host, Source::Client(3), true);
         let both = Event { readable: true, writable: true, ..Event::of(Source::Client(3)) };
         assert_eq!(events(&host), [both]);
         assert_eq!(read(&accepted), Ok(b"PING".to_vec()));
@@ -652,7 +659,7 @@ mod tests {
         assert!(listener.accept().is_none());
         network.establish(client.wire());
         let accepted = listener.accept().unwrap();
-        accepted.watch(&host, Source::Client(0));
+        accepted.watch(&host, Source::Client(0), true);
         events(&host);
         write(&client, b"abcdef").unwrap();
         client.finish();
@@ -674,7 +681,7 @@ mod tests {
         let client = connect(&network);
         network.establish(client.wire());
         let accepted = listener.accept().unwrap();
-        accepted.watch(&host, Source::Client(0));
+        accepted.watch(&host, Source::Client(0), true);
         events(&host);
         assert_eq!(write(&accepted, b"abcdef").unwrap(), 4);
         assert_eq!(write(&accepted, b"ef").unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -693,7 +700,7 @@ mod tests {
         let network = Network::new(false);
         let host = network.host("10.0.0.2".parse().unwrap());
         let nobody = host.connect("10.0.0.1:6379".parse().unwrap());
-        nobody.watch(&host, Source::Link);
+        nobody.watch(&host, Source::Link, true);
         network.establish(nobody.wire());
         assert!(events(&host)[0].error);
         assert_eq!(nobody.take_error().unwrap().raw_os_error(), Some(libc::ECONNREFUSED));
@@ -724,7 +731,7 @@ mod tests {
         let client = connect(&network);
         network.establish(client.wire());
         let accepted = listener.accept().unwrap();
-        accepted.watch(&host, Source::Client(0));
+        accepted.watch(&host, Source::Client(0), true);
         events(&host);
         write(&client, b"lost").unwrap();
         network.lose(client.wire());

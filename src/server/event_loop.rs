@@ -244,7 +244,7 @@ impl Server {
         self.expire_due();
         self.give_up_waiting();
         self.serve_waiters_of_replicas();
-        self.broadcast_changes();
+        self.send_broadcasts();
         self.feed_stream();
         self.check_grown_outputs();
         self.close_marked_clients();

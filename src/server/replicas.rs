@@ -66,6 +66,7 @@ impl Server {
         if let Some(client) = self.clients.get_mut(id) {
             client.role = Role::Replica;
         }
+        self.watch_writes(id);
         self.replication.alone_since_ms = None;
         if let Some(wanted) = &wanted {
             let log = self.journal.is_active().then(|| self.journal.log());
