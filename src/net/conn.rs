@@ -29,7 +29,7 @@ enum Stream {
 
 /// A pointer that is aligned as a descriptor is, so that a connection of the system, of which ten thousand may be idle,
 /// is no larger for the other kind.
-#[repr(packed(4))]
+#[repr(Rust, packed(4))]
 struct Narrow(Box<Socket>);
 
 impl std::fmt::Debug for Narrow {

@@ -4,11 +4,12 @@
 //! - `dump`: the databases on their way into a dump. `load`: and back, a slice at a time; `decode`: what it
 //!   holds for a key, on its way to being a value.
 //! - `snapshot`: a dump that takes the place of the old file only when it is whole.
-//! - `child`: the forked process that writes one while the server goes on.
+//! - `child`: the forked process that writes one while the server goes on; `simulated`: one that is no process.
 
 pub mod child;
 mod decode;
 pub mod dump;
 pub mod load;
 pub mod rdb;
+pub mod simulated;
 pub mod snapshot;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Server;
 use crate::client::{Address, Auth, Client, ClientId, Role, Session};
-use crate::env::{clock, ticks};
+use crate::env::ticks;
 use crate::keyspace::Due;
 use crate::net::{Conn, Event, Source};
 use crate::observe::log;
@@ -258,18 +258,18 @@ impl Server {
         if self.keyspace.with_deadlines().next().is_none() || !self.active_expiry_runs() {
             return;
         }
-        let now = clock::unix_ms().max(self.clock.unix_ms());
-        let began = clock::monotonic_us();
+        let now = (self.clock.moment_unix_us() / 1000).max(self.clock.unix_ms());
+        let began = self.clock.moment_us();
         let share = began.saturating_sub(self.clock.monotonic_us()) / 3;
         let mut expired = false;
         while self.expire_some(now) {
             expired = true;
-            if clock::monotonic_us() - began >= share {
+            if self.clock.moment_us() - began >= share {
                 break;
             }
         }
         if expired {
-            let us = clock::monotonic_us() - began;
+            let us = self.clock.moment_us() - began;
             self.stats.expiry_us += us;
             self.note_latency("expire-cycle", us);
         }

@@ -35,7 +35,7 @@ mod shutdown;
 mod snapshots;
 mod stats;
 
-pub use boot::{BootError, boot};
+pub use boot::{BootError, Surroundings, boot};
 pub use event_loop::show_address;
 pub use lifecycle::{Lifecycle, Program};
 pub use memory::{MemoryAccount, Share};
@@ -55,7 +55,7 @@ use crate::client::{
 };
 use crate::config::Config;
 use crate::env::clock::Clock;
-use crate::env::random::Rng;
+use crate::env::random::{Rng, Secrets};
 use crate::env::signals::Signals;
 use crate::exec::Args;
 use crate::journal::Journal;
@@ -75,6 +75,8 @@ pub struct Server {
     pub turn: Turn,
     pub limits: Thresholds,
     pub rng: Rng,
+    /// Where ids and EOF markers come from.
+    pub secrets: Secrets,
     pub keyspace: Keyspace,
     /// What the command in hand has done so far.
     pub changes: Changes,
@@ -96,7 +98,8 @@ pub struct Server {
     pub latency: Latency,
     pub life: Lifecycle,
     pub pipe_piece: PipePiece,
-    signals: Signals,
+    /// Those of the process, if it is ours alone.
+    signals: Option<Signals>,
 }
 
 impl Server {

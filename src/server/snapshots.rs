@@ -18,6 +18,7 @@ use crate::persistence::child::{Child, ChildOptions, Exit, Report, Target};
 use crate::persistence::dump::{DumpOptions, Usage, dataset_without_data, version_for};
 use crate::persistence::load::{LoadError, LoadOptions, LoadProgress, LoadedInfo, Loader, Step};
 use crate::persistence::rdb::{RDB_VERSION, ReplicationAux, SavingAux, WriterOptions};
+use crate::persistence::simulated::SimulatedForks;
 use crate::persistence::snapshot::{Destination, save_to_file};
 use crate::replication::replicas::Replica;
 
@@ -103,6 +104,8 @@ impl Loading {
 #[derive(Default)]
 pub struct Snapshots {
     running: Option<Running>,
+    /// Where children are born that are no processes, in a simulation.
+    pub simulated: Option<SimulatedForks>,
     loading: Option<Loading>,
     /// Changes since the last save.
     pub dirty: u64,
@@ -269,7 +272,15 @@ impl Server {
             let _ = oom.apply(super::boot::oom_mode(mode), score);
         };
         let aux = self.saving_aux();
-        let options = ChildOptions { aux, dump, title: &title, close: &close, prepare: &mut prepare };
+        let simulated = self.snapshots.simulated.clone();
+        let options = ChildOptions {
+            aux,
+            dump,
+            title: &title,
+            close: &close,
+            simulated: simulated.as_ref(),
+            prepare: &mut prepare,
+        };
         let child = Child::fork(target, &self.keyspace, options).map_err(|why| {
             log::warning!("Can't save in background: fork: {}", crate::env::process::strerror(&why));
             self.snapshots.last_ok = Some(false);

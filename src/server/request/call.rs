@@ -10,7 +10,7 @@
 
 use crate::client::{Client, ClientId, ReplyMode, Role};
 use crate::config::PropagationErrorBehavior;
-use crate::env::{clock, ticks};
+use crate::env::ticks;
 use crate::exec::{Args, CmdError, CmdResult, Command, Ctx, Handler, Outcome, flags};
 use crate::keyspace::{Expired, Propagate};
 use crate::observe::log;
@@ -117,7 +117,7 @@ impl Server {
     pub(in crate::server) fn note_latency(&mut self, event: &'static str, us: u64) {
         let threshold = self.config.latency_monitor_threshold;
         if threshold > 0 && us / 1000 >= threshold {
-            self.latency.record(event, clock::unix_ms() / 1000, us / 1000);
+            self.latency.record(event, self.clock.unix_secs(), us / 1000);
         }
     }
 
