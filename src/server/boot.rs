@@ -168,7 +168,7 @@ fn assemble(
         pubsub: PubSub::default(),
         monitors: Monitors::default(),
         redacted: Redacted::default(),
-        snapshots: Snapshots { simulated: forks, ..Snapshots::default() },
+        snapshots: Snapshots::new(forks),
         replication,
         stats: Stats::default(),
         slowlog: SlowLog::default(),

@@ -105,7 +105,7 @@ impl Loading {
 pub struct Snapshots {
     running: Option<Running>,
     /// Where children are born that are no processes, in a simulation.
-    pub simulated: Option<SimulatedForks>,
+    simulated: Option<SimulatedForks>,
     loading: Option<Loading>,
     /// Changes since the last save.
     pub dirty: u64,
@@ -121,6 +121,11 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
+    /// With children that are processes, or with those of a simulation.
+    pub fn new(simulated: Option<SimulatedForks>) -> Snapshots {
+        Snapshots { simulated, ..Snapshots::default() }
+    }
+
     pub fn running(&self) -> Option<&Running> {
         self.running.as_ref()
     }
