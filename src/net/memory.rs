@@ -58,6 +58,8 @@ struct Listening {
 #[derive(Debug)]
 struct Wire {
     established: bool,
+    /// One of its machines has lost its power: nothing of it arrives any more.
+    lost: bool,
     ends: [End; 2],
 }
 
@@ -100,6 +102,8 @@ impl End {
 pub struct WireState {
     pub id: WireId,
     pub established: bool,
+    /// See [`Network::lose`].
+    pub lost: bool,
     /// Who has connected, and to whom.
     pub from: SocketAddr,
     pub to: SocketAddr,
@@ -112,7 +116,7 @@ pub struct WireState {
 impl WireState {
     /// Whether there is something to deliver that this end has sent.
     pub fn has_sent(&self, end: usize) -> bool {
-        self.established && (self.sent[end] > 0 || self.finishing[end])
+        self.established && !self.lost && (self.sent[end] > 0 || self.finishing[end])
     }
 }
 
@@ -159,7 +163,7 @@ impl Network {
         let wire = fabric.next_wire;
         fabric.next_wire += 1;
         let ends = [End::new(SocketAddr::new(from, port)), End::new(to)];
-        fabric.wires.insert(wire, Wire { established: false, ends });
+        fabric.wires.insert(wire, Wire { established: false, lost: false, ends });
         if fabric.prompt {
             fabric.establish(wire);
         }
@@ -172,6 +176,7 @@ impl Network {
         let state = |(&id, wire): (&WireId, &Wire)| WireState {
             id,
             established: wire.established,
+            lost: wire.lost,
             from: wire.ends[0].addr,
             to: wire.ends[1].addr,
             sent: [wire.ends[0].sent.len(), wire.ends[1].sent.len()],
@@ -204,13 +209,9 @@ impl Network {
     /// other end waits for ever, unless it asks.
     pub fn lose(&self, wire: WireId) {
         let mut fabric = self.lock();
-        let Some(lost) = fabric.wires.get_mut(&wire) else { return };
-        lost.established = false;
-        for end in &mut lost.ends {
-            end.sent.clear();
-            end.finished = false;
+        if let Some(lost) = fabric.wires.get_mut(&wire) {
+            lost.lost = true;
         }
-        fabric.forget_closed(wire);
     }
 
     fn lock(&self) -> MutexGuard<'_, Fabric> {
@@ -221,7 +222,9 @@ impl Network {
 
 impl Fabric {
     fn establish(&mut self, id: WireId) {
-        let Some(wire) = self.wires.get_mut(&id).filter(|wire| !wire.established) else { return };
+        let Some(wire) = self.wires.get_mut(&id).filter(|wire| !wire.established && !wire.lost) else {
+            return;
+        };
         let to = wire.ends[1].addr;
         let Some(listening) = self.listeners.get_mut(&to) else {
             wire.ends[1].open = false;
@@ -239,7 +242,9 @@ impl Fabric {
 
     fn deliver(&mut self, id: WireId, from: usize, at_most: usize) -> usize {
         let capacity = self.capacity;
-        let Some(wire) = self.wires.get_mut(&id).filter(|wire| wire.established) else { return 0 };
+        let Some(wire) = self.wires.get_mut(&id).filter(|wire| wire.established && !wire.lost) else {
+            return 0;
+        };
         let [a, b] = &mut wire.ends;
         let (sender, receiver) = if from == 0 { (a, b) } else { (b, a) };
         let was_full = sender.sent.len() >= capacity / 2;
@@ -580,7 +585,9 @@ impl Drop for Socket {
         here.open = false;
         here.finished = true;
         let unread = !here.arrived.is_empty();
-        if unread || !wire.established {
+        if wire.lost {
+            // Nobody is told.
+        } else if unread || !wire.established {
             fabric.break_end(self.wire, 1 - self.end, ErrorKind::ConnectionReset);
         } else {
             fabric.deliver_promptly(self.wire);

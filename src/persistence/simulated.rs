@@ -118,6 +118,15 @@ impl SimulatedChild {
         self.fate.lock().0
     }
 
+    /// Bytes of the dump, and how many of them are written.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
     /// Bytes of the dump that have not been written.
     pub fn left(&self) -> usize {
         self.bytes.len() - self.written
