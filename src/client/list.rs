@@ -6,7 +6,7 @@ use slab::Slab;
 
 use super::address::Address;
 use super::blocked::BlockedRequest;
-use super::session::Session;
+use super::session::{Auth, Session};
 use crate::net::Conn;
 use crate::protocol::{Output, Parser};
 use crate::structures::prefetch::{LINE_BYTES, fetch_early};
@@ -137,6 +137,44 @@ impl Clients {
         let id = self.next_id;
         self.next_id += 1;
         id
+    }
+
+    /// Adds a client whose connection is registered for the next slot. One that came by a unix socket is shown by the
+    /// path of that.
+    pub fn connected(
+        &mut self,
+        conn: Conn,
+        auth: Auth,
+        role: Role,
+        unixsocket: &[u8],
+        now_ms: i64,
+    ) -> ClientId {
+        let id = self.take_id();
+        let path = || Address::unix(unixsocket);
+        let (addr, laddr) = match conn.is_unix() {
+            true => (path(), path()),
+            false => (Address::tcp(conn.peer()), Address::tcp(conn.local())),
+        };
+        self.add(Client {
+            session: Session::new(id, auth),
+            role,
+            conn,
+            addr,
+            laddr,
+            input: Vec::new(),
+            parser: None,
+            output: Output::default(),
+            blocked: None,
+            close_after_reply: false,
+            close_now: false,
+            sends_big: false,
+            flush_queued: false,
+            backlogged: false,
+            created_secs: (now_ms / 1000) as u32,
+            active_ms: now_ms,
+            last_command: &"NULL",
+            write_offset: 0,
+        })
     }
 
     /// Adds a client under the id of its session.

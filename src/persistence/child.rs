@@ -148,7 +148,8 @@ impl Child {
         if let Some(forks) = options.simulated {
             let (data, pipe) = pipe.unzip();
             let (pid, fate) = forks.fork(target, keyspace, &options, child_reports, pipe)?;
-            return Ok(Child::born(pid, target, reports, data, Some(fate)));
+            let started_ms = options.aux.ctime * 1000;
+            return Ok(Child { started_ms, ..Child::born(pid, target, reports, data, Some(fate)) });
         }
         let parent = process::pid();
         let started_ms = clock::unix_ms();
@@ -182,7 +183,7 @@ impl Child {
         };
         Child {
             pid,
-            started_ms: clock::unix_ms(),
+            started_ms: 0,
             fork_us: 0,
             data,
             temp_path,

@@ -1,10 +1,8 @@
 //! From a configuration to a running server, in the order that the log tells.
 
 use std::fmt;
-use std::path::PathBuf;
 
-use super::replicas::PipePiece;
-use super::{Lifecycle, Net, Program, Server, ShutdownState, Snapshots, Stats, Table, Watching};
+use super::{Lifecycle, Net, Program, Server, ShutdownState, Stats, Table, Watching};
 use crate::client::{BlockedClients, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted};
 use crate::config::{self, Config, OomScoreAdj, Supervised};
 use crate::env::alloc;
@@ -22,8 +20,10 @@ use crate::observe::latency::Latency;
 use crate::observe::log;
 use crate::observe::slowlog::SlowLog;
 use crate::persistence::simulated::SimulatedForks;
+use crate::persistence::snapshots::Snapshots;
+use crate::persistence::temp_files;
 use crate::replication::Replication;
-use crate::replication::link::Link;
+use crate::replication::replica::MasterLink;
 use crate::structures::quicklist::Shape;
 use crate::structures::stream::BlockLimits;
 use crate::types::Thresholds;
@@ -138,13 +138,9 @@ fn assemble(
         keyspace.freer = Freer::without_helper();
     }
     let max_clients = config.maxclients;
-    let master = config.replicaof.0.clone();
-    let mut replication = Replication::default();
-    if master.is_some() {
-        replication.link = Link::Waiting { retry_at_ms: 0 };
-        replication.link_down_since_ms = Some(clock.monotonic_ms());
-    }
-    replication.set_master(master);
+    let link = MasterLink::configured(config.replicaof.0.clone(), clock.monotonic_ms());
+    let mut replication = Replication { link, ..Replication::default() };
+    replication.history.renew(&mut secrets);
     Ok(Server {
         turn: Turn {
             now_ms: clock.unix_ms(),
@@ -169,6 +165,7 @@ fn assemble(
         monitors: Monitors::default(),
         redacted: Redacted::default(),
         snapshots: Snapshots::new(forks),
+        loading: None,
         replication,
         stats: Stats::default(),
         slowlog: SlowLog::default(),
@@ -188,7 +185,6 @@ fn assemble(
             cron: super::cron::Cron::default(),
             active_expiry: true,
         },
-        pipe_piece: PipePiece::default(),
         signals,
         net: Net::new(reactor),
         secrets,
@@ -208,8 +204,8 @@ impl Server {
             self.set_watchdog();
         }
         log::notice!("Server initialized");
-        let path = PathBuf::from(String::from_utf8_lossy(&self.config.dbfilename).into_owned());
-        match self.begin_loading(&path, false, super::snapshots::LoadInto::Place) {
+        temp_files::remove_orphans(self.config.directory());
+        match self.begin_loading_own() {
             Ok(true) => {}
             Ok(false) => self.ready_to_accept(),
             Err(why) => {
@@ -220,21 +216,6 @@ impl Server {
             }
         }
         Ok(())
-    }
-
-    /// The data is there: says so to the log and to whoever supervises us.
-    pub(super) fn ready_to_accept(&mut self) {
-        if self.net.listeners.iter().any(|listener| listener.path().is_none()) {
-            log::notice!("Ready to accept connections tcp");
-        }
-        if self.net.listeners.iter().any(|listener| listener.path().is_some()) {
-            log::notice!("Ready to accept connections unix");
-        }
-        self.life.supervisor.ready(self.is_replica(), &mut log::tell);
-        if self.is_replica() {
-            // The first attempt need not wait for the cron.
-            self.link_cron();
-        }
     }
 
     /// Takes over what the data types need to know of the configuration.
@@ -275,49 +256,6 @@ impl Server {
                 false
             }
         }
-    }
-
-    /// Sets the title that `ps` shows. False if the template gives none.
-    pub fn set_title(&mut self) -> bool {
-        if !self.config.set_proc_title {
-            return true;
-        }
-        match self.expand_title(&self.life.program.called()) {
-            Some(title) => {
-                process::set_title(&title);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// The title of a child.
-    pub(super) fn child_title(&self, what: &str) -> String {
-        self.expand_title(what).unwrap_or_else(|| what.to_owned())
-    }
-
-    fn expand_title(&self, title: &str) -> Option<String> {
-        let template = String::from_utf8_lossy(&self.config.proc_title_template).into_owned();
-        let host =
-            self.config.bind.addresses().next().map_or("*".to_owned(), |address| address.host.to_owned());
-        process::expand_title(&template, |name| {
-            Some(match name {
-                "title" => title.to_owned(),
-                "listen-addr" if self.config.port != 0 => format!("{host}:{}", self.config.port),
-                "listen-addr" => String::from_utf8_lossy(&self.config.unixsocket).into_owned(),
-                "server-mode" => String::new(),
-                "port" => self.config.port.to_string(),
-                "tls-port" => self.config.tls_port.to_string(),
-                "unixsocket" => String::from_utf8_lossy(&self.config.unixsocket).into_owned(),
-                "config-file" => self
-                    .config
-                    .config_file
-                    .as_ref()
-                    .map(|path| path.display().to_string())
-                    .unwrap_or_default(),
-                _ => return None,
-            })
-        })
     }
 }
 

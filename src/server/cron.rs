@@ -46,13 +46,15 @@ impl Server {
         }
         self.refresh_stamp(false);
         self.stats.peak_memory = self.stats.peak_memory.max(alloc::allocated());
-        self.stats.sample(now);
+        self.stats.sample(now, &self.replication.stats);
         self.shut_down_if_asked();
         self.handle_shutdown();
         self.clients_cron(hz);
         self.resize_tables();
-        self.expire_writable_replica_keys();
-        self.snapshots_cron();
+        if self.snapshots.running().is_some() {
+            self.poll_child();
+        }
+        self.save_if_due();
         if self.tracking.is_used() {
             // The limit may have become another, and nobody says anything.
             self.limit_tracking_table();
@@ -77,8 +79,7 @@ impl Server {
     }
 
     fn each_second(&mut self) {
-        self.link_cron();
-        self.replicas_cron();
+        self.replication_each_second();
         self.net.peers.close_idle(self.clock.monotonic_ms());
         if log::enabled(log::Level::Debug) {
             self.log_summary();
@@ -143,7 +144,7 @@ impl Server {
     /// Lets tables that have lost many keys shrink, a little at a time.
     fn resize_tables(&mut self) {
         // While a dump is loaded, tables are large for what is still to come.
-        let waits = self.snapshots.running().is_some() || self.snapshots.loading().is_some();
+        let waits = self.snapshots.running().is_some() || self.loading.is_some();
         if waits || !self.config.activerehashing {
             return;
         }

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use super::Server;
-use crate::client::{Address, Auth, Client, ClientId, Role, Session};
+use crate::client::{Auth, ClientId, Role};
 use crate::env::ticks;
 use crate::keyspace::Due;
 use crate::net::{Conn, Event, Source};
 use crate::observe::log;
-use crate::protocol::Output;
 
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 1000;
@@ -17,6 +16,9 @@ const EVENTS_AHEAD: usize = 4;
 /// Expired keys deleted at a time, per database, for each step of `active-expire-effort`: what a client waits for that
 /// comes while many keys end. It takes some 50 µs, against which the rest of an empty turn is little.
 const EXPIRIES: usize = 250;
+
+/// Keys of a writable replica's own that are deleted in one run of the cron.
+const WRITABLE_REPLICA_EXPIRES: usize = 2000;
 
 impl Server {
     /// Runs until [`Server::leave`]. Returns the exit status.
@@ -63,21 +65,29 @@ impl Server {
     pub fn timeout(&self) -> Duration {
         let busy = !self.net.ready.is_empty()
             || self.outgoing.has_to_flush()
-            || self.snapshots.loading().is_some()
-            || self.pipe_piece.more
-            || self.replication.link_has_more;
+            || self.loading.is_some()
+            || self.replication.replicas.pipe_has_more()
+            || self.replication.link.has_more()
+            || !self.replication.decisions.is_empty();
         if busy {
             return Duration::ZERO;
         }
         let now = self.clock.unix_ms();
         let mut wait_ms = self.cron_wait_ms();
-        let deadlines =
-            [self.blocked_clients.next_deadline(), self.next_expiry(now), self.transfer_deadline(now)];
+        let child_runs = self.snapshots.running().is_some();
+        let deadlines = [
+            self.blocked_clients.next_deadline(),
+            self.next_expiry(now),
+            self.replication.replicas.transfer_deadline(child_runs, now),
+        ];
         for deadline in deadlines.into_iter().flatten() {
             wait_ms = wait_ms.min((deadline - now).max(0) as u64);
         }
         if let Some(at) = self.net.accept_again_ms {
             wait_ms = wait_ms.min(at.saturating_sub(self.clock.monotonic_ms()));
+        }
+        if let Some(deadline) = self.replication.link.deadline() {
+            wait_ms = wait_ms.min(deadline.saturating_sub(self.clock.monotonic_ms()));
         }
         Duration::from_millis(wait_ms)
     }
@@ -91,7 +101,7 @@ impl Server {
     fn active_expiry_runs(&self) -> bool {
         self.life.active_expiry
             && self.replication.master().is_none()
-            && self.snapshots.loading().is_none()
+            && self.loading.is_none()
             && !self.blocked_clients.pauses(true, self.clock.unix_ms())
     }
 
@@ -125,7 +135,8 @@ impl Server {
 
     /// Reads and runs what clients have sent. Those that have more are asked again in the next turn.
     fn run_ready(&mut self) {
-        if self.replication.link_has_more {
+        let link = &self.replication.link;
+        if link.has_more() || link.deadline().is_some_and(|at| at <= self.clock.monotonic_ms()) {
             self.drive_link();
         }
         let mut ready = std::mem::take(&mut self.net.ready);
@@ -197,59 +208,36 @@ impl Server {
         }
         let auth = if self.config.requirepass.is_set() { Auth::Required } else { Auth::Done };
         self.stats.connections += 1;
-        let id = self.add_client(conn, auth, Role::Normal);
+        let now = self.clock.unix_ms();
+        let id = self.clients.connected(conn, auth, Role::Normal, &self.config.unixsocket, now);
         log::verbose!(
             "Accepted {}",
             self.clients.get(id).map_or_else(String::new, |client| client.addr.to_string())
         );
     }
 
-    /// Adds a client whose connection is registered for the next slot.
-    pub(super) fn add_client(&mut self, conn: Conn, auth: Auth, role: Role) -> ClientId {
-        let now = self.clock.unix_ms();
-        let id = self.clients.take_id();
-        let unix = conn.is_unix();
-        let path = || Address::unix(&self.config.unixsocket);
-        let (addr, laddr) =
-            if unix { (path(), path()) } else { (Address::tcp(conn.peer()), Address::tcp(conn.local())) };
-        self.clients.add(Client {
-            session: Session::new(id, auth),
-            role,
-            conn,
-            addr,
-            laddr,
-            input: Vec::new(),
-            parser: None,
-            output: Output::default(),
-            blocked: None,
-            close_after_reply: false,
-            close_now: false,
-            sends_big: false,
-            flush_queued: false,
-            backlogged: false,
-            created_secs: (now / 1000) as u32,
-            active_ms: now,
-            last_command: &"NULL",
-            write_offset: 0,
-        })
-    }
-
     /// What is done before every sleep: what this turn has brought leaves the house.
     fn before_sleep(&mut self) {
         self.load_slice();
-        if self.pipe_piece.more {
-            self.pump_pipe();
+        if self.replication.replicas.pipe_has_more() {
+            self.feed_transfers();
         }
+        self.feed_growing_dumps();
         // Ending a child starts none: what goes on without it, and what the next is for, is decided behind it.
         self.finish_child();
-        self.load_received_dump();
         self.end_without_child();
-        self.start_what_replicas_wait_for();
+        self.carry_out();
         self.expire_due();
+        self.expire_writable_replica_keys();
         self.give_up_waiting();
-        self.serve_waiters_of_replicas();
+        if self.replication.replicas.take_acked() {
+            self.serve_replica_waiters();
+        }
+        self.ask_for_acks();
         self.send_broadcasts();
-        self.feed_stream();
+        for id in self.feed_stream() {
+            self.check_output_limit(id, true);
+        }
         self.check_grown_outputs();
         self.close_marked_clients();
         self.flush_clients();
@@ -303,6 +291,19 @@ impl Server {
             }
         }
         expired
+    }
+
+    /// Deletes keys whose time is over that a writable replica's own clients gave them.
+    fn expire_writable_replica_keys(&mut self) {
+        if !self.is_replica() {
+            return self.replication.writable_expires.clear();
+        }
+        let now = self.clock.unix_ms();
+        for _ in 0..WRITABLE_REPLICA_EXPIRES {
+            let due = self.replication.writable_expires.next_due(&self.keyspace, now);
+            let Some((db, key)) = due else { return };
+            self.expire_key(db, &key);
+        }
     }
 
     /// Deletes one key because its time has come.

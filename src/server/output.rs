@@ -80,7 +80,7 @@ impl Server {
     }
 
     /// Lets an event tell when a client's socket takes more than it does now.
-    pub(super) fn watch_writes(&mut self, id: ClientId) {
+    fn watch_writes(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
         if let Err(why) = client.conn.watch_writes(&self.net.reactor, Source::Client(id.slot)) {
             log::warning!("Error registering fd event for a client: {}", crate::env::process::strerror(&why));
@@ -101,7 +101,7 @@ impl Server {
         };
         let mut used = client.output.overflow() as u64;
         if client.role == Role::Replica {
-            used += self.replication.pending(id, self.journal.offset());
+            used += self.replication.replicas.pending(id, self.journal.offset());
         }
         let (hard, soft, soft_secs) = (limit.hard_bytes, limit.soft_bytes, limit.soft_seconds as i64);
         let over_hard = hard != 0 && used >= hard.max(self.least_replica_limit(id));
@@ -158,10 +158,7 @@ impl Server {
         let Some(mut client) = self.clients.remove(id) else { return };
         client.conn.deregister(&self.net.reactor);
         self.net.descriptor_is_free();
-        self.replica_is_gone(id, &client);
-        if client.role == Role::Master {
-            self.master_is_gone(*client);
-        }
+        self.peer_is_gone(id, &client);
     }
 
     /// Forgets all keys that a client watches (UNWATCH, EXEC, DISCARD, the end).

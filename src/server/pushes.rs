@@ -34,7 +34,7 @@ impl Server {
     pub(super) fn show_to_monitors(&mut self, id: ClientId, command: &Command<Server>, args: Args) {
         if self.monitors.count() > 0
             && !command.has(flags::SKIP_MONITOR | flags::ADMIN)
-            && self.snapshots.loading().is_none()
+            && self.loading.is_none()
         {
             let mut outbox = Outbox::new(&mut self.clients, &mut self.outgoing);
             let args = self.redacted.shown(args.iter());

@@ -116,10 +116,8 @@ fn show_part(bytes: &[u8], depth: usize, text: &mut String) -> usize {
 
 fn quote(bytes: &[u8]) -> String {
     let plain = bytes.iter().all(|b| b.is_ascii_graphic() || *b == b' ');
-    let doubtful = bytes.is_empty()
-        || bytes == b"-1"
-        || [b' ', b'"'].contains(&bytes[0])
-        || bytes.last() == Some(&b' ');
+    let doubtful =
+        bytes.is_empty() || bytes == b"-1" || [b' ', b'"'].contains(&bytes[0]) || bytes.last() == Some(&b' ');
     if plain && !doubtful {
         return String::from_utf8_lossy(bytes).into_owned();
     }

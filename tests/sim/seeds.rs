@@ -273,7 +273,11 @@ impl Sim {
         }
         let loses_power = self.rng.one_in(2);
         self.note(format!("crash {}{}", self.name(id), if loses_power { ", power" } else { "" }));
-        if loses_power { self.world.lose_power(id) } else { self.world.kill(id) }
+        if loses_power {
+            self.world.lose_power(id)
+        } else {
+            self.world.kill(id)
+        }
         self.held[id].clear();
     }
 

@@ -89,7 +89,7 @@ fn set(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
             server.redacted.redact(at + 1);
         }
     }
-    let setter = Setter { is_local: server.is_local(id), loading: server.snapshots.loading().is_some() };
+    let setter = Setter { is_local: server.is_local(id), loading: server.loading.is_some() };
     server.reconfigure(&pairs, setter).map_err(|why| CmdError::new(why.to_string()))?;
     server.reply(id).ok();
     Ok(Done)

@@ -457,7 +457,7 @@ fn pause_cron(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 /// DEBUG CHANGE-REPL-ID
 fn change_repl_id(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     log::notice!("Changing replication IDs after receiving DEBUG change-repl-id");
-    server.replication.history.renew();
+    server.replication.history.renew(&mut server.secrets);
     done(server, id)
 }
 
@@ -467,7 +467,7 @@ fn replicate(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     if !server.is_replica() {
         let mut command = Vec::new();
         encode_command(&mut command, args.from(2));
-        server.journal.append_raw(&command);
+        server.journal.append_verbatim(&command);
     }
     done(server, id)
 }

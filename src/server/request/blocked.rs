@@ -11,7 +11,6 @@ use super::dispatch::Admitted;
 use crate::client::{BlockOn, BlockedRequest, BlockingKey, ClientId, UnblockReason};
 use crate::exec::{Args, Block, Group, flags};
 use crate::protocol::Reply;
-use crate::replication::link::Link;
 use crate::server::Server;
 
 /// The reply of WAITAOF: how many append-only files hold what the client has written, here and with replicas. There is
@@ -128,7 +127,7 @@ impl Server {
     /// Lets those run who were held back by a pause.
     pub(in crate::server) fn unpause(&mut self) {
         let held_back = self.blocked_clients.take_paused();
-        if let Link::Online { client } = self.replication.link {
+        if let Some(client) = self.replication.link.client() {
             self.net.ready.push(client);
         }
         for id in held_back {
@@ -146,8 +145,8 @@ impl Server {
         }
         let Some(blocked) = self.unblock(id) else { return false };
         let acknowledged = match blocked.block.on {
-            BlockOn::Replicas { offset, .. } => self.replication.acknowledged(offset),
-            BlockOn::Files { offset, .. } => self.replication.acknowledged_files(offset),
+            BlockOn::Replicas { offset, .. } => self.replication.replicas.acknowledged(offset),
+            BlockOn::Files { offset, .. } => self.replication.replicas.acknowledged_files(offset),
             _ => 0,
         };
         if let BlockOn::Keys(_) = blocked.block.on {
@@ -195,8 +194,12 @@ impl Server {
             let Some(client) = self.clients.get(id) else { continue };
             let Some(blocked) = &client.blocked else { continue };
             let (count, acknowledged) = match blocked.block.on {
-                BlockOn::Replicas { count, offset } => (count, self.replication.acknowledged(offset)),
-                BlockOn::Files { count, offset } => (count, self.replication.acknowledged_files(offset)),
+                BlockOn::Replicas { count, offset } => {
+                    (count, self.replication.replicas.acknowledged(offset))
+                }
+                BlockOn::Files { count, offset } => {
+                    (count, self.replication.replicas.acknowledged_files(offset))
+                }
                 _ => continue,
             };
             let files = matches!(blocked.block.on, BlockOn::Files { .. });

@@ -270,7 +270,7 @@ impl Server {
         }
         let framed = unit && count > 1;
         if framed {
-            self.journal.append_raw(b"*1\r\n$5\r\nMULTI\r\n");
+            self.journal.begin_unit();
         }
         for (db, command) in self.changes.ops() {
             self.journal.append(db, command);
@@ -279,7 +279,7 @@ impl Server {
             self.journal.append_pieces(db, args.pieces());
         }
         if framed {
-            self.journal.append_raw(b"*1\r\n$4\r\nEXEC\r\n");
+            self.journal.end_unit();
         }
         if let Some(client) = self.clients.get_mut(id) {
             client.write_offset = self.journal.offset();

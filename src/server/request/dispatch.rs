@@ -195,7 +195,7 @@ impl Server {
                 return Err(CmdError::MASTER_DOWN);
             }
         }
-        if let Some(loading) = self.snapshots.loading()
+        if let Some(loading) = &self.loading
             && match loading.serves_old_data() {
                 true => command.has(flags::NO_ASYNC_LOADING),
                 false => lacking & flags::LOADING != 0,

@@ -57,7 +57,7 @@ impl Server {
             || self.tracking.is_used()
             || self.blocked_clients.wait_for_keys()
             || self.blocked_clients.is_paused()
-            || self.snapshots.loading().is_some()
+            || self.loading.is_some()
             || self.snapshots.writes_are_stopped(&self.config)
             || self.slowlog.is_longer_than(self.config.slowlog_max_len);
         if held_up {

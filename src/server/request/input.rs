@@ -83,8 +83,8 @@ impl Server {
             client.active_ms = self.clock.unix_ms();
             self.stats.reads += 1;
             if client.role == Role::Master {
-                self.stats.bytes_in_replication += n as u64;
-                self.replication.note_master_activity(self.clock.monotonic_ms());
+                self.replication.stats.bytes_in += n as u64;
+                self.replication.link.note_activity(self.clock.monotonic_ms());
             } else {
                 self.stats.bytes_in += n as u64;
             }
@@ -318,7 +318,7 @@ impl Server {
                     self.master_stream_applied(id, &rest[..parser.consumed()]);
                 } else if self.clients.get(id).is_some_and(|client| client.role == Role::Replica) {
                     // A bare line end is how old replicas show that they are alive while they load.
-                    self.replication.replica_is_alive(id, self.clock.unix_ms());
+                    self.replication.replicas.alive(id, self.clock.unix_ms());
                 }
                 // Nothing is a request as well: CLIENT REPLY SKIP skips it.
                 if let Some(client) = self.clients.get(id) {

@@ -130,7 +130,7 @@ impl Watching {
         }
         let framed = self.ends.len() > 1;
         if framed {
-            journal.append_raw(b"*1\r\n$5\r\nMULTI\r\n");
+            journal.begin_unit();
         }
         let mut start = 0;
         for (db, end) in self.ends.drain(..) {
@@ -138,7 +138,7 @@ impl Watching {
             start = end;
         }
         if framed {
-            journal.append_raw(b"*1\r\n$4\r\nEXEC\r\n");
+            journal.end_unit();
         }
         self.gathered.clear();
         self.gathered.shrink_to(KEPT);
