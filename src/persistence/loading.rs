@@ -8,7 +8,7 @@ use std::fs::File;
 use std::path::Path;
 
 use super::load::{LoadError, LoadOptions, LoadProgress, LoadedInfo, Loader, Step};
-use crate::env::clock;
+use crate::env::clock::Clock;
 use crate::keyspace::Keyspace;
 
 /// How long loading goes on before the loop looks at its clients again, in microseconds.
@@ -76,9 +76,10 @@ impl Loading {
         source: LoadSource,
         into: LoadInto,
         options: LoadOptions,
+        clock: &Clock,
     ) -> Result<Loading, LoadError> {
         let loader = Loader::open(path, options)?;
-        let (started_ms, started_us) = (clock::unix_ms(), clock::monotonic_us());
+        let (started_ms, started_us) = (clock.unix_ms(), clock.moment_us());
         Ok(Loading { loader, source, into, started_ms, started_us })
     }
 
@@ -101,10 +102,15 @@ impl Loading {
     }
 
     /// Takes what is being loaded out of `running` once it has ended; loads on for a slice of time before that.
-    pub fn slice(running: &mut Option<Loading>, keyspace: &mut Keyspace, interval_bytes: u64) -> Slice {
+    pub fn slice(
+        running: &mut Option<Loading>,
+        keyspace: &mut Keyspace,
+        interval_bytes: u64,
+        clock: &Clock,
+    ) -> Slice {
         let Some(mut loading) = running.take() else { return Slice::More };
-        let until = clock::monotonic_us() + SLICE_US;
-        let mut out_of_time = || clock::monotonic_us() >= until;
+        let until = clock.moment_us() + SLICE_US;
+        let mut out_of_time = || clock.moment_us() >= until;
         let target = match &mut loading.into {
             LoadInto::Place => keyspace,
             LoadInto::Aside { keyspace, .. } => keyspace,
@@ -117,7 +123,7 @@ impl Loading {
             Ok(Step::Done(info)) => Slice::Done(Box::new(Loaded {
                 info,
                 expired: loading.loader.take_expired(),
-                took_us: clock::monotonic_us() - loading.started_us,
+                took_us: clock.moment_us() - loading.started_us,
                 source: loading.source,
                 aside: match loading.into {
                     LoadInto::Place => None,

@@ -6,13 +6,13 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::path::Path;
 
 use super::child::{Child, ChildOptions, Exit, Report, Target};
 use super::dump::{DumpOptions, Usage};
 use super::load::LoadProgress;
 use super::rdb::{SavingAux, WriterOptions};
 use super::save_points;
+use super::simulated::SimulatedForks;
 use super::snapshot::{Destination, save_to_file};
 use crate::config::{Config, SavePoint};
 use crate::env::{clock, process};
@@ -114,6 +114,8 @@ pub struct Ended {
 #[derive(Default)]
 pub struct Snapshots {
     running: Option<Running>,
+    /// Where children are born that are no processes, in a simulation.
+    simulated: Option<SimulatedForks>,
     /// Changes since the last save.
     pub dirty: u64,
     /// Unix seconds.
@@ -130,6 +132,16 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
+    /// With children that are processes, or with those of a simulation.
+    pub fn new(simulated: Option<SimulatedForks>) -> Snapshots {
+        Snapshots { simulated, ..Snapshots::default() }
+    }
+
+    /// Where children are born that are no processes, in a simulation.
+    pub fn simulated_forks(&self) -> Option<SimulatedForks> {
+        self.simulated.clone()
+    }
+
     pub fn running(&self) -> Option<&Running> {
         self.running.as_ref()
     }
@@ -213,7 +225,7 @@ impl Snapshots {
         reactor: &Reactor,
     ) -> Result<(), String> {
         assert!(self.running.is_none(), "one child at a time");
-        self.last_try = clock::unix_ms() / 1000;
+        self.last_try = options.aux.ctime;
         let total_keys = keyspace.keys() as u64;
         let child = Child::fork(target, keyspace, options).map_err(|why| {
             let why = process::strerror(&why);
@@ -316,7 +328,7 @@ impl Snapshots {
         keyspace: &mut Keyspace,
         now_secs: i64,
     ) -> Option<u64> {
-        self.last_secs = Some((clock::unix_ms() - running.child.started_ms) / 1000);
+        self.last_secs = Some(now_secs - running.child.started_ms / 1000);
         self.last_cow_bytes = running.cow_bytes;
         match exit {
             Exit::Ok => {
@@ -361,9 +373,9 @@ pub fn dbfilename(config: &Config) -> String {
 }
 
 /// Where a dump of ours goes; its pages stay in the cache if somebody is about to read it.
-pub fn destination<'a>(config: &Config, dbfilename: &'a str, keep_cache: bool) -> Destination<'a> {
+pub fn destination<'a>(config: &'a Config, dbfilename: &'a str, keep_cache: bool) -> Destination<'a> {
     let incremental_fsync = config.rdb_save_incremental_fsync;
-    Destination { dir: Path::new("."), dbfilename, incremental_fsync, keep_cache }
+    Destination { dir: config.directory(), dbfilename, incremental_fsync, keep_cache }
 }
 
 /// How a dump of that version is written.

@@ -11,7 +11,7 @@
 //! On the wire an offset names the *next byte wanted*, counted from 1; inside it is the number of bytes before it.
 //! Source: replication.c of Redis 7.2, masterTryPartialResynchronization.
 
-use crate::env::random;
+use crate::env::random::Secrets;
 use crate::journal::Log;
 
 /// The names of our stream.
@@ -23,25 +23,28 @@ pub struct History {
     pub id2: Option<(String, u64)>,
 }
 
+/// Digits of an id.
+const ID: usize = 40;
 /// What the second id is shown as when there is none.
 pub const NO_ID: &str = "0000000000000000000000000000000000000000";
 
 impl Default for History {
+    /// One that has no name yet: a server begins with [`History::renew`].
     fn default() -> Self {
-        History { id: random::hex(40), id2: None }
+        History { id: NO_ID.to_owned(), id2: None }
     }
 }
 
 impl History {
     /// Begins a stream of our own at `offset`, that continues the one we followed.
-    pub fn shift(&mut self, offset: u64) {
-        let old = std::mem::replace(&mut self.id, random::hex(40));
+    pub fn shift(&mut self, offset: u64, secrets: &mut Secrets) {
+        let old = std::mem::replace(&mut self.id, secrets.hex(ID));
         self.id2 = Some((old, offset));
     }
 
     /// Begins a stream that continues nothing.
-    pub fn renew(&mut self) {
-        *self = History::default();
+    pub fn renew(&mut self, secrets: &mut Secrets) {
+        *self = History { id: secrets.hex(ID), id2: None };
     }
 
     /// Follows a master's stream from its snapshot on.
@@ -143,7 +146,7 @@ mod tests {
     #[test]
     fn after_a_promotion_the_old_id_counts_up_to_where_it_ended() {
         let mut history = History { id: "a".repeat(40), id2: None };
-        history.shift(120);
+        history.shift(120, &mut Secrets::System);
         let mut log = Log::new(100);
         log.append(&[b'x'; 50]);
         let ask = |id: &str, offset| decide(&history, Some(&log), &wanted(id, offset));

@@ -17,7 +17,7 @@ pub mod master;
 pub mod replica;
 
 use crate::config::{Config, MasterAddress, REDIS_VERSION};
-use crate::env::{alloc, clock};
+use crate::env::alloc;
 use crate::journal::Journal;
 use crate::persistence::rdb::{ReplicationAux, SavingAux};
 use history::History;
@@ -78,17 +78,22 @@ impl Replication {
     }
 
     /// What a dump of ours says about its origin.
-    pub fn saving_aux(&self, journal: &Journal) -> SavingAux<'_> {
-        saving_aux(&self.history, journal, self.master().map(|_| self.link.selected_db()))
+    pub fn saving_aux(&self, journal: &Journal, now_secs: i64) -> SavingAux<'_> {
+        saving_aux(&self.history, journal, self.master().map(|_| self.link.selected_db()), now_secs)
     }
 }
 
 /// What a dump says about its origin. `upstream_db`: what our master's stream has selected, if we have a master.
-fn saving_aux<'a>(history: &'a History, journal: &Journal, upstream_db: Option<usize>) -> SavingAux<'a> {
+fn saving_aux<'a>(
+    history: &'a History,
+    journal: &Journal,
+    upstream_db: Option<usize>,
+    now_secs: i64,
+) -> SavingAux<'a> {
     let stream_db = upstream_db.or(journal.selected()).unwrap_or(0);
     SavingAux {
         redis_ver: REDIS_VERSION,
-        ctime: clock::unix_ms() / 1000,
+        ctime: now_secs,
         used_mem: alloc::allocated() as u64,
         replication: journal.is_active().then(|| ReplicationAux {
             stream_db: stream_db as i64,

@@ -71,8 +71,8 @@ impl Server {
     fn welcome_master(&mut self) {
         let Some(Arrival { mut conn, rest, acks }) = self.replication.link.take_arriving() else { return };
         let slot = self.clients.next_slot();
-        if let Err(why) = conn.reregister(self.net.reactor.registry(), Source::Client(slot).token()) {
-            conn.deregister(self.net.reactor.registry());
+        if let Err(why) = conn.reregister(&self.net.reactor, Source::Client(slot)) {
+            conn.deregister(&self.net.reactor);
             let (link, mut cx) = self.linking();
             return link.not_welcome(why, &mut cx);
         }

@@ -25,7 +25,7 @@ impl Server {
         self.pubsub.forget(&mut outbox, id);
         self.monitors.stop(&mut outbox, id);
         let Some(mut client) = self.clients.remove(id) else { return };
-        client.conn.deregister(self.net.reactor.registry());
+        client.conn.deregister(&self.net.reactor);
         self.net.descriptor_is_free();
         self.peer_is_gone(id, &client);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Server;
 use crate::client::Role;
-use crate::env::{alloc, clock, watchdog};
+use crate::env::{alloc, watchdog};
 use crate::observe::log;
 
 /// Clients looked at in one run of the cron, at least.
@@ -35,7 +35,7 @@ impl Server {
         if self.config.watchdog_period > 0 {
             watchdog::arm(self.watchdog_period());
         }
-        let began = clock::monotonic_us();
+        let began = self.clock.moment_us();
         let hz = self.current_hz();
         self.life.cron.next_ms = now + u64::from(1000 / hz);
         self.life.cron.runs += 1;
@@ -61,7 +61,7 @@ impl Server {
             self.life.cron.next_second_ms = now + 1000;
             self.each_second();
         }
-        self.stats.cron_us += clock::monotonic_us() - began;
+        self.stats.cron_us += self.clock.moment_us() - began;
     }
 
     fn watchdog_period(&self) -> Duration {
@@ -124,10 +124,10 @@ impl Server {
         if waits || !self.config.activerehashing {
             return;
         }
-        let until = clock::monotonic_us() + 1000;
+        let until = self.clock.moment_us() + 1000;
         for index in 0..self.keyspace.count() {
             while self.keyspace.db_mut(index).dict_mut().resize_step(64) {
-                if clock::monotonic_us() >= until {
+                if self.clock.moment_us() >= until {
                     return;
                 }
             }

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use mio::Events;
-
 use super::Server;
 use crate::client::{Auth, ClientId, Role};
-use crate::env::{clock, ticks};
+use crate::env::ticks;
 use crate::keyspace::Due;
-use crate::net::{Conn, Source};
+use crate::net::{Conn, Event, Source};
 use crate::observe::log;
 
 /// Connections accepted in one turn.
@@ -25,35 +23,40 @@ const WRITABLE_REPLICA_EXPIRES: usize = 2000;
 impl Server {
     /// Runs until [`Server::leave`]. Returns the exit status.
     pub fn run(&mut self) -> i32 {
-        let mut events = Events::with_capacity(1024);
-        let (mut began, mut commands) = (ticks::now(), self.stats.commands);
+        let mut events = Vec::with_capacity(1024);
+        self.before_sleep();
         loop {
-            self.before_sleep();
-            let us = ticks::ns_since(began) / 1000;
-            // RESETSTAT may have begun to count anew.
-            self.stats.note_turn(us, self.stats.commands.saturating_sub(commands));
             if let Some(status) = self.life.shutdown.exit_status() {
                 return status;
             }
             let timeout = self.timeout();
             self.net.reactor.wait(&mut events, self.clock.monotonic_ns(), timeout);
-            self.begin_turn();
-            (began, commands) = (ticks::now(), self.stats.commands);
-            let mut ahead = events.iter().skip(EVENTS_AHEAD);
-            for event in &events {
-                if let Some(Source::Client(slot)) = ahead.next().map(|event| Source::of(event.token())) {
-                    self.clients.prefetch(slot);
-                }
-                self.handle(event);
-            }
-            self.run_ready();
-            self.accept_postponed();
-            self.cron_if_due();
+            self.turn(&events);
         }
     }
 
-    /// How long nothing has to be done.
-    fn timeout(&self) -> Duration {
+    /// One turn of the loop: what has happened is heard, run and settled. Nothing in it waits.
+    pub fn turn(&mut self, events: &[Event]) {
+        self.begin_turn();
+        let (began, commands) = (ticks::now(), self.stats.commands);
+        let mut ahead = events.iter().skip(EVENTS_AHEAD);
+        for event in events {
+            if let Some(Source::Client(slot)) = ahead.next().map(|event| event.source) {
+                self.clients.prefetch(slot);
+            }
+            self.handle(event);
+        }
+        self.run_ready();
+        self.accept_postponed();
+        self.cron_if_due();
+        self.before_sleep();
+        let us = ticks::ns_since(began) / 1000;
+        // RESETSTAT may have begun to count anew.
+        self.stats.note_turn(us, self.stats.commands.saturating_sub(commands));
+    }
+
+    /// How long nothing has to be done, unless something happens.
+    pub fn timeout(&self) -> Duration {
         let busy = !self.net.ready.is_empty()
             || self.outgoing.has_to_flush()
             || self.loading.is_some()
@@ -96,8 +99,8 @@ impl Server {
             && !self.blocked_clients.pauses(true, self.clock.unix_ms())
     }
 
-    fn handle(&mut self, event: &mio::event::Event) {
-        match Source::of(event.token()) {
+    fn handle(&mut self, event: &Event) {
+        match event.source {
             Source::Signals => self.handle_signals(),
             // What is due is seen to in every turn.
             Source::Timer => {}
@@ -117,7 +120,7 @@ impl Server {
                 if client.conn.is_readable() {
                     self.net.ready.push(id);
                 }
-                if event.is_writable() && self.clients.get(id).is_some_and(|client| client.has_to_write()) {
+                if event.writable && self.clients.get(id).is_some_and(|client| client.has_to_write()) {
                     self.queue_flush(id);
                 }
             }
@@ -193,7 +196,7 @@ impl Server {
         conn.set_nodelay(true);
         conn.set_keepalive(Duration::from_secs(u64::from(self.config.tcp_keepalive)));
         let slot = self.clients.next_slot();
-        if let Err(why) = conn.register(self.net.reactor.registry(), Source::Client(slot).token()) {
+        if let Err(why) = conn.register(&self.net.reactor, Source::Client(slot)) {
             log::warning!("Error registering fd event for the new client: {why}");
             return;
         }
@@ -242,18 +245,18 @@ impl Server {
         if self.keyspace.with_deadlines().next().is_none() || !self.active_expiry_runs() {
             return;
         }
-        let now = clock::unix_ms().max(self.clock.unix_ms());
-        let began = clock::monotonic_us();
+        let now = (self.clock.moment_unix_us() / 1000).max(self.clock.unix_ms());
+        let began = self.clock.moment_us();
         let share = began.saturating_sub(self.clock.monotonic_us()) / 3;
         let mut expired = false;
         while self.expire_some(now) {
             expired = true;
-            if clock::monotonic_us() - began >= share {
+            if self.clock.moment_us() - began >= share {
                 break;
             }
         }
         if expired {
-            let us = clock::monotonic_us() - began;
+            let us = self.clock.moment_us() - began;
             self.stats.expiry_us += us;
             self.note_latency("expire-cycle", us);
         }

@@ -92,7 +92,7 @@ impl Server {
         if let (Some(first), Some(file)) = (arguments.first_mut(), &self.config.config_file) {
             *first = file.clone().into_os_string();
         }
-        std::thread::sleep(delay);
+        self.clock.pause(delay);
         let why = Command::new(&program.executable).args(arguments).exec();
         log::warning!("Can't restart: {}", crate::env::process::strerror(&why));
     }

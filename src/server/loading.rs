@@ -32,7 +32,7 @@ impl Server {
     /// replaced if `merge` says so, and errors otherwise. The error is the log's.
     pub fn load_at_once(&mut self, merge: bool) -> Result<(), Logged> {
         let options = LoadOptions { allow_duplicates: merge, ..self.load_options() };
-        match load_at_once(Path::new(&dbfilename(&self.config)), &mut self.keyspace, options) {
+        match load_at_once(&self.config.dump_path(), &mut self.keyspace, options) {
             Ok(info) => {
                 self.snapshots.last_loaded = info.progress;
                 Ok(())
@@ -46,8 +46,8 @@ impl Server {
 
     /// Begins to load our own dump, at the start. `Ok(false)` if there is none.
     pub(super) fn begin_loading_own(&mut self) -> Result<bool, LoadError> {
-        let path = dbfilename(&self.config);
-        match Loading::open(Path::new(&path), LoadSource::Own, LoadInto::Place, self.load_options()) {
+        let path = self.config.dump_path();
+        match Loading::open(&path, LoadSource::Own, LoadInto::Place, self.load_options(), &self.clock) {
             Ok(loading) => {
                 self.loading = Some(loading);
                 Ok(true)
@@ -76,7 +76,7 @@ impl Server {
             }
         };
         log::notice!("MASTER <-> REPLICA sync: Loading DB in memory");
-        match Loading::open(&path, LoadSource::Master, into, self.load_options()) {
+        match Loading::open(&path, LoadSource::Master, into, self.load_options(), &self.clock) {
             Ok(loading) => self.loading = Some(loading),
             Err(why) => {
                 let kept = aside.is_some();
@@ -101,7 +101,7 @@ impl Server {
     pub(super) fn load_slice(&mut self) {
         let Some(source) = self.loading.as_ref().map(Loading::source) else { return };
         let interval = self.config.loading_process_events_interval_bytes;
-        match Loading::slice(&mut self.loading, &mut self.keyspace, interval) {
+        match Loading::slice(&mut self.loading, &mut self.keyspace, interval, &self.clock) {
             Slice::More if source == LoadSource::Master => {
                 self.replication.link.show_life(self.clock.monotonic_ms());
             }
@@ -161,7 +161,7 @@ impl Server {
 
     /// Now that the dump has proved whole it may replace our own, if we keep one.
     fn keep_master_dump(&self, path: &Path) {
-        let own = dbfilename(&self.config);
+        let own = self.config.dump_path();
         if self.config.rdb_del_sync_files && self.config.save.points().is_empty() {
             log::notice!(
                 "Removing the RDB file obtained from the master, this replica has persistence disabled"
@@ -171,7 +171,8 @@ impl Server {
         } else if let Err(why) = std::fs::rename(path, &own) {
             // The data is in memory and good: a save will tell of the same trouble.
             log::warning!(
-                "Failed trying to rename the temp DB into {own} in MASTER <-> REPLICA synchronization: {}",
+                "Failed trying to rename the temp DB into {} in MASTER <-> REPLICA synchronization: {}",
+                dbfilename(&self.config),
                 crate::env::process::strerror(&why)
             );
             let _ = std::fs::remove_file(path);

@@ -47,7 +47,7 @@ mod stats;
 mod title;
 mod turn;
 
-pub use boot::{BootError, boot};
+pub use boot::{BootError, Surroundings, boot};
 pub use event_loop::show_address;
 pub use lifecycle::{Lifecycle, Program};
 pub use memory::{MemoryAccount, Share};
@@ -65,7 +65,7 @@ use crate::client::{
 };
 use crate::config::Config;
 use crate::env::clock::Clock;
-use crate::env::random::Rng;
+use crate::env::random::{Rng, Secrets};
 use crate::env::signals::Signals;
 use crate::exec::Args;
 use crate::journal::Journal;
@@ -87,6 +87,8 @@ pub struct Server {
     pub turn: Turn,
     pub limits: Thresholds,
     pub rng: Rng,
+    /// Where ids and EOF markers come from.
+    pub secrets: Secrets,
     pub keyspace: Keyspace,
     /// What the command in hand has done so far.
     pub changes: Changes,
@@ -109,7 +111,8 @@ pub struct Server {
     pub slowlog: SlowLog,
     pub latency: Latency,
     pub life: Lifecycle,
-    signals: Signals,
+    /// Those of the process, if it is ours alone.
+    signals: Option<Signals>,
 }
 
 impl Server {

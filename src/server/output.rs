@@ -16,8 +16,7 @@ impl Server {
     /// Lets an event tell when a client's socket takes more than it does now.
     pub(super) fn watch_writes(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
-        let token = Source::Client(id.slot).token();
-        if let Err(why) = client.conn.watch_writes(self.net.reactor.registry(), token) {
+        if let Err(why) = client.conn.watch_writes(&self.net.reactor, Source::Client(id.slot)) {
             log::warning!("Error registering fd event for a client: {}", crate::env::process::strerror(&why));
             self.close_client_later(id);
         }

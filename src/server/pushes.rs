@@ -4,7 +4,6 @@
 
 use super::Server;
 use crate::client::{ClientId, Outbox, Tracking, TrackingTable};
-use crate::env::clock;
 use crate::exec::{Args, Command, flags};
 
 /// A table of more keys than this is worth the way to the thread that frees.
@@ -39,7 +38,7 @@ impl Server {
         {
             let mut outbox = Outbox::new(&mut self.clients, &mut self.outgoing);
             let args = self.redacted.shown(args.iter());
-            self.monitors.show(&mut outbox, id, args, clock::unix_us(), &self.config.unixsocket);
+            self.monitors.show(&mut outbox, id, args, self.clock.moment_unix_us(), &self.config.unixsocket);
         }
     }
 

@@ -22,6 +22,7 @@ impl Server {
             history,
             snapshots: &mut self.snapshots,
             config: &self.config,
+            secrets: &mut self.secrets,
             stats,
             decisions,
             now_ms: self.clock.unix_ms(),
@@ -38,6 +39,7 @@ impl Server {
             journal: &mut self.journal,
             history,
             config: &self.config,
+            secrets: &mut self.secrets,
             stats,
             decisions,
             reactor: &self.net.reactor,
@@ -54,9 +56,10 @@ impl Server {
         let (replicas, mut cx) = self.serving();
         replicas.attach(id, wanted, stale, &mut cx)?;
         // What it is sent next does not stand in its output.
-        let watched = self.clients.get_mut(id).map(|client| {
-            client.conn.watch_writes(self.net.reactor.registry(), Source::Client(id.slot).token())
-        });
+        let watched = self
+            .clients
+            .get_mut(id)
+            .map(|client| client.conn.watch_writes(&self.net.reactor, Source::Client(id.slot)));
         if let Some(Err(why)) = watched {
             log::warning!("Error registering fd event for a client: {}", crate::env::process::strerror(&why));
             self.outbox().close_later(id);

@@ -1,7 +1,7 @@
 //! Snapshots as the whole server sees them: what a child has to know of all of us. The child itself is
 //! `persistence::snapshots`.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 
 use super::Server;
 use crate::observe::log::{self, Logged};
@@ -13,7 +13,7 @@ use crate::persistence::snapshots::{Plan, Purpose, dbfilename, destination, dump
 impl Server {
     /// Saves in the foreground. The error is the log's.
     pub fn save(&mut self) -> Result<(), Logged> {
-        let aux = self.replication.saving_aux(&self.journal);
+        let aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
         let version = version_for(&self.keyspace);
         self.snapshots.save(&self.keyspace, &aux, &self.config, version, self.clock.unix_secs())
     }
@@ -23,21 +23,24 @@ impl Server {
         let plan = self.snapshot_plan(purpose);
         let name = dbfilename(&self.config);
         let for_replicas = self.replication.replicas.dump_version(plan.version).is_some();
+        let close = self.descriptors();
         let target = match purpose {
             Purpose::Disk => Target::Disk(destination(&self.config, &name, for_replicas)),
             Purpose::Pipe => Target::Pipe,
         };
         let title = self.child_title(purpose.title());
-        let close = self.descriptors();
         let (mode, score) = (self.config.oom_score_adj, self.config.oom_score_adj_values.child);
         let mut oom = self.life.oom_score.clone();
         let mut prepare = || {
             // A child that the system would rather spare is a child all the same.
             let _ = oom.apply(super::boot::oom_mode(mode), score);
         };
-        let aux = self.replication.saving_aux(&self.journal);
+        let aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
         let dump = dump_options(&self.config, plan.version, true);
-        let options = ChildOptions { aux, dump, title: &title, close: &close, prepare: &mut prepare };
+        let forks = self.snapshots.simulated_forks();
+        let simulated = forks.as_ref();
+        let options =
+            ChildOptions { aux, dump, title: &title, close: &close, simulated, prepare: &mut prepare };
         self.snapshots.start(plan, target, options, &mut self.keyspace, &self.net.reactor)?;
         if !self.is_replica() {
             // Readers of the stream that start from this snapshot have selected nothing.
@@ -71,8 +74,8 @@ impl Server {
     /// What a child must not keep open: a connection whose end would not be seen, a port that could not be had again.
     fn descriptors(&mut self) -> Vec<RawFd> {
         let mut all = self.net.listener_fds();
-        all.extend(self.clients.iter().map(|(_, client)| client.conn.as_raw_fd()));
-        all.extend(self.replication.link.conn_mut().map(|conn| conn.as_raw_fd()));
+        all.extend(self.clients.iter().filter_map(|(_, client)| client.conn.fd()));
+        all.extend(self.replication.link.conn_mut().and_then(|conn| conn.fd()));
         all
     }
 

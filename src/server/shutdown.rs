@@ -81,7 +81,7 @@ pub(super) fn insisted() {
 
 impl Server {
     pub(super) fn handle_signals(&mut self) {
-        for signal in self.signals.by_ref() {
+        while let Some(signal) = self.signals.as_mut().and_then(Iterator::next) {
             match self.loading {
                 Some(_) => log::warning!("Received shutdown signal during loading, scheduling shutdown."),
                 None => log::warning!("{}", signal.acknowledgement()),

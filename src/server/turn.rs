@@ -5,7 +5,6 @@
 
 use super::Server;
 use crate::config::MaxmemoryPolicy;
-use crate::env::clock;
 use crate::keyspace::Expired;
 use crate::keyspace::access::Stamp;
 
@@ -59,7 +58,7 @@ impl Server {
     pub(super) fn note_latency(&mut self, event: &'static str, us: u64) {
         let threshold = self.config.latency_monitor_threshold;
         if threshold > 0 && us / 1000 >= threshold {
-            self.latency.record(event, clock::unix_ms() / 1000, us / 1000);
+            self.latency.record(event, self.clock.unix_secs(), us / 1000);
         }
     }
 }

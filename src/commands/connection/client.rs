@@ -327,7 +327,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         id.id,
         client.addr,
         client.laddr,
-        std::os::fd::AsRawFd::as_raw_fd(&client.conn),
+        client.conn.fd().unwrap_or(-1),
         shown(session.name()),
         now - i64::from(client.created_secs),
         now - client.active_ms / 1000,

@@ -2,7 +2,6 @@
 
 use super::{FileTransfer, Phase, Replica, Replicas, Serving};
 use crate::client::{ClientId, Role};
-use crate::env::random;
 use crate::exec::CmdError;
 use crate::observe::log;
 use crate::persistence::dump::dataset_without_data;
@@ -83,7 +82,7 @@ impl Replicas {
         cx.stats.full += 1;
         if !cx.journal.is_active() {
             // A stream begins: nobody may take it for one that was there before.
-            cx.history.renew();
+            cx.history.renew(cx.secrets);
             cx.journal.activate();
             log::notice!(
                 "Replication backlog created, my new replication IDs are '{}' and '{}'",
@@ -113,8 +112,8 @@ impl Replicas {
         replica.position = offset;
         replica.phase = Phase::Online { after_ack: true };
         let version = dump_version(replica, RDB_VERSION);
-        let eof_marker = random::hex(EOF_MARKER);
-        let aux = saving_aux(cx.history, cx.journal, cx.upstream_db);
+        let eof_marker = cx.secrets.hex(EOF_MARKER);
+        let aux = saving_aux(cx.history, cx.journal, cx.upstream_db, cx.now_ms / 1000);
         let dump = dataset_without_data(&aux, dump_options(cx.config, version, false).writer)
             .expect("memory takes what is written to it");
         let parts = [b"$EOF:", eof_marker.as_bytes(), b"\r\n", &dump, eof_marker.as_bytes()];
@@ -172,7 +171,7 @@ impl Replicas {
                 continue;
             }
             log::notice!("Waiting for end of BGSAVE for SYNC");
-            let eof_marker = takes_growing_file(replica, cx).then(|| random::hex(EOF_MARKER));
+            let eof_marker = takes_growing_file(replica, cx).then(|| cx.secrets.hex(EOF_MARKER));
             replica.position = offset;
             replica.phase = Phase::File(FileTransfer { file: None, sent: 0, len: None, eof_marker });
             announce(replica, offset, cx);
@@ -184,7 +183,7 @@ impl Replicas {
         let Some(offset) = cx.snapshots.running().and_then(|running| running.plan.offset) else { return };
         self.piece = super::PipePiece::default();
         for replica in self.iter_mut().filter(|replica| matches!(replica.phase, Phase::Waiting)) {
-            let eof_marker = random::hex(EOF_MARKER);
+            let eof_marker = cx.secrets.hex(EOF_MARKER);
             let header = format!("$EOF:{eof_marker}\r\n");
             replica.position = offset;
             replica.phase = Phase::Pipe { sent: 0, eof_marker };

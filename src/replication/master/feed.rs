@@ -164,7 +164,7 @@ impl Replicas {
         }
         let since = *self.alone_since_ms.get_or_insert(cx.now_ms);
         if cx.now_ms - since > ttl_secs * 1000 {
-            cx.history.renew();
+            cx.history.renew(cx.secrets);
             cx.journal.deactivate();
             log::notice!("Replication backlog freed after {ttl_secs} seconds without connected replicas.");
         }

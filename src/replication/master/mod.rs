@@ -25,6 +25,7 @@ use super::history::History;
 use super::{Decision, SyncStats};
 use crate::client::{ClientId, Outbox};
 use crate::config::Config;
+use crate::env::random::Secrets;
 use crate::journal::Journal;
 use crate::persistence::snapshots::Snapshots;
 
@@ -35,6 +36,7 @@ pub struct Serving<'a> {
     pub history: &'a mut History,
     pub snapshots: &'a mut Snapshots,
     pub config: &'a Config,
+    pub secrets: &'a mut Secrets,
     pub stats: &'a mut SyncStats,
     pub decisions: &'a mut Vec<Decision>,
     /// Unix time.

@@ -10,7 +10,7 @@ use super::{Phase, Replica, Replicas, Serving};
 use crate::client::{ClientId, Outbox};
 use crate::env::process::strerror;
 use crate::observe::log;
-use crate::persistence::snapshots::{Purpose, dbfilename};
+use crate::persistence::snapshots::Purpose;
 use crate::replication::Decision;
 
 /// Bytes of a dump sent to one replica before others get their turn.
@@ -100,7 +100,7 @@ impl Replicas {
     /// The child has ended: those who were promised its dump get the rest of it, or are sent away.
     pub fn child_has_ended(&mut self, purpose: Purpose, ok: bool, cx: &mut Serving) {
         let dump = match (purpose, ok) {
-            (Purpose::Disk, true) => File::open(dbfilename(cx.config)).ok(),
+            (Purpose::Disk, true) => File::open(cx.config.dump_path()).ok(),
             _ => None,
         };
         for id in self.ids() {

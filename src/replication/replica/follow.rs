@@ -138,7 +138,7 @@ impl MasterLink {
             cx.journal.restart_at(offset);
             return false;
         }
-        cx.history.shift(offset);
+        cx.history.shift(offset, cx.secrets);
         cx.journal.restart_at(offset);
         cx.journal.activate();
         true

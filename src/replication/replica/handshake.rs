@@ -14,8 +14,10 @@ use super::link::{Link, LinkError, Stepped};
 use super::receive::{FullResync, Transfer};
 use super::{LAST_OFFSET, Linking, Standing};
 use crate::config::Config;
+use crate::env::process;
 use crate::net::{Conn, Got};
 use crate::observe::log;
+use crate::persistence::temp_files;
 use crate::protocol::encode_command;
 use crate::replication::{Decision, history};
 
@@ -284,7 +286,8 @@ impl Handshake {
 
     /// The dump is to come.
     fn begin_transfer(self, resync: FullResync, cx: &Linking) -> Stepped {
-        match Transfer::begin(self.conn, resync, self.input, cx.unix_secs) {
+        let path = cx.config.path(&temp_files::of_master(cx.unix_secs, process::pid()));
+        match Transfer::begin(self.conn, resync, self.input, path) {
             Ok(transfer) => Stepped::Moved(Link::Transfer(Box::new(transfer))),
             Err((conn, why)) => Stepped::Lost(Some(conn), LinkError::TempFile(why)),
         }

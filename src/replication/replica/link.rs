@@ -206,7 +206,7 @@ impl Link {
     /// Closes the connection, and forgets what has come of a dump.
     pub(super) fn close(mut self, reactor: &Reactor) {
         if let Some(conn) = self.conn_mut() {
-            conn.deregister(reactor.registry());
+            conn.deregister(reactor);
         }
         let path = match &self {
             Link::Transfer(transfer) => Some(&transfer.path),
@@ -246,12 +246,12 @@ fn connect(master: &MasterAddress, lost: bool, cx: &mut Linking) -> Stepped {
     let connected = (master.host.as_str(), master.port)
         .to_socket_addrs()
         .and_then(|mut addrs| addrs.next().ok_or_else(|| io::ErrorKind::NotFound.into()))
-        .and_then(|addr| Conn::connect(addr, from));
+        .and_then(|addr| cx.reactor.connect(addr, from));
     let mut conn = match connected {
         Ok(conn) => conn,
         Err(why) => return Stepped::Lost(None, LinkError::Connect(why)),
     };
-    if let Err(why) = conn.register(cx.reactor.registry(), Source::Link.token()) {
+    if let Err(why) = conn.register(cx.reactor, Source::Link) {
         return Stepped::Lost(None, LinkError::Watch(why));
     }
     log::notice!("MASTER <-> REPLICA sync started");

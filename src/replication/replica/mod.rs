@@ -26,6 +26,7 @@ use super::history::History;
 use super::{Decision, SyncStats};
 use crate::client::{ClientId, Outbox};
 use crate::config::{Config, MasterAddress, ReplDisklessLoad};
+use crate::env::random::Secrets;
 use crate::journal::Journal;
 use crate::net::{Conn, Reactor};
 use crate::observe::log;
@@ -44,6 +45,7 @@ pub struct Linking<'a> {
     pub journal: &'a mut Journal,
     pub history: &'a mut History,
     pub config: &'a Config,
+    pub secrets: &'a mut Secrets,
     pub stats: &'a mut SyncStats,
     pub decisions: &'a mut Vec<Decision>,
     pub reactor: &'a Reactor,
@@ -216,7 +218,7 @@ impl MasterLink {
         self.standing.down_since_ms = None;
         self.discard_cached();
         let offset = cx.journal.offset();
-        cx.history.shift(offset);
+        cx.history.shift(offset, cx.secrets);
         log::notice!(
             "Setting secondary replication ID to {}, valid up to offset: {}. New replication ID is {}",
             cx.history.second().0,
@@ -267,7 +269,7 @@ impl MasterLink {
     fn lost(&mut self, conn: Option<Conn>, why: &LinkError, cx: &mut Linking) {
         why.tell();
         if let Some(mut conn) = conn {
-            conn.deregister(cx.reactor.registry());
+            conn.deregister(cx.reactor);
         }
         let delay_ms = self.standing.retry.delay_ms(why.failure());
         self.standing.down_since_ms.get_or_insert(cx.now_ms);
@@ -337,7 +339,7 @@ impl MasterLink {
         self.discard_cached();
         match &resync.id {
             Some(id) => cx.history.adopt(id),
-            None => cx.history.renew(),
+            None => cx.history.renew(cx.secrets),
         }
         cx.journal.restart_at(resync.offset);
         cx.journal.activate();

@@ -15,10 +15,8 @@ use std::path::PathBuf;
 use super::handshake::LONGEST_LINE;
 use super::link::{Link, LinkError, Stepped};
 use super::{Linking, Standing, SyncProgress};
-use crate::env::process;
 use crate::net::{Conn, Got};
 use crate::observe::log;
-use crate::persistence::temp_files;
 use crate::replication::Decision;
 
 /// Length of the EOF marker of a dump whose length is not known beforehand.
@@ -128,9 +126,8 @@ impl Transfer {
         conn: Conn,
         resync: FullResync,
         input: Vec<u8>,
-        unix_secs: i64,
+        path: PathBuf,
     ) -> Result<Transfer, (Conn, io::Error)> {
-        let path = PathBuf::from(temp_files::of_master(unix_secs, process::pid()));
         match File::create(&path) {
             Ok(file) => {
                 let body = Body::Header(input);

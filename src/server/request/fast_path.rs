@@ -37,6 +37,9 @@ pub(in crate::server) struct FastPath {
     run: Run,
 }
 
+/// The handler of a data command.
+type DataHandler = fn(&mut Ctx) -> CmdResult;
+
 impl Server {
     /// Whether the next commands of a client can take the fast path, as things stand.
     fn fast_path(&mut self, id: ClientId) -> Option<FastPath> {
@@ -97,7 +100,7 @@ impl Server {
         row: RowId,
         args: Args,
         path: &'p mut Path,
-    ) -> Option<(fn(&mut Ctx) -> CmdResult, &'p mut FastPath)> {
+    ) -> Option<(DataHandler, &'p mut FastPath)> {
         let command = self.table.command(row);
         let Handler::Data(handler) = command.handler else {
             // What it does to the server may change the answer.
