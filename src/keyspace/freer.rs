@@ -21,6 +21,8 @@ pub(super) fn is_worth_it(entry: &Entry) -> bool {
 /// The sending side, and the counts that INFO shows.
 #[derive(Default)]
 pub struct Freer {
+    /// Frees at once and has no helper: where thousands of servers come and go.
+    without_helper: bool,
     thread: Option<Sender<(Box<dyn Any + Send>, u64)>>,
     counts: Arc<Counts>,
 }
@@ -32,6 +34,11 @@ struct Counts {
 }
 
 impl Freer {
+    /// One that has no helper.
+    pub fn without_helper() -> Freer {
+        Freer { without_helper: true, ..Freer::default() }
+    }
+
     /// Frees an entry: at once if that is quick, else on the helper thread, whatever the lazyfree directives say. What
     /// they decide is whether it counts as freed lazily.
     pub fn free(&mut self, entry: Entry, lazily: bool) {
@@ -42,6 +49,11 @@ impl Freer {
 
     /// Frees anything, that counts as so many objects, on the helper thread.
     pub fn free_any(&mut self, garbage: Box<dyn Any + Send>, objects: u64) {
+        if self.without_helper {
+            drop(garbage);
+            self.counts.freed.fetch_add(objects, Ordering::Relaxed);
+            return;
+        }
         self.counts.pending.fetch_add(objects, Ordering::Relaxed);
         if self.thread().send((garbage, objects)).is_err() {
             self.counts.pending.fetch_sub(objects, Ordering::Relaxed);
@@ -51,7 +63,9 @@ impl Freer {
 
     /// Starts the helper before it is needed, which saves the first who needs it the tenth of a millisecond.
     pub fn start(&mut self) {
-        self.thread();
+        if !self.without_helper {
+            self.thread();
+        }
     }
 
     fn thread(&mut self) -> &Sender<(Box<dyn Any + Send>, u64)> {

@@ -2,7 +2,7 @@
 //! None of them is called back, and none sees a client that is half gone: what follows for replication comes last.
 
 use super::Server;
-use crate::client::{ClientId, Outbox, Role};
+use crate::client::{ClientId, Outbox};
 
 impl Server {
     /// Closes those who were to be closed at the end of the turn, and those who have to follow them.
@@ -25,11 +25,8 @@ impl Server {
         self.pubsub.forget(&mut outbox, id);
         self.monitors.stop(&mut outbox, id);
         let Some(mut client) = self.clients.remove(id) else { return };
-        client.conn.deregister(self.net.reactor.registry());
+        client.conn.deregister(&self.net.reactor);
         self.net.descriptor_is_free();
-        self.replica_is_gone(id, &client);
-        if client.role == Role::Master {
-            self.master_is_gone(*client);
-        }
+        self.peer_is_gone(id, &client);
     }
 }

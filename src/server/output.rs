@@ -16,8 +16,7 @@ impl Server {
     /// Lets an event tell when a client's socket takes more than it does now.
     pub(super) fn watch_writes(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
-        let token = Source::Client(id.slot).token();
-        if let Err(why) = client.conn.watch_writes(self.net.reactor.registry(), token) {
+        if let Err(why) = client.conn.watch_writes(&self.net.reactor, Source::Client(id.slot)) {
             log::warning!("Error registering fd event for a client: {}", crate::env::process::strerror(&why));
             self.close_client_later(id);
         }
@@ -36,12 +35,15 @@ impl Server {
         let Some(client) = self.clients.get_mut(id).filter(|client| !client.close_now) else { return };
         let mut stream = StreamBacklog::default();
         if client.role == Role::Replica {
-            stream.unsent = self.replication.pending(id, self.journal.offset());
+            stream.unsent = self.replication.replicas.pending(id, self.journal.offset());
             stream.least_limit = self.config.repl_backlog_size;
         }
         if client.exceeds_output_limits(&self.config.client_output_buffer_limit, stream, now) {
             let when = if in_turn { "scheduled to be closed ASAP" } else { "closed" };
-            log::warning!("Client {} {when} for overcoming of output buffer limits.", self.describe(id));
+            log::warning!(
+                "Client {} {when} for overcoming of output buffer limits.",
+                self.clients.describe(id)
+            );
             self.stats.client_output_limit_disconnections += 1;
             self.close_client_later(id);
         }
