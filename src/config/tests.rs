@@ -1,7 +1,6 @@
 //! The directive table against a real server's list, the grammar, and the texts of refusals.
 
 use super::*;
-use crate::structures::glob;
 use std::ffi::OsString;
 
 const SETTER: Setter = Setter { is_local: true, loading: false };
@@ -19,7 +18,7 @@ fn invocation(args: &[&str]) -> Invocation {
 }
 
 fn get(config: &Config, name: &str) -> String {
-    let found = config.get(&[name.as_bytes()], glob::matches);
+    let found = config.get(&[name.as_bytes()]);
     let [(_, value)] = found.as_slice() else { panic!("{name}: {found:?}") };
     String::from_utf8_lossy(value).into_owned()
 }
@@ -253,7 +252,7 @@ fn config_get_shows_hidden_directives_only_by_name_and_each_name_once() {
     let config = Config::default();
     let names = |patterns: &[&str]| -> Vec<String> {
         let patterns: Vec<&[u8]> = patterns.iter().map(|pattern| pattern.as_bytes()).collect();
-        let found = config.get(&patterns, glob::matches);
+        let found = config.get(&patterns);
         found.into_iter().map(|(name, _)| String::from_utf8(name).unwrap()).collect()
     };
     assert_eq!(names(&["MAXMEMORY-S*", "*-samples", "nope"]), ["maxmemory-samples"]);

@@ -16,7 +16,7 @@ use crate::config::KeyspaceEvents;
 use crate::env::clock;
 use crate::exec::{Args, Command, flags};
 use crate::protocol::{BY_REFERENCE, Output, Reply, Shared, append_bulk};
-use crate::structures::glob;
+use crate::structures::glob::Pattern;
 
 /// See the head of this file.
 #[derive(Debug, Default)]
@@ -168,7 +168,7 @@ impl Audience {
         // Shard channels know no patterns.
         if kind == Kind::Channel {
             for (pattern, ids) in &listeners[Kind::Pattern as usize] {
-                if glob::matches(pattern, channel, false) {
+                if Pattern::new(pattern).matches(channel) {
                     deliver(ids, b"*4\r\n$8\r\npmessage\r\n", Some(pattern));
                 }
             }
