@@ -343,6 +343,23 @@ fn a_rewrite_tells_the_role_of_the_moment_and_what_went_wrong() {
     assert!(text.contains("\nreplicaof 10.0.0.1 7000\n") && text.contains("\nsave \"\"\n"), "{text}");
 }
 
+/// A real server makes a new file of mode 0644, and a file where a link was.
+#[test]
+fn a_rewrite_keeps_the_mode_of_a_file_with_a_password_and_the_link_to_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (file, link) = (dir.path().join("secret.conf"), dir.path().join("redis.conf"));
+    std::fs::write(&file, "requirepass secret\n").unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let mut config = Invocation { file: Some(link.clone()), ..Invocation::default() }.load().unwrap();
+    set(&mut config, &[("timeout", "20")]).unwrap();
+    config.rewrite().unwrap();
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(std::fs::read_to_string(&file).unwrap().contains("timeout 20\n"));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
 /// Real servers append this line whenever they rewrite a file, so it comes with many a file.
 #[test]
 fn the_default_user_without_a_password_may_be_declared_and_gives_way_to_one() {
