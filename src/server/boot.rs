@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::replicas::PipePiece;
 use super::{
-    Audience, Lifecycle, Net, Parking, Program, Server, ShutdownState, Snapshots, Stats, Table, Watching,
+    Audience, BlockedClients, Lifecycle, Net, Program, Server, ShutdownState, Snapshots, Stats, Table,
+    Watching,
 };
 use crate::client::Clients;
 use crate::config::{self, Config, OomScoreAdj, Supervised};
@@ -107,8 +108,8 @@ pub fn boot(
         journal: Journal::default(),
         clients: Clients::default(),
         watching: Watching::default(),
-        caches: super::Caches::default(),
-        parking: Parking::default(),
+        tracking: super::InvalidationTracking::default(),
+        blocked_clients: BlockedClients::default(),
         audience: Audience::default(),
         snapshots: Snapshots::default(),
         replication,

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 
-use super::Why;
 use crate::client::{Client, ClientId};
 use crate::config::Config;
 use crate::net::{Listener, Peers, Reactor, Source, resolve};
@@ -82,7 +81,7 @@ impl Net {
 
     /// Notes that a client has output to be written at the end of the turn.
     #[inline]
-    pub fn queue_flush(&mut self, client: &mut Client<Why>, id: ClientId) {
+    pub fn queue_flush(&mut self, client: &mut Client, id: ClientId) {
         if !client.flush_queued {
             client.flush_queued = true;
             self.to_flush.push(id);

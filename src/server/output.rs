@@ -146,7 +146,7 @@ impl Server {
         if self.clients.get(id).is_none() {
             return;
         }
-        self.forget_parked(id);
+        self.forget_blocked(id);
         self.forget_watches(id);
         self.forget_subscriptions(id);
         self.stop_tracking(id);
