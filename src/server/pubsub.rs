@@ -23,6 +23,8 @@ use crate::structures::glob::Pattern;
 pub struct Audience {
     /// Those who listen to a topic, oldest client first.
     listeners: [BTreeMap<Topic, Vec<ClientId>>; 3],
+    /// The patterns among the topics, compiled: the same keys in the same order.
+    compiled: BTreeMap<Topic, Pattern>,
     monitors: Vec<ClientId>,
     /// The client whose command is being run.
     running: Option<ClientId>,
@@ -96,6 +98,9 @@ impl Audience {
             None => topic.into(),
         };
         subscriptions.of_mut(kind).insert(Topic::clone(&topic));
+        if kind == Kind::Pattern && !listeners.contains_key(&topic) {
+            self.compiled.insert(Topic::clone(&topic), Pattern::new(&topic));
+        }
         let ids = listeners.entry(topic).or_default();
         if let Err(at) = ids.binary_search(&id) {
             ids.insert(at, id);
@@ -110,6 +115,9 @@ impl Audience {
             }
             if ids.is_empty() {
                 listeners.remove(topic);
+                if kind == Kind::Pattern {
+                    self.compiled.remove(topic);
+                }
             }
         }
     }
@@ -123,7 +131,7 @@ impl Audience {
         channel: &[u8],
         message: &[u8],
     ) -> usize {
-        let Audience { listeners, running, held, encoded, .. } = self;
+        let Audience { listeners, compiled, running, held, encoded, .. } = self;
         let big = LazyCell::new(|| {
             let mut bytes = Vec::new();
             append_message(&mut bytes, channel, message);
@@ -167,8 +175,10 @@ impl Audience {
         }
         // Shard channels know no patterns.
         if kind == Kind::Channel {
-            for (pattern, ids) in &listeners[Kind::Pattern as usize] {
-                if Pattern::new(pattern).matches(channel) {
+            let listeners = &listeners[Kind::Pattern as usize];
+            debug_assert_eq!(listeners.len(), compiled.len());
+            for ((pattern, ids), compiled) in listeners.iter().zip(compiled.values()) {
+                if compiled.matches(channel) {
                     deliver(ids, b"*4\r\n$8\r\npmessage\r\n", Some(pattern));
                 }
             }
