@@ -9,7 +9,7 @@
 //! connection               socket and decoder
 //! format words             replies as text; quoting
 //! repl history             the prompt
-//! docs hints help          what the server tells of its commands, and what the prompt makes of it
+//! docs table hints help    what the server, or our own table, tells of the commands, and what the prompt makes of it
 //! modes/                   --scan, --stat, --latency, --pipe, --rdb, --replica, --bigkeys
 //! terminal interrupt       the terminal; Ctrl-C
 //! ```
@@ -25,6 +25,7 @@ mod modes;
 mod options;
 mod repl;
 mod session;
+mod table;
 mod terminal;
 mod url;
 mod usage;

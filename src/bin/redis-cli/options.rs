@@ -36,6 +36,8 @@ pub enum Task {
     /// Print the hint for a line, or check the hints of a whole file of lines: for tests.
     Hint(Vec<u8>),
     HintFile(PathBuf),
+    /// Print what is known of the commands, in the form of our own table: for tests, and for that table.
+    Table,
 }
 
 #[derive(Debug, Clone)]
@@ -200,6 +202,7 @@ const TABLE: &[Row] = &[
         options.task = Task::Hint(value.to_vec());
         Ok(())
     }),
+    Flag("--test_table", |options| options.task = Task::Table),
     Value("--test_hint_file", |options, value| {
         options.task = Task::HintFile(path(value));
         Ok(())

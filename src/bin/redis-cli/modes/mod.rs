@@ -9,8 +9,10 @@ mod scan;
 mod stat;
 
 use crate::connection::LinkError;
+use crate::docs::Catalog;
 use crate::options::{Options, Task};
 use crate::session::{Session, Stop};
+use crate::table;
 use crate::terminal::print;
 use redis_rs::protocol::value::Value;
 use std::time::Duration;
@@ -20,6 +22,10 @@ pub fn run(session: &mut Session, options: &Options) -> Result<(), Stop> {
     match &options.task {
         Task::Hint(line) => return hint_test::one(session, line),
         Task::HintFile(path) => return hint_test::file(session, path, options.verbose),
+        Task::Table => {
+            print(table::write(&Catalog::load(session)));
+            return Ok(());
+        }
         _ => {}
     }
     session.connect(false)?;
@@ -31,7 +37,7 @@ pub fn run(session: &mut Session, options: &Options) -> Result<(), Stop> {
         Task::Rdb { path, functions_only } => replica::fetch_dump(session, path, *functions_only),
         Task::Replica => replica::run(session),
         Task::BigKeys { memory } => bigkeys::run(session, options, *memory),
-        Task::Commands | Task::Hint(_) | Task::HintFile(_) => Ok(()),
+        Task::Commands | Task::Hint(_) | Task::HintFile(_) | Task::Table => Ok(()),
     }
 }
 
