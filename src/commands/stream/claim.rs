@@ -31,7 +31,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
             "O(1) for each id",
             "Acknowledges entries, and says how many were pending.",
         )
-        .args(&[key("key", 0), arg("group", ArgKind::String), arg("ID", ArgKind::String).multiple()]),
+        .args(&[key("key", 0), arg("group", ArgKind::String), arg("id", ArgKind::String).multiple()]),
     data("xautoclaim", xautoclaim, -6)
         .flags(WRITE | FAST)
         .acl(acl::STREAM)
@@ -69,7 +69,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
             arg("group", ArgKind::String),
             arg("consumer", ArgKind::String),
             arg("min-idle-time", ArgKind::String),
-            arg("ID", ArgKind::String).multiple(),
+            arg("id", ArgKind::String).multiple(),
             arg("ms", ArgKind::Integer).token("IDLE").optional(),
             arg("unix-time-milliseconds", ArgKind::UnixTime).token("TIME").optional(),
             arg("count", ArgKind::Integer).token("RETRYCOUNT").optional(),

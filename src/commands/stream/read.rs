@@ -25,7 +25,7 @@ const fn behind_streams(from: i32) -> KeySpec {
 const COUNT: Arg = arg("count", ArgKind::Integer).token("COUNT").optional();
 const BLOCK: Arg = arg("milliseconds", ArgKind::Integer).token("BLOCK").optional();
 const STREAMS: Arg =
-    block("streams", &[key("key", 0).multiple(), arg("ID", ArgKind::String).multiple()]).token("STREAMS");
+    block("streams", &[key("key", 0).multiple(), arg("id", ArgKind::String).multiple()]).token("STREAMS");
 
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
     data("xread", xread, -4)
