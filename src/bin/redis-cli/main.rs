@@ -1,7 +1,7 @@
 //! # redis-cli
 //!
 //! The command line client: runs one command, or a prompt, or one of a few tasks of its own, against any Redis server.
-//! A client program with a blocking socket: of the server's house it uses the protocol floor only.
+//! A client program with a blocking socket: of the server's house it uses the protocol floor, and its random numbers.
 //!
 //! ```text
 //! options usage url        what the command line says
@@ -10,7 +10,7 @@
 //! format words             replies as text; quoting
 //! repl history             the prompt
 //! docs table hints help    what the server, or our own table, tells of the commands, and what the prompt makes of it
-//! modes/                   --scan, --stat, --latency, --pipe, --rdb, --replica, --bigkeys
+//! modes/                   --scan, --stat, --latency and its like, --lru-test, --pipe, --rdb, --replica, --bigkeys
 //! terminal interrupt       the terminal; Ctrl-C
 //! ```
 
