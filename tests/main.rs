@@ -15,6 +15,7 @@ mod debian_cli;
 mod differential;
 mod endings;
 mod exporter;
+mod first_hour;
 mod fuzz_smoke;
 mod harness;
 mod hash_field_times;

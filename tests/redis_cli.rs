@@ -317,3 +317,29 @@ fn hints_are_as_good_against_a_server_without_docs() {
         assert_eq!(out(&server.run(&["--test_hint", line], b"")), hint, "{line}");
     }
 }
+
+#[test]
+fn redirections_are_followed_when_asked_for() {
+    let asked = FakeServer::start(vec![vec![("ASKING", b"+OK\r\n"), ("get k", b"$1\r\nv\r\n")]]);
+    let ask: &'static str = format!("-ASK 12182 127.0.0.1:{}\r\n", asked.port).leak();
+    let moved_to = FakeServer::start(vec![vec![("get k", ask.as_bytes())]]);
+    let moved: &'static str = format!("-MOVED 12182 :{}\r\n", moved_to.port).leak();
+    let first = FakeServer::start(vec![vec![("get k", moved.as_bytes())]]);
+    let output = first.run(&["-c", "get", "k"], b"");
+    assert_eq!((out(&output).as_str(), output.status.code()), ("v\n", Some(0)), "{}", err(&output));
+    for server in [asked, moved_to] {
+        assert!(server.surprises.lock().unwrap().is_empty(), "{:?}", server.surprises);
+        server.thread.join().unwrap();
+    }
+    // Otherwise they are errors like others.
+    let server = FakeServer::start(vec![vec![("get k", b"-MOVED 12182 127.0.0.1:1\r\n")]]);
+    assert_eq!(out(&server.run(&["get", "k"], b"")).trim_end(), "MOVED 12182 127.0.0.1:1");
+}
+
+#[test]
+fn what_this_machine_makes_a_busy_program_wait_is_measured_without_a_server() {
+    let output = cli(&["-p", "1", "--intrinsic-latency", "1"], b"");
+    let told = out(&output);
+    assert!(told.contains("Max latency so far: ") && told.contains(" total runs (avg latency: "), "{told}");
+    assert!(told.ends_with("x longer than the average latency.\n"), "{told}");
+}
