@@ -208,7 +208,7 @@ fn no_server_no_reply() {
 
 #[test]
 fn unknown_options_are_refused() {
-    for args in [&["--nosuch"][..], &["--eval", "x"], &["--cluster", "info"], &["-p"]] {
+    for args in [&["--nosuch"][..], &["-q1"], &["-p"]] {
         let output = cli(args, b"");
         let text = format!("Unrecognized option or bad number of args for: '{}'\n", args[0]);
         assert_eq!((err(&output), output.status.code()), (text, Some(1)));
@@ -334,6 +334,19 @@ fn redirections_are_followed_when_asked_for() {
     // Otherwise they are errors like others.
     let server = FakeServer::start(vec![vec![("get k", b"-MOVED 12182 127.0.0.1:1\r\n")]]);
     assert_eq!(out(&server.run(&["get", "k"], b"")).trim_end(), "MOVED 12182 127.0.0.1:1");
+}
+
+#[test]
+fn a_script_is_read_from_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.lua");
+    std::fs::write(&file, "return 1").unwrap();
+    let path = file.to_str().unwrap();
+    let server = FakeServer::start(vec![vec![("EVAL return 1 2 k1 k2 a", b":1\r\n")]]);
+    assert_eq!(out(&server.run(&["--eval", path, "k1", "k2", ",", "a"], b"")), "1\n");
+    let missing = cli(&["-p", "1", "--eval", "/nonexistent.lua"], b"");
+    assert_eq!(err(&missing), "Can't open file '/nonexistent.lua': No such file or directory\n");
+    assert_eq!(missing.status.code(), Some(1));
 }
 
 #[test]

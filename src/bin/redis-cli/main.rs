@@ -35,6 +35,7 @@ use options::{Ending, Options, Task};
 use session::{Session, Stop};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -57,6 +58,10 @@ fn main() -> ExitCode {
     let mut session = Session::new(&options);
     let result = match &options.task {
         Task::Commands if command.is_empty() => prompt(&mut session),
+        Task::Eval(file) => match script(file, &command) {
+            Ok(command) => one_command(&mut session, &options, command),
+            Err(stop) => Err(stop),
+        },
         Task::Commands => one_command(&mut session, &options, command),
         _ => modes::run(&mut session, &options),
     };
@@ -123,6 +128,21 @@ fn one_command(session: &mut Session, options: &Options, mut args: Vec<Vec<u8>>)
         session.read_reply(false)?;
     }
     Ok(())
+}
+
+/// `--eval file key [key ...] , arg [arg ...]` as an EVAL.
+fn script(file: &Path, words: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Stop> {
+    let text = std::fs::read(file).map_err(|error| {
+        eprintln!("Can't open file '{}': {}", file.display(), terminal::error_text(&error));
+        Stop::Failed
+    })?;
+    let keys = words.iter().take_while(|word| *word != b",").count();
+    let count = keys.to_string().into_bytes();
+    let arguments = words.iter().skip(keys + 1);
+    Ok([b"EVAL".to_vec(), text, count]
+        .into_iter()
+        .chain(words[..keys].iter().chain(arguments).cloned())
+        .collect())
 }
 
 fn stdin_to_end() -> Result<Vec<u8>, Stop> {

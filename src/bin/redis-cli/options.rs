@@ -22,6 +22,8 @@ pub enum Task {
     Latency {
         history: bool,
     },
+    /// Run the script in a file; the words of the command are its keys and, behind a comma, its arguments.
+    Eval(PathBuf),
     /// The spectrum of the times of PING.
     LatencyDist,
     /// How long this machine lets a busy program wait, measured for so many seconds. No server is needed.
@@ -196,6 +198,10 @@ const TABLE: &[Row] = &[
     Flag("--stat", |options| options.task = Task::Stat),
     Flag("--latency", |options| options.task = Task::Latency { history: false }),
     Flag("--latency-history", |options| options.task = Task::Latency { history: true }),
+    Value("--eval", |options, value| {
+        options.task = Task::Eval(path(value));
+        Ok(())
+    }),
     Flag("--latency-dist", |options| options.task = Task::LatencyDist),
     Flag("--mono", |options| options.mono = true),
     Value("--intrinsic-latency", |options, value| {
@@ -382,7 +388,6 @@ fn attached(arg: &[u8]) -> Option<(SetValue, &[u8])> {
 
 /// Options of other redis-clis that this one does not have, by what they begin with, and why.
 const MISSING: &[(&str, &str)] = &[
-    ("--eval", "use EVAL with the script's text: redis-cli EVAL \"$(cat file.lua)\" 1 key arg"),
     ("--ldb", "the debugger of scripts is not built"),
     ("--cluster", "the manager of clusters is not built; -c follows a cluster's redirections"),
     ("--hotkeys", "it needs the access frequencies that a server keeps under a maxmemory-policy of LFU"),
@@ -466,7 +471,10 @@ mod tests {
         assert_eq!(wrong("--foo"), "Unrecognized option or bad number of args for: '--foo'");
         assert_eq!(wrong("-"), "Unrecognized option or bad number of args for: '-'");
         assert_eq!(wrong("-p"), "Unrecognized option or bad number of args for: '-p'");
-        assert!(wrong("--eval x").starts_with("The option --eval is not there yet: "));
+        assert_eq!(
+            wrong("--ldb"),
+            "The option --ldb is not there yet: the debugger of scripts is not built."
+        );
         assert_eq!(
             wrong("--cluster-yes"),
             "The option --cluster-yes is not there yet: the manager of clusters is not built; -c follows a cluster's redirections."

@@ -52,6 +52,7 @@ How replies look:
   --show-pushes <yn> Whether to show RESP3 push messages (default: yes on a terminal).
 
 Instead of a command:
+  --eval <file>      Run the script in the file: redis-cli --eval file.lua key1 key2 , arg1 arg2
   --scan             List the keys by SCAN.
   --pattern <pat>    Only keys that match; for --scan and --bigkeys.
   --quoted-pattern <pat>  The same as --pattern, with quoting.

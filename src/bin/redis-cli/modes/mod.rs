@@ -43,9 +43,12 @@ pub fn run(session: &mut Session, options: &Options) -> Result<(), Stop> {
         Task::Rdb { path, functions_only } => replica::fetch_dump(session, path, *functions_only),
         Task::Replica => replica::run(session),
         Task::BigKeys { memory } => bigkeys::run(session, options, *memory),
-        Task::IntrinsicLatency { .. } | Task::Commands | Task::Hint(_) | Task::HintFile(_) | Task::Table => {
-            Ok(())
-        }
+        Task::IntrinsicLatency { .. }
+        | Task::Eval(_)
+        | Task::Commands
+        | Task::Hint(_)
+        | Task::HintFile(_)
+        | Task::Table => Ok(()),
     }
 }
 
