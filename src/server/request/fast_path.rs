@@ -53,8 +53,8 @@ impl Server {
     /// Whether the next commands of a client can take the fast path, as things stand.
     fn fast_path(&mut self, id: ClientId) -> Option<FastPath> {
         let now = self.clock.unix_ms();
-        let held_up = self.audience.monitors() > 0
-            || self.tracking.are_used()
+        let held_up = self.monitors.count() > 0
+            || self.tracking.is_used()
             || self.blocked_clients.wait_for_keys()
             || self.blocked_clients.is_paused()
             || self.snapshots.loading().is_some()
@@ -88,7 +88,7 @@ impl Server {
             refused |= flags::NO_MULTI;
         }
         self.prepare_turn(id);
-        self.audience.begin_call();
+        self.redacted.begin_call();
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
         let limit = self.config.client_output_buffer_limit.normal.hard_bytes;
         Some(FastPath {
@@ -154,9 +154,7 @@ impl Server {
             self.stats.commands += 1;
             client.last_command = &command.full_name;
         }
-        if client.output.tail_capacity() == 0 {
-            client.output.lend(|| self.net.buffer());
-        }
+        self.outgoing.lend(client);
         let mark = client.output.mark();
         let result = run(&mut Ctx {
             args,
@@ -166,7 +164,7 @@ impl Server {
             limits: &self.limits,
             rng: &mut self.rng,
         });
-        self.net.queue_flush(client, id);
+        self.outgoing.queue_flush(client, id);
         let overflows = client.output.overflow() > 0;
         let now = ticks::now();
         let ns = now.ns_since(fast.began);
@@ -205,9 +203,9 @@ impl Server {
         let Some(client) = self.clients.get_mut(id) else { return false };
         self.stats.commands += 1;
         client.last_command = &command.full_name;
-        client.output.lend(|| self.net.buffer());
+        self.outgoing.lend(client);
         enqueue(client, command, args);
-        self.net.queue_flush(client, id);
+        self.outgoing.queue_flush(client, id);
         if client.output.overflow() > 0 {
             *path = Path::Unknown;
             self.check_output_limit(id, true);
