@@ -12,6 +12,7 @@
 //! server/        Server, a struct of structs: boot, event loop, dispatch, call and settle, replicas, link, cron, shutdown
 //! replication/   history (who may go on), the replicas, the link's state machine: pure but for what they hold
 //! persistence/   rdb/ (the format), dumps, the snapshot child, loading as a task of the loop
+//! acl/           users, what each may do and what was denied: pure but for the user file
 //! exec/          Command row, Ctx, Args, Outcome
 //! keyspace/      Db, its view for commands, Changes, expiry, access bits, freeing elsewhere
 //! client/        Client, Clients, sessions; which client has read which key
@@ -50,6 +51,7 @@
 //! Keys that end, and hashes with fields that end, stand on the timing wheel of their database (`structures::wheel`), which
 //! says what is due; `server::event_loop` deletes it, a bounded number a turn. Replicas delete nothing by themselves.
 
+pub mod acl;
 pub mod client;
 pub mod commands;
 pub mod config;
