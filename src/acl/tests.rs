@@ -689,7 +689,7 @@ fn rule() -> impl Strategy<Value = String> {
         "@nosuch",
     ]);
     let pattern =
-        prop::sample::select(vec!["a", "a*", "b:[a-c]", "**", "", "x\"y", "q'", "\\x", "(", ")", "%"]);
+        prop::sample::select(vec!["a", "a*", "b:[a-c]", "*", "", "x\"y", "q'", "\\x", "(", ")", "%"]);
     let prefix = prop::sample::select(vec!["~", "%R~", "%W~", "%rw~", "&", "&", "~"]);
     let word = prop::sample::select(vec![
         "on",

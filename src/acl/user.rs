@@ -4,7 +4,7 @@ use super::catalog::Catalog;
 use super::check::{Attempt, Denial};
 use super::password::PasswordHash;
 use super::rule::RuleError;
-use super::selector::{Selector, allows_channel};
+use super::selector::{Form, Selector, allows_channel};
 use crate::config::AclPubsubDefault;
 use crate::config::line;
 use crate::exec::printed;
@@ -217,36 +217,38 @@ impl User {
 
     /// Its line in ACL LIST.
     pub fn line(&self) -> Vec<u8> {
-        self.line_of(|_, word| word)
+        self.line_in(Form::Shown)
     }
 
     /// Its line in the user file, where a selector is split at blanks, and then as a line of the configuration is.
     pub(super) fn file_line(&self) -> Vec<u8> {
-        self.line_of(|inside, word| if inside { quoted_inside(word) } else { word })
+        self.line_in(Form::Stored)
     }
 
     /// Its line in the configuration file, which is split once more.
     pub fn config_line(&self) -> Vec<u8> {
-        let name = if self.name.is_empty() { b"\"\"".to_vec() } else { quoted(self.name.clone()) };
-        let words = self.words(|inside, word| if inside { quoted_inside(word) } else { word });
-        let words = words.into_iter().map(quoted);
-        [b"user".to_vec(), name].into_iter().chain(words).collect::<Vec<_>>().join(&b' ')
-    }
-
-    fn line_of(&self, shown: impl Fn(bool, Vec<u8>) -> Vec<u8>) -> Vec<u8> {
-        let mut words = vec![b"user".to_vec(), self.name.clone()];
-        words.extend(self.words(shown));
+        let name = if self.name.is_empty() { in_quotes(b"") } else { quoted(self.name.clone()) };
+        let mut words = vec![b"user".to_vec(), name];
+        words.extend(self.words(Form::Stored).into_iter().map(quoted));
         words.join(&b' ')
     }
 
-    /// The rules that make it what it is, a selector being one word. `shown` gets each simple word, and whether it
-    /// stands in parentheses.
-    fn words(&self, shown: impl Fn(bool, Vec<u8>) -> Vec<u8>) -> Vec<Vec<u8>> {
+    fn line_in(&self, form: Form) -> Vec<u8> {
+        let mut words = vec![b"user".to_vec(), self.name.clone()];
+        words.extend(self.words(form));
+        words.join(&b' ')
+    }
+
+    /// The rules that make it what it is, a selector being one word.
+    fn words(&self, form: Form) -> Vec<Vec<u8>> {
         let mut words: Vec<Vec<u8>> = self.flags().map(|flag| flag.as_bytes().to_vec()).collect();
         words.extend(self.passwords().map(|hash| format!("#{hash}").into_bytes()));
-        words.extend(self.root().words().into_iter().map(|word| shown(false, word)));
+        words.extend(self.root().words(form));
         for selector in self.further_selectors() {
-            let inside: Vec<_> = selector.words().into_iter().map(|word| shown(true, word)).collect();
+            let mut inside = selector.words(form);
+            if form == Form::Stored {
+                inside = inside.into_iter().map(quoted_inside).collect();
+            }
             words.push([b"(", &inside.join(&b' ')[..], b")"].concat());
         }
         words
