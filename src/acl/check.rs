@@ -6,34 +6,20 @@
 use std::cell::OnceCell;
 
 use super::catalog::CommandId;
-use crate::exec::{Args, CmdError, Command, flags, printed};
-
-/// Which arguments of a command are channels that it subscribes to or publishes to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Channels {
-    #[default]
-    None,
-    /// The one behind its name (PUBLISH).
-    First,
-    /// All behind its name (SUBSCRIBE).
-    All,
-    /// All behind its name, and they are patterns (PSUBSCRIBE).
-    Patterns,
-}
+use crate::exec::{Args, Channels, CmdError, Command, flags, printed};
 
 /// A command that somebody wants to run.
 pub struct Attempt<'a, S: 'static> {
     pub id: CommandId,
     pub command: &'a Command<S>,
     pub args: Args<'a>,
-    pub channels: Channels,
     keys: OnceCell<Vec<(usize, u16)>>,
 }
 
 impl<'a, S> Attempt<'a, S> {
     /// The number of words has to fit the row.
-    pub fn new(id: CommandId, command: &'a Command<S>, args: Args<'a>, channels: Channels) -> Self {
-        Attempt { id, command, args, channels, keys: OnceCell::new() }
+    pub fn new(id: CommandId, command: &'a Command<S>, args: Args<'a>) -> Self {
+        Attempt { id, command, args, keys: OnceCell::new() }
     }
 
     /// Its keys, with what is done to each. Words that make no sense have none: the command will say so itself.
@@ -42,7 +28,7 @@ impl<'a, S> Attempt<'a, S> {
     }
 
     pub(super) fn channel_indexes(&self) -> std::ops::Range<usize> {
-        match self.channels {
+        match self.command.channels {
             Channels::None => 0..0,
             Channels::First => 1..2.min(self.args.len()),
             Channels::All | Channels::Patterns => 1..self.args.len(),

@@ -37,11 +37,13 @@ mod user;
 mod users;
 
 pub use catalog::{Catalog, CommandId, categories, category};
-pub use check::{Attempt, Channels, Denial, not_found};
+pub use check::{Attempt, Denial, not_found};
 pub use file::{Declaration, NO_FILE, SaveError};
 pub use log::{Context, DeniedCounts, Entry, Event, Log, Reason};
 pub use password::{GENPASS_BITS, GENPASS_MAX_BITS, generate};
 pub use rule::RuleError;
 pub use selector::Selector;
 pub use user::{DEFAULT_NAME, User};
-pub use users::{Closing, SetUserError, UserId, Users};
+pub use users::{Closing, SetUserError, Users};
+
+pub use crate::client::UserId;

@@ -5,11 +5,11 @@
 //! they were given, which is how they are described. Replaying the description gives the same bits ([`Selector::verify`]).
 
 use super::catalog::{Catalog, CommandId, CommandSet, category};
-use super::check::{Attempt, Channels, Denial};
+use super::check::{Attempt, Denial};
 use super::rule::{RuleError, has_spaces};
 use crate::config::AclPubsubDefault;
 use crate::config::line;
-use crate::exec::{key_flags, printed};
+use crate::exec::{Channels, key_flags, printed};
 use crate::structures::glob;
 
 /// What a pattern of keys allows to do with them.
@@ -333,8 +333,8 @@ impl Selector {
                 }
             }
         }
-        if !self.all_channels && attempt.channels != Channels::None {
-            let is_pattern = attempt.channels == Channels::Patterns;
+        if !self.all_channels && attempt.command.channels != Channels::None {
+            let is_pattern = attempt.command.channels == Channels::Patterns;
             let denied = attempt
                 .channel_indexes()
                 .find(|&index| !allows_channel(self.channels.iter(), attempt.args.get(index), is_pattern));

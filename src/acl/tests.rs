@@ -84,15 +84,6 @@ fn row(args: Args) -> &'static Command<Server> {
     if args.len() > 1 { row.subcommand(args.get(1)).unwrap_or(row) } else { row }
 }
 
-fn channels_of(command: &Command<Server>) -> Channels {
-    match command.full_name {
-        "publish" | "spublish" => Channels::First,
-        "subscribe" | "ssubscribe" => Channels::All,
-        "psubscribe" => Channels::Patterns,
-        _ => Channels::None,
-    }
-}
-
 /// What the user `x` with these rules hears of a command: the denial, as DRYRUN tells of it.
 fn tried(rules: &str, command: &str) -> String {
     let mut users = users();
@@ -101,7 +92,7 @@ fn tried(rules: &str, command: &str) -> String {
     let words = Words::new(command);
     let row = row(words.args());
     let number = users.catalog().find(row.full_name.as_bytes()).unwrap();
-    let attempt = Attempt::new(number, row, words.args(), channels_of(row));
+    let attempt = Attempt::new(number, row, words.args());
     match users.check(id, &attempt) {
         Ok(()) => "OK".into(),
         Err(denial) => text(denial.dry_run(b"x", row.full_name, words.args())),
@@ -451,7 +442,7 @@ fn sort_by_what_the_data_name_takes_the_right_to_read_all_keys() {
         let words = Words::new("sort list by w_*");
         let row = row(words.args());
         let id = users.catalog().find(b"sort").unwrap();
-        let attempt = Attempt::new(id, row, words.args(), Channels::None);
+        let attempt = Attempt::new(id, row, words.args());
         let user = users.find(b"x").unwrap().0;
         let expected = may || rules.contains("%R~*") && users.check(user, &attempt).is_ok();
         assert_eq!(users.reads_all_keys(user, &attempt), expected, "{rules}");
@@ -495,7 +486,7 @@ fn the_deleted_are_told_of_and_may_do_nothing() {
     let words = Words::new("ping");
     let row = row(words.args());
     let id = users.catalog().find(b"ping").unwrap();
-    let attempt = Attempt::new(id, row, words.args(), Channels::None);
+    let attempt = Attempt::new(id, row, words.args());
     assert_eq!(users.check(a, &attempt), Err(Denial::Command));
     // One of the same name is another.
     set(&mut users, "a on +@all ~* &*").map(drop).unwrap();

@@ -14,19 +14,9 @@ use super::check::{Attempt, Denial};
 use super::password::PasswordHash;
 use super::rule::{RuleError, has_spaces, join_selectors};
 use super::user::{DEFAULT_NAME, User};
+use crate::client::UserId;
 use crate::config::AclPubsubDefault;
 use crate::exec::{CmdError, printed};
-
-/// Which user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UserId(u32);
-
-impl UserId {
-    /// The user that every connection begins as.
-    pub const DEFAULT: UserId = UserId(0);
-    /// Nobody of the table: our master's connection and what the server does itself, which need no rights.
-    pub const SUPERUSER: UserId = UserId(u32::MAX);
-}
 
 /// The connections that a change costs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -17,6 +17,6 @@ pub use block::{Block, BlockOn, UnblockReason};
 pub use blocked::{BlockedClients, BlockedRequest, BlockingKey, Waiter};
 pub use list::{Client, ClientId, Clients, Role};
 pub use outbox::{Outbox, Outgoing};
-pub use session::{Auth, Queue, ReplyMode, Session, Transaction};
+pub use session::{Auth, Queue, ReplyMode, Session, Transaction, UserId};
 pub use subscriptions::{Kind, Subscriptions, Topic};
 pub use tracking::{Broadcasts, Tracked, Tracking, TrackingTable};

@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::replicas::PipePiece;
-use super::{Audience, Lifecycle, Net, Program, Server, ShutdownState, Snapshots, Stats, Table, Watching};
+use super::{
+    Acl, Audience, Lifecycle, Net, Program, Server, ShutdownState, Snapshots, Stats, Table, Watching,
+};
 use crate::client::{BlockedClients, Clients, Outgoing};
 use crate::config::{self, Config, OomScoreAdj, Supervised};
 use crate::env::alloc;
@@ -62,7 +64,8 @@ pub fn boot(
     crate::structures::hash::seed([rng.next_u64(), rng.next_u64()]);
     let signals =
         Signals::take(super::shutdown::insisted).map_err(|why| failed("Can't take the signals over", why))?;
-    let mut table = Table::new(families, rng.next_u64());
+    let acl = Acl::boot(&config, families)?;
+    let mut table = Table::new(families, acl.users.catalog(), rng.next_u64());
     for rename in &config.rename_commands {
         table.rename(rename).map_err(|why| BootError(rename.fatal(why).to_string()))?;
     }
@@ -109,6 +112,7 @@ pub fn boot(
         tracking: super::InvalidationTracking::default(),
         blocked_clients: BlockedClients::default(),
         audience: Audience::default(),
+        acl,
         snapshots: Snapshots::default(),
         replication,
         stats: Stats::default(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mio::Events;
 
 use super::Server;
-use crate::client::{Address, Auth, Client, ClientId, Role, Session};
+use crate::client::{Address, Auth, Client, ClientId, Role, Session, UserId};
 use crate::env::{clock, ticks};
 use crate::keyspace::Due;
 use crate::net::{Conn, Source};
@@ -176,7 +176,7 @@ impl Server {
             self.stats.rejected_connections += 1;
             return;
         }
-        let protected = self.config.protected_mode && !self.config.requirepass.is_set();
+        let protected = self.config.protected_mode && self.acl.users.default_user().needs_no_password();
         if protected
             && !conn.is_unix()
             && !conn.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
@@ -192,7 +192,7 @@ impl Server {
             log::warning!("Error registering fd event for the new client: {why}");
             return;
         }
-        let auth = if self.config.requirepass.is_set() { Auth::Required } else { Auth::Done };
+        let auth = self.acl.first_auth();
         self.stats.connections += 1;
         let id = self.add_client(conn, auth, Role::Normal);
         log::verbose!(
@@ -205,12 +205,16 @@ impl Server {
     pub(super) fn add_client(&mut self, conn: Conn, auth: Auth, role: Role) -> ClientId {
         let now = self.clock.unix_ms();
         let id = self.clients.take_id();
+        let mut session = Session::new(id, auth);
+        if role == Role::Master {
+            session.user = UserId::SUPERUSER;
+        }
         let unix = conn.is_unix();
         let path = || Address::unix(&self.config.unixsocket);
         let (addr, laddr) =
             if unix { (path(), path()) } else { (Address::tcp(conn.peer()), Address::tcp(conn.local())) };
         self.clients.add(Client {
-            session: Session::new(id, auth),
+            session,
             role,
             conn,
             addr,

@@ -14,6 +14,8 @@
 //! blocked clients      clients that wait for something
 //! audience     clients that listen
 //! tracking     clients that cache
+//! acl          rights are checked, and connections that lose them closed
+//! client_info  a client in one line
 //! reconfigure  CONFIG SET takes effect
 //! memory       where the memory goes
 //! shutdown     the end
@@ -21,7 +23,9 @@
 //!
 //! [`Server`] owns everything, in named parts. A service gets the parts it touches as arguments, never the whole.
 
+mod acl;
 pub mod boot;
+mod client_info;
 mod cron;
 mod event_loop;
 mod lifecycle;
@@ -38,6 +42,7 @@ mod snapshots;
 mod stats;
 mod tracking;
 
+pub use acl::Acl;
 pub use boot::{BootError, boot};
 pub use event_loop::show_address;
 pub use lifecycle::{Lifecycle, Program};
@@ -87,6 +92,7 @@ pub struct Server {
     pub watching: Watching,
     pub blocked_clients: BlockedClients,
     pub audience: Audience,
+    pub acl: Acl,
     pub tracking: InvalidationTracking,
     pub snapshots: Snapshots,
     pub replication: Replication,

@@ -1,6 +1,7 @@
 //! A request finds its row, and passes the checks that stand before every call, in Redis's order.
 
-use crate::client::{Auth, Client, ClientId, Role};
+use crate::acl::Context;
+use crate::client::{Client, ClientId, Role};
 use crate::exec::{Args, Block, BlockOn, CmdError, Command, flags, printed};
 use crate::protocol::Reply;
 use crate::server::{RowId, Server};
@@ -147,7 +148,7 @@ impl Server {
         let session = &client.session;
         let is_master = session.is_master;
         let multi = session.transaction.is_some();
-        if session.auth == Auth::Required && !command.has(flags::NO_AUTH) {
+        if !command.has(flags::NO_AUTH) && !self.acl.is_authenticated(session) {
             return Err(CmdError::NO_AUTH);
         }
         if command.has(flags::PROTECTED) && !is_master {
@@ -157,6 +158,12 @@ impl Server {
         if command.has(flags::NO_MULTI) && multi {
             return Err(CmdError::text("ERR Command not allowed inside a transaction"));
         }
+        if self.acl.is_restricted(&client.session) {
+            let context = if multi { Context::Multi } else { Context::TopLevel };
+            let checked = self.check_rights(id, row, args, context);
+            checked.map_err(|denial| self.denial_error(id, denial, command))?;
+        }
+        let Some(client) = self.clients.get(id) else { return Err(CmdError::SYNTAX) };
         // What EXEC is going to do counts as EXEC's own doing.
         let mut all_flags = command.flags;
         let mut lacking = !command.flags;

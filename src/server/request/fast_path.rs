@@ -75,6 +75,7 @@ impl Server {
         let client = self.clients.get(id)?;
         let session = &client.session;
         let plain = session.auth == Auth::Done
+            && !self.acl.is_restricted(session)
             && client.role == Role::Normal
             && !client.is_suspended()
             && !session.is_master

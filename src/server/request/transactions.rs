@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::fast_path::Path;
 use super::input::PREFETCH_FROM;
+use crate::acl::Context;
 use crate::client::{Client, ClientId, Clients, Transaction};
 use crate::exec::Args;
 use crate::journal::Journal;
@@ -247,6 +248,14 @@ impl Server {
     fn run_queued(&mut self, id: ClientId, args: Args) {
         match self.resolve(args) {
             Ok(row) => {
+                // Rules may have changed since it was queued.
+                let restricted =
+                    self.clients.get(id).is_none_or(|client| self.acl.is_restricted(&client.session));
+                if restricted && let Err(denial) = self.check_rights(id, row, args, Context::Multi) {
+                    let error = denial.exec_error();
+                    self.stats.count_error(error.code());
+                    return self.reply(id).error(error.as_bytes());
+                }
                 self.call(id, row, args);
                 self.show_to_monitors(id, self.table.command(row), args);
             }
