@@ -83,14 +83,14 @@ impl Declaration {
 }
 
 impl Users {
-    /// Makes the users that the configuration declares, when the server starts. Gives the names of those who are
-    /// disabled, which may be a mistake; the error is a line for the log.
+    /// Makes the users that the configuration declares, when the server starts. `disabled` hears the names of those who
+    /// are disabled, which may be a mistake; the error is a line for the log.
     pub fn declare_all(
         &mut self,
         declarations: &[Declaration],
         channels: AclPubsubDefault,
-    ) -> Result<Vec<Vec<u8>>, String> {
-        let mut disabled = Vec::new();
+        mut disabled: impl FnMut(&[u8]),
+    ) -> Result<(), String> {
         for Declaration { name, rules } in declarations {
             if has_spaces(name) {
                 return Err("Spaces not allowed in ACL usernames".into());
@@ -107,11 +107,11 @@ impl Users {
             }
             user.settle(self.catalog());
             if !user.is_enabled() {
-                disabled.push(name.clone());
+                disabled(name);
             }
             self.declare(user);
         }
-        Ok(disabled)
+        Ok(())
     }
 
     /// Their lines in the configuration file.

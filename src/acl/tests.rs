@@ -544,19 +544,21 @@ fn declared_users_are_made_at_the_start() {
     assert_eq!(error("carol badrule"), (b"user".to_vec(), RuleError::Syntax));
     assert_eq!(error("carol on off badrule"), (b"on".to_vec(), RuleError::Syntax));
 
-    let log = users.declare_all(&seen, ResetChannels).unwrap_err();
+    let log = users.declare_all(&seen, ResetChannels, |_| ()).unwrap_err();
     assert_eq!(
         log,
         "Error loading ACL rule '+nosuch' for the user named 'bob': Unknown command or category name in ACL"
     );
     seen[1] = Declaration::parse(&words("bob +get"), &[], users.catalog()).unwrap();
-    assert_eq!(users.declare_all(&seen, ResetChannels).unwrap(), [b"bob"]);
+    let mut disabled = Vec::new();
+    users.declare_all(&seen, ResetChannels, |name| disabled.push(name.to_vec())).unwrap();
+    assert_eq!(disabled, [b"bob"]);
     users.verify();
     assert!(users.default_is_open());
     assert_eq!(line(&users, "default"), "user default on nopass sanitize-payload ~* resetchannels +@all");
     let spaces = Declaration::parse(&[b"a b".to_vec()], &[], users.catalog()).unwrap();
     assert_eq!(
-        users.declare_all(&[spaces], ResetChannels).unwrap_err(),
+        users.declare_all(&[spaces], ResetChannels, |_| ()).unwrap_err(),
         "Spaces not allowed in ACL usernames"
     );
 }
@@ -759,7 +761,7 @@ proptest! {
             let words = split_args(&line).expect("a line that can be read");
             seen.push(Declaration::parse(&words[1..], &seen, users.catalog()).unwrap());
         }
-        prop_assert!(declared.declare_all(&seen, ResetChannels).is_ok());
+        prop_assert!(declared.declare_all(&seen, ResetChannels, |_| ()).is_ok());
         declared.verify();
         prop_assert_eq!(declared.iter().map(User::line).collect::<Vec<_>>(), lines);
         for name in [&b"x"[..], b"", b"na'\"me"] {

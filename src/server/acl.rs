@@ -39,16 +39,16 @@ impl Acl {
         if config.aclfile.is_set() && !declarations.is_empty() {
             return Err(BootError("Configuring Redis with users defined in redis.conf and at the same setting an ACL file path is invalid. This setup is very likely to lead to configuration errors and security holes, please define either an ACL file or declare users directly in your redis.conf, but not both.".into()));
         }
-        let disabled = users.declare_all(&declarations, config.acl_pubsub_default).map_err(|why| {
+        let disabled = |name: &[u8]| {
+            log::notice!(
+                "The user '{}' is disabled (there is no 'on' modifier in the user description). Make sure this is not a configuration error.",
+                String::from_utf8_lossy(name)
+            );
+        };
+        users.declare_all(&declarations, config.acl_pubsub_default, disabled).map_err(|why| {
             log::warning!("{why}");
             BootError("Critical error while loading ACLs. Exiting.".into())
         })?;
-        for name in disabled {
-            log::notice!(
-                "The user '{}' is disabled (there is no 'on' modifier in the user description). Make sure this is not a configuration error.",
-                String::from_utf8_lossy(&name)
-            );
-        }
         if config.aclfile.is_set() {
             // Nobody is connected yet.
             let _ = users.load(config.aclfile.as_path(), config.acl_pubsub_default).map_err(|why| {

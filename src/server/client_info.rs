@@ -15,7 +15,8 @@ impl Server {
         let asked = in_hand.filter(|(asking, _)| *asking == id).map(|(_, args)| args);
         let count = |kind| session.subscriptions.as_deref().map_or(0, |all| all.of(kind).len());
         let transaction = session.transaction.as_deref();
-        let queued = transaction.map_or(-1, |transaction| transaction.queued.len() as i64);
+        let running = if session.in_exec { i64::from(session.exec_len) } else { -1 };
+        let queued = transaction.map_or(running, |transaction| transaction.queued.len() as i64);
         let words = |spans: &[crate::protocol::Span]| spans.iter().map(|span| span.len).sum::<usize>();
         let multi_mem = transaction.map_or(0, |transaction| transaction.queued.words_len());
         let argv_mem = match &client.blocked {
@@ -77,7 +78,7 @@ fn flags(client: &Client) -> String {
         (client.role == Role::Replica, 'S'),
         (client.role == Role::Master, 'M'),
         (session.subscriptions.is_some(), 'P'),
-        (session.transaction.is_some(), 'x'),
+        (session.transaction.is_some() || session.in_exec, 'x'),
         (client.blocked.is_some(), 'b'),
         (tracking.is_some(), 't'),
         (tracking.is_some_and(|tracking| tracking.broken), 'R'),

@@ -206,6 +206,7 @@ impl Server {
     pub fn run_transaction(&mut self, id: ClientId, transaction: &Transaction) {
         if let Some(client) = self.clients.get_mut(id) {
             client.session.in_exec = true;
+            client.session.exec_len = transaction.queued.len() as u32;
             client.session.deny_blocking = true;
         }
         self.reply(id).array(transaction.queued.len());
