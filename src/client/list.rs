@@ -89,7 +89,19 @@ impl Client {
     /// Whether none of its requests is run for now (it is blocked), or any more.
     #[inline]
     pub fn is_suspended(&self) -> bool {
-        self.blocked.is_some() || self.close_after_reply || self.close_now
+        self.blocked.is_some() || !self.is_open()
+    }
+
+    /// Whether there is any use in sending it more.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        !self.close_after_reply && !self.close_now
+    }
+
+    /// Whether it has subscribed to anything.
+    #[inline]
+    pub fn is_subscribed(&self) -> bool {
+        self.session.subscriptions.is_some()
     }
 
     /// Whether bytes that were read wait to be run.

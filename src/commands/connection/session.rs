@@ -1,7 +1,7 @@
 //! The connection itself: PING, ECHO, AUTH, HELLO, RESET, QUIT. SELECT stands with the databases.
 
 use crate::acl::{DEFAULT_NAME, UserId};
-use crate::client::{ClientId, ReplyMode, Role};
+use crate::client::{ClientId, Outbox, ReplyMode, Role};
 use crate::config::REDIS_VERSION;
 use crate::exec::flags::*;
 use crate::exec::{
@@ -103,7 +103,7 @@ fn auth(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         _ => return Err(CmdError::SYNTAX),
     };
     for word in 1..args.len() {
-        server.audience.redact(word);
+        server.redacted.redact(word);
     }
     if args.len() == 2 && server.acl.users.default_user().needs_no_password() {
         return Err(CmdError::text(
@@ -131,8 +131,8 @@ fn hello(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     }
     while !words.is_done() {
         if words.option("AUTH", 2) {
-            server.audience.redact(words.position());
-            server.audience.redact(words.position() + 1);
+            server.redacted.redact(words.position());
+            server.redacted.redact(words.position() + 1);
             credentials = Some((words.word()?, words.word()?));
         } else if words.option("SETNAME", 1) {
             let given = words.word()?;
@@ -208,9 +208,11 @@ fn reset(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     session.no_touch = false;
     session.no_evict = false;
     server.forget_watches(id);
-    server.forget_subscriptions(id);
+    let Server { pubsub, monitors, clients, outgoing, .. } = server;
+    let mut outbox = Outbox::new(clients, outgoing);
+    pubsub.forget(&mut outbox, id);
+    monitors.stop(&mut outbox, id);
     server.stop_tracking(id);
-    server.stop_monitoring(id);
     server.reply(id).simple("RESET");
     Ok(Done)
 }

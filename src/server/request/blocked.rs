@@ -93,7 +93,7 @@ impl Server {
         let mark = client.output.mark();
         match self.admit(id, args) {
             Ok(Admitted::Call(row)) => {
-                self.audience.hold_for(id);
+                self.outgoing.begin_command(id);
                 self.call(id, row, args);
             }
             Ok(Admitted::Queue(_) | Admitted::TurnAway) => unreachable!("this command has begun before"),
@@ -102,7 +102,7 @@ impl Server {
         }
         self.blocked_clients.end_rerun();
         self.settle_reply_mode(id, mark);
-        self.deliver_held(id);
+        self.deliver_pending_pushes(id);
         if self.clients.get(id).is_some_and(|client| client.blocked.is_none()) {
             self.resume(id);
         }
