@@ -3,7 +3,7 @@
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::env::random;
+use crate::env::random::Secrets;
 
 /// Bits of a password that ACL GENPASS makes when it is not told how many.
 pub const GENPASS_BITS: i64 = 256;
@@ -52,8 +52,8 @@ fn digit(byte: u8) -> Option<u8> {
 }
 
 /// A password of so many bits (rounded up to whole digits) that nobody can guess; `None` if that is no number of bits.
-pub fn generate(bits: i64) -> Option<String> {
-    (1..=GENPASS_MAX_BITS).contains(&bits).then(|| random::hex((bits as usize).div_ceil(4)))
+pub fn generate(secrets: &mut Secrets, bits: i64) -> Option<String> {
+    (1..=GENPASS_MAX_BITS).contains(&bits).then(|| secrets.hex((bits as usize).div_ceil(4)))
 }
 
 #[cfg(test)]
@@ -82,11 +82,11 @@ mod tests {
     #[test]
     fn a_generated_password_has_the_digits_that_its_bits_take() {
         for (bits, digits) in [(256, 64), (5, 2), (4, 1), (1, 1), (4096, 1024)] {
-            assert_eq!(generate(bits).unwrap().len(), digits, "{bits}");
+            assert_eq!(generate(&mut Secrets::System, bits).unwrap().len(), digits, "{bits}");
         }
-        assert_ne!(generate(256), generate(256));
+        assert_ne!(generate(&mut Secrets::System, 256), generate(&mut Secrets::System, 256));
         for wrong in [0, -1, 4097, 5000, i64::MIN, i64::MAX] {
-            assert_eq!(generate(wrong), None, "{wrong}");
+            assert_eq!(generate(&mut Secrets::System, wrong), None, "{wrong}");
         }
     }
 }

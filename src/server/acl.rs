@@ -1,16 +1,17 @@
 //! Access control at work: what a client asks for is checked against the rights of its user, and connections that lose
 //! them are closed. Who may do what is known by [`crate::acl`].
 //!
-//! A client whose user may do everything is never asked: [`Server::is_restricted`] is one look at a flag.
+//! Whether a request may be run is asked by admission (`Server::check_rights`), which is one look at a flag for a client
+//! whose user may do everything. What follows from a denial is done here.
 
-use std::path::Path;
+use std::path::PathBuf;
 
+use super::Server;
 use super::boot::BootError;
-use super::{RowId, Server};
 use crate::acl::{
     Attempt, Catalog, Closing, Context, Declaration, Denial, Event, Log, Reason, UserId, Users,
 };
-use crate::client::{Auth, ClientId, Kind, Session};
+use crate::client::{Auth, ClientId, Kind, RowId, Session};
 use crate::config::Config;
 use crate::exec::{Args, CmdError, Command};
 use crate::observe::log;
@@ -51,10 +52,12 @@ impl Acl {
         })?;
         if config.aclfile.is_set() {
             // Nobody is connected yet.
-            let _ = users.load(config.aclfile.as_path(), config.acl_pubsub_default).map_err(|why| {
-                let why = String::from_utf8_lossy(&why);
-                BootError(format!("Aborting Redis startup because of ACL errors: {why}"))
-            })?;
+            let _ = users
+                .load(&config.base.join(config.aclfile.as_path()), config.acl_pubsub_default)
+                .map_err(|why| {
+                    let why = String::from_utf8_lossy(&why);
+                    BootError(format!("Aborting Redis startup because of ACL errors: {why}"))
+                })?;
         }
         Ok(Acl { users, log: Log::default() })
     }
@@ -69,42 +72,42 @@ impl Acl {
     pub fn first_auth(&self) -> Auth {
         if self.users.default_is_open() { Auth::Done } else { Auth::Required }
     }
-
-    /// Whether what a client asks for has to be checked.
-    #[inline]
-    pub fn is_restricted(&self, session: &Session) -> bool {
-        !self.users.is_unrestricted(session.user) || session.reads_named_keys_only
-    }
 }
 
 impl Server {
-    /// Whether the user of a client may run a command. A denial is noted in the log.
-    pub fn check_rights(
+    /// Whether the user of a client may read whatever key the data name (SORT BY and GET).
+    pub(super) fn may_read_all_keys(&self, id: ClientId, row: RowId, args: Args) -> bool {
+        let user = self.clients.get(id).map_or(UserId::SUPERUSER, |client| client.session.user);
+        let attempt = Attempt::new(self.table.command_id(row), self.table.command(row), args);
+        self.acl.users.is_unrestricted(user) || self.acl.users.reads_all_keys(user, &attempt)
+    }
+
+    /// The command that a client is about to run may read keys that it names only, or may read others again.
+    pub(super) fn limit_to_named_keys(&mut self, id: ClientId, limited: bool) {
+        if let Some(client) = self.clients.get_mut(id) {
+            client.session.reads_named_keys_only = limited;
+        }
+    }
+
+    /// The error that a client hears whose user may not run a command.
+    pub(super) fn denial_error(&self, id: ClientId, row: RowId, denial: Denial) -> CmdError {
+        let user = self.clients.get(id).map_or(UserId::DEFAULT, |client| client.session.user);
+        denial.error(self.acl.users.name(user), self.table.command(row).full_name)
+    }
+
+    /// Notes in the log that a client may not run a command.
+    pub(super) fn note_denial(
         &mut self,
         id: ClientId,
         row: RowId,
         args: Args,
+        denial: Denial,
         context: Context,
-    ) -> Result<(), Denial> {
-        let command = self.table.command(row);
-        let Some(client) = self.clients.get_mut(id) else { return Err(Denial::Command) };
-        let user = client.session.user;
-        let attempt = Attempt::new(self.table.command_id(row), command, args);
-        let checked = self.acl.users.check(user, &attempt);
-        client.session.reads_named_keys_only =
-            checked.is_ok() && command.reads_unnamed_keys() && !self.acl.users.reads_all_keys(user, &attempt);
-        if let Err(denial) = checked {
-            let object = denial.object(command.full_name, args);
-            let username = self.acl.users.name(user).to_vec();
-            self.note_denied(id, args, (denial.into(), context), object, &username);
-        }
-        checked
-    }
-
-    /// The error that a client hears whose user may not run a command.
-    pub fn denial_error(&self, id: ClientId, denial: Denial, command: &Command<Server>) -> CmdError {
-        let user = self.clients.get(id).map_or(UserId::DEFAULT, |client| client.session.user);
-        denial.error(self.acl.users.name(user), command.full_name)
+    ) {
+        let Some(client) = self.clients.get(id) else { return };
+        let username = self.acl.users.name(client.session.user).to_vec();
+        let object = denial.object(self.table.command(row).full_name, args);
+        self.note_denied(id, args, (denial.into(), context), object, &username);
     }
 
     /// Notes in the log what was denied a client.
@@ -194,7 +197,8 @@ impl Server {
     }
 
     /// The user file, if there is one.
-    pub fn user_file(&self) -> Option<&Path> {
-        self.config.aclfile.is_set().then(|| self.config.aclfile.as_path())
+    pub fn user_file(&self) -> Option<PathBuf> {
+        let file = &self.config.aclfile;
+        file.is_set().then(|| self.config.base.join(file.as_path()))
     }
 }

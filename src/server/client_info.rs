@@ -8,6 +8,13 @@ use crate::exec::Args;
 use crate::protocol::BUFFER;
 
 impl Server {
+    /// The line that describes the client that has sent a request, for the log.
+    pub fn client_line(&self, id: ClientId, args: Args) -> String {
+        let mut line = Vec::new();
+        self.client_info(id, Some((id, args)), &mut line);
+        String::from_utf8_lossy(line.trim_ascii_end()).into_owned()
+    }
+
     /// Appends the line that describes a client. The request in hand counts to the client that sent it.
     pub fn client_info(&self, id: ClientId, in_hand: Option<(ClientId, Args)>, out: &mut Vec<u8>) {
         let Some(client) = self.clients.get(id) else { return };
@@ -26,7 +33,7 @@ impl Server {
         let query = client.unread() + asked.map_or(0, |args| args.size());
         let query_free = client.input.capacity() - client.input.len();
         let pending = match client.role {
-            Role::Replica => self.replication.pending(id, self.journal.offset()) as usize,
+            Role::Replica => self.replication.replicas.pending(id, self.journal.offset()) as usize,
             _ => 0,
         };
         let output = &client.output;
@@ -42,7 +49,7 @@ impl Server {
             id.id,
             client.addr,
             client.laddr,
-            std::os::fd::AsRawFd::as_raw_fd(&client.conn),
+            client.conn.fd().unwrap_or(-1),
             name(session.name()),
             now - i64::from(client.created_secs),
             now - client.active_ms / 1000,

@@ -184,7 +184,10 @@ fn dryrun(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let name = args.get(2);
     let (user, _) = server.acl.users.find(name).ok_or_else(|| acl::not_found("User", name))?;
     let tried = args.skip(3);
-    let row = server.resolve(tried).map_err(|_| acl::not_found("Command", tried.get(0)))?;
+    let row = server
+        .table
+        .resolve(server.table.find(tried.get(0)), tried)
+        .map_err(|_| acl::not_found("Command", tried.get(0)))?;
     let command = server.table.command(row);
     if !command.arity_fits(tried.len()) {
         return Err(CmdError::arity(command.full_name));
@@ -207,7 +210,7 @@ fn genpass(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         3 => args.int(2)?,
         _ => return Err(CmdError::subcommand("acl", args.get(1))),
     };
-    let password = acl::generate(bits).ok_or_else(|| {
+    let password = acl::generate(&mut server.secrets, bits).ok_or_else(|| {
         CmdError::new(format!(
             "ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to {}",
             acl::GENPASS_MAX_BITS
@@ -297,7 +300,7 @@ fn setuser(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 
 /// ACL LOAD
 fn load(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
-    let file = server.user_file().ok_or(CmdError::text(acl::NO_FILE))?.to_owned();
+    let file = server.user_file().ok_or(CmdError::text(acl::NO_FILE))?;
     let loaded = server.acl.users.load(&file, server.config.acl_pubsub_default);
     let closing = loaded.map_err(|wrong| CmdError::bytes([b"ERR ", &wrong[..]].concat()))?;
     server.reply(id).ok();
@@ -308,7 +311,7 @@ fn load(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
 /// ACL SAVE
 fn save(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     let file = server.user_file().ok_or(CmdError::text(acl::NO_FILE))?;
-    if let Err(why) = server.acl.users.save(file, server.clock.unix_ms()) {
+    if let Err(why) = server.acl.users.save(&file, server.clock.unix_ms()) {
         log::warning!("{why}");
         return Err(CmdError::text(SaveError::TEXT));
     }

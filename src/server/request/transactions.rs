@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::fast_path::Path;
 use super::input::PREFETCH_FROM;
 use crate::acl::Context;
-use crate::client::{Client, ClientId, Clients, Transaction};
+use crate::client::{Client, ClientId, Clients, RowId, Transaction};
 use crate::exec::Args;
 use crate::journal::Journal;
 use crate::keyspace::{AT_ONCE, Keyspace};
@@ -48,6 +48,14 @@ impl Watching {
             if watchers.is_empty() {
                 self.by_key.remove(&name);
             }
+        }
+    }
+
+    /// A client watches nothing any more.
+    pub fn forget(&mut self, id: ClientId, client: &mut Client) {
+        client.session.watch_dirty = false;
+        for (db, key, _) in client.session.take_watched() {
+            self.unwatch(id, db, &key);
         }
     }
 
@@ -123,24 +131,19 @@ impl Watching {
         self.ends.push((db, self.gathered.len()));
     }
 
-    /// EXEC has ended: what it gathered enters the stream, as one unit; a single command is a unit by itself. Tells
-    /// whether there was anything.
+    /// EXEC has ended: what it gathered enters the stream, as one unit; a single command is a unit by itself. False
+    /// if there was nothing.
     pub fn exec_ends(&mut self, journal: &mut Journal) -> bool {
         if self.ends.is_empty() {
             return false;
         }
-        let framed = self.ends.len() > 1;
-        if framed {
-            journal.append_raw(b"*1\r\n$5\r\nMULTI\r\n");
-        }
-        let mut start = 0;
-        for (db, end) in self.ends.drain(..) {
-            journal.append(db, &self.gathered[start..end]);
-            start = end;
-        }
-        if framed {
-            journal.append_raw(b"*1\r\n$4\r\nEXEC\r\n");
-        }
+        journal.append_unit(self.ends.len() > 1, |journal| {
+            let mut start = 0;
+            for (db, end) in self.ends.drain(..) {
+                journal.append(db, &self.gathered[start..end]);
+                start = end;
+            }
+        });
         self.gathered.clear();
         self.gathered.shrink_to(KEPT);
         true
@@ -207,18 +210,18 @@ impl Server {
         if let Some(client) = self.clients.get_mut(id) {
             client.session.in_exec = true;
             client.session.exec_len = transaction.queued.len() as u32;
+            client.session.exec_len = transaction.queued.len() as u32;
             client.session.deny_blocking = true;
         }
         self.reply(id).array(transaction.queued.len());
         let mut path = Path::Unknown;
-        for (index, request) in transaction.queued.from(0).enumerate() {
+        for (index, (row, request)) in transaction.queued.from(0).enumerate() {
             if index.is_multiple_of(AT_ONCE) {
                 self.prefetch_queued(id, transaction, index);
             }
             let args = Args::new(request);
-            let row = self.table.find(args.get(0));
-            if !row.is_some_and(|row| self.run_queued_fast(id, row, args, &mut path)) {
-                self.run_queued(id, args);
+            if !self.run_queued_fast(id, row, args, &mut path) {
+                self.run_queued(id, row, args);
                 path.ends();
             }
         }
@@ -235,32 +238,26 @@ impl Server {
         self.changes.clear();
     }
 
+    /// Runs a queued command the long way. Rules may have changed since it was queued.
+    fn run_queued(&mut self, id: ClientId, row: RowId, args: Args) {
+        let Some(client) = self.clients.get(id) else { return };
+        if let Err(denial) = self.check_rights(row, client, args) {
+            self.note_denial(id, row, args, denial, Context::Multi);
+            let error = denial.exec_error();
+            self.stats.count_error(error.code());
+            return self.reply(id).error(error.as_bytes());
+        }
+        self.call(id, row, args);
+        self.show_to_monitors(id, self.table.command(row), args);
+    }
+
     /// Announces the keys of some queued commands: what stands behind a command's name is one nearly always, and no harm
     /// is done where it is none.
     fn prefetch_queued(&mut self, id: ClientId, transaction: &Transaction, from: usize) {
         let db = self.db_of(id);
         if self.keyspace.db(db).len() >= PREFETCH_FROM {
-            let requests = transaction.queued.from(from).map(Args::new);
+            let requests = transaction.queued.from(from).map(|(_, request)| Args::new(request));
             self.keyspace.prefetch(db, requests.filter(|args| args.len() > 1).map(|args| args.key()));
-        }
-    }
-
-    /// Runs a queued command the long way.
-    fn run_queued(&mut self, id: ClientId, args: Args) {
-        match self.resolve(args) {
-            Ok(row) => {
-                // Rules may have changed since it was queued.
-                let restricted =
-                    self.clients.get(id).is_none_or(|client| self.acl.is_restricted(&client.session));
-                if restricted && let Err(denial) = self.check_rights(id, row, args, Context::Multi) {
-                    let error = denial.exec_error();
-                    self.stats.count_error(error.code());
-                    return self.reply(id).error(error.as_bytes());
-                }
-                self.call(id, row, args);
-                self.show_to_monitors(id, self.table.command(row), args);
-            }
-            Err(error) => self.reply(id).error(error.as_bytes()),
         }
     }
 }
