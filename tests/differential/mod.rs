@@ -8,6 +8,7 @@
 //! The peer is Debian's redis-server, or the program that REDIS_RS_PEER names; against a 7.2 nothing may differ at all.
 //! `make differential` plays more: REDIS_RS_SEEDS (numbers) and REDIS_RS_COMMANDS (how many for each) say how much.
 
+mod acl;
 mod compare;
 mod forms;
 mod generate;
