@@ -10,7 +10,7 @@ use super::rule::{RuleError, has_spaces};
 use crate::config::AclPubsubDefault;
 use crate::config::line;
 use crate::exec::{Channels, key_flags, printed};
-use crate::structures::glob;
+use crate::structures::glob::Pattern;
 
 /// What a pattern of keys allows to do with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +34,31 @@ impl Access {
     }
 }
 
+/// A pattern of keys or channels: as it was given, by which it is known, and compiled.
+#[derive(Clone, Debug)]
+pub(super) struct Glob {
+    text: Vec<u8>,
+    compiled: Pattern,
+}
+
+impl Glob {
+    fn new(text: &[u8]) -> Glob {
+        Glob { text: text.to_vec(), compiled: Pattern::new(text) }
+    }
+}
+
+impl PartialEq for Glob {
+    fn eq(&self, other: &Glob) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Glob {}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct KeyPattern {
     access: Access,
-    pattern: Vec<u8>,
+    pattern: Glob,
 }
 
 impl KeyPattern {
@@ -45,10 +66,10 @@ impl KeyPattern {
         let prefix: &[u8] = match (self.access.read, self.access.write) {
             (true, false) => b"%R~",
             (false, true) => b"%W~",
-            _ if self.pattern == b"*" && form == Form::Stored => b"%RW~",
+            _ if self.pattern.text == b"*" && form == Form::Stored => b"%RW~",
             _ => b"~",
         };
-        [prefix, &self.pattern].concat()
+        [prefix, &self.pattern.text].concat()
     }
 }
 
@@ -93,7 +114,7 @@ pub struct Selector {
     all_keys: bool,
     keys: Vec<KeyPattern>,
     all_channels: bool,
-    channels: Vec<Vec<u8>>,
+    channels: Vec<Glob>,
 }
 
 impl Selector {
@@ -195,12 +216,12 @@ impl Selector {
         if has_spaces(pattern) {
             return Err(RuleError::Syntax);
         }
-        match self.keys.iter_mut().find(|known| known.pattern == pattern) {
+        match self.keys.iter_mut().find(|known| known.pattern.text == pattern) {
             Some(known) => {
                 known.access.read |= access.read;
                 known.access.write |= access.write;
             }
-            None => self.keys.push(KeyPattern { access, pattern: pattern.to_vec() }),
+            None => self.keys.push(KeyPattern { access, pattern: Glob::new(pattern) }),
         }
         Ok(())
     }
@@ -212,8 +233,8 @@ impl Selector {
         if has_spaces(pattern) {
             return Err(RuleError::Syntax);
         }
-        if !self.channels.iter().any(|known| known == pattern) {
-            self.channels.push(pattern.to_vec());
+        if !self.channels.iter().any(|known| known.text == pattern) {
+            self.channels.push(Glob::new(pattern));
         }
         Ok(())
     }
@@ -307,7 +328,7 @@ impl Selector {
         if self.all_channels {
             return vec![b"&*".to_vec()];
         }
-        self.channels.iter().map(|pattern| [b"&", &pattern[..]].concat()).collect()
+        self.channels.iter().map(|pattern| [b"&", &pattern.text[..]].concat()).collect()
     }
 
     /// All its rules: keys, channels, commands.
@@ -358,12 +379,12 @@ impl Selector {
 
     fn allows_key(&self, key: &[u8], flags: u16) -> bool {
         let wanted = Access::of(flags);
-        self.keys.iter().any(|known| known.access.covers(wanted) && glob::matches(&known.pattern, key, false))
+        self.keys.iter().any(|known| known.access.covers(wanted) && known.pattern.compiled.matches(key))
     }
 
     /// Whether any key at all may be read: what a command reads whose keys are named by the data (SORT BY, GET).
     pub(super) fn reads_all_keys(&self) -> bool {
-        let reads_all = |known: &KeyPattern| known.access.read && known.pattern == b"*";
+        let reads_all = |known: &KeyPattern| known.access.read && known.pattern.text == b"*";
         self.all_keys || self.keys.iter().any(reads_all)
     }
 
@@ -373,7 +394,7 @@ impl Selector {
     }
 
     /// The patterns of channels that it allows, if those are not all.
-    pub(super) fn channel_patterns(&self) -> &[Vec<u8>] {
+    pub(super) fn channel_patterns(&self) -> &[Glob] {
         &self.channels
     }
 
@@ -396,12 +417,12 @@ impl Selector {
 /// Whether a channel is among those that patterns allow. A pattern that somebody subscribes to has to be one of them to
 /// the letter.
 pub(super) fn allows_channel<'a>(
-    mut patterns: impl Iterator<Item = &'a Vec<u8>>,
+    mut patterns: impl Iterator<Item = &'a Glob>,
     channel: &[u8],
     is_pattern: bool,
 ) -> bool {
     patterns.any(|pattern| match is_pattern {
-        true => pattern == printed(channel),
-        false => glob::matches(pattern, channel, false),
+        true => pattern.text == printed(channel),
+        false => pattern.compiled.matches(channel),
     })
 }

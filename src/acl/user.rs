@@ -4,7 +4,7 @@ use super::catalog::Catalog;
 use super::check::{Attempt, Denial};
 use super::password::PasswordHash;
 use super::rule::RuleError;
-use super::selector::{Form, Selector, allows_channel};
+use super::selector::{Form, Glob, Selector, allows_channel};
 use crate::config::AclPubsubDefault;
 use crate::config::line;
 use crate::exec::printed;
@@ -197,8 +197,11 @@ impl User {
 
     /// Whether it may listen to a channel, or to a pattern of them.
     pub(super) fn hears(&self, channel: &[u8], is_pattern: bool) -> bool {
-        let patterns = self.selectors.iter().flat_map(Selector::channel_patterns);
-        self.hears_everything() || allows_channel(patterns, channel, is_pattern)
+        self.hears_everything() || allows_channel(self.channel_patterns(), channel, is_pattern)
+    }
+
+    fn channel_patterns(&self) -> impl Iterator<Item = &Glob> {
+        self.selectors.iter().flat_map(Selector::channel_patterns)
     }
 
     fn hears_everything(&self) -> bool {
@@ -207,12 +210,8 @@ impl User {
 
     /// Whether it has lost a pattern of channels that it had.
     pub(super) fn hears_less_than(&self, before: &User) -> bool {
-        let patterns = |user: &User| -> Vec<Vec<u8>> {
-            user.selectors.iter().flat_map(Selector::channel_patterns).cloned().collect()
-        };
-        let now = patterns(self);
-        !self.hears_everything()
-            && (before.hears_everything() || patterns(before).iter().any(|pattern| !now.contains(pattern)))
+        let is_lost = |pattern: &_| !self.channel_patterns().any(|now| now == pattern);
+        !self.hears_everything() && (before.hears_everything() || before.channel_patterns().any(is_lost))
     }
 
     /// Its line in ACL LIST.
