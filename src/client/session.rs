@@ -149,8 +149,6 @@ pub struct Session {
     pub is_master: bool,
     /// The command in hand runs inside EXEC.
     pub in_exec: bool,
-    /// So many commands EXEC is running.
-    pub exec_len: u32,
     /// Inside EXEC or the master's stream nothing may block.
     pub deny_blocking: bool,
     rare: Option<Box<Rare>>,
@@ -194,7 +192,6 @@ impl Session {
             no_touch: false,
             is_master: false,
             in_exec: false,
-            exec_len: 0,
             deny_blocking: false,
             rare: None,
         }

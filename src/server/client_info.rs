@@ -22,7 +22,7 @@ impl Server {
         let asked = in_hand.filter(|(asking, _)| *asking == id).map(|(_, args)| args);
         let count = |kind| session.subscriptions.as_deref().map_or(0, |all| all.of(kind).len());
         let transaction = session.transaction.as_deref();
-        let running = if session.in_exec { i64::from(session.exec_len) } else { -1 };
+        let running = if session.in_exec { self.watching.running as i64 } else { -1 };
         let queued = transaction.map_or(running, |transaction| transaction.queued.len() as i64);
         let words = |spans: &[crate::protocol::Span]| spans.iter().map(|span| span.len).sum::<usize>();
         let multi_mem = transaction.map_or(0, |transaction| transaction.queued.words_len());

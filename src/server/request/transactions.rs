@@ -18,7 +18,9 @@ const KEPT: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct Watching {
     by_key: HashMap<(usize, Vec<u8>), Vec<ClientId>>,
-    /// While EXEC runs: what its commands have sent to the stream, one behind the other.
+    /// While EXEC runs: how many commands it runs.
+    pub(in crate::server) running: usize,
+    /// What its commands have sent to the stream, one behind the other.
     gathered: Vec<u8>,
     /// For each of them its database, and where it ends.
     ends: Vec<(usize, usize)>,
@@ -209,8 +211,7 @@ impl Server {
     pub fn run_transaction(&mut self, id: ClientId, transaction: &Transaction) {
         if let Some(client) = self.clients.get_mut(id) {
             client.session.in_exec = true;
-            client.session.exec_len = transaction.queued.len() as u32;
-            client.session.exec_len = transaction.queued.len() as u32;
+            self.watching.running = transaction.queued.len();
             client.session.deny_blocking = true;
         }
         self.reply(id).array(transaction.queued.len());
