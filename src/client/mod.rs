@@ -4,13 +4,17 @@
 //! the client is still there.
 
 mod address;
+mod block;
 mod list;
+mod outbox;
 mod session;
 mod subscriptions;
 mod tracking;
 
 pub use address::Address;
-pub use list::{Client, ClientId, Clients, Parked, Role};
+pub use block::{Block, BlockOn, UnblockReason};
+pub use list::{BlockedRequest, Client, ClientId, Clients, Role};
+pub use outbox::{Outbox, Outgoing};
 pub use session::{Auth, Queue, ReplyMode, Session, Transaction};
 pub use subscriptions::{Kind, Subscriptions, Topic};
 pub use tracking::{Broadcasts, Tracked, Tracking, TrackingTable};

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use super::replicas::PipePiece;
 use super::{
-    Audience, Lifecycle, Net, Parking, Program, Server, ShutdownState, Snapshots, Stats, Table, Watching,
+    Audience, BlockedClients, Lifecycle, Net, Program, Server, ShutdownState, Snapshots, Stats, Table,
+    Watching,
 };
-use crate::client::Clients;
+use crate::client::{Clients, Outgoing};
 use crate::config::{self, Config, OomScoreAdj, Supervised};
 use crate::env::alloc;
 use crate::env::clock::Clock;
@@ -106,9 +107,10 @@ pub fn boot(
         changes: Changes::default(),
         journal: Journal::default(),
         clients: Clients::default(),
+        outgoing: Outgoing::default(),
         watching: Watching::default(),
-        caches: super::Caches::default(),
-        parking: Parking::default(),
+        tracking: super::InvalidationTracking::default(),
+        blocked_clients: BlockedClients::default(),
         audience: Audience::default(),
         snapshots: Snapshots::default(),
         replication,

@@ -60,7 +60,7 @@ impl Server {
     /// How long nothing has to be done.
     fn timeout(&self) -> Duration {
         let busy = !self.net.ready.is_empty()
-            || !self.net.to_flush.is_empty()
+            || self.outgoing.has_to_flush()
             || self.snapshots.loading().is_some()
             || self.pipe_piece.more
             || self.replication.link_has_more;
@@ -69,7 +69,8 @@ impl Server {
         }
         let now = self.clock.unix_ms();
         let mut wait_ms = self.cron_wait_ms();
-        let deadlines = [self.parking.next_deadline(), self.next_expiry(now), self.transfer_deadline(now)];
+        let deadlines =
+            [self.blocked_clients.next_deadline(), self.next_expiry(now), self.transfer_deadline(now)];
         for deadline in deadlines.into_iter().flatten() {
             wait_ms = wait_ms.min((deadline - now).max(0) as u64);
         }
@@ -86,7 +87,7 @@ impl Server {
         self.life.active_expiry
             && self.replication.master().is_none()
             && self.snapshots.loading().is_none()
-            && !self.parking.pauses(true, self.clock.unix_ms())
+            && !self.blocked_clients.pauses(true, self.clock.unix_ms())
     }
 
     fn handle(&mut self, event: &mio::event::Event) {
@@ -124,9 +125,9 @@ impl Server {
         }
         let mut ready = std::mem::take(&mut self.net.ready);
         for id in ready.drain(..) {
-            // What is left over from before comes first: a client that was parked, or had its turn cut short.
+            // What is left over from before comes first: a client that was blocked, or had its turn cut short.
             let waits =
-                self.clients.get(id).is_some_and(|client| client.parked.is_none() && client.has_leftover());
+                self.clients.get(id).is_some_and(|client| client.blocked.is_none() && client.has_leftover());
             if waits {
                 self.run_input(id);
             }
@@ -208,7 +209,7 @@ impl Server {
             input: Vec::new(),
             parser: None,
             output: Output::default(),
-            parked: None,
+            blocked: None,
             close_after_reply: false,
             close_now: false,
             sends_big: false,
@@ -233,6 +234,7 @@ impl Server {
         self.serve_waiters_of_replicas();
         self.broadcast_changes();
         self.feed_stream();
+        self.check_grown_outputs();
         self.close_marked_clients();
         self.flush_clients();
         self.close_marked_clients();

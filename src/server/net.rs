@@ -1,10 +1,10 @@
-//! The server's side of the network: listeners, shared buffers, and the lists of clients with something to do.
+//! The server's side of the network: the reactor, listeners, what all connections are read with, and the list of clients
+//! that may have more to read. What leaves is kept by [`crate::client::Outgoing`].
 
 use std::fmt;
 use std::io;
 
-use super::Why;
-use crate::client::{Client, ClientId};
+use crate::client::ClientId;
 use crate::config::Config;
 use crate::net::{Listener, Peers, Reactor, Source, resolve};
 use crate::observe::log::{self, Logged};
@@ -12,11 +12,6 @@ use crate::protocol::{Batch, Parser};
 
 /// Bytes read at once, into the one buffer that all connections share.
 pub const READ_BUFFER: usize = 64 * 1024;
-/// Idle buffers kept for outputs, and the largest that is kept.
-const SPARE_BUFFERS: usize = 128;
-const SPARE_CAPACITY: usize = 256 * 1024;
-/// Bytes of a new buffer for an output: the short replies of a pipeline fit, so that it need not grow step by step.
-const NEW_BUFFER: usize = 512;
 
 /// See the head of this file.
 pub struct Net {
@@ -28,15 +23,10 @@ pub struct Net {
     pub batch: Batch,
     /// Clients that may have more to read.
     pub ready: Vec<ClientId>,
-    /// Clients with output to be written.
-    pub to_flush: Vec<ClientId>,
-    /// Clients to be closed at the end of the turn.
-    pub to_close: Vec<ClientId>,
     /// When the log last told of somebody who speaks HTTP to us.
     pub http_warned_secs: i64,
     /// Connections on which MIGRATE waits.
     pub peers: Peers,
-    spare: Vec<Vec<u8>>,
     /// The last client that the cron's round has looked at.
     pub round: u64,
 }
@@ -71,35 +61,10 @@ impl Net {
             parser: None,
             batch: Batch::default(),
             ready: Vec::new(),
-            to_flush: Vec::new(),
-            to_close: Vec::new(),
             http_warned_secs: 0,
             peers: Peers::default(),
-            spare: Vec::new(),
             round: 0,
         })
-    }
-
-    /// Notes that a client has output to be written at the end of the turn.
-    #[inline]
-    pub fn queue_flush(&mut self, client: &mut Client<Why>, id: ClientId) {
-        if !client.flush_queued {
-            client.flush_queued = true;
-            self.to_flush.push(id);
-        }
-    }
-
-    /// An empty buffer for a client's output.
-    pub fn buffer(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(NEW_BUFFER))
-    }
-
-    /// Takes a buffer back.
-    pub fn give_back(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && buffer.capacity() <= SPARE_CAPACITY && self.spare.len() < SPARE_BUFFERS {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
     }
 
     /// Listens as the configuration says. The sockets that were there are closed only if all goes well.

@@ -93,7 +93,7 @@ impl Server {
         }
     }
 
-    /// SHUTDOWN: ends the server, or parks the client until replicas have caught up.
+    /// SHUTDOWN: ends the server, or blocks the client until replicas have caught up.
     pub fn shutdown_by(&mut self, client: ClientId, flags: ShutdownFlags) -> CmdResult {
         if !flags.now && self.clients.get(client).is_some_and(|client| client.session.deny_blocking) {
             return Err(CmdError::text(
@@ -123,7 +123,7 @@ impl Server {
         let wait_secs = self.config.shutdown_timeout;
         if !flags.now && wait_secs > 0 && !self.replicas_have_caught_up() {
             let now = self.clock.monotonic_ms();
-            self.parking.pause_until(i64::MAX, true);
+            self.blocked_clients.pause_until(i64::MAX, true);
             if !self.is_replica() {
                 self.journal.append_raw(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
             }

@@ -13,9 +13,11 @@
 //!
 //! While nobody tracks, nothing is remembered: the table goes with the last client that tracks.
 
-use super::audience::Body;
-use super::{Audience, Net, Server, Why};
-use crate::client::{Broadcasts, Client, ClientId, Clients, Role, Tracked, Tracking, TrackingTable};
+use super::pubsub::Body;
+use super::{Audience, Server};
+use crate::client::{
+    Broadcasts, Client, ClientId, Clients, Outgoing, Role, Tracked, Tracking, TrackingTable,
+};
 use crate::exec::{Args, Command, flags};
 use crate::keyspace::Freer;
 use crate::protocol::append_bulk;
@@ -27,7 +29,7 @@ const WORTH_FREEING: usize = 64;
 
 /// See the head of this file.
 #[derive(Default)]
-pub struct Caches {
+pub struct InvalidationTracking {
     table: TrackingTable,
     broadcasts: Broadcasts,
     /// Number of clients that track.
@@ -38,7 +40,7 @@ pub struct Caches {
     overruns: usize,
 }
 
-impl Caches {
+impl InvalidationTracking {
     /// Number of clients that track.
     pub fn clients(&self) -> usize {
         self.clients
@@ -76,7 +78,7 @@ impl Caches {
         for number in readers {
             let Some(id) = messenger.clients.by_id(number) else { continue };
             let running = messenger.audience.running() == Some(id);
-            match messenger.tracking(id) {
+            match messenger.tracking_of(id) {
                 // What it read before it went over to prefixes is nothing to it now.
                 None | Some(Tracking { tracked: Tracked::Prefixed(_), .. }) => {}
                 Some(tracking) if running && tracking.noloop => {}
@@ -105,19 +107,19 @@ fn keys_body<'a>(keys: impl ExactSizeIterator<Item = &'a [u8]>) -> Body {
 
 /// What it takes to tell clients something.
 struct Messenger<'a> {
-    clients: &'a mut Clients<Why>,
+    clients: &'a mut Clients,
     audience: &'a mut Audience,
-    net: &'a mut Net,
+    outgoing: &'a mut Outgoing,
 }
 
 impl Messenger<'_> {
-    fn tracking(&self, id: ClientId) -> Option<&Tracking> {
+    fn tracking_of(&self, id: ClientId) -> Option<&Tracking> {
         self.clients.get(id)?.session.tracking.as_deref()
     }
 
     /// Tells a client that tracks, or the one that it has named, what is not valid any more.
     fn invalidate(&mut self, id: ClientId, body: &Body) {
-        let redirect = self.tracking(id).map_or(0, |tracking| tracking.redirect);
+        let redirect = self.tracking_of(id).map_or(0, |tracking| tracking.redirect);
         let target = if redirect == 0 { Some(id) } else { self.clients.by_id(redirect) };
         let Some(target) = target else { return self.redirection_is_broken(id, redirect) };
         let Some(client) = self.clients.get_mut(target).filter(|client| can_be_told(client)) else { return };
@@ -128,7 +130,7 @@ impl Messenger<'_> {
         } else {
             return;
         };
-        let output = self.audience.output_for(client, target, self.net);
+        let output = self.audience.output_for(client, target, self.outgoing);
         output.tail().extend_from_slice(head);
         body.write(output);
     }
@@ -140,7 +142,7 @@ impl Messenger<'_> {
             tracking.broken = true;
         }
         if client.session.resp == 3 && can_be_told(client) {
-            let output = self.audience.output_for(client, id, self.net);
+            let output = self.audience.output_for(client, id, self.outgoing);
             let text = format!(">2\r\n$21\r\ntracking-redir-broken\r\n:{redirect}\r\n");
             output.tail().extend_from_slice(text.as_bytes());
         }
@@ -155,46 +157,46 @@ impl Messenger<'_> {
 }
 
 /// Whether there is a place for a message in what a client is sent.
-fn can_be_told(client: &Client<Why>) -> bool {
+fn can_be_told(client: &Client) -> bool {
     !client.close_now && !client.close_after_reply && matches!(client.role, Role::Normal | Role::Monitor)
 }
 
 impl Server {
     /// The parts that it takes to tell clients something, beside what there is to tell.
-    fn caches_and_messenger(&mut self) -> (&mut Caches, Messenger<'_>) {
-        let Server { caches, clients, audience, net, .. } = self;
-        (caches, Messenger { clients, audience, net })
+    fn tracking_and_messenger(&mut self) -> (&mut InvalidationTracking, Messenger<'_>) {
+        let Server { tracking, clients, audience, outgoing, .. } = self;
+        (tracking, Messenger { clients, audience, outgoing })
     }
 
     /// Lets a client track keys, as it has asked for; in place of what it asked for before.
     pub fn start_tracking(&mut self, id: ClientId, tracking: Tracking) {
         let Some(client) = self.clients.get_mut(id) else { return };
         for prefix in tracking.prefixes().into_iter().flatten() {
-            self.caches.broadcasts.add(prefix, id);
+            self.tracking.broadcasts.add(prefix, id);
         }
-        self.caches.clients += usize::from(client.session.tracking.is_none());
+        self.tracking.clients += usize::from(client.session.tracking.is_none());
         client.session.tracking = Some(Box::new(tracking));
     }
 
     /// A client does not track any more: it has said so, or is gone.
     pub fn stop_tracking(&mut self, id: ClientId) {
-        if self.caches.owes_the_caller() && self.audience.running() == Some(id) {
+        if self.tracking.owes_the_caller() && self.audience.running() == Some(id) {
             // What its transaction has changed so far was changed while it tracked, and goes to whom it has named.
             self.tell_of_own_keys(id);
         }
         let Some(client) = self.clients.get_mut(id) else { return };
         let Some(tracking) = client.session.tracking.take() else { return };
         for prefix in tracking.prefixes().into_iter().flatten() {
-            self.caches.broadcasts.remove(prefix, id);
+            self.tracking.broadcasts.remove(prefix, id);
         }
-        self.caches.clients -= 1;
-        if self.caches.clients == 0 {
-            self.caches.forget_all(&mut self.keyspace.freer);
+        self.tracking.clients -= 1;
+        if self.tracking.clients == 0 {
+            self.tracking.forget_all(&mut self.keyspace.freer);
         }
     }
 
     /// A client's next request begins, and somebody tracks.
-    pub(super) fn request_begins_with_caches(&mut self, id: ClientId) {
+    pub(super) fn request_begins_with_tracking(&mut self, id: ClientId) {
         if let Some(client) = self.clients.get_mut(id)
             && let Some(tracking) = &mut client.session.tracking
             // What CLIENT CACHING said was for one command, or transaction, that is no CLIENT.
@@ -203,7 +205,7 @@ impl Server {
         {
             tracking.caching = false;
         }
-        self.limit_caches();
+        self.limit_tracking_table();
     }
 
     /// A command has run that read keys, perhaps: its client, if it tracks, will be told when they change.
@@ -220,45 +222,45 @@ impl Server {
         let client = |number| clients.by_id(number).and_then(|id| clients.get(id));
         let tracks = |number| client(number).is_some_and(|client| client.session.tracking.is_some());
         for index in command.key_indexes(args).unwrap_or_default() {
-            self.caches.table.remember(args.get(index), id.id, tracks);
+            self.tracking.table.remember(args.get(index), id.id, tracks);
         }
     }
 
     /// Step 4 of settling: tells those who have cached what a client's command (if it was one) has changed.
     pub(super) fn invalidate_touched(&mut self, id: ClientId) {
-        let Server { caches, clients, audience, net, changes, .. } = self;
-        let mut messenger = Messenger { clients, audience, net };
+        let Server { tracking, clients, audience, outgoing, changes, .. } = self;
+        let mut messenger = Messenger { clients, audience, outgoing };
         let nobody = ClientId { id: 0, slot: usize::MAX };
         for (index, (_, key)) in changes.touched().iter().enumerate() {
             let by = if changes.has_ended(index) { nobody } else { id };
-            caches.broadcasts.changed(key, by);
-            caches.invalidate(key, &mut messenger);
+            tracking.broadcasts.changed(key, by);
+            tracking.invalidate(key, &mut messenger);
         }
     }
 
     /// Whatever anybody has cached may be gone: a database was flushed, or our master has sent us its data.
     pub fn invalidate_everything(&mut self) {
-        if !self.caches.are_used() {
+        if !self.tracking.are_used() {
             return;
         }
-        let (caches, mut messenger) = self.caches_and_messenger();
+        let (tracking, mut messenger) = self.tracking_and_messenger();
         for id in messenger.clients.ids() {
-            if messenger.tracking(id).is_none() {
+            if messenger.tracking_of(id).is_none() {
                 continue;
             }
             if messenger.audience.running() == Some(id) {
-                caches.own.push(None);
+                tracking.own.push(None);
             } else {
                 messenger.invalidate_all(id);
             }
         }
-        self.caches.forget_all(&mut self.keyspace.freer);
+        self.tracking.forget_all(&mut self.keyspace.freer);
     }
 
     /// The command of a client is over: it hears which of its keys it has changed itself.
     pub(super) fn tell_of_own_keys(&mut self, id: ClientId) {
-        let (caches, mut messenger) = self.caches_and_messenger();
-        for key in std::mem::take(&mut caches.own) {
+        let (tracking, mut messenger) = self.tracking_and_messenger();
+        for key in std::mem::take(&mut tracking.own) {
             match key {
                 Some(key) => messenger.invalidate(id, &keys_body([&key[..]].into_iter())),
                 None => messenger.invalidate_all(id),
@@ -268,11 +270,11 @@ impl Server {
 
     /// Tells those who named prefixes what has changed in this turn.
     pub(super) fn broadcast_changes(&mut self) {
-        let (caches, mut messenger) = self.caches_and_messenger();
-        for news in caches.broadcasts.take_news() {
+        let (tracking, mut messenger) = self.tracking_and_messenger();
+        for news in tracking.broadcasts.take_news() {
             let all = keys_body(news.changed.keys().map(|key| &key[..]));
             for id in news.clients {
-                if messenger.tracking(id).is_some_and(|tracking| tracking.noloop) {
+                if messenger.tracking_of(id).is_some_and(|tracking| tracking.noloop) {
                     let others = news.changed.iter().filter(|(_, by)| **by != id);
                     let others: Vec<&[u8]> = others.map(|(key, _)| &key[..]).collect();
                     if !others.is_empty() {
@@ -287,22 +289,22 @@ impl Server {
 
     /// Drops keys from a table with more of them than `tracking-table-max-keys`, and tells their readers as if they
     /// had changed. Not all at once: more, the longer that does not suffice.
-    pub(super) fn limit_caches(&mut self) {
+    pub(super) fn limit_tracking_table(&mut self) {
         let most = self.config.tracking_table_max_keys as usize;
-        if most == 0 || self.caches.table.keys() <= most {
-            self.caches.overruns = 0;
+        if most == 0 || self.tracking.table.keys() <= most {
+            self.tracking.overruns = 0;
             return;
         }
-        let Server { caches, clients, audience, net, rng, .. } = self;
-        let mut messenger = Messenger { clients, audience, net };
-        for _ in 0..DROPS * (caches.overruns + 1) {
-            let Some(key) = caches.table.random_key(&mut || rng.next_u64()) else { break };
-            caches.invalidate(&key, &mut messenger);
-            if caches.table.keys() <= most {
-                caches.overruns = 0;
+        let Server { tracking, clients, audience, outgoing, rng, .. } = self;
+        let mut messenger = Messenger { clients, audience, outgoing };
+        for _ in 0..DROPS * (tracking.overruns + 1) {
+            let Some(key) = tracking.table.random_key(&mut || rng.next_u64()) else { break };
+            tracking.invalidate(&key, &mut messenger);
+            if tracking.table.keys() <= most {
+                tracking.overruns = 0;
                 return;
             }
         }
-        caches.overruns += 1;
+        tracking.overruns += 1;
     }
 }

@@ -1,0 +1,6 @@
+//! Commands on strings, and on what is kept in strings: bitmaps, bit fields, HyperLogLogs.
+
+pub mod bitfield;
+pub mod bitmap;
+pub mod hyperloglog;
+pub mod values;
