@@ -631,6 +631,7 @@ impl AofLoader {
             }
         };
         self.warning(format!("!!! Truncating the AOF {name} at offset {offset} !!!"));
+        let lost = reading.size().saturating_sub(offset);
         match tail::cut(&self.path(), offset) {
             Ok(Some(kept)) => self.warning(format!("What was cut off is kept in {}", kept.display())),
             Ok(None) => {}
@@ -638,8 +639,7 @@ impl AofLoader {
         }
         self.warning(format!("AOF {name} loaded anyway because {allowed_by}"));
         self.total.tail_lost = true;
-        let size = reading.size();
-        self.total.total_size -= size.saturating_sub(offset).min(self.total.total_size);
+        self.total.total_size = self.total.total_size.saturating_sub(lost);
         self.file_is_done(offset);
         Ok(())
     }
