@@ -711,16 +711,8 @@ impl Reading {
         self.start = 0;
         // Room grows with what has come, not with what a length promises.
         let wanted = CHUNK.max(self.buffer.len());
-        let before = self.buffer.len();
-        self.buffer.resize(before + wanted, 0);
-        let read = loop {
-            match self.file.read(&mut self.buffer[before..]) {
-                Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-                read => break read,
-            }
-        };
-        self.buffer.truncate(before + *read.as_ref().unwrap_or(&0));
-        self.ended = read? == 0;
+        let read = Read::by_ref(&mut self.file).take(wanted as u64).read_to_end(&mut self.buffer)?;
+        self.ended = read < wanted;
         Ok(())
     }
 
