@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use slab::Slab;
 
 use super::address::Address;
-use super::block::Block;
+use super::blocked::BlockedRequest;
 use super::session::Session;
 use crate::net::Conn;
-use crate::protocol::{Output, Parser, Span};
+use crate::protocol::{Output, Parser};
 use crate::structures::prefetch::{LINE_BYTES, fetch_early};
 
 /// A client by name: its slot in the table and its unique id, which tells whether the slot still holds that client.
@@ -28,17 +28,6 @@ pub enum Role {
     Master,
     /// It is told every command (MONITOR).
     Monitor,
-}
-
-/// A request that waits to be run (again).
-#[derive(Debug)]
-pub struct BlockedRequest {
-    pub block: Block,
-    pub bytes: Vec<u8>,
-    pub spans: Vec<Span>,
-    pub since_ms: i64,
-    /// Its place among those who wait: who came earlier has a smaller one.
-    pub ticket: u64,
 }
 
 /// One client.
@@ -100,7 +89,19 @@ impl Client {
     /// Whether none of its requests is run for now (it is blocked), or any more.
     #[inline]
     pub fn is_suspended(&self) -> bool {
-        self.blocked.is_some() || self.close_after_reply || self.close_now
+        self.blocked.is_some() || !self.is_open()
+    }
+
+    /// Whether there is any use in sending it more.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        !self.close_after_reply && !self.close_now
+    }
+
+    /// Whether it has subscribed to anything.
+    #[inline]
+    pub fn is_subscribed(&self) -> bool {
+        self.session.subscriptions.is_some()
     }
 
     /// Whether bytes that were read wait to be run.

@@ -5,6 +5,9 @@
 //! never closes a connection: it is given an [`Outbox`], a view of the clients and of these lists, puts its bytes there,
 //! and the loop does the rest, once a turn.
 //!
+//! What a client is sent without having asked for it just now is a *push*: a message, an invalidation. One to the client
+//! whose command is being run is held back until the reply of that command stands in its output, and comes behind it.
+//!
 //! A client stands at most once in each of the first two lists (`flush_queued` and `close_now` say whether it does). One
 //! that has gone meanwhile is found by nobody: its name stays in a list until the list is worked off.
 
@@ -24,6 +27,9 @@ pub struct Outgoing {
     to_close: Vec<ClientId>,
     grown: Vec<ClientId>,
     spare: Vec<Vec<u8>>,
+    /// The client whose command is being run, and the pushes that it is sent once the command is over.
+    running: Option<ClientId>,
+    pending_pushes: Output,
 }
 
 impl Outgoing {
@@ -41,7 +47,7 @@ impl Outgoing {
         }
     }
 
-    /// The output of a client that is sent something without having asked just now.
+    /// The output of a client that is sent something beside replies.
     #[inline]
     pub fn open<'a>(&mut self, client: &'a mut Client, id: ClientId) -> &'a mut Output {
         self.queue_flush(client, id);
@@ -50,6 +56,23 @@ impl Outgoing {
         }
         self.lend(client);
         &mut client.output
+    }
+
+    /// Where a push to a client is written.
+    #[inline]
+    pub fn open_for_push<'a>(&'a mut self, client: &'a mut Client, id: ClientId) -> &'a mut Output {
+        if self.running == Some(id) { &mut self.pending_pushes } else { self.open(client, id) }
+    }
+
+    /// The client whose command is being run.
+    pub fn running(&self) -> Option<ClientId> {
+        self.running
+    }
+
+    /// A client's command begins: pushes to it are held back until [`Outbox::end_command`].
+    #[inline]
+    pub fn begin_command(&mut self, id: ClientId) {
+        self.running = Some(id);
     }
 
     /// Lets a client have a buffer to write to, if it has none.
@@ -105,6 +128,12 @@ pub struct Outbox<'a> {
     pub outgoing: &'a mut Outgoing,
 }
 
+impl<'a> Outbox<'a> {
+    pub fn new(clients: &'a mut Clients, outgoing: &'a mut Outgoing) -> Outbox<'a> {
+        Outbox { clients, outgoing }
+    }
+}
+
 impl Outbox<'_> {
     /// The same view for a shorter while, to be passed on.
     pub fn reborrow(&mut self) -> Outbox<'_> {
@@ -126,6 +155,19 @@ impl Outbox<'_> {
         self.outgoing.queue_flush(client, id);
         if client.output.overflow() > 0 {
             self.outgoing.grown.push(id);
+        }
+    }
+
+    /// A client's command is over, and its reply stands in its output: the pushes to it come behind.
+    #[inline]
+    pub fn end_command(&mut self, id: ClientId) {
+        self.outgoing.running = None;
+        if self.outgoing.pending_pushes.is_empty() {
+            return;
+        }
+        match self.clients.get_mut(id) {
+            Some(client) => client.output.append(&mut self.outgoing.pending_pushes),
+            None => self.outgoing.pending_pushes = Output::default(),
         }
     }
 

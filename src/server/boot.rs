@@ -4,11 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::replicas::PipePiece;
-use super::{
-    Audience, BlockedClients, Lifecycle, Net, Program, Server, ShutdownState, Snapshots, Stats, Table,
-    Watching,
-};
-use crate::client::{Clients, Outgoing};
+use super::{Lifecycle, Net, Program, Server, ShutdownState, Snapshots, Stats, Table, Watching};
+use crate::client::{BlockedClients, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted};
 use crate::config::{self, Config, OomScoreAdj, Supervised};
 use crate::env::alloc;
 use crate::env::clock::Clock;
@@ -109,9 +106,11 @@ pub fn boot(
         clients: Clients::default(),
         outgoing: Outgoing::default(),
         watching: Watching::default(),
-        tracking: super::InvalidationTracking::default(),
+        tracking: InvalidationTracking::default(),
         blocked_clients: BlockedClients::default(),
-        audience: Audience::default(),
+        pubsub: PubSub::default(),
+        monitors: Monitors::default(),
+        redacted: Redacted::default(),
         snapshots: Snapshots::default(),
         replication,
         stats: Stats::default(),

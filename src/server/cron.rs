@@ -53,7 +53,7 @@ impl Server {
         self.resize_tables();
         self.expire_writable_replica_keys();
         self.snapshots_cron();
-        if self.tracking.are_used() {
+        if self.tracking.is_used() {
             // The limit may have become another, and nobody says anything.
             self.limit_tracking_table();
         }
@@ -129,7 +129,7 @@ impl Server {
             let Some(client) = self.clients.get(id) else { continue };
             let idle = now - client.active_ms;
             let may_time_out =
-                client.role == Role::Normal && client.blocked.is_none() && !self.is_subscribed(id);
+                client.role == Role::Normal && client.blocked.is_none() && !client.is_subscribed();
             if timeout > 0 && may_time_out && idle > timeout {
                 log::verbose!("Closing idle client");
                 self.close_client(id);

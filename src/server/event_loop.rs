@@ -34,9 +34,7 @@ impl Server {
                 return status;
             }
             let timeout = self.timeout();
-            if let Err(why) = self.net.reactor.wait(&mut events, self.clock.monotonic_ns(), timeout) {
-                log::warning!("Waiting for events: {why}");
-            }
+            self.net.reactor.wait(&mut events, self.clock.monotonic_ns(), timeout);
             self.begin_turn();
             (began, commands) = (ticks::now(), self.stats.commands);
             let mut ahead = events.iter().skip(EVENTS_AHEAD);
@@ -47,6 +45,7 @@ impl Server {
                 self.handle(event);
             }
             self.run_ready();
+            self.accept_postponed();
             self.cron_if_due();
         }
     }
@@ -73,6 +72,9 @@ impl Server {
             [self.blocked_clients.next_deadline(), self.next_expiry(now), self.transfer_deadline(now)];
         for deadline in deadlines.into_iter().flatten() {
             wait_ms = wait_ms.min((deadline - now).max(0) as u64);
+        }
+        if let Some(at) = self.net.accept_again_ms {
+            wait_ms = wait_ms.min(at.saturating_sub(self.clock.monotonic_ms()));
         }
         Duration::from_millis(wait_ms)
     }
@@ -149,14 +151,21 @@ impl Server {
             match listener.accept() {
                 Ok(Some(conn)) => self.welcome(conn),
                 Ok(None) => return,
-                Err(why) => {
-                    log::warning!("Accepting client connection: {}", crate::env::process::strerror(&why));
-                    return;
-                }
+                Err(why) => return self.net.postpone_accepting(&why, self.clock.monotonic_ms()),
             }
         }
         // More may wait, and an edge tells of them only once: ask for the edge anew.
         self.net.rearm(index);
+    }
+
+    /// Tries anew where connections wait that could not be accepted.
+    fn accept_postponed(&mut self) {
+        let now = self.clock.monotonic_ms();
+        if self.net.accept_again_ms.take_if(|at| *at <= now).is_some() {
+            for index in 0..self.net.listeners.len() {
+                self.accept(index);
+            }
+        }
     }
 
     /// Takes a connection in, or sends it away with a reason.
@@ -232,7 +241,7 @@ impl Server {
         self.expire_due();
         self.give_up_waiting();
         self.serve_waiters_of_replicas();
-        self.broadcast_changes();
+        self.send_broadcasts();
         self.feed_stream();
         self.check_grown_outputs();
         self.close_marked_clients();

@@ -7,11 +7,13 @@ use std::io;
 use crate::client::ClientId;
 use crate::config::Config;
 use crate::net::{Listener, Peers, Reactor, Source, resolve};
-use crate::observe::log::{self, Logged};
+use crate::observe::log::{self, Logged, OnceAMinute};
 use crate::protocol::{Batch, Parser};
 
 /// Bytes read at once, into the one buffer that all connections share.
 pub const READ_BUFFER: usize = 64 * 1024;
+/// How long connections wait at most for which the system had no room, though nobody has left meanwhile.
+const ACCEPT_AGAIN_MS: u64 = 100;
 
 /// See the head of this file.
 pub struct Net {
@@ -23,6 +25,9 @@ pub struct Net {
     pub batch: Batch,
     /// Clients that may have more to read.
     pub ready: Vec<ClientId>,
+    /// When (monotonic ms) to try again to accept connections, where some wait for which there was no room.
+    pub accept_again_ms: Option<u64>,
+    accept_failures: OnceAMinute,
     /// When the log last told of somebody who speaks HTTP to us.
     pub http_warned_secs: i64,
     /// Connections on which MIGRATE waits.
@@ -61,6 +66,8 @@ impl Net {
             parser: None,
             batch: Batch::default(),
             ready: Vec::new(),
+            accept_again_ms: None,
+            accept_failures: OnceAMinute::default(),
             http_warned_secs: 0,
             peers: Peers::default(),
             round: 0,
@@ -113,6 +120,21 @@ impl Net {
             if let Err(why) = listener.register(registry, Source::Listener(index).token()) {
                 log::warning!("Can't watch the listening socket: {why}");
             }
+        }
+    }
+
+    /// Connections wait and cannot be accepted now; no event will tell of them again.
+    pub fn postpone_accepting(&mut self, why: &io::Error, now_ms: u64) {
+        self.accept_again_ms = Some(now_ms + ACCEPT_AGAIN_MS);
+        if self.accept_failures.allows(now_ms) {
+            log::warning!("Accepting client connection: {}", crate::env::process::strerror(why));
+        }
+    }
+
+    /// A descriptor is free again: who waits to be accepted can have it.
+    pub fn descriptor_is_free(&mut self) {
+        if let Some(at) = &mut self.accept_again_ms {
+            *at = 0;
         }
     }
 

@@ -66,6 +66,7 @@ impl Server {
         if let Some(client) = self.clients.get_mut(id) {
             client.role = Role::Replica;
         }
+        self.watch_writes(id);
         self.replication.alone_since_ms = None;
         if let Some(wanted) = &wanted {
             let log = self.journal.is_active().then(|| self.journal.log());
@@ -631,7 +632,7 @@ impl Server {
             *after_ack = false;
             self.queue_flush(id);
         }
-        if self.blocked_clients.waits_for_replicas() {
+        if !self.blocked_clients.waiting_for_replicas().is_empty() {
             self.serve_replica_waiters();
         }
     }
@@ -713,7 +714,7 @@ impl Server {
         }
         self.start_what_replicas_wait_for();
         self.drop_backlog_if_alone(now);
-        if self.blocked_clients.waits_for_replicas() {
+        if !self.blocked_clients.waiting_for_replicas().is_empty() {
             self.serve_replica_waiters();
         }
     }

@@ -86,7 +86,7 @@ fn set(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         (2..args.len()).step_by(2).map(|at| (args.get(at), args.get(at + 1))).collect();
     for at in (2..args.len()).step_by(2) {
         if config::lookup(args.get(at)).is_some_and(|(directive, _)| directive.is_sensitive()) {
-            server.audience.redact(at + 1);
+            server.redacted.redact(at + 1);
         }
     }
     let setter = Setter { is_local: server.is_local(id), loading: server.snapshots.loading().is_some() };

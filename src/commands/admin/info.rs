@@ -349,9 +349,9 @@ fn about_stats(server: &Server, text: &mut Text) {
     text.field("current_eviction_exceeded_time", 0);
     text.field("keyspace_hits", keyspace.hits);
     text.field("keyspace_misses", keyspace.misses);
-    text.field("pubsub_channels", server.audience.topics(Kind::Channel).len());
-    text.field("pubsub_patterns", server.audience.topics(Kind::Pattern).len());
-    text.field("pubsubshard_channels", server.audience.topics(Kind::ShardChannel).len());
+    text.field("pubsub_channels", server.pubsub.topics(Kind::Channel).len());
+    text.field("pubsub_patterns", server.pubsub.topics(Kind::Pattern).len());
+    text.field("pubsubshard_channels", server.pubsub.topics(Kind::ShardChannel).len());
     text.field("latest_fork_usec", stats.last_fork_us);
     text.field("total_forks", stats.forks);
     text.field("migrate_cached_sockets", server.net.peers.len());

@@ -297,7 +297,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
     let words = |spans: &[crate::protocol::Span]| spans.iter().map(|span| span.len).sum::<usize>();
     let multi_mem = transaction.map_or(0, |transaction| transaction.queued.words_len());
     let argv_mem = match &client.blocked {
-        Some(blocked) => words(&blocked.spans),
+        Some(blocked) => words(blocked.spans()),
         None if asks => words(args.request().spans),
         None => 0,
     };

@@ -1,6 +1,6 @@
 //! MONITOR.
 
-use crate::client::ClientId;
+use crate::client::{ClientId, Outbox};
 use crate::exec::flags::*;
 use crate::exec::{Args, CmdError, CmdResult, Command, Done, Group, server};
 use crate::server::Server;
@@ -15,7 +15,8 @@ fn monitor(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
         return Err(CmdError::text("ERR MONITOR isn't allowed for DENY BLOCKING client"));
     }
     // Who is a monitor or a replica already is not answered.
-    if server.start_monitoring(id) {
+    let Server { monitors, clients, outgoing, .. } = server;
+    if monitors.start(&mut Outbox::new(clients, outgoing), id) {
         server.reply(id).ok();
     }
     Ok(Done)

@@ -1,6 +1,6 @@
 //! Messages: SUBSCRIBE and its kin, PUBLISH, and PUBSUB, which tells who listens.
 
-use crate::client::{ClientId, Kind};
+use crate::client::{ClientId, Kind, Outbox};
 use crate::commands::help;
 use crate::exec::flags::*;
 use crate::exec::{
@@ -150,8 +150,10 @@ fn listen(server: &mut Server, id: ClientId, args: Args, kind: Kind, name: &str)
     if denied {
         return Err(CmdError::new(format!("ERR {name} isn't allowed for a DENY BLOCKING client")));
     }
+    let Server { pubsub, clients, outgoing, .. } = server;
+    let mut outbox = Outbox::new(clients, outgoing);
     for topic in args.from(1) {
-        server.subscribe(id, kind, topic);
+        pubsub.subscribe(&mut outbox, id, kind, topic);
     }
     Ok(Done)
 }
@@ -172,11 +174,13 @@ fn sunsubscribe(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 }
 
 fn stop_listening(server: &mut Server, id: ClientId, args: Args, kind: Kind) -> CmdResult {
+    let Server { pubsub, clients, outgoing, .. } = server;
+    let mut outbox = Outbox::new(clients, outgoing);
     if args.len() == 1 {
-        server.unsubscribe_all(id, kind);
+        pubsub.unsubscribe_all(&mut outbox, id, kind);
     }
     for topic in args.from(1) {
-        server.unsubscribe(id, kind, topic);
+        pubsub.unsubscribe(&mut outbox, id, kind, topic);
     }
     Ok(Done)
 }
@@ -192,8 +196,9 @@ fn spublish(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 }
 
 fn send(server: &mut Server, id: ClientId, args: Args, kind: Kind) -> CmdResult {
-    let receivers = server.publish(kind, args.get(1), args.get(2));
-    // Those who listen at a replica are to hear it, too.
+    let Server { pubsub, clients, outgoing, .. } = server;
+    let receivers = pubsub.publish(&mut Outbox::new(clients, outgoing), kind, args.get(1), args.get(2));
+    // Those who have subscribed at a replica are sent it, too.
     server.changes.propagate = Propagate::Always;
     server.reply(id).int(receivers as i64);
     Ok(Done)
@@ -215,7 +220,7 @@ fn name_topics(server: &mut Server, id: ClientId, args: Args, kind: Kind) -> Cmd
     }
     let pattern = (args.len() == 3).then(|| args.get(2));
     server.reply_with(id, |server, reply| {
-        let all = server.audience.topics(kind);
+        let all = server.pubsub.topics(kind);
         let named: Vec<_> =
             all.filter(|topic| pattern.is_none_or(|pattern| glob::matches(pattern, topic, false))).collect();
         reply.array(named.len());
@@ -228,7 +233,7 @@ fn name_topics(server: &mut Server, id: ClientId, args: Args, kind: Kind) -> Cmd
 
 /// PUBSUB NUMPAT
 fn numpat(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
-    let count = server.audience.topics(Kind::Pattern).len();
+    let count = server.pubsub.topics(Kind::Pattern).len();
     server.reply(id).int(count as i64);
     Ok(Done)
 }
@@ -249,7 +254,7 @@ fn count_listeners(server: &mut Server, id: ClientId, args: Args, kind: Kind) ->
         reply.array(topics.len() * 2);
         for topic in topics {
             reply.bulk(topic);
-            reply.int(server.audience.listeners(kind, topic) as i64);
+            reply.int(server.pubsub.subscribers(kind, topic) as i64);
         }
     });
     Ok(Done)

@@ -3,7 +3,7 @@
 //! There is one user, `default`, whose password is `requirepass`; without one, whatever is given for a password is
 //! right. A change of `requirepass` leaves those alone who are connected.
 
-use crate::client::{Auth, ClientId, ReplyMode, Role};
+use crate::client::{Auth, ClientId, Outbox, ReplyMode, Role};
 use crate::config::REDIS_VERSION;
 use crate::exec::flags::*;
 use crate::exec::{
@@ -108,7 +108,7 @@ fn auth(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         _ => return Err(CmdError::SYNTAX),
     };
     for word in 1..args.len() {
-        server.audience.redact(word);
+        server.redacted.redact(word);
     }
     if args.len() == 2 && !server.config.requirepass.is_set() {
         return Err(CmdError::text(
@@ -160,8 +160,8 @@ fn hello(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     }
     while !words.is_done() {
         if words.option("AUTH", 2) {
-            server.audience.redact(words.position());
-            server.audience.redact(words.position() + 1);
+            server.redacted.redact(words.position());
+            server.redacted.redact(words.position() + 1);
             credentials = Some((words.word()?, words.word()?));
         } else if words.option("SETNAME", 1) {
             let given = words.word()?;
@@ -237,9 +237,11 @@ fn reset(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     session.no_touch = false;
     session.no_evict = false;
     server.forget_watches(id);
-    server.forget_subscriptions(id);
+    let Server { pubsub, monitors, clients, outgoing, .. } = server;
+    let mut outbox = Outbox::new(clients, outgoing);
+    pubsub.forget(&mut outbox, id);
+    monitors.stop(&mut outbox, id);
     server.stop_tracking(id);
-    server.stop_monitoring(id);
     server.reply(id).simple("RESET");
     Ok(Done)
 }

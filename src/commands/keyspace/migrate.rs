@@ -106,11 +106,11 @@ impl<'a> Options<'a> {
             } else if words.flag("REPLACE") {
                 options.replace = true;
             } else if words.option("AUTH", 1) {
-                server.audience.redact(words.position());
+                server.redacted.redact(words.position());
                 options.password = words.next();
             } else if words.option("AUTH2", 2) {
-                server.audience.redact(words.position());
-                server.audience.redact(words.position() + 1);
+                server.redacted.redact(words.position());
+                server.redacted.redact(words.position() + 1);
                 options.user = words.next();
                 options.password = words.next();
             } else if words.flag("KEYS") {

@@ -27,7 +27,7 @@ impl Server {
         let command = self.table.command(row);
         self.prepare_turn(id);
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
-        self.audience.begin_call();
+        self.redacted.begin_call();
         let Some(client) = self.clients.get_mut(id) else { return };
         let mark = client.output.mark();
         self.outgoing.lend(client);
@@ -60,7 +60,7 @@ impl Server {
         }
         self.settle(id, row, args, result, mark);
         // A key that was found to have ended is forgotten, and then remembered anew: it may be there again one day.
-        if self.tracking.are_used() {
+        if self.tracking.is_used() {
             self.remember_read_keys(id, command, args);
         }
     }
@@ -100,15 +100,11 @@ impl Server {
             if us >= slow_us
                 && let Some(client) = self.clients.get(id)
             {
-                let redacted = self.audience.redacted();
-                let words = args.iter().enumerate().map(|(index, word)| match redacted.contains(&index) {
-                    true => &b"(redacted)"[..],
-                    false => word,
-                });
+                let args = self.redacted.shown(args.iter());
                 self.slowlog.record(
                     self.clock.unix_secs(),
                     us,
-                    words,
+                    args,
                     &client.addr.to_string(),
                     client.session.name(),
                 );
@@ -129,7 +125,7 @@ impl Server {
     pub(in crate::server) fn somebody_observes(&self) -> bool {
         !self.watching.is_empty()
             || self.blocked_clients.wait_for_keys()
-            || self.tracking.are_used()
+            || self.tracking.is_used()
             || self.keeps_writable_replica_expires()
     }
 
@@ -232,7 +228,7 @@ impl Server {
             self.watching.touched(*db, key, &self.keyspace, &mut self.clients);
             self.blocked_clients.touched(*db, key);
         }
-        if self.tracking.are_used() {
+        if self.tracking.is_used() {
             self.invalidate_touched(id);
         }
         for (db, key) in self.changes.woken() {

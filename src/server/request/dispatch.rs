@@ -27,22 +27,22 @@ impl Server {
     /// Runs one request of a client: finds its row, checks, queues or calls.
     pub(in crate::server) fn execute(&mut self, id: ClientId, args: Args) {
         self.stats.commands += 1;
-        if self.tracking.are_used() {
-            self.request_begins_with_tracking(id);
+        if self.tracking.is_used() {
+            self.begin_request_with_tracking(id);
         }
         let Some(client) = self.clients.get_mut(id) else { return };
         let mark = client.output.mark();
         let is_replica = client.role == Role::Replica;
         match self.admit(id, args) {
             Ok(Admitted::Call(row)) => {
-                self.audience.hold_for(id);
+                self.outgoing.begin_command(id);
                 self.call(id, row, args);
                 self.show_to_monitors(id, self.table.command(row), args);
                 self.settle_reply_mode(id, mark);
                 if is_replica {
                     self.replica_was_answered(id, mark);
                 }
-                self.deliver_held(id);
+                self.deliver_pending_pushes(id);
                 self.after_command();
                 return self.queue_flush(id);
             }
@@ -179,7 +179,7 @@ impl Server {
         if !is_master {
             self.admit_write(all_flags, call_flags)?;
             if client.session.resp == 2
-                && self.is_subscribed(id)
+                && client.is_subscribed()
                 && !IN_SUBSCRIPTION.contains(&command.full_name)
             {
                 let text = format!(

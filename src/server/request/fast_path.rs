@@ -53,8 +53,8 @@ impl Server {
     /// Whether the next commands of a client can take the fast path, as things stand.
     fn fast_path(&mut self, id: ClientId) -> Option<FastPath> {
         let now = self.clock.unix_ms();
-        let held_up = self.audience.monitors() > 0
-            || self.tracking.are_used()
+        let held_up = self.monitors.count() > 0
+            || self.tracking.is_used()
             || self.blocked_clients.wait_for_keys()
             || self.blocked_clients.is_paused()
             || self.snapshots.loading().is_some()
@@ -88,7 +88,7 @@ impl Server {
             refused |= flags::NO_MULTI;
         }
         self.prepare_turn(id);
-        self.audience.begin_call();
+        self.redacted.begin_call();
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
         let limit = self.config.client_output_buffer_limit.normal.hard_bytes;
         Some(FastPath {

@@ -70,12 +70,12 @@ impl Server {
                 Ok(Got::WouldBlock) => break,
                 Ok(Got::Closed) => {
                     log::verbose!("Client closed connection {}", self.describe(id));
-                    self.close_client(id);
+                    self.end_input(id);
                     break;
                 }
                 Err(why) => {
                     log::verbose!("Reading from client: {}", crate::env::process::strerror(&why));
-                    self.close_client(id);
+                    self.end_input(id);
                     break;
                 }
             };
@@ -94,6 +94,18 @@ impl Server {
             }
         }
         self.net.read_buffer = shared;
+    }
+
+    /// Nothing more is to be read from a client: it hears the replies that it is owed still, and is closed then. What it
+    /// was blocked for it does not get, nor does it listen any longer.
+    fn end_input(&mut self, id: ClientId) {
+        self.forget_blocked(id);
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if client.output.is_empty() || matches!(client.role, Role::Master | Role::Replica) {
+            return self.close_client(id);
+        }
+        (client.input, client.parser) = (Vec::new(), None);
+        self.close_client_after_reply(id);
     }
 
     /// Runs what was read: to the client's own buffers, if it has any, and then to the shared one.
@@ -371,7 +383,7 @@ impl Server {
             String::from_utf8_lossy(&client.input[..64.min(client.input.len())])
         );
         self.stats.client_query_limit_disconnections += 1;
-        self.close_client(id);
+        self.end_input(id);
         true
     }
 }
