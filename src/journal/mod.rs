@@ -1,8 +1,8 @@
 //! The write stream: every effect on the data set, once, as protocol bytes with one offset.
 //!
 //! What a command did reaches the stream once: the request's own bytes where the command is propagated verbatim, the
-//! rewritten form otherwise. SELECT and MULTI/EXEC framing are added here. Replicas (and later the append-only file)
-//! are readers of it, by position.
+//! rewritten form otherwise. SELECT and MULTI/EXEC framing are added here. Replicas and the append-only file are
+//! readers of it, by position.
 //!
 //! While nobody reads and nobody may come to read (no replica ever attached), nothing is written and the offset
 //! stands still, as in Redis.
@@ -17,15 +17,17 @@ use crate::protocol::encode_command;
 #[derive(Debug)]
 pub struct Journal {
     log: Log,
-    /// Whether anybody reads, or may come back to read.
-    active: bool,
+    /// Whether replicas read, or may come back to read.
+    backlog: bool,
+    /// Whether the append-only file reads.
+    appended: bool,
     /// The database that readers of the stream have selected; `None` if they must be told.
     selected: Option<usize>,
 }
 
 impl Default for Journal {
     fn default() -> Self {
-        Journal { log: Log::new(0), active: false, selected: None }
+        Journal { log: Log::new(0), backlog: false, appended: false, selected: None }
     }
 }
 
@@ -39,20 +41,40 @@ impl Journal {
         self.log.end()
     }
 
+    /// Whether the stream is kept.
+    #[inline]
     pub fn is_active(&self) -> bool {
-        self.active
+        self.backlog || self.appended
     }
 
-    /// From now on the stream is kept.
+    /// Whether it is kept for replicas.
+    pub fn has_backlog(&self) -> bool {
+        self.backlog
+    }
+
+    /// From now on the stream is kept for replicas.
     pub fn activate(&mut self) {
-        self.active = true;
+        self.backlog = true;
     }
 
-    /// Nobody reads any more: what is kept is dropped, and the offset stands still.
+    /// No replica reads any more, nor will one.
     pub fn deactivate(&mut self) {
-        self.active = false;
-        self.log = Log::new(self.log.end());
-        self.selected = None;
+        self.backlog = false;
+        self.rest_if_unread();
+    }
+
+    /// From now on the stream is kept for the append-only file, or no longer.
+    pub fn set_appended(&mut self, appended: bool) {
+        self.appended = appended;
+        self.rest_if_unread();
+    }
+
+    /// Where nobody reads, what is kept is dropped, and the offset stands still.
+    fn rest_if_unread(&mut self) {
+        if !self.is_active() {
+            self.log = Log::new(self.log.end());
+            self.selected = None;
+        }
     }
 
     /// Drops everything and goes on at another offset (a replica that starts from its master's snapshot).
@@ -78,7 +100,7 @@ impl Journal {
 
     /// Appends a command, encoded, that works on database `db`.
     pub fn append(&mut self, db: usize, command: &[u8]) {
-        if !self.active {
+        if !self.is_active() {
             return;
         }
         if self.selected != Some(db) {
@@ -99,7 +121,7 @@ impl Journal {
 
     /// Appends bytes that are no matter of any database: framing, PING, REPLCONF GETACK, a master's stream verbatim.
     pub fn append_raw(&mut self, bytes: &[u8]) {
-        if self.active {
+        if self.is_active() {
             self.log.append(bytes);
         }
     }

@@ -20,6 +20,7 @@
 //! - [`encode`]: a data set as commands; [`base`]: the file that a forked child makes of it.
 //! - [`loader`]: the files on their way back, a slice at a time, as requests to whoever runs them; [`tail`]: what
 //!   becomes of an end that is damaged.
+//! - [`service`]: all of it together, as a running server has it.
 //! - [`pace`]: when a rewrite is due, and how often one is tried that fails.
 //!
 //! Nothing here knows the server. A failure is returned with the lines that the log is to show, or shown by the writer,
@@ -32,6 +33,7 @@ pub mod folder;
 pub mod loader;
 pub mod manifest;
 pub mod pace;
+pub mod service;
 pub mod sync;
 pub mod tail;
 pub mod writer;
@@ -42,7 +44,10 @@ mod tests;
 pub use annotation::Annotation;
 pub use base::BaseTarget;
 pub use folder::{Folder, FolderError};
-pub use loader::{AofError, AofLoadOptions, AofLoader, AofStep, Place, Refused, Sink};
+pub use loader::{
+    AofError, AofLoadOptions, AofLoaded, AofLoader, AofProgress, AofStep, Place, Refused, Sink,
+};
 pub use manifest::{FileInfo, FileType, Manifest, ManifestError};
-pub use pace::Pace;
-pub use writer::{Fatal, Moment, Policy, Writer};
+pub use pace::{Growth, Pace};
+pub use service::{Aof, State, StreamName};
+pub use writer::{Fatal, Moment, Policy, Took, Writer};

@@ -9,8 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use proptest::prelude::*;
 
-use super::loader::AofLoaded;
-use super::writer::{Device, Took};
+use super::writer::Device;
 use super::*;
 use crate::commands;
 use crate::exec::Args;
