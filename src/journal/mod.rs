@@ -83,6 +83,12 @@ impl Journal {
         self.selected = None;
     }
 
+    /// Takes over a stream that was kept elsewhere, to go on at its end.
+    pub fn restore(&mut self, log: Log) {
+        self.log = log;
+        self.selected = None;
+    }
+
     /// The next command is preceded by a SELECT: there are readers who were not told yet.
     pub fn forget_selection(&mut self) {
         self.selected = None;

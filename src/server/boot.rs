@@ -19,7 +19,7 @@ use crate::keyspace::access::Stamp;
 use crate::keyspace::{Changes, Expired, Keyspace, Turn};
 use crate::net::Source;
 use crate::observe::latency::Latency;
-use crate::observe::log;
+use crate::observe::log::{self, Logged};
 use crate::observe::slowlog::SlowLog;
 use crate::replication::Replication;
 use crate::replication::link::Link;
@@ -112,6 +112,7 @@ pub fn boot(
         monitors: Monitors::default(),
         redacted: Redacted::default(),
         snapshots: Snapshots::default(),
+        aof: crate::persistence::aof::Aof::default(),
         replication,
         stats: Stats::default(),
         slowlog: SlowLog::default(),
@@ -159,6 +160,16 @@ impl Server {
             self.set_watchdog();
         }
         log::notice!("Server initialized");
+        const FATAL: &str = "Fatal error loading the DB, check server logs. Exiting.";
+        match self.begin_aof_loading() {
+            Ok(true) => return Ok(()),
+            Ok(false) if self.config.appendonly => {
+                self.ready_to_accept();
+                return Ok(());
+            }
+            Ok(false) => {}
+            Err(Logged) => return Err(BootError(FATAL.into())),
+        }
         let path = PathBuf::from(String::from_utf8_lossy(&self.config.dbfilename).into_owned());
         match self.begin_loading(&path, false, super::snapshots::LoadInto::Place) {
             Ok(true) => {}
@@ -167,7 +178,7 @@ impl Server {
                 for line in why.log_lines() {
                     log::warning!("{line}");
                 }
-                return Err(BootError("Fatal error loading the DB, check server logs. Exiting.".into()));
+                return Err(BootError(FATAL.into()));
             }
         }
         Ok(())

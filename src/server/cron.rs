@@ -53,6 +53,7 @@ impl Server {
         self.resize_tables();
         self.expire_writable_replica_keys();
         self.snapshots_cron();
+        self.aof_cron();
         if self.tracking.is_used() {
             // The limit may have become another, and nobody says anything.
             self.limit_tracking_table();

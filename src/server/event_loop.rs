@@ -68,6 +68,9 @@ impl Server {
         }
         let now = self.clock.unix_ms();
         let mut wait_ms = self.cron_wait_ms();
+        if let Some(aof_ms) = self.aof.wait_ms(self.clock.monotonic_ms()) {
+            wait_ms = wait_ms.min(aof_ms);
+        }
         let deadlines =
             [self.blocked_clients.next_deadline(), self.next_expiry(now), self.transfer_deadline(now)];
         for deadline in deadlines.into_iter().flatten() {
@@ -97,6 +100,7 @@ impl Server {
             Source::Signals => self.handle_signals(),
             // What is due is seen to in every turn.
             Source::Timer => {}
+            Source::Aof => self.hear_aof(),
             Source::Child => self.poll_child(),
             Source::ChildData => self.feed_transfers(),
             Source::Link => {
@@ -136,7 +140,9 @@ impl Server {
             self.read_client(id);
             // What is so much leaves at once, while it stands in the processor's caches, and its buffer is the next
             // client's: replies to many would push each other out before they are sent.
-            if self.clients.get(id).is_some_and(|client| client.output.overflow() > 0) {
+            if self.clients.get(id).is_some_and(|client| client.output.overflow() > 0)
+                && !self.replies_wait_for_aof()
+            {
                 self.flush_client(id);
             }
         }
@@ -242,6 +248,10 @@ impl Server {
         self.give_up_waiting();
         self.serve_waiters_of_replicas();
         self.send_broadcasts();
+        if !self.flush_aof() {
+            // No reply may tell of what is not on the disk.
+            return;
+        }
         self.feed_stream();
         self.check_grown_outputs();
         self.close_marked_clients();

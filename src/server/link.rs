@@ -53,12 +53,14 @@ impl Server {
                 self.journal.forget_selection();
                 self.replication.link_down_since_ms = None;
                 log::set_role(log::Role::Master);
+                // A sync that did not come to its end had switched it off.
+                self.aof_goes_on_after_sync();
             }
             Some(master) => {
                 self.drop_link();
                 if was_master {
                     // What we are ourselves may be what the master knows: it may let us go on.
-                    self.replication.can_resume = self.journal.is_active();
+                    self.replication.can_resume = self.journal.has_backlog();
                     self.replication.resume_db = self.journal.selected().unwrap_or(0);
                     self.end_waits_for_role_change();
                     log::set_role(log::Role::Replica);
@@ -548,6 +550,7 @@ impl Server {
         }
         // What those who follow us were told is void.
         self.disconnect_replicas();
+        self.aof_rests_for_sync();
         let place = match self.config.repl_diskless_load {
             ReplDisklessLoad::Swapdb => {
                 // Old data is served meanwhile only if it is an older state of the same history.
@@ -649,6 +652,7 @@ impl Server {
         let rest = std::mem::take(&mut self.replication.uncommitted);
         self.go_online(conn, rest);
         log::notice!("MASTER <-> REPLICA sync: Finished with success");
+        self.aof_goes_on_after_sync();
         self.send_ack();
     }
 
@@ -722,8 +726,17 @@ impl Server {
     pub fn send_ack(&mut self) {
         let Link::Online { client } = self.replication.link else { return };
         let offset = self.journal.offset().to_string();
+        let synced = self.aof.synced().map(|synced| synced.to_string());
         let Some(master) = self.clients.get_mut(client) else { return };
-        encode_command(master.output.tail(), [&b"REPLCONF"[..], b"ACK", offset.as_bytes()].into_iter());
+        let words = [&b"REPLCONF"[..], b"ACK", offset.as_bytes()];
+        match &synced {
+            // What of it is on our disk, for WAITAOF.
+            Some(synced) => {
+                let file = [&b"FACK"[..], synced.as_bytes()];
+                encode_command(master.output.tail(), [&words[..], &file].concat().into_iter());
+            }
+            None => encode_command(master.output.tail(), words.into_iter()),
+        }
         self.queue_flush(client);
     }
 

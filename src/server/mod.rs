@@ -8,6 +8,7 @@
 //! call         a row is run, and what it did is settled
 //! output       replies and the write stream leave
 //! cron         what is to be done from time to time
+//! aof          the append-only file
 //! snapshots    save points, the child, loading
 //! replicas     replicas of ours: how dumps and the stream reach them
 //! link         the link to our master: how they reach us
@@ -19,6 +20,7 @@
 //!
 //! [`Server`] owns everything, in named parts. A service gets the parts it touches as arguments, never the whole.
 
+mod aof;
 pub mod boot;
 mod cron;
 mod event_loop;
@@ -62,6 +64,7 @@ use crate::journal::Journal;
 use crate::keyspace::{Changes, Keyspace, Turn};
 use crate::observe::latency::Latency;
 use crate::observe::slowlog::SlowLog;
+use crate::persistence::aof::Aof;
 use crate::protocol::{Output, Reply};
 use crate::replication::Replication;
 use crate::types::Thresholds;
@@ -89,6 +92,7 @@ pub struct Server {
     pub redacted: Redacted,
     pub tracking: InvalidationTracking,
     pub snapshots: Snapshots,
+    pub aof: Aof,
     pub replication: Replication,
     pub net: Net,
     pub stats: Stats,

@@ -38,6 +38,7 @@ impl Server {
         self.keyspace.stats = KeyspaceStats::default();
         self.keyspace.freer.reset_freed();
         self.snapshots.saves = 0;
+        self.aof.reset_stats();
     }
 
     fn apply(&mut self, change: Change) -> Result<(), String> {
@@ -83,6 +84,19 @@ impl Server {
                 crash::exit_on_panic(self.config.use_exit_on_panic);
             }
             Apply::Watchdog => self.set_watchdog(),
+            Apply::AppendOnly => {
+                let in_transaction = self
+                    .outgoing
+                    .running()
+                    .is_some_and(|id| self.clients.get(id).is_some_and(|client| client.session.in_exec));
+                self.switch_aof(in_transaction).map_err(|_| "Unable to turn on AOF. Check server logs.")?;
+            }
+            Apply::AppendFsync => self.aof.set_policy(self.config.appendfsync),
+            Apply::AofAutoGc => {
+                self.aof.keep_history(self.config.aof_disable_auto_gc);
+                let garbage = self.aof.drop_history_files();
+                self.keyspace.freer.free_any(Box::new(garbage), 0);
+            }
         }
         Ok(())
     }

@@ -69,7 +69,7 @@ impl Server {
         self.watch_writes(id);
         self.replication.alone_since_ms = None;
         if let Some(wanted) = &wanted {
-            let log = self.journal.is_active().then(|| self.journal.log());
+            let log = self.journal.has_backlog().then(|| self.journal.log());
             match history::decide(&self.replication.history, log, wanted) {
                 Decision::Continue(position) => {
                     self.continue_replica(id, position, &shown);
@@ -102,7 +102,7 @@ impl Server {
         }
         self.stats.sync_full += 1;
         self.spare_packets(id);
-        if !self.journal.is_active() {
+        if !self.journal.has_backlog() {
             // A stream begins: nobody may take it for one that was there before.
             self.replication.history.renew();
             self.journal.activate();
@@ -568,6 +568,7 @@ impl Server {
         // A dump that nobody waits for any more, and that the configuration would not have made, is not worth its time.
         let useless = replica.awaits_child()
             && self.config.save.points().is_empty()
+            && self.snapshots.running().is_some_and(|running| running.purpose != Purpose::AofRewrite)
             && !self.replication.replicas.iter().any(Replica::awaits_child);
         if useless {
             self.stop_child();
@@ -602,7 +603,9 @@ impl Server {
         }
         client.output.truncate(mark);
         // What it was told before still holds.
-        self.flush_client(id);
+        if !self.replies_wait_for_aof() {
+            self.flush_client(id);
+        }
         let Some(client) = self.clients.get(id) else { return };
         let command = super::request::call::shown_command(client);
         log::warning!(
@@ -663,7 +666,10 @@ impl Server {
             self.check_output_limit(id, true);
         }
         let keep = self.config.repl_backlog_size;
-        let mut oldest = end.saturating_sub(keep);
+        let mut oldest = if self.journal.has_backlog() { end.saturating_sub(keep) } else { end };
+        if let Some(unwritten) = self.aof.needs_from() {
+            oldest = oldest.min(unwritten);
+        }
         if let Some(position) = self.replication.replicas.oldest_position() {
             oldest = oldest.min(position);
         }
@@ -727,7 +733,7 @@ impl Server {
     /// Nobody follows us for a long time: the backlog is dropped, and with it the name of the stream.
     fn drop_backlog_if_alone(&mut self, now: i64) {
         let ttl = self.config.repl_backlog_ttl as i64 * 1000;
-        if self.replication.master().is_some() || !self.journal.is_active() || ttl == 0 {
+        if self.replication.master().is_some() || !self.journal.has_backlog() || ttl == 0 {
             return;
         }
         if self.replication.replicas.attached().next().is_some() {

@@ -1,6 +1,6 @@
 //! The end: asked for by a signal or by SHUTDOWN, perhaps after replicas have caught up, perhaps after a last save.
 
-use super::Server;
+use super::{Purpose, Server};
 use crate::client::ClientId;
 use crate::config::ShutdownOnSignal;
 use crate::env::signals::{self, StopSignal};
@@ -171,9 +171,14 @@ impl Server {
     /// The last things, in order. An error leaves the server running.
     fn finish_shutdown(&mut self, flags: ShutdownFlags) -> Result<(), Logged> {
         self.count_lagging_replicas();
-        if self.snapshots.running().is_some() {
+        if self.snapshots.running().is_some_and(|running| running.purpose != Purpose::AofRewrite) {
             log::warning!("There is a child saving an .rdb. Killing it!");
             self.await_stopped_child();
+        }
+        if self.finish_aof(flags.force).is_err() {
+            log::warning!("Errors trying to shut down the server. Check the logs for more information.");
+            self.cancel_shutdown();
+            return Err(Logged);
         }
         let save = flags.save || !flags.nosave && !self.config.save.points().is_empty();
         if save {

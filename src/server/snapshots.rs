@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
 use super::Server;
+use super::aof::Replaying;
 use crate::config::Config;
 use crate::env::clock;
 use crate::keyspace::Keyspace;
@@ -33,6 +34,8 @@ pub enum Purpose {
     Disk,
     /// Replicas alone, through a pipe.
     Pipe,
+    /// The base of the append-only files.
+    AofRewrite,
 }
 
 /// A child at work.
@@ -65,9 +68,15 @@ impl Running {
     }
 }
 
+/// Where the data comes from.
+pub enum LoadSource {
+    Dump(Box<Loader<File>>),
+    Aof(Replaying),
+}
+
 /// What is loaded, and why.
 pub struct Loading {
-    loader: Loader<File>,
+    pub(super) source: LoadSource,
     pub started_ms: i64,
     started_us: u64,
     /// It came from our master, and the link goes on with it.
@@ -85,7 +94,23 @@ pub enum LoadInto {
 
 impl Loading {
     pub fn progress(&self) -> LoadProgress {
-        self.loader.progress()
+        match &self.source {
+            LoadSource::Dump(loader) => loader.progress(),
+            LoadSource::Aof(replaying) => replaying.loader().map_or_else(LoadProgress::default, |loader| {
+                let progress = loader.progress();
+                LoadProgress {
+                    loaded_bytes: progress.loaded_bytes,
+                    total_bytes: progress.total_bytes,
+                    keys_loaded: progress.keys_loaded,
+                    ..LoadProgress::default()
+                }
+            }),
+        }
+    }
+
+    /// Microseconds since it began.
+    pub fn took_us(&self) -> u64 {
+        clock::monotonic_us() - self.started_us
     }
 
     /// Whether old data is served meanwhile.
@@ -95,7 +120,10 @@ impl Loading {
 
     /// The memory in use when the dump was made, as the dump tells it; zero if it does not.
     pub fn used_memory_then(&self) -> u64 {
-        self.loader.origin().used_mem.unwrap_or(0)
+        match &self.source {
+            LoadSource::Dump(loader) => loader.origin().used_mem.unwrap_or(0),
+            LoadSource::Aof(replaying) => replaying.loader().map_or(0, |loader| loader.used_memory_then()),
+        }
     }
 }
 
@@ -109,6 +137,8 @@ pub struct Snapshots {
     /// Unix seconds.
     pub last_save: i64,
     last_try: i64,
+    /// BGSAVE SCHEDULE: a save waits for another child to end.
+    pub scheduled: bool,
     pub last_ok: Option<bool>,
     /// Seconds that the last child took; -1: none yet.
     pub last_secs: Option<i64>,
@@ -128,6 +158,25 @@ impl Snapshots {
 
     pub fn loading(&self) -> Option<&Loading> {
         self.loading.as_ref()
+    }
+
+    pub(super) fn loading_mut(&mut self) -> Option<&mut Loading> {
+        self.loading.as_mut()
+    }
+
+    /// Begins to load the data of a server that starts.
+    pub(super) fn begin_loading_from(&mut self, source: LoadSource) {
+        self.loading = Some(Loading {
+            source,
+            started_ms: clock::unix_ms(),
+            started_us: clock::monotonic_us(),
+            from_master: false,
+            into: LoadInto::Place,
+        });
+    }
+
+    pub(super) fn end_loading(&mut self) -> Option<Loading> {
+        self.loading.take()
     }
 
     pub fn note_changes(&mut self, changes: u64) {
@@ -157,7 +206,7 @@ pub fn version_for_replica(replica: &Replica, wanted: u16) -> u16 {
 }
 
 impl Server {
-    fn dump_options(&self, version: u16, release: bool) -> DumpOptions {
+    pub(super) fn dump_options(&self, version: u16, release: bool) -> DumpOptions {
         DumpOptions {
             writer: WriterOptions {
                 version,
@@ -171,7 +220,7 @@ impl Server {
     }
 
     /// What a dump tells about its origin.
-    fn saving_aux(&self) -> SavingAux<'_> {
+    pub(super) fn saving_aux(&self) -> SavingAux<'_> {
         let stream_db = match self.replication.master() {
             Some(_) => self.replication.resume_db,
             None => self.journal.selected().unwrap_or(0),
@@ -180,7 +229,7 @@ impl Server {
             redis_ver: crate::config::REDIS_VERSION,
             ctime: clock::unix_ms() / 1000,
             used_mem: crate::env::alloc::allocated() as u64,
-            replication: self.journal.is_active().then(|| ReplicationAux {
+            replication: self.journal.has_backlog().then(|| ReplicationAux {
                 stream_db: stream_db as i64,
                 id: &self.replication.history.id,
                 offset: self.journal.offset() as i64,
@@ -247,7 +296,6 @@ impl Server {
                 "A replica of this snapshot may be older than Redis 7.4: hash fields with a time to live are written without it"
             );
         }
-        let dump = self.dump_options(version, true);
         let to = Destination {
             dir: Path::new("."),
             dbfilename: &name,
@@ -256,6 +304,35 @@ impl Server {
         };
         let target = if purpose == Purpose::Pipe { Target::Pipe } else { Target::Disk(to) };
         let title = if purpose == Purpose::Pipe { "redis-rdb-to-slaves" } else { "redis-rdb-bgsave" };
+        self.fork_child(target, purpose, version, title).inspect_err(|why| {
+            log::warning!("Can't save in background: fork: {why}");
+            self.snapshots.last_ok = Some(false);
+        })?;
+        if self.replication.master().is_none() {
+            self.journal.forget_selection();
+        }
+        let Some(running) = &mut self.snapshots.running else { return Ok(()) };
+        running.offset = offset;
+        // A dump that says less than there is counts as no save.
+        running.dirty = if lossy { 0 } else { self.snapshots.dirty };
+        match purpose {
+            Purpose::Pipe => log::notice!("Background RDB transfer started by pid {}", running.child.pid),
+            _ => log::notice!("Background saving started by pid {}", running.child.pid),
+        }
+        self.snapshots.saves += 1;
+        Ok(())
+    }
+
+    /// Forks a child for that purpose, which is the one that runs from then on. The error is the system's text.
+    pub(super) fn fork_child(
+        &mut self,
+        target: Target,
+        purpose: Purpose,
+        version: u16,
+        title: &str,
+    ) -> Result<(), String> {
+        assert!(self.snapshots.running.is_none(), "one child at a time");
+        let dump = self.dump_options(version, true);
         let title = self.child_title(title);
         // A child that holds a connection open would keep its end from being seen.
         let mut close: Vec<RawFd> = self.net.listener_fds();
@@ -270,21 +347,11 @@ impl Server {
         };
         let aux = self.saving_aux();
         let options = ChildOptions { aux, dump, title: &title, close: &close, prepare: &mut prepare };
-        let child = Child::fork(target, &self.keyspace, options).map_err(|why| {
-            log::warning!("Can't save in background: fork: {}", crate::env::process::strerror(&why));
-            self.snapshots.last_ok = Some(false);
-            crate::env::process::strerror(&why)
-        })?;
-        if self.replication.master().is_none() {
-            self.journal.forget_selection();
-        }
+        let child = Child::fork(target, &self.keyspace, options);
+        let child = child.map_err(|why| crate::env::process::strerror(&why))?;
         self.stats.forks += 1;
         self.stats.last_fork_us = child.fork_us;
         self.note_latency("fork", child.fork_us);
-        match purpose {
-            Purpose::Disk => log::notice!("Background saving started by pid {}", child.pid),
-            Purpose::Pipe => log::notice!("Background RDB transfer started by pid {}", child.pid),
-        }
         let watched =
             self.net.reactor.watch_fd(child.as_raw_fd(), Source::Child).and_then(|()| match &child.data {
                 Some(data) => self.net.reactor.watch_fd(data.as_raw_fd(), Source::ChildData),
@@ -295,14 +362,12 @@ impl Server {
             log::warning!("Can't watch the child: {why}");
         }
         self.keyspace.pause_resize(true);
-        self.snapshots.saves += 1;
         self.snapshots.running = Some(Running {
             child,
             purpose,
-            offset,
+            offset: None,
             version,
-            // A dump that says less than there is counts as no save.
-            dirty: if lossy { 0 } else { self.snapshots.dirty },
+            dirty: 0,
             file: None,
             keys: 0,
             total_keys,
@@ -353,10 +418,17 @@ impl Server {
             self.net.reactor.forget_fd(data.as_raw_fd());
         }
         self.keyspace.pause_resize(false);
+        if running.purpose == Purpose::AofRewrite {
+            let garbage = if exit == Exit::Ok { None } else { running.child.remove_temp() };
+            self.aof_rewrite_ended(&exit, running.child.temp_path.clone(), running.cow_bytes);
+            self.keyspace.freer.free_any(Box::new(garbage), 0);
+            self.refresh_stamp(false);
+            return self.start_what_replicas_wait_for();
+        }
         let secs = (clock::unix_ms() - running.child.started_ms) / 1000;
         let (what, disk) = match running.purpose {
             Purpose::Disk => ("saving", true),
-            Purpose::Pipe => ("transfer", false),
+            Purpose::Pipe | Purpose::AofRewrite => ("transfer", false),
         };
         let ok = exit == Exit::Ok;
         match &exit {
@@ -390,16 +462,20 @@ impl Server {
         self.transfers_after_child(running.purpose, ok);
     }
 
-    /// Stops the child, if one runs, and forgets it once it is gone.
+    /// Stops the child that writes a dump, if one does, and forgets it once it is gone.
     pub fn stop_child(&mut self) {
-        if let Some(running) = &mut self.snapshots.running {
+        if let Some(running) = &mut self.snapshots.running
+            && running.purpose != Purpose::AofRewrite
+        {
             running.stop();
         }
     }
 
     /// Waits for a child that was told to stop: it is gone within moments.
     pub(super) fn await_stopped_child(&mut self) {
-        self.stop_child();
+        if let Some(running) = &mut self.snapshots.running {
+            running.stop();
+        }
         while self.snapshots.running.is_some() {
             let Some(running) = &mut self.snapshots.running else { return };
             running.child.poll_reports();
@@ -425,6 +501,10 @@ impl Server {
         let now = self.clock.unix_secs();
         let may_try = self.snapshots.last_save_ok() || now - self.snapshots.last_try > RETRY_SECS;
         let elapsed = now - self.snapshots.last_save;
+        if std::mem::take(&mut self.snapshots.scheduled) {
+            self.snapshots.scheduled = self.start_snapshot(Purpose::Disk).is_err();
+            return;
+        }
         let due =
             self.config.save.points().iter().copied().find(|point| {
                 self.snapshots.dirty >= point.changes && elapsed > point.seconds as i64 && may_try
@@ -436,7 +516,7 @@ impl Server {
         }
     }
 
-    fn load_options(&self) -> LoadOptions {
+    pub(super) fn load_options(&self) -> LoadOptions {
         LoadOptions {
             verify_checksum: self.config.rdbchecksum && !self.limits.skip_checksums,
             now_ms: self.clock.unix_ms(),
@@ -490,7 +570,7 @@ impl Server {
             Err(why) => return Err(why),
         };
         self.snapshots.loading = Some(Loading {
-            loader,
+            source: LoadSource::Dump(Box::new(loader)),
             started_ms: clock::unix_ms(),
             started_us: clock::monotonic_us(),
             from_master,
@@ -505,20 +585,23 @@ impl Server {
         let until = clock::monotonic_us() + LOAD_SLICE_US;
         let bytes = self.config.loading_process_events_interval_bytes;
         let mut out_of_time = || clock::monotonic_us() >= until;
+        let LoadSource::Dump(loader) = &mut loading.source else {
+            return self.load_aof_slice(bytes.max(1 << 20), &mut out_of_time);
+        };
         let from_master = loading.from_master;
         let keyspace = match &mut loading.into {
             LoadInto::Place => &mut self.keyspace,
             LoadInto::Aside { keyspace, .. } => keyspace,
         };
-        match loading.loader.step(keyspace, bytes.max(1 << 20), &mut out_of_time) {
+        match loader.step(keyspace, bytes.max(1 << 20), &mut out_of_time) {
             Ok(Step::More) => {
                 if from_master {
                     self.tell_master_we_are_loading();
                 }
             }
             Ok(Step::Done(info)) => {
-                let took = clock::monotonic_us() - loading.started_us;
-                let expired = loading.loader.take_expired();
+                let expired = loader.take_expired();
+                let took = loading.took_us();
                 self.snapshots.last_loaded = info.progress;
                 let into = self.snapshots.loading.take().map(|loading| loading.into);
                 if from_master {

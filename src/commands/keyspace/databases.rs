@@ -147,7 +147,8 @@ fn flushall(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
     server.invalidate_everything();
     // A child that saves what is gone has nothing to do any more, and the file it was to replace is outdated, too.
     server.stop_child();
-    if !server.config.save.points().is_empty() && server.save().is_ok() {
+    let saves = !server.config.save.points().is_empty() && !server.is_replaying();
+    if saves && server.save().is_ok() {
         server.changes.dirty = 0;
     }
     server.reply(client).ok();

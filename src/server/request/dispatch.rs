@@ -170,10 +170,10 @@ impl Server {
         }
         let is_write = all_flags & flags::WRITE != 0 || all_flags & flags::MAY_REPLICATE != 0;
         // A PING asks whether one can write, too.
-        if self.snapshots.writes_are_stopped(&self.config)
-            && (all_flags & flags::WRITE != 0 || command.name == "ping")
+        if (all_flags & flags::WRITE != 0 || command.name == "ping")
+            && let Some(error) = self.disk_error()
         {
-            self.admit_unsaved(is_master, command)?;
+            self.admit_unsaved(is_master, command, error)?;
         }
         let Some(client) = self.clients.get(id) else { return Err(CmdError::SYNTAX) };
         if !is_master {
@@ -260,9 +260,14 @@ impl Server {
     ///
     /// # Panics
     /// If a replica that shall not go on without saving would have to.
-    fn admit_unsaved(&mut self, is_master: bool, command: &Command<Server>) -> Result<(), CmdError> {
+    fn admit_unsaved(
+        &mut self,
+        is_master: bool,
+        command: &Command<Server>,
+        error: CmdError,
+    ) -> Result<(), CmdError> {
         if !is_master {
-            return Err(CmdError::MISCONF);
+            return Err(error);
         }
         assert!(
             self.config.replica_ignore_disk_write_errors || command.name == "ping",
@@ -276,6 +281,16 @@ impl Server {
             );
         }
         Ok(())
+    }
+
+    /// Why nothing is taken in, if the disk does not take what there is.
+    fn disk_error(&self) -> Option<CmdError> {
+        if self.snapshots.writes_are_stopped(&self.config) {
+            return Some(CmdError::MISCONF);
+        }
+        let why = self.aof.error()?;
+        let why = crate::env::process::strerror(&why);
+        Some(CmdError::new(format!("MISCONF Errors writing to the AOF file: {why}")))
     }
 
     /// DEBUG and MODULE are for those whom the configuration lets.

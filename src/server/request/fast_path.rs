@@ -59,6 +59,7 @@ impl Server {
             || self.blocked_clients.is_paused()
             || self.snapshots.loading().is_some()
             || self.snapshots.writes_are_stopped(&self.config)
+            || self.aof.error().is_some()
             || self.slowlog.is_longer_than(self.config.slowlog_max_len);
         if held_up {
             return None;
