@@ -94,7 +94,8 @@ impl Server {
         }
         let synced = self.aof.synced();
         let (now, timestamps) = (self.aof_moment(false), self.config.aof_timestamp_enabled);
-        match self.aof.flush(&self.journal, &self.replication.history.id, timestamps, now) {
+        let id = self.journal.has_backlog().then_some(&self.replication.history.id[..]);
+        match self.aof.flush(&self.journal, id, timestamps, now) {
             Ok(took) => {
                 if took != Took::default() {
                     self.note_aof_latency(took);
@@ -156,13 +157,10 @@ impl Server {
         }
     }
 
-    /// The database that is selected in the stream, as a file has to begin with it.
-    fn aof_stream_name(&self) -> StreamName<'_> {
-        let selected = match self.replication.master() {
-            Some(_) => Some(self.replication.resume_db),
-            None => self.journal.selected(),
-        };
-        StreamName { id: &self.replication.history.id, selected }
+    /// The database that a file has to begin with: that of our master's stream, which is its word and not ours. Our own
+    /// stream selects it anew.
+    fn aof_selected(&self) -> Option<usize> {
+        self.replication.master().map(|_| self.replication.resume_db)
     }
 
     // --- Rewrites ---
@@ -197,9 +195,12 @@ impl Server {
         let rdb = self.config.aof_use_rdb_preamble;
         let now = self.aof_moment(true);
         let (policy, was_writing) = (self.config.appendfsync, self.aof.is_writing());
-        let selected = self.aof_stream_name().selected;
-        let name = StreamName { id: &self.replication.history.id, selected };
+        let id = self.journal.has_backlog().then_some(&self.replication.history.id[..]);
+        let name = StreamName { id, selected: self.aof_selected() };
         self.aof.begin_rewrite(&self.journal, (policy, name), rdb, now)?;
+        if self.replication.master().is_none() {
+            self.journal.forget_selection();
+        }
         if !was_writing && self.aof.is_writing() {
             self.journal.set_appended(true);
             self.watch_aof();
@@ -534,7 +535,8 @@ impl Server {
     fn open_aof(&mut self) -> Result<(), Logged> {
         self.aof.keep_history(self.config.aof_disable_auto_gc);
         let (policy, offset) = (self.config.appendfsync, self.journal.offset());
-        let name = StreamName { id: &self.replication.history.id, selected: None };
+        let id = self.journal.has_backlog().then_some(&self.replication.history.id[..]);
+        let name = StreamName { id, selected: self.aof_selected() };
         let rdb = self.config.aof_use_rdb_preamble;
         let (keyspace, dump) = (&self.keyspace, self.dump_options(version_for(&self.keyspace), false));
         let aux = SavingAux {

@@ -296,7 +296,7 @@ impl Folder {
         let base = manifest.new_base(&self.filename, rdb);
         let base_path = self.path(&base);
         let shown = String::from_utf8_lossy(&base).into_owned();
-        let shown_temp = temp.display();
+        let shown_temp = temp.file_name().unwrap_or_default().to_string_lossy();
         fs::rename(self.root.join(temp), &base_path).map_err(|why| FolderError::Rename {
             what: format!("Error trying to rename the temporary AOF base file {shown_temp} into {shown}"),
             why,

@@ -12,7 +12,7 @@
 //!
 //! **One log.** An incremental file holds the very bytes of the journal, so that every place in it has an offset of the
 //! replication stream. Where it begins, and wherever the stream changes its name, a comment line tells id and offset
-//! ([`annotation`]); loaders of real servers skip such lines. So a server that starts from its files knows where in
+//! ([`annotation`]), as soon as anybody follows the stream; loaders of real servers skip such lines. So a server that starts from its files knows where in
 //! the stream it stands, whatever ended it: what was loaded is a prefix of the stream of that id.
 //!
 //! - [`manifest`]: which files there are, as text. [`folder`]: the same on the disk, and what a rewrite changes there.

@@ -39,11 +39,12 @@ struct Rewrite {
     started_ms: i64,
 }
 
-/// What somebody who begins or ends something knows of the stream.
+/// What the beginning of a file tells of the stream.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamName<'a> {
-    pub id: &'a str,
-    /// The database that is selected in the stream, if it is known.
+    /// Its replication id, if anybody follows it: a stream that nobody ever followed needs no name.
+    pub id: Option<&'a str>,
+    /// The database that is selected in it, where the file has to say so.
     pub selected: Option<usize>,
 }
 
@@ -234,7 +235,7 @@ impl Aof {
         writer.flush_sleep_us = self.flush_sleep_us;
         writer.begin(name.selected, name.id);
         self.seen_end = offset;
-        self.seen_id = name.id.to_owned();
+        self.seen_id = name.id.unwrap_or_default().to_owned();
         self.writer = Some(writer);
         Ok(())
     }
@@ -250,17 +251,18 @@ impl Aof {
 
     // --- Every turn ---
 
-    /// Writes what the journal has, as the policy says. `timestamps`: `aof-timestamp-enabled`.
+    /// Writes what the journal has, as the policy says. `id`: the name of the stream, if anybody follows it;
+    /// `timestamps`: `aof-timestamp-enabled`.
     #[inline]
     pub fn flush(
         &mut self,
         journal: &Journal,
-        id: &str,
+        id: Option<&str>,
         timestamps: bool,
         now: Moment,
     ) -> Result<Took, Fatal> {
         let Some(writer) = &mut self.writer else { return Ok(Took::default()) };
-        if self.seen_id != id {
+        if let Some(id) = id.filter(|id| self.seen_id != *id) {
             // What was added since may have been added under either name: up to here both streams are the same.
             writer.mark(self.seen_end, id);
             self.seen_id.clear();
@@ -329,7 +331,7 @@ impl Aof {
                 self.delayed_before += writer.delayed_fsyncs();
                 writer.reset_delayed_fsyncs();
                 writer.switch(Arc::new(opened.file), name.selected, name.id, now);
-                self.seen_id = name.id.to_owned();
+                self.seen_id = name.id.unwrap_or_default().to_owned();
             }
             (State::On | State::WaitRewrite, _) => {
                 let opened = folder.begin_temp_incr().map_err(said)?;

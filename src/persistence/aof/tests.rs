@@ -363,7 +363,7 @@ fn write_lines(root: &Path, lines: &[String], start: u64, flush_every: usize) ->
     let mut journal = Journal::default();
     journal.activate();
     journal.restart_at(start);
-    writer.begin(journal.selected(), ID);
+    writer.begin(journal.selected(), Some(ID));
     writer.flush(journal.log(), NOW).unwrap();
     let mut turns = vec![(start, 0)];
     let (mut in_transaction, mut commands) = (false, 0);
@@ -459,7 +459,7 @@ proptest! {
         let mut writer = Writer::new(device.clone(), 0, 0, Policy::Everysec).unwrap();
         let mut journal = Journal::default();
         journal.activate();
-        writer.begin(None, ID);
+        writer.begin(None, Some(ID));
         for (n, line) in lines.iter().enumerate() {
             writer.time(journal.offset(), n as i64);
             journal.append(0, &encoded(line));
@@ -653,11 +653,11 @@ fn the_stream_goes_on_from_file_to_file() {
     let mut writer = Writer::new(Arc::new(made.file), made.size, 0, Policy::Everysec).unwrap();
     let mut journal = Journal::default();
     journal.activate();
-    writer.begin(None, ID);
+    writer.begin(None, Some(ID));
     journal.append(5, &encoded("SET a 1"));
     writer.flush(journal.log(), at(1000)).unwrap();
     let next = folder.begin_incr().unwrap();
-    writer.switch(Arc::new(next.file), journal.selected(), ID, at(1001));
+    writer.switch(Arc::new(next.file), journal.selected(), Some(ID), at(1001));
     let other = ID.replace('0', "f");
     // Nothing is added, and still the file says where it begins.
     writer.flush(journal.log(), at(1002)).unwrap();

@@ -240,13 +240,15 @@ impl Writer {
     // --- Comments ---
 
     /// Begins a file: its first commands work on the database that is selected in the stream, and the stream has this
-    /// name. To be called before anything of it is written.
-    pub fn begin(&mut self, selected: Option<usize>, id: &str) {
+    /// name, where either has to be told. To be called before anything of it is written.
+    pub fn begin(&mut self, selected: Option<usize>, id: Option<&str>) {
         if let Some(db) = selected {
             let db = db.to_string();
             crate::protocol::encode_command(&mut self.extra, [&b"SELECT"[..], db.as_bytes()].into_iter());
         }
-        self.mark(self.written, id);
+        if let Some(id) = id {
+            self.mark(self.written, id);
+        }
     }
 
     /// From this offset on, which is that of the stream's end, the stream has this name.
@@ -458,7 +460,13 @@ impl Writer {
 
     /// Goes on in another, empty file. What was written to the one before is synced and closed by the helper.
     /// The caller has flushed; if that failed, what waits is written to the new file, which is as good.
-    pub fn switch(&mut self, device: Arc<dyn Device>, selected: Option<usize>, id: &str, now: Moment) {
+    pub fn switch(
+        &mut self,
+        device: Arc<dyn Device>,
+        selected: Option<usize>,
+        id: Option<&str>,
+        now: Moment,
+    ) {
         assert!(!self.torn, "only the last file may be torn");
         let before = std::mem::replace(&mut self.device, device);
         self.syncer.finish_file(before, self.written);
