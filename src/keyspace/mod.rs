@@ -7,6 +7,7 @@ pub mod access;
 mod ahead;
 mod changes;
 mod db;
+pub mod evict;
 mod freer;
 mod view;
 

@@ -237,13 +237,13 @@ impl Server {
         log::verbose!("Background AOF rewrite signal handler took {}us", clock::monotonic_us() - began);
     }
 
-    /// Tells a rewrite to stop, and waits for that.
+    /// Tells a rewrite to stop; it is gone soon.
     fn stop_aof_rewrite(&mut self) {
         if let Some(running) = self.snapshots.running()
             && running.purpose == Purpose::AofRewrite
         {
             log::notice!("Killing running AOF rewrite child: {}", running.child.pid);
-            self.await_stopped_child();
+            self.stop_any_child();
         }
     }
 
@@ -277,13 +277,14 @@ impl Server {
                     "AOF was enabled during a transaction. An AOF background was scheduled to start when possible."
                 );
             }
-            other => {
-                if other.is_some() {
-                    log::notice!(
-                        "AOF was enabled but there is already an AOF rewriting in background. Stopping background AOF and starting a rewrite now."
-                    );
-                    self.stop_aof_rewrite();
-                }
+            Some(true) => {
+                log::notice!(
+                    "AOF was enabled but there is already an AOF rewriting in background. Stopping background AOF and starting a rewrite now."
+                );
+                self.stop_aof_rewrite();
+                self.aof.scheduled = true;
+            }
+            None => {
                 if self.start_aof_rewrite().is_err() {
                     self.aof.turn_off(&self.journal, self.aof_moment(true));
                     self.journal.set_appended(false);
@@ -328,28 +329,26 @@ impl Server {
         }
     }
 
-    /// The last flush of a server that leaves. An error leaves it running.
-    pub(super) fn finish_aof(&mut self, force: bool) -> Result<(), Logged> {
-        if !self.aof.is_on() {
-            return Ok(());
+    /// Whether a server that is asked to leave must not, since its data is in no file yet.
+    pub(super) fn first_aof_is_worth_waiting(&mut self, force: bool) -> bool {
+        if self.aof.state() != State::WaitRewrite {
+            return false;
         }
-        let rewrites = self.snapshots.running().is_some_and(|running| running.purpose == Purpose::AofRewrite);
-        if rewrites {
-            if self.aof.state() == State::WaitRewrite {
-                if !force {
-                    log::warning!("Writing initial AOF, can't exit");
-                    self.life.supervisor.status("Writing initial AOF, can't exit", &mut log::tell);
-                    return Err(Logged);
-                }
-                log::warning!("Writing initial AOF. Exit anyway.");
-            }
-            log::warning!("There is a child rewriting the AOF. Killing it!");
-            self.await_stopped_child();
+        if force {
+            log::warning!("Writing initial AOF. Exit anyway.");
+            return false;
         }
-        log::notice!("Calling fsync() on the AOF file.");
-        // Real servers leave all the same, and the log tells.
-        let _ = self.aof.finish(&self.journal, self.aof_moment(true));
-        Ok(())
+        log::warning!("Writing initial AOF, can't exit");
+        self.life.supervisor.status("Writing initial AOF, can't exit", &mut log::tell);
+        true
+    }
+
+    /// The last flush of a server that leaves. It leaves all the same if that fails, and the log tells.
+    pub(super) fn finish_aof(&mut self) {
+        if self.aof.is_on() {
+            log::notice!("Calling fsync() on the AOF file.");
+            let _ = self.aof.finish(&self.journal, self.aof_moment(true));
+        }
     }
 
     // --- Loading ---

@@ -243,7 +243,11 @@ impl Server {
         if self.pipe_piece.more {
             self.pump_pipe();
         }
+        // Ending a child starts none: what goes on without it, and what the next is for, is decided behind it.
         self.finish_child();
+        self.load_received_dump();
+        self.end_without_child();
+        self.start_what_replicas_wait_for();
         self.expire_due();
         self.give_up_waiting();
         self.serve_waiters_of_replicas();

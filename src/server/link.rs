@@ -88,6 +88,10 @@ impl Server {
                 self.close_link_conn(transfer.conn);
                 let _ = std::fs::remove_file(path);
             }
+            Link::Received { conn, path, .. } => {
+                self.close_link_conn(conn);
+                let _ = std::fs::remove_file(path);
+            }
             Link::Loading { conn, path, .. } => {
                 self.close_link_conn(conn);
                 self.abandon_loading();
@@ -135,7 +139,7 @@ impl Server {
                 self.close_client(client);
             }
             Link::Online { .. } => self.send_ack(),
-            Link::Loading { .. } => self.tell_master_we_are_loading(),
+            Link::Received { .. } | Link::Loading { .. } => self.tell_master_we_are_loading(),
             _ => {}
         }
     }
@@ -178,7 +182,11 @@ impl Server {
                 Link::Connecting { .. } => self.finish_connecting(),
                 Link::Handshake(_) => self.drive_handshake(),
                 Link::Transfer(_) => self.receive_dump(),
-                Link::Loading { .. } | Link::Idle | Link::Waiting { .. } | Link::Online { .. } => false,
+                Link::Received { .. }
+                | Link::Loading { .. }
+                | Link::Idle
+                | Link::Waiting { .. }
+                | Link::Online { .. } => false,
             };
             if !moved {
                 return;
@@ -528,7 +536,8 @@ impl Server {
         Some(false)
     }
 
-    /// The dump has come whole: it replaces our data, and our own dump once it is loaded.
+    /// The dump has come whole: what those who follow us were told is void, and a child of ours has to end before it
+    /// is loaded.
     fn dump_received(&mut self, rest: Vec<u8>) -> bool {
         let Link::Transfer(transfer) = std::mem::take(&mut self.replication.link) else { return false };
         let Transfer { conn, resync, file, path, .. } = *transfer;
@@ -546,10 +555,22 @@ impl Server {
             log::notice!(
                 "Replica is about to load the RDB file received from the master, but there is a pending RDB child running. Killing it to avoid any inconsistency."
             );
-            self.await_stopped_child();
+            self.stop_child();
         }
-        // What those who follow us were told is void.
         self.disconnect_replicas();
+        self.replication.link = Link::Received { conn, resync, path, rest };
+        true
+    }
+
+    /// Begins to load a dump that has come, once no child is left: it replaces our data, and our own dump once it is
+    /// loaded.
+    pub(super) fn load_received_dump(&mut self) {
+        if !matches!(self.replication.link, Link::Received { .. }) || self.snapshots.running().is_some() {
+            return;
+        }
+        let Link::Received { conn, resync, path, rest } = std::mem::take(&mut self.replication.link) else {
+            return;
+        };
         self.aof_rests_for_sync();
         let place = match self.config.repl_diskless_load {
             ReplDisklessLoad::Swapdb => {
@@ -575,7 +596,6 @@ impl Server {
             }
             self.master_dump_failed(self.config.repl_diskless_load == ReplDisklessLoad::Swapdb);
         }
-        true
     }
 
     /// Old data makes place for the master's.
@@ -593,7 +613,7 @@ impl Server {
     /// Sends our master a line end, since loading takes long and it shall not think us dead.
     pub(super) fn tell_master_we_are_loading(&mut self) {
         let now = self.clock.monotonic_ms();
-        if let Link::Loading { conn, .. } = &mut self.replication.link
+        if let Link::Received { conn, .. } | Link::Loading { conn, .. } = &mut self.replication.link
             && now.saturating_sub(self.replication.master_active_ms) >= 1000
         {
             self.replication.master_active_ms = now;

@@ -17,6 +17,7 @@ use crate::observe::log;
 use crate::persistence::rdb::RDB_VERSION;
 use crate::protocol::Mark;
 use crate::replication::history::{self, Decision, Wanted};
+use crate::replication::link::Link;
 use crate::replication::replicas::{FileTransfer, Phase, Replica};
 
 /// Pieces of the log gathered into one write.
@@ -122,6 +123,7 @@ impl Server {
                 return Ok(());
             }
         }
+        // At once, so that it is told before whatever it says next.
         self.start_what_replicas_wait_for();
         Ok(())
     }
@@ -180,7 +182,9 @@ impl Server {
     /// Begins a snapshot for the replicas that wait for one, or lets them share the one that is being made.
     pub(super) fn start_what_replicas_wait_for(&mut self) {
         self.attach_waiting_to_child();
-        if self.snapshots.running().is_some() || self.snapshots.loading().is_some() {
+        // A child would keep the dump that has come from being loaded, or the server from ending.
+        let rests = matches!(self.replication.link, Link::Received { .. }) || self.life.shutdown.is_ending();
+        if rests || self.snapshots.running().is_some() || self.snapshots.loading().is_some() {
             return;
         }
         let now = self.clock.unix_ms();
@@ -324,7 +328,6 @@ impl Server {
             }
         }
         self.pipe_piece = PipePiece::default();
-        self.start_what_replicas_wait_for();
     }
 
     pub(super) fn dbfilename(&self) -> String {
@@ -718,7 +721,6 @@ impl Server {
                 _ => {}
             }
         }
-        self.start_what_replicas_wait_for();
         self.drop_backlog_if_alone(now);
         if !self.blocked_clients.waiting_for_replicas().is_empty() {
             self.serve_replica_waiters();

@@ -30,6 +30,8 @@ pub struct ShutdownState {
     /// A signal has asked for it.
     asked: Option<ShutdownFlags>,
     pending: Option<Pending>,
+    /// All that is left to wait for is the end of the child that was stopped.
+    ending: Option<ShutdownFlags>,
     exit: Option<i32>,
 }
 
@@ -47,9 +49,14 @@ impl ShutdownState {
         self.exit
     }
 
-    /// Whether a shutdown waits for replicas.
+    /// Whether a shutdown waits for replicas, or for a child to end.
     pub fn is_pending(&self) -> bool {
-        self.pending.is_some()
+        self.pending.is_some() || self.ending.is_some()
+    }
+
+    /// Whether nothing more is begun.
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some() || self.exit.is_some()
     }
 
     /// Milliseconds left until a pending shutdown no longer waits.
@@ -132,7 +139,7 @@ impl Server {
             log::notice!("Waiting for replicas before shutting down.");
             return Ok(false);
         }
-        self.finish_shutdown(flags).map(|()| true)
+        self.finish_shutdown(flags)
     }
 
     fn replicas_have_caught_up(&self) -> bool {
@@ -142,7 +149,9 @@ impl Server {
 
     /// Ends a pending shutdown when replicas have caught up, or have had their time.
     pub(super) fn handle_shutdown(&mut self) {
-        let Some(pending) = self.life.shutdown.pending else { return };
+        let Some(pending) = self.life.shutdown.pending.filter(|_| !self.life.shutdown.is_ending()) else {
+            return;
+        };
         let late = self.clock.monotonic_ms() >= pending.deadline_ms;
         if late || self.replicas_have_caught_up() {
             // Whether it works or not: this try is over, and the log tells of it.
@@ -162,24 +171,47 @@ impl Server {
 
     fn cancel_shutdown(&mut self) {
         signals::interrupts_ask_again();
+        self.life.shutdown.ending = None;
+        self.shutdown_waiters(FAILED);
         if self.life.shutdown.pending.take().is_some() {
-            self.shutdown_waiters(FAILED);
             self.unpause();
         }
     }
 
-    /// The last things, in order. An error leaves the server running.
-    fn finish_shutdown(&mut self, flags: ShutdownFlags) -> Result<(), Logged> {
+    /// The last things, in order. `Ok(false)` if a child has to end before them; the loop goes on until then.
+    fn finish_shutdown(&mut self, flags: ShutdownFlags) -> Result<bool, Logged> {
         self.count_lagging_replicas();
-        if self.snapshots.running().is_some_and(|running| running.purpose != Purpose::AofRewrite) {
-            log::warning!("There is a child saving an .rdb. Killing it!");
-            self.await_stopped_child();
+        if let Some(purpose) = self.snapshots.running().map(|running| running.purpose) {
+            if purpose == Purpose::AofRewrite && self.first_aof_is_worth_waiting(flags.force) {
+                log::warning!("Errors trying to shut down the server. Check the logs for more information.");
+                self.cancel_shutdown();
+                return Err(Logged);
+            }
+            log::warning!(
+                "There is a child {}. Killing it!",
+                if purpose == Purpose::AofRewrite { "rewriting the AOF" } else { "saving an .rdb" }
+            );
+            self.stop_any_child();
+            self.life.shutdown.ending = Some(flags);
+            return Ok(false);
         }
-        if self.finish_aof(flags.force).is_err() {
-            log::warning!("Errors trying to shut down the server. Check the logs for more information.");
-            self.cancel_shutdown();
-            return Err(Logged);
+        self.save_and_leave(flags).map(|()| true)
+    }
+
+    /// Goes on with the end once the child that stood in its way is gone.
+    pub(super) fn end_without_child(&mut self) {
+        if self.snapshots.running().is_some() {
+            return;
         }
+        if let Some(flags) = self.life.shutdown.ending.take() {
+            // The log tells what went wrong.
+            let _ = self.save_and_leave(flags);
+        }
+    }
+
+    /// An error leaves the server running.
+    fn save_and_leave(&mut self, flags: ShutdownFlags) -> Result<(), Logged> {
+        self.finish_aof();
         let save = flags.save || !flags.nosave && !self.config.save.points().is_empty();
         if save {
             log::notice!("Saving the final RDB snapshot before exiting.");

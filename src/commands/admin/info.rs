@@ -453,6 +453,7 @@ fn about_master(server: &Server, text: &mut Text) {
             Body::Length(length) => (length as i64, transfer.received as i64),
             Body::Mark { .. } => (0, transfer.received as i64),
         }),
+        Link::Received { .. } => Some((0, 0)),
         Link::Loading { .. } => server.snapshots.loading().map(|loading| {
             let total = loading.progress().total_bytes as i64;
             (total, total)

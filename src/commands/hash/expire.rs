@@ -25,7 +25,7 @@ const FIELDS: Arg =
 const ASKED: &[Arg] = &[key("key", 0), FIELDS];
 
 /// The latest time that a client may give: two bits are kept for what may come.
-const TIME_MAX: i64 = FIELD_TIME_MAX >> 2;
+pub(super) const TIME_MAX: i64 = FIELD_TIME_MAX >> 2;
 
 /// What is replied for a field that is not there, has no time, or whose time was not changed; whose time was, or that
 /// was deleted.
@@ -93,7 +93,7 @@ pub const COMMANDS: &[Command<Server>] = &[
 ];
 
 /// Checks `FIELDS count field …`, of which the first word has that index; the index of the first field.
-fn fields_at(args: Args, at: usize, bad_count: &'static str) -> Result<usize, CmdError> {
+pub(super) fn fields_at(args: Args, at: usize, bad_count: &'static str) -> Result<usize, CmdError> {
     if !args.is(at, "FIELDS") {
         return Err(CmdError::text("ERR Mandatory argument FIELDS is missing or not at the right position"));
     }
@@ -104,7 +104,7 @@ fn fields_at(args: Args, at: usize, bad_count: &'static str) -> Result<usize, Cm
     Ok(at + 2)
 }
 
-const BAD_COUNT: &str = "ERR Number of fields must be a positive integer";
+pub(super) const BAD_COUNT: &str = "ERR Number of fields must be a positive integer";
 
 // ---- setting
 

@@ -469,7 +469,7 @@ impl Found {
 // ---- writing
 
 /// Edits the hash that the key holds, or makes one, unless the edit fails.
-fn edit<R>(
+pub(super) fn edit<R>(
     ctx: &mut Ctx,
     change: impl FnOnce(&mut Hash, &Thresholds) -> Result<R, CmdError>,
 ) -> Result<R, CmdError> {

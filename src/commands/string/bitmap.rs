@@ -86,7 +86,16 @@ pub const COMMANDS: &[Command<Server>] = &[
         .args(&[
             one_of(
                 "operation",
-                &[token("and", "AND"), token("or", "OR"), token("xor", "XOR"), token("not", "NOT")],
+                &[
+                    token("and", "AND"),
+                    token("or", "OR"),
+                    token("xor", "XOR"),
+                    token("not", "NOT"),
+                    token("diff", "DIFF").since("8.2.0"),
+                    token("diff1", "DIFF1").since("8.2.0"),
+                    token("andor", "ANDOR").since("8.2.0"),
+                    token("one", "ONE").since("8.2.0"),
+                ],
             ),
             key("destkey", 0),
             key("key", 1).multiple(),
@@ -289,26 +298,66 @@ enum Operation {
     Or,
     Xor,
     Not,
+    /// The bits of the first source that none of the others has. This and the next three came with Redis 8.2.
+    Diff,
+    /// The bits that the first source lacks and one of the others has.
+    Diff1,
+    /// The bits of the first source that one of the others has as well.
+    AndOr,
+    /// The bits that exactly one of the sources has.
+    One,
 }
 
-/// BITOP AND | OR | XOR | NOT destkey key [key ...]
+impl Operation {
+    const SPELLINGS: [(&'static str, Operation); 8] = [
+        ("AND", Operation::And),
+        ("OR", Operation::Or),
+        ("XOR", Operation::Xor),
+        ("NOT", Operation::Not),
+        ("DIFF", Operation::Diff),
+        ("DIFF1", Operation::Diff1),
+        ("ANDOR", Operation::AndOr),
+        ("ONE", Operation::One),
+    ];
+
+    /// Whether servers before 8.2 do not know it.
+    fn is_new(self) -> bool {
+        self.sets_first_apart() || self == Operation::One
+    }
+
+    /// Whether the first source is combined with what the others come to.
+    fn sets_first_apart(self) -> bool {
+        matches!(self, Operation::Diff | Operation::Diff1 | Operation::AndOr)
+    }
+}
+
+/// BITOP AND | OR | XOR | NOT | DIFF | DIFF1 | ANDOR | ONE destkey key [key ...]
 fn bitop(ctx: &mut Ctx) -> CmdResult {
-    let operations =
-        [("AND", Operation::And), ("OR", Operation::Or), ("XOR", Operation::Xor), ("NOT", Operation::Not)];
-    let (_, operation) =
-        operations.into_iter().find(|(name, _)| ctx.args.is(1, name)).ok_or(CmdError::SYNTAX)?;
+    let named = |(name, _): &(&str, Operation)| ctx.args.is(1, name);
+    let (name, operation) = Operation::SPELLINGS.into_iter().find(named).ok_or(CmdError::SYNTAX)?;
     if operation == Operation::Not && ctx.args.len() != 4 {
         return Err(CmdError::text("ERR BITOP NOT must be called with a single source key."));
+    }
+    if operation.sets_first_apart() && ctx.args.len() < 5 {
+        return Err(CmdError::new(format!("ERR BITOP {name} must be called with at least two source keys.")));
     }
     let key = ctx.args.get(2);
     let result = combine(operation, &ctx.db.read_strs(ctx.args.from(3))?);
     let len = result.len();
+    let (index, is_new) = (ctx.db.index, operation.is_new());
     if len > 0 {
+        if is_new {
+            // A replica may not know the operation: it is told what came of it.
+            ctx.db.changes.propagate(index, [&b"SET"[..], key, &result]);
+        }
         ctx.db.set(key, None, NewValue::Edited(result));
         ctx.db.changed(key, Class::STRING, "set");
     } else if let Some(old) = ctx.db.remove(key) {
         if ctx.db.turn.lazy_server_del {
             ctx.db.freer.free(old);
+        }
+        if is_new {
+            ctx.db.changes.propagate(index, [&b"DEL"[..], key]);
         }
         ctx.db.changed(key, Class::GENERIC, "del");
     }
@@ -316,36 +365,67 @@ fn bitop(ctx: &mut Ctx) -> CmdResult {
     Ok(Done)
 }
 
+/// Bytes that are combined with every source before the next ones are looked at: they stay in the cache.
+const BLOCK: usize = 4096;
+
 /// The combination of strings, as long as the longest; shorter ones are followed by zeros.
 fn combine(operation: Operation, sources: &[Cow<[u8]>]) -> Vec<u8> {
-    /// Bytes that are combined with every source before the next ones are looked at: they stay in the cache.
-    const BLOCK: usize = 4096;
     let longest = sources.iter().map(|source| source.len()).max().unwrap_or(0);
     let mut result = Vec::with_capacity(longest);
     let Some((first, rest)) = sources.split_first() else { return result };
-    result.extend_from_slice(first);
+    if !operation.sets_first_apart() {
+        result.extend_from_slice(first);
+    }
     result.resize(longest, 0);
+    let mut twice = if operation == Operation::One { vec![0; BLOCK] } else { Vec::new() };
     for (index, block) in result.chunks_mut(BLOCK).enumerate() {
         if operation == Operation::Not {
             block.iter_mut().for_each(|byte| *byte = !*byte);
         }
+        twice.fill(0);
         for source in rest {
-            let source = source.get(index * BLOCK..).unwrap_or_default();
-            let (common, behind) = block.split_at_mut(block.len().min(source.len()));
-            // Loops over two slices of bytes become loops over vectors.
-            let pairs = common.iter_mut().zip(source);
-            match operation {
-                Operation::And => {
-                    pairs.for_each(|(byte, other)| *byte &= other);
-                    behind.fill(0);
-                }
-                Operation::Or => pairs.for_each(|(byte, other)| *byte |= other),
-                Operation::Xor => pairs.for_each(|(byte, other)| *byte ^= other),
-                Operation::Not => {}
-            }
+            add_source(operation, block, source.get(index * BLOCK..).unwrap_or_default(), &mut twice);
+        }
+        if operation == Operation::One {
+            block.iter_mut().zip(&twice).for_each(|(byte, twice)| *byte &= !twice);
+        } else if operation.sets_first_apart() {
+            join_first(operation, block, first.get(index * BLOCK..).unwrap_or_default());
         }
     }
     result
+}
+
+/// Combines the first source with what the others came to. Where it ends, its bits are zeros.
+fn join_first(operation: Operation, block: &mut [u8], first: &[u8]) {
+    let (common, behind) = block.split_at_mut(block.len().min(first.len()));
+    let pairs = common.iter_mut().zip(first);
+    match operation {
+        Operation::Diff => pairs.for_each(|(byte, first)| *byte = first & !*byte),
+        Operation::AndOr => pairs.for_each(|(byte, first)| *byte &= first),
+        _ => return pairs.for_each(|(byte, first)| *byte &= !first),
+    }
+    behind.fill(0);
+}
+
+/// Combines one more source with what those before came to. Loops over two slices of bytes become loops over vectors.
+fn add_source(operation: Operation, block: &mut [u8], source: &[u8], twice: &mut [u8]) {
+    let (common, behind) = block.split_at_mut(block.len().min(source.len()));
+    let pairs = common.iter_mut().zip(source);
+    match operation {
+        Operation::And => {
+            pairs.for_each(|(byte, other)| *byte &= other);
+            behind.fill(0);
+        }
+        Operation::Or | Operation::Diff | Operation::Diff1 | Operation::AndOr => {
+            pairs.for_each(|(byte, other)| *byte |= other)
+        }
+        Operation::Xor => pairs.for_each(|(byte, other)| *byte ^= other),
+        Operation::One => pairs.zip(twice).for_each(|((byte, other), twice)| {
+            *twice |= *byte & other;
+            *byte |= other;
+        }),
+        Operation::Not => {}
+    }
 }
 
 #[cfg(test)]
@@ -459,5 +539,39 @@ mod tests {
             prop_assert_eq!(count(&bytes, start, end), (start..end).filter(|&at| is_set(at)).count() as i64);
             prop_assert_eq!(find(&bytes, start, end, bit), (start..end).find(|&at| is_set(at) == bit));
         }
+    }
+
+    #[test]
+    fn the_combinations_of_redis_8_agree_with_looking_at_every_bit() {
+        let sources: Vec<Cow<[u8]>> = [5000, 4096, 9000, 0, 4100]
+            .into_iter()
+            .enumerate()
+            .map(|(seed, len)| Cow::Owned((0..len).map(|n| (n * 31 + seed * 97 + n / 7) as u8).collect()))
+            .collect();
+        let bit = |source: &[u8], at: usize| source.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1);
+        for count in 2..=sources.len() {
+            for operation in [Operation::Diff, Operation::Diff1, Operation::AndOr, Operation::One] {
+                let sources = &sources[sources.len() - count..];
+                let result = combine(operation, sources);
+                assert_eq!(result.len(), sources.iter().map(|source| source.len()).max().expect("some"));
+                for at in 0..result.len() * 8 {
+                    let first = bit(&sources[0], at);
+                    let others = sources[1..].iter().filter(|source| bit(source, at)).count();
+                    let expected = match operation {
+                        Operation::Diff => first && others == 0,
+                        Operation::Diff1 => !first && others > 0,
+                        Operation::AndOr => first && others > 0,
+                        _ => usize::from(first) + others == 1,
+                    };
+                    assert_eq!(bit(&result, at), expected, "{operation:?} of {count}, bit {at}");
+                }
+            }
+        }
+        expect(&[
+            ("BITOP DIFF d a", "-ERR BITOP DIFF must be called with at least two source keys.\r\n"),
+            ("BITOP andor d a", "-ERR BITOP ANDOR must be called with at least two source keys.\r\n"),
+            ("BITOP ONE d a", ":0\r\n"),
+            ("BITOP FOO d a b", "-ERR syntax error\r\n"),
+        ]);
     }
 }

@@ -2,5 +2,6 @@
 
 pub mod bitfield;
 pub mod bitmap;
+pub mod compare;
 pub mod hyperloglog;
 pub mod values;

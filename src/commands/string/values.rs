@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use super::compare::{Condition, propagate_set};
 use crate::client::Session;
 use crate::exec::{
     ArgKind, Args, CmdError, CmdResult, Command, Ctx, Cursor, Done, Group, KeySpec, acl, arg, block, data,
@@ -50,7 +51,19 @@ pub const COMMANDS: &[Command<Server>] = &[
         .args(&[
             key("key", 0),
             arg("value", ArgKind::String),
-            one_of("condition", &[token("nx", "NX"), token("xx", "XX")]).optional().since("2.6.12"),
+            one_of(
+                "condition",
+                &[
+                    token("nx", "NX"),
+                    token("xx", "XX"),
+                    arg("ifeq-value", ArgKind::String).token("IFEQ").since("8.4.0"),
+                    arg("ifne-value", ArgKind::String).token("IFNE").since("8.4.0"),
+                    arg("ifdeq-digest", ArgKind::String).token("IFDEQ").since("8.4.0"),
+                    arg("ifdne-digest", ArgKind::String).token("IFDNE").since("8.4.0"),
+                ],
+            )
+            .optional()
+            .since("2.6.12"),
             token("get", "GET").optional().since("6.2.0"),
             one_of(
                 "expiration",
@@ -328,14 +341,14 @@ impl Unit {
 
 /// A time to live as given: not looked at before everything else about the command is known to be right.
 #[derive(Clone, Copy, Debug)]
-struct Expire<'a> {
+pub(super) struct Expire<'a> {
     unit: Unit,
     amount: &'a [u8],
 }
 
 impl<'a> Expire<'a> {
     /// Takes a time to live from the cursor. It may be given twice (the last one counts) if spelled the same way.
-    fn take(cursor: &mut Cursor<'a>, given: Option<Expire>) -> Option<Expire<'a>> {
+    pub(super) fn take(cursor: &mut Cursor<'a>, given: Option<Expire>) -> Option<Expire<'a>> {
         let allowed = |unit| given.is_none_or(|given| given.unit == unit);
         let (_, unit) =
             Unit::SPELLINGS.into_iter().find(|&(word, unit)| allowed(unit) && cursor.option(word, 1))?;
@@ -343,7 +356,7 @@ impl<'a> Expire<'a> {
     }
 
     /// The unix time in milliseconds that it means.
-    fn deadline_ms(self, now_ms: i64, command: &str) -> Result<i64, CmdError> {
+    pub(super) fn deadline_ms(self, now_ms: i64, command: &str) -> Result<i64, CmdError> {
         let amount = crate::protocol::number::parse_int(self.amount).ok_or(CmdError::NOT_INTEGER)?;
         let invalid = || CmdError::invalid_expire(command.as_bytes());
         let factor = if matches!(self.unit, Unit::Ex | Unit::ExAt) { 1000 } else { 1 };
@@ -552,12 +565,13 @@ impl<'a> LcsTable<'a> {
 
 /// The key of SET, which is read only where the old value is asked for.
 fn set_keys(args: Args) -> Result<Vec<(usize, u16)>, CmdError> {
-    let reads = args.from(3).any(|word| word.eq_ignore_ascii_case(b"GET"));
+    let reads =
+        args.from(3).any(|word| word.eq_ignore_ascii_case(b"GET") || Condition::named(word, b"").is_some());
     let how = if reads { key_flags::RW | key_flags::ACCESS } else { key_flags::OW };
     Ok(vec![(1, how | key_flags::UPDATE)])
 }
 
-/// SET key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL]
+/// SET key value [NX | XX | IFEQ value | IFNE value | IFDEQ digest | IFDNE digest] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL]
 fn set(ctx: &mut Ctx) -> CmdResult {
     let mut set = Set::new(ctx.args.key(), 2);
     if ctx.args.len() == 3 {
@@ -569,9 +583,15 @@ fn set(ctx: &mut Ctx) -> CmdResult {
     }
     let mut options = ctx.args.cursor(3);
     while !options.is_done() {
-        if set.condition != SetIf::Present && options.flag("NX") {
+        if set.takes_comparison()
+            && let Some(word) = options.clone().nth(1)
+            && let Some(comparison) = options.peek().and_then(|name| Condition::named(name, word))
+        {
+            options.nth(1);
+            set.comparison = Some(comparison);
+        } else if set.takes_nx(SetIf::Present) && options.flag("NX") {
             set.condition = SetIf::Absent;
-        } else if set.condition != SetIf::Absent && options.flag("XX") {
+        } else if set.takes_nx(SetIf::Absent) && options.flag("XX") {
             set.condition = SetIf::Present;
         } else if options.flag("GET") {
             set.get = true;
@@ -614,6 +634,8 @@ struct Set<'a> {
     /// The index of the value among the words.
     value: usize,
     condition: SetIf,
+    /// What the value there now has to be, or must not be.
+    comparison: Option<Condition<'a>>,
     get: bool,
     keep_ttl: bool,
     expire: Option<Expire<'a>>,
@@ -621,13 +643,32 @@ struct Set<'a> {
 
 impl<'a> Set<'a> {
     fn new(key: &'a [u8], value: usize) -> Self {
-        Set { key, value, condition: SetIf::Always, get: false, keep_ttl: false, expire: None }
+        Set {
+            key,
+            value,
+            condition: SetIf::Always,
+            comparison: None,
+            get: false,
+            keep_ttl: false,
+            expire: None,
+        }
+    }
+
+    /// One condition goes without any other.
+    fn takes_comparison(&self) -> bool {
+        self.condition == SetIf::Always && self.comparison.is_none()
+    }
+
+    /// Whether NX or XX may be given, which exclude each other.
+    fn takes_nx(&self, other: SetIf) -> bool {
+        self.condition != other && self.comparison.is_none()
     }
 
     fn run(self, ctx: &mut Ctx, command: &str) -> CmdResult {
         let Set { key, value, .. } = self;
         let expire = self.expire.map(|expire| Ok((expire.unit, expire.deadline_ms(ctx.now_ms(), command)?)));
         let expire = expire.transpose()?;
+        let met = self.comparison.map_or(Ok(true), |comparison| comparison.holds(&mut ctx.db, key))?;
         if self.get {
             get(ctx)?;
         }
@@ -636,14 +677,17 @@ impl<'a> Set<'a> {
             None if self.keep_ttl => Ttl::Keep,
             None => Ttl::None,
         };
-        let done = ctx.db.set_if(key, self.condition, ttl, ctx.args.value(value));
+        let done = met && ctx.db.set_if(key, self.condition, ttl, ctx.args.value(value));
         if done {
             ctx.db.changed(key, Class::STRING, "set");
+        }
+        if done && self.comparison.is_some() {
+            propagate_set(&mut ctx.db, key, ctx.args.get(value), ttl);
         }
         match expire {
             Some((unit, at)) if done => {
                 ctx.db.event(key, Class::GENERIC, "expire");
-                if unit != Unit::PxAt {
+                if unit != Unit::PxAt && self.comparison.is_none() {
                     let mut digits = itoa::Buffer::new();
                     let value = ctx.args.get(value);
                     let words = [&b"SET"[..], key, value, b"PXAT", digits.format(at).as_bytes()];
@@ -651,7 +695,7 @@ impl<'a> Set<'a> {
                 }
             }
             // Replicas need not look up what nobody asks them for.
-            None if done && self.get => {
+            None if done && self.get && self.comparison.is_none() => {
                 let words = ctx.args.iter().enumerate();
                 let words = words.filter(|(at, word)| *at < 3 || !word.eq_ignore_ascii_case(b"GET"));
                 let words: Vec<_> = words.map(|(_, word)| word).collect();
