@@ -365,12 +365,8 @@ impl Server {
     /// Reads the manifest, and begins to load what it names if the files are in use. `Ok(true)` if there is something.
     /// Everything that there is to say of an error has been said.
     pub(super) fn begin_aof_loading(&mut self) -> Result<bool, Logged> {
-        let dirname = String::from_utf8_lossy(&self.config.appenddirname).into_owned();
         let used = self.config.appendonly;
-        self.aof.read(&dirname, &self.config.appendfilename, used).map_err(|why| {
-            why.log();
-            Logged
-        })?;
+        self.read_aof_folder(used)?;
         if !used {
             return Ok(false);
         }
@@ -390,6 +386,15 @@ impl Server {
         })?;
         self.snapshots.begin_loading_from(LoadSource::Aof(replaying));
         Ok(true)
+    }
+
+    fn read_aof_folder(&mut self, to_be_loaded: bool) -> Result<(), Logged> {
+        let dirname = String::from_utf8_lossy(&self.config.appenddirname).into_owned();
+        let read = self.aof.read(&dirname, &self.config.appendfilename, to_be_loaded);
+        read.map_err(|why| {
+            why.log();
+            Logged
+        })
     }
 
     fn open_aof_loader(&self) -> Result<Option<AofLoader>, AofError> {
@@ -570,6 +575,8 @@ impl Server {
         }
         let now = self.clock.unix_ms();
         drop(self.keyspace.take(now));
+        // What is on the disk counts, not what was there when this server last looked.
+        self.read_aof_folder(false)?;
         let said = |why: AofError| {
             why.log_lines().iter().for_each(|line| log::warning!("{line}"));
             Logged
