@@ -32,9 +32,11 @@ fn set(config: &mut Config, pairs: &[(&str, &str)]) -> Result<Vec<Change>, SetEr
 /// `recorded/defaults.txt`: CONFIG GET * of a fresh 7.2 server, one `name value` a line, hidden directives with them.
 #[test]
 fn names_and_defaults_are_those_of_a_real_server() {
+    /// Of newer servers, or of ours alone.
+    const OURS: [&str; 1] = ["aof-load-corrupt-tail-max-size"];
     let config = Config::default();
     let mut ours: Vec<String> = Vec::new();
-    for directive in DIRECTIVES {
+    for directive in DIRECTIVES.iter().filter(|directive| !OURS.contains(&directive.name)) {
         for name in [Some(directive.name), directive.alias].into_iter().flatten() {
             ours.push(format!("{name} {}", get(&config, name)).trim_end().to_string());
         }

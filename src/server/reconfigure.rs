@@ -5,7 +5,8 @@ use crate::client::Auth;
 use crate::config::{Apply, Change, SetError, Setter};
 use crate::env::{alloc, crash, process};
 use crate::keyspace::KeyspaceStats;
-use crate::observe::log;
+use crate::observe::log::{self, Logged};
+use crate::replication::SyncStats;
 
 impl Server {
     /// Sets directives and applies what follows. If the last of them cannot be applied, all are as they were.
@@ -39,6 +40,9 @@ impl Server {
         self.keyspace.freer.reset_freed();
         self.snapshots.saves = 0;
         self.aof.reset_stats();
+        self.snapshots.forks = 0;
+        self.snapshots.last_fork_us = 0;
+        self.replication.stats = SyncStats::default();
     }
 
     fn apply(&mut self, change: Change) -> Result<(), String> {
@@ -85,11 +89,7 @@ impl Server {
             }
             Apply::Watchdog => self.set_watchdog(),
             Apply::AppendOnly => {
-                let in_transaction = self
-                    .outgoing
-                    .running()
-                    .is_some_and(|id| self.clients.get(id).is_some_and(|client| client.session.in_exec));
-                self.switch_aof(in_transaction).map_err(|_| "Unable to turn on AOF. Check server logs.")?;
+                self.switch_aof().map_err(|Logged| "Unable to turn on AOF. Check server logs.")?;
             }
             Apply::AppendFsync => self.aof.set_policy(self.config.appendfsync),
             Apply::AofAutoGc => {

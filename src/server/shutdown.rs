@@ -1,11 +1,12 @@
 //! The end: asked for by a signal or by SHUTDOWN, perhaps after replicas have caught up, perhaps after a last save.
 
-use super::{Purpose, Server};
+use super::Server;
 use crate::client::ClientId;
 use crate::config::ShutdownOnSignal;
 use crate::env::signals::{self, StopSignal};
 use crate::exec::{Block, BlockOn, CmdError, CmdResult, Done, Outcome};
 use crate::observe::log::{self, Logged};
+use crate::persistence::snapshots::Purpose;
 
 /// How to shut down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +45,11 @@ struct Pending {
 }
 
 impl ShutdownState {
+    /// The server leaves, with this exit status, at the end of the turn.
+    pub fn leave(&mut self, status: i32) {
+        self.exit = Some(status);
+    }
+
     /// The status to leave with, once it is time.
     pub fn exit_status(&self) -> Option<i32> {
         self.exit
@@ -76,8 +82,8 @@ pub(super) fn insisted() {
 
 impl Server {
     pub(super) fn handle_signals(&mut self) {
-        for signal in self.signals.by_ref() {
-            match self.snapshots.loading() {
+        while let Some(signal) = self.signals.as_mut().and_then(Iterator::next) {
+            match self.loading {
                 Some(_) => log::warning!("Received shutdown signal during loading, scheduling shutdown."),
                 None => log::warning!("{}", signal.acknowledgement()),
             }
@@ -122,7 +128,7 @@ impl Server {
             return Ok(false);
         }
         // What is half loaded must not be saved over the whole.
-        if self.snapshots.loading().is_some() {
+        if self.loading.is_some() {
             flags = ShutdownFlags { nosave: true, save: false, ..flags };
         }
         log::notice!("User requested shutdown...");
@@ -132,7 +138,7 @@ impl Server {
             let now = self.clock.monotonic_ms();
             self.blocked_clients.pause_until(i64::MAX, true);
             if !self.is_replica() {
-                self.journal.append_raw(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
+                self.journal.ask_for_acks();
             }
             self.life.shutdown.pending =
                 Some(Pending { flags, deadline_ms: now + u64::from(wait_secs) * 1000 });
@@ -174,24 +180,23 @@ impl Server {
         self.life.shutdown.ending = None;
         self.shutdown_waiters(FAILED);
         if self.life.shutdown.pending.take().is_some() {
-            self.unpause();
+            // Those whom it held back run when this turn ends.
+            self.blocked_clients.end_pause();
         }
     }
 
     /// The last things, in order. `Ok(false)` if a child has to end before them; the loop goes on until then.
     fn finish_shutdown(&mut self, flags: ShutdownFlags) -> Result<bool, Logged> {
         self.count_lagging_replicas();
-        if let Some(purpose) = self.snapshots.running().map(|running| running.purpose) {
+        if let Some(purpose) = self.snapshots.running().map(|running| running.plan.purpose) {
             if purpose == Purpose::AofRewrite && self.first_aof_is_worth_waiting(flags.force) {
                 log::warning!("Errors trying to shut down the server. Check the logs for more information.");
                 self.cancel_shutdown();
                 return Err(Logged);
             }
-            log::warning!(
-                "There is a child {}. Killing it!",
-                if purpose == Purpose::AofRewrite { "rewriting the AOF" } else { "saving an .rdb" }
-            );
-            self.stop_any_child();
+            let work = if purpose.is_dump() { "saving an .rdb" } else { "rewriting the AOF" };
+            log::warning!("There is a child {work}. Killing it!");
+            self.snapshots.stop();
             self.life.shutdown.ending = Some(flags);
             return Ok(false);
         }
@@ -231,7 +236,7 @@ impl Server {
         // Those who follow us get what we have for them.
         self.feed_stream();
         self.flush_clients();
-        self.leave(0);
+        self.life.shutdown.leave(0);
         Ok(())
     }
 
@@ -256,11 +261,6 @@ impl Server {
         if all > 0 {
             log::notice!("{} of {all} replicas are in sync when shutting down.", all - lagging);
         }
-    }
-
-    /// Leaves, with this exit status, at the end of the turn.
-    pub fn leave(&mut self, status: i32) {
-        self.life.shutdown.exit = Some(status);
     }
 
     /// Takes down what is visible from outside. The last thing a server does.

@@ -4,7 +4,8 @@ use crate::client::ClientId;
 use crate::exec::flags::*;
 use crate::exec::{Arg, Args, CmdError, CmdResult, Command, Done, Group, acl, one_of, server, token};
 use crate::observe::log::Logged;
-use crate::server::{Purpose, Server, ShutdownFlags};
+use crate::persistence::snapshots::Purpose;
+use crate::server::{Server, ShutdownFlags};
 
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
     server("save", save, 1).flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI).doc(
@@ -50,7 +51,7 @@ const SHUTDOWN_ARGS: &[Arg] = &[
 
 /// SAVE
 fn save(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
-    if saves_in_background(server) {
+    if server.snapshots.saving().is_some() {
         return Err(CmdError::text("ERR Background save already in progress"));
     }
     server.save().map_err(|Logged| CmdError::text("ERR"))?;
@@ -65,11 +66,12 @@ fn bgsave(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         2 if args.is(1, "SCHEDULE") => true,
         _ => return Err(CmdError::SYNTAX),
     };
-    if saves_in_background(server) {
+    if server.snapshots.saving().is_some() {
         return Err(CmdError::text("ERR Background save already in progress"));
     }
-    if server.snapshots.running().is_some() {
-        if !schedule {
+    let in_transaction = server.client(id).is_some_and(|client| client.session.in_exec);
+    if server.snapshots.running().is_some() || in_transaction {
+        if !schedule && !in_transaction {
             return Err(CmdError::text(
                 "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.",
             ));
@@ -83,15 +85,10 @@ fn bgsave(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     Ok(Done)
 }
 
-/// Whether a child saves the dump, or feeds replicas with one.
-fn saves_in_background(server: &Server) -> bool {
-    server.snapshots.running().is_some_and(|running| running.purpose != Purpose::AofRewrite)
-}
-
 /// BGREWRITEAOF
 fn bgrewriteaof(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     let in_transaction = server.client(id).is_some_and(|client| client.session.in_exec);
-    match server.snapshots.running().map(|running| running.purpose) {
+    match server.snapshots.running().map(|running| running.plan.purpose) {
         Some(Purpose::AofRewrite) => {
             return Err(CmdError::text("ERR Background append only file rewriting already in progress"));
         }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::encode::{EncodeOptions, write_commands};
@@ -64,16 +64,27 @@ pub fn save_base(
     let file = File::options().read(true).write(true).create(true).truncate(true).open(path);
     let file = file.map_err(BaseError::Open)?;
     let out = SteadyFile::new(file, to.incremental_fsync, true);
-    let written = if to.rdb {
-        write_dataset(out, keyspace, &SavingAux { aof_base: true, ..aux.clone() }, dump, progress)
-    } else {
-        let options =
-            EncodeOptions { time: to.time, key_save_delay_us: dump.key_save_delay_us, release: dump.release };
-        write_commands(out, keyspace, &options, progress)
-    };
+    let written = write_base(out, keyspace, to, aux, dump, progress);
     written.and_then(|(out, written)| out.finish().map(|()| written)).map_err(|why| {
         // The error that is told is the one that led here.
         let _ = fs::remove_file(path);
         BaseError::Write(why)
     })
+}
+
+/// Writes a base, of whichever kind.
+pub fn write_base<W: Write>(
+    out: W,
+    keyspace: &Keyspace,
+    to: &BaseTarget,
+    aux: &SavingAux,
+    dump: &DumpOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> io::Result<(W, Progress)> {
+    if to.rdb {
+        return write_dataset(out, keyspace, &SavingAux { aof_base: true, ..aux.clone() }, dump, progress);
+    }
+    let options =
+        EncodeOptions { time: to.time, key_save_delay_us: dump.key_save_delay_us, release: dump.release };
+    write_commands(out, keyspace, &options, progress)
 }

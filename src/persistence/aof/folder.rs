@@ -283,7 +283,7 @@ impl Folder {
         opened.map_err(|why| FolderError::Open { name: String::from_utf8_lossy(name).into_owned(), why })
     }
 
-    /// The base that a child has made, in the file `temp` (in the server's directory), takes its place; what it holds is
+    /// The base that a child has made, in the file `temp`, takes its place; what it holds is
     /// history. `writing`: the last incremental file goes on. `temp_incr`: it is the temporary one, which gets its name now.
     pub fn adopt_base(
         &mut self,
@@ -297,7 +297,7 @@ impl Folder {
         let base_path = self.path(&base);
         let shown = String::from_utf8_lossy(&base).into_owned();
         let shown_temp = temp.file_name().unwrap_or_default().to_string_lossy();
-        fs::rename(self.root.join(temp), &base_path).map_err(|why| FolderError::Rename {
+        fs::rename(temp, &base_path).map_err(|why| FolderError::Rename {
             what: format!("Error trying to rename the temporary AOF base file {shown_temp} into {shown}"),
             why,
         })?;
@@ -452,7 +452,7 @@ mod tests {
         (&second.file).write_all(b"second").unwrap();
         assert_eq!(read(root.path()).manifest(), folder.manifest());
         fs::write(root.path().join("temp-rewriteaof-bg-7.aof"), "new base").unwrap();
-        let adopted = folder.adopt_base(Path::new("temp-rewriteaof-bg-7.aof"), false, true, false).unwrap();
+        let adopted = folder.adopt_base(&root.path().join("temp-rewriteaof-bg-7.aof"), false, true, false).unwrap();
         assert_eq!(adopted.base_size, 8);
         // Killed here, the history would be deleted by the next start.
         assert_eq!(read(root.path()).manifest().history.len(), 2);
@@ -480,7 +480,7 @@ mod tests {
         let incr = folder.begin_temp_incr().unwrap();
         (&incr.file).write_all(b"since").unwrap();
         fs::write(root.path().join("temp-base"), "base").unwrap();
-        folder.adopt_base(Path::new("temp-base"), true, true, true).unwrap();
+        folder.adopt_base(&root.path().join("temp-base"), true, true, true).unwrap();
         assert_eq!(names(&dir), ["a.aof.1.base.rdb", "a.aof.1.incr.aof", "a.aof.manifest"]);
         assert_eq!(read(root.path()).manifest().incr[0].name, b"a.aof.1.incr.aof");
     }
@@ -523,7 +523,7 @@ mod tests {
         let error = folder.begin_incr().unwrap_err();
         assert_eq!(error.to_string(), "Can't open the AOF manifest file temp-a.aof.manifest: Is a directory");
         fs::write(root.path().join("temp-base"), "base").unwrap();
-        folder.adopt_base(Path::new("temp-base"), true, true, false).unwrap_err();
+        folder.adopt_base(&root.path().join("temp-base"), true, true, false).unwrap_err();
         assert!(!folder.dir().join("a.aof.2.base.rdb").exists());
         assert_eq!(*folder.manifest(), before);
         assert_eq!(*read(root.path()).manifest(), before);

@@ -113,6 +113,12 @@ impl Aof {
         self.writer.as_ref()?.error()
     }
 
+    /// Whether writes have to be refused.
+    #[inline]
+    pub fn has_error(&self) -> bool {
+        self.writer.as_ref().is_some_and(|writer| writer.error().is_some())
+    }
+
     /// Bytes of all files of the data set.
     pub fn size(&self) -> u64 {
         self.others_size + self.writer.as_ref().map_or(0, Writer::size)
@@ -192,8 +198,14 @@ impl Aof {
     // --- At the start ---
 
     /// Reads what the disk has, and takes over the file of an old server if it is to be loaded.
-    pub fn read(&mut self, dirname: &str, filename: &[u8], to_be_loaded: bool) -> Result<(), FolderError> {
-        let mut folder = Folder::read(Path::new("."), dirname, filename)?;
+    pub fn read(
+        &mut self,
+        root: &Path,
+        dirname: &str,
+        filename: &[u8],
+        to_be_loaded: bool,
+    ) -> Result<(), FolderError> {
+        let mut folder = Folder::read(root, dirname, filename)?;
         if to_be_loaded {
             folder.upgrade()?;
         }
@@ -360,22 +372,11 @@ impl Aof {
         self.last_rewrite_secs = Some((now_ms - rewrite.started_ms) / 1000);
         let mut garbage = Vec::new();
         let failed = match exit {
-            Exit::Ok => {
-                log::notice!("Background AOF rewrite terminated with success");
-                self.adopt(temp, rewrite.rdb).is_err()
-            }
-            Exit::Failed(_) => {
-                log::warning!("Background AOF rewrite terminated with error");
-                true
-            }
+            Exit::Ok => self.adopt(temp, rewrite.rdb).is_err(),
+            Exit::Failed(_) | Exit::Signal(_) => true,
             Exit::Stopped => {
-                log::warning!("Background AOF rewrite terminated by signal {}", libc::SIGUSR1);
                 garbage.extend(self.forget_first_try());
                 return garbage;
-            }
-            Exit::Signal(signal) => {
-                log::warning!("Background AOF rewrite terminated by signal {signal}");
-                true
             }
         };
         self.last_rewrite_failed = failed;

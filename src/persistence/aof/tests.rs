@@ -19,7 +19,8 @@ use crate::keyspace::{Expired, Keyspace};
 use crate::persistence::dump::{DumpOptions, Usage};
 use crate::persistence::load::testing::{options as dump_options, sample};
 use crate::persistence::rdb::{SavingAux, WriterOptions};
-use crate::protocol::{encode_command, split_line};
+use crate::config::line::split_args;
+use crate::protocol::encode_command;
 use crate::server::Server;
 use crate::types::Digest;
 
@@ -40,7 +41,7 @@ impl Replay {
     }
 
     fn run_line(&mut self, line: &str) {
-        let words = split_line(line.as_bytes()).unwrap();
+        let words = split_args(line.as_bytes()).unwrap();
         self.run_words(&words.iter().map(Vec::as_slice).collect::<Vec<_>>());
     }
 
@@ -168,7 +169,7 @@ fn load(root: &Path) -> Result<(Replay, AofLoaded), AofError> {
 
 fn encoded(line: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let words = split_line(line.as_bytes()).unwrap();
+    let words = split_args(line.as_bytes()).unwrap();
     encode_command(&mut bytes, words.iter().map(Vec::as_slice));
     bytes
 }
@@ -374,7 +375,7 @@ fn write_lines(root: &Path, lines: &[String], start: u64, flush_every: usize) ->
         match line.split_once(": ") {
             None => {
                 in_transaction = line == "MULTI";
-                journal.append_raw(&encoded(line));
+                journal.append_verbatim(&encoded(line));
             }
             Some((db, command)) => {
                 journal.append(db.parse().unwrap(), &encoded(command));
@@ -385,7 +386,7 @@ fn write_lines(root: &Path, lines: &[String], start: u64, flush_every: usize) ->
             turns.push((journal.offset(), commands));
             if n % flush_every == 0 {
                 writer.flush(journal.log(), NOW).unwrap();
-                journal.trim(writer.written());
+                journal.trim(0, [writer.written()]);
             }
         }
     }
