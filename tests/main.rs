@@ -6,6 +6,7 @@
 mod support;
 
 mod admin;
+mod aof;
 mod burdens;
 mod clients;
 mod command_table;

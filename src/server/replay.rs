@@ -14,7 +14,8 @@ use crate::net::Conn;
 use crate::observe::log::{self, Logged};
 use crate::persistence::aof::base::save_base;
 use crate::persistence::aof::{
-    AofError, AofLoadOptions, AofLoaded, AofLoader, AofStep, BaseTarget, FolderError, Refused, Sink, StreamName,
+    AofError, AofLoadOptions, AofLoaded, AofLoader, AofStep, BaseTarget, FolderError, Refused, Sink,
+    StreamName,
 };
 use crate::persistence::dump::version_for;
 use crate::persistence::loading::{LoadSource, Loading, Replaying, out_of_time, slice_bytes};

@@ -452,7 +452,8 @@ mod tests {
         (&second.file).write_all(b"second").unwrap();
         assert_eq!(read(root.path()).manifest(), folder.manifest());
         fs::write(root.path().join("temp-rewriteaof-bg-7.aof"), "new base").unwrap();
-        let adopted = folder.adopt_base(&root.path().join("temp-rewriteaof-bg-7.aof"), false, true, false).unwrap();
+        let adopted =
+            folder.adopt_base(&root.path().join("temp-rewriteaof-bg-7.aof"), false, true, false).unwrap();
         assert_eq!(adopted.base_size, 8);
         // Killed here, the history would be deleted by the next start.
         assert_eq!(read(root.path()).manifest().history.len(), 2);
