@@ -253,7 +253,8 @@ fn aof_commands(root: &std::path::Path) -> Option<(usize, usize)> {
     let options =
         AofLoadOptions { truncated: true, corrupt_tail_max: 8, max_bulk: 512 << 20, dump: load_options() };
     let mut counted = Counted { keyspace: Keyspace::new(16, 0), commands: 0 };
-    let mut loader = AofLoader::open(&folder, options).ok()??;
+    // All of it may have been cut off.
+    let Some(mut loader) = AofLoader::open(&folder, options).ok()? else { return Some((0, 0)) };
     while let AofStep::More = loader.step(&mut counted, 4096, &mut || false).ok()? {}
     Some((counted.commands, counted.keyspace.keys()))
 }

@@ -177,8 +177,7 @@ fn encoded(line: &str) -> Vec<u8> {
 /// A folder with an empty base of commands and one incremental file of this content.
 fn folder_with(root: &Path, incr: &[u8]) {
     let mut folder = Folder::read(root, "aofs", b"a.aof").unwrap();
-    let made =
-        folder.open_on_start(false, |base| fs::write(base, b"").map_err(|why| open_error(why))).unwrap();
+    let made = folder.open_on_start(false, |base| fs::write(base, b"").map_err(open_error)).unwrap();
     (&made.file).write_all(incr).unwrap();
 }
 
