@@ -219,6 +219,7 @@ impl Server {
     /// What is done before every sleep: what this turn has brought leaves the house.
     fn before_sleep(&mut self) {
         self.load_slice();
+        self.replay_slice();
         if self.replication.replicas.pipe_has_more() {
             self.feed_transfers();
         }

@@ -98,12 +98,9 @@ impl Server {
         self.blocked_clients.flushed(None);
     }
 
-    /// Loads on for a slice of time. To be called once per turn while something is being loaded.
+    /// Loads on for a slice of time, if it is a dump that is loaded. To be called once per turn.
     pub(super) fn load_slice(&mut self) {
         let Some(source) = self.loading.as_ref().map(Loading::source) else { return };
-        if source == LoadSource::Files {
-            return self.replay_slice();
-        }
         let interval = self.config.loading_process_events_interval_bytes;
         match Loading::slice(&mut self.loading, &mut self.keyspace, interval, &self.clock) {
             Slice::More if source == LoadSource::Master => {
