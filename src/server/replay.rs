@@ -118,6 +118,7 @@ impl Server {
         if let Some(client) = self.clients.get_mut(client) {
             client.session.is_master = true;
             client.session.deny_blocking = true;
+            client.session.user = crate::acl::UserId::SUPERUSER;
         }
         Ok(Replaying { loader: Some(Box::new(loader)), client, recent: Log::new(0) })
     }

@@ -48,8 +48,6 @@ pub struct Stats {
     /// Microseconds in writing and syncing the append-only file.
     pub aof_us: u64,
     pub expiry_us: u64,
-    /// Failed attempts to authenticate.
-    pub denied_auth: u64,
     rates: Rates,
 }
 
