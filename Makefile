@@ -35,7 +35,8 @@ build: toolchain
 		cmp -s $(TARGET_DIR)/release/$$name $$name || \
 		{ cp $(TARGET_DIR)/release/$$name $$name.new && mv $$name.new $$name; } || exit 1; \
 	done
-	@echo "Built ./redis-rs and ./redis-cli"
+	@ln -sf redis-rs redis-check-rdb; ln -sf redis-rs redis-check-aof
+	@echo "Built ./redis-rs and ./redis-cli (redis-check-rdb and redis-check-aof are the first, called so)"
 
 redis.conf:
 	@if [ -e redis.conf ]; then :; else cp redis.conf.example redis.conf && echo "Wrote redis.conf from redis.conf.example"; fi
@@ -103,6 +104,8 @@ install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/tools $(DESTDIR)$(PREFIX)/lib/systemd/system \
 		$(DESTDIR)$(PREFIX)/etc/redis-rs
 	install -m 755 redis-rs redis-cli $(DESTDIR)$(PREFIX)/bin/
+	ln -sf redis-rs $(DESTDIR)$(PREFIX)/bin/redis-check-rdb
+	ln -sf redis-rs $(DESTDIR)$(PREFIX)/bin/redis-check-aof
 	install -m 644 redis.conf.example $(SHARE)/
 	install -m 755 tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh $(SHARE)/tools/
 	ln -sf ../share/redis-rs/tools/new-instance.sh $(DESTDIR)$(PREFIX)/bin/redis-rs-new-instance
@@ -113,4 +116,4 @@ install: build
 
 clean:
 	$(CARGO) clean
-	rm -f redis-rs redis-cli
+	rm -f redis-rs redis-cli redis-check-rdb redis-check-aof

@@ -736,7 +736,8 @@ mod tests {
                     key_save_delay_us: 0,
                     release: false,
                 };
-                let aux = SavingAux { redis_ver: "", ctime: 0, used_mem: 0, replication: None, aof_base: false };
+                let aux =
+                    SavingAux { redis_ver: "", ctime: 0, used_mem: 0, replication: None, aof_base: false };
                 let refused = write_dataset(Vec::new(), &keyspace, &aux, &options(8), &mut |_| ()).err();
                 assert_eq!(refused.unwrap().to_string(), "dumps of version 8 cannot hold streams");
             }
