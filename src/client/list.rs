@@ -84,6 +84,7 @@ impl Client {
             + self.input.capacity()
             + self.output.memory()
             + self.parser.as_ref().map_or(0, |parser| size_of::<Parser>() + parser.memory())
+            + self.blocked.as_ref().map_or(0, |blocked| size_of::<BlockedRequest>() + blocked.memory())
     }
 
     /// Bytes that were read and are not part of a whole request yet.

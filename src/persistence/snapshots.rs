@@ -343,7 +343,7 @@ impl Snapshots {
         }
         let began = clock::monotonic_us();
         if let Some(garbage) = running.child.remove_temp() {
-            keyspace.freer.free_any(Box::new(garbage), 0);
+            keyspace.freer.free_any(Box::new(garbage), 0, 0);
         }
         Some(clock::monotonic_us() - began)
     }

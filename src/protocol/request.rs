@@ -246,7 +246,11 @@ impl Parser {
 
     /// Heap memory held, in bytes.
     pub fn memory(&self) -> usize {
-        let word = if let Detached::Coming(word, _) = &self.detached { word.capacity() } else { 0 };
+        let word = match &self.detached {
+            Detached::Coming(word, _) => word.capacity(),
+            Detached::Come(big) => big.word.capacity(),
+            _ => 0,
+        };
         self.spans.capacity() * size_of::<Span>() + self.inline.capacity() + word
     }
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::{Lifecycle, Net, Program, Server, ShutdownState, Stats, Table, Watching};
-use crate::client::{BlockedClients, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted};
+use super::{Eviction, Lifecycle, Net, Program, Server, ShutdownState, Stats, Table, Watching};
+use crate::client::{BlockedClients, ClientMemory, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted};
 use crate::config::{self, Config, OomScoreAdj, Supervised};
 use crate::env::alloc;
 use crate::env::clock::Clock;
@@ -114,6 +114,7 @@ impl Server {
         server.apply_thresholds();
         server.refresh_stamp(false);
         server.apply_oom_score();
+        server.maxmemory_clients_has_changed();
         server.keyspace.freer.start();
         server.life.startup_memory = alloc::allocated();
         server.begin()?;
@@ -154,9 +155,11 @@ fn assemble(
         },
         limits: Thresholds::default(),
         keyspace,
+        eviction: Eviction::default(),
         changes: Changes::default(),
         journal: Journal::default(),
         clients: Clients::default(),
+        client_memory: ClientMemory::default(),
         outgoing: Outgoing::default(),
         watching: Watching::default(),
         tracking: InvalidationTracking::default(),

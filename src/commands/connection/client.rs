@@ -317,7 +317,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
     let output = &client.output;
     let buffer = output.tail_capacity().min(BUFFER);
     let output_mem = output.overflow() + pending;
-    let memory = client.memory() + pending + argv_mem + multi_mem;
+    let memory = client.memory() + pending + if asks { argv_mem } else { 0 };
     let now = server.clock.unix_secs();
     let master = client.role == Role::Master;
     // A vector takes all that is written to it.

@@ -54,6 +54,18 @@ fn read_once(client: &mut Client, shared: &mut [u8]) -> (io::Result<Got>, usize)
     }
 }
 
+/// Bytes of a client that no argument has been made of, and how many of those that come next belong to the same argument.
+/// Of one that is blocked that is all that it sends.
+fn unparsed(client: &Client) -> (usize, usize) {
+    match &client.parser {
+        None => (client.input.len(), usize::MAX),
+        Some(parser) => match parser.missing(client.input.len()) {
+            0 => (client.unread() - parser.consumed(), usize::MAX),
+            missing => (client.unread() - parser.consumed(), missing),
+        },
+    }
+}
+
 impl Server {
     /// Reads what a client has sent, and runs it.
     pub(in crate::server) fn read_client(&mut self, id: ClientId) {
@@ -70,6 +82,7 @@ impl Server {
                 break;
             }
             let own = !client.input.is_empty();
+            let (unparsed, missing) = unparsed(client);
             let (got, room) = read_once(client, &mut shared);
             let n = match got {
                 Ok(Got::Bytes(n)) => n,
@@ -94,10 +107,11 @@ impl Server {
             } else {
                 self.stats.bytes_in += n as u64;
             }
-            self.run_read(id, own, &shared[..n.saturating_sub(room)]);
-            if self.query_buffer_exceeded(id) {
+            if self.query_buffer_exceeded(id, unparsed + n.min(missing)) || !self.may_take(id) {
                 break;
             }
+            self.run_read(id, own, &shared[..n.saturating_sub(room)]);
+            self.count_client(id);
         }
         self.net.read_buffer = shared;
     }
@@ -258,7 +272,7 @@ impl Server {
                 path.ends();
             }
         }
-        matches!(path, Path::Fast(_)) || self.goes_on(id)
+        path.is_fast() || self.goes_on(id)
     }
 
     /// Runs a request the long way; `found` is the row of its first argument, and `raw` is how it came, in whatever form.
@@ -382,13 +396,11 @@ impl Server {
         self.queue_flush(id);
     }
 
-    fn query_buffer_exceeded(&mut self, id: ClientId) -> bool {
-        let limit = self.config.client_query_buffer_limit as usize;
+    /// `client-query-buffer-limit`: closes a client of which so many bytes are there that no argument has been made of.
+    /// Arguments that are whole do not count: they are on their way to being values.
+    fn query_buffer_exceeded(&mut self, id: ClientId, unparsed: usize) -> bool {
         let Some(client) = self.clients.get(id) else { return true };
-        // Arguments that are whole do not count: they are on their way to being values.
-        if client.role == Role::Master
-            || client.unread() - client.parser.as_ref().map_or(0, |parser| parser.consumed()) <= limit
-        {
+        if client.role == Role::Master || unparsed as u64 <= self.config.client_query_buffer_limit {
             return false;
         }
         log::warning!(
@@ -399,5 +411,15 @@ impl Server {
         self.stats.client_query_limit_disconnections += 1;
         self.end_input(id);
         true
+    }
+
+    /// Whether a client may go on with what has been read of it, or has to go since clients take too much memory.
+    fn may_take(&mut self, id: ClientId) -> bool {
+        if !self.client_memory.is_limited() {
+            return true;
+        }
+        self.count_client(id);
+        self.evict_clients(Some(id));
+        self.clients.get(id).is_some_and(|client| !client.close_now)
     }
 }
