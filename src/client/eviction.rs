@@ -75,8 +75,10 @@ impl ClientMemory {
 
     /// The client that takes most, of those who may be closed for it. It counts no longer.
     pub fn take_largest(&mut self) -> Option<ClientId> {
-        let may_go = self.counted.iter().enumerate().filter(|(_, counted)| counted.bytes > 0 && !counted.stays);
-        let (slot, counted) = may_go.max_by_key(|(_, counted)| (counted.bytes, std::cmp::Reverse(counted.id)))?;
+        let may_go =
+            self.counted.iter().enumerate().filter(|(_, counted)| counted.bytes > 0 && !counted.stays);
+        let (slot, counted) =
+            may_go.max_by_key(|(_, counted)| (counted.bytes, std::cmp::Reverse(counted.id)))?;
         let id = ClientId { id: counted.id, slot };
         self.forget(id);
         Some(id)

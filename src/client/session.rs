@@ -245,9 +245,10 @@ impl Session {
     /// Heap memory of what few clients have, in bytes. What others share, the names of channels, is not counted.
     pub fn memory(&self) -> usize {
         let rare = self.rare.as_deref().map_or(0, Rare::memory);
-        let transaction = self.transaction.as_deref().map_or(0, |transaction| {
-            size_of::<Transaction>() + transaction.queued.memory()
-        });
+        let transaction = self
+            .transaction
+            .as_deref()
+            .map_or(0, |transaction| size_of::<Transaction>() + transaction.queued.memory());
         rare + transaction
             + self.subscriptions.as_deref().map_or(0, Subscriptions::memory)
             + self.tracking.as_deref().map_or(0, Tracking::memory)

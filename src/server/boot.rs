@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::{Eviction, Lifecycle, Net, Program, Server, ShutdownState, Stats, Table, Watching};
-use crate::client::{BlockedClients, ClientMemory, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted};
+use crate::client::{
+    BlockedClients, ClientMemory, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted,
+};
 use crate::config::{self, Config, OomScoreAdj, Supervised};
 use crate::env::alloc;
 use crate::env::clock::Clock;

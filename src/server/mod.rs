@@ -63,8 +63,8 @@ pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
 
 use crate::client::{
-    BlockedClients, Client, ClientId, ClientMemory, Clients, InvalidationTracking, Monitors, Outbox, Outgoing, PubSub,
-    Redacted,
+    BlockedClients, Client, ClientId, ClientMemory, Clients, InvalidationTracking, Monitors, Outbox,
+    Outgoing, PubSub, Redacted,
 };
 use crate::config::Config;
 use crate::env::clock::Clock;

@@ -308,7 +308,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         None if asks => words(args.request().spans),
         None => 0,
     };
-    let query = client.unread() + if asks { args.size() } else { 0 };
+    let query = client.unparsed() + if asks { args.size() } else { 0 };
     let query_free = client.input.capacity() - client.input.len();
     let pending = match client.role {
         Role::Replica => server.replication.replicas.pending(id, server.journal.offset()) as usize,
@@ -527,7 +527,10 @@ fn reply(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let Some(client) = server.client(id) else { return Ok(Done) };
     let mode = &mut client.session.reply_mode;
     if args.is(2, "on") {
-        *mode = ReplyMode::On;
+        // In a transaction, a SKIP before it still concerns the command behind EXEC.
+        if *mode != ReplyMode::SkipNext {
+            *mode = ReplyMode::On;
+        }
         server.reply(id).ok();
     } else if args.is(2, "off") {
         *mode = ReplyMode::Off;

@@ -179,8 +179,8 @@ impl Server {
     /// There is no memory, and no key that could be evicted. A transaction in the making could need any amount, unless it
     /// is to end.
     fn check_memory(&self, attempt: &Attempt) -> Result<(), CmdError> {
-        let queues = attempt.client.session.transaction.is_some()
-            && !attempt.command.has(flags::ENDS_TRANSACTION);
+        let queues =
+            attempt.client.session.transaction.is_some() && !attempt.command.has(flags::ENDS_TRANSACTION);
         if self.eviction.out_of_memory && (queues || attempt.may(flags::DENYOOM)) {
             return Err(CmdError::OOM);
         }

@@ -22,7 +22,7 @@ const DIRECT: usize = 32 * 1024;
 /// Bytes read at once into a client's own buffer.
 const WINDOW: usize = 256 * 1024;
 /// Bytes reserved for a long request before any of it has come, and by how much its room grows when that is full.
-const RESERVE: usize = 1 << 20;
+const RESERVE: usize = 64 * 1024;
 const STEP: usize = 8;
 /// Bytes read at first from a client that sends big arguments: these are copied to where the argument will live, and what
 /// follows is read to that place.
@@ -57,13 +57,8 @@ fn read_once(client: &mut Client, shared: &mut [u8]) -> (io::Result<Got>, usize)
 /// Bytes of a client that no argument has been made of, and how many of those that come next belong to the same argument.
 /// Of one that is blocked that is all that it sends.
 fn unparsed(client: &Client) -> (usize, usize) {
-    match &client.parser {
-        None => (client.input.len(), usize::MAX),
-        Some(parser) => match parser.missing(client.input.len()) {
-            0 => (client.unread() - parser.consumed(), usize::MAX),
-            missing => (client.unread() - parser.consumed(), missing),
-        },
-    }
+    let missing = client.parser.as_ref().map_or(0, |parser| parser.missing(client.input.len()));
+    (client.unparsed(), if missing == 0 { usize::MAX } else { missing })
 }
 
 impl Server {
@@ -196,7 +191,7 @@ impl Server {
     /// Makes room for the rest of a request whose length is known, so that a big one is read without growing steps.
     fn make_room(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
-        let missing = client.parser.as_ref().map_or(0, |parser| parser.missing(client.input.len()));
+        let missing = client.parser.as_ref().map_or(0, |parser| parser.missing_here(client.input.len()));
         let have = client.input.len();
         if missing >= DIRECT && client.input.capacity() - have < missing.min(WINDOW) {
             // Several times what has come already, so that memory follows what was sent and not what was promised;
