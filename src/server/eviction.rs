@@ -210,7 +210,7 @@ impl Server {
             log::notice!("Evicting client: {}", self.clients.describe(id));
             self.stats.evicted_clients += 1;
             if in_hand == Some(id) {
-                self.close_client_later(id);
+                self.outbox().close_later(id);
             } else {
                 self.close_client(id);
             }
