@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Eviction, Lifecycle, Net, Program, Server, Stats, Table, Watching};
+use super::{Acl, Eviction, Lifecycle, Net, Program, Server, Stats, Table, Watching};
 use crate::client::{
     BlockedClients, ClientMemory, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted,
 };
@@ -136,7 +136,8 @@ fn assemble(
 ) -> Result<Server, BootError> {
     let Surroundings { clock, mut secrets, reactor, signals, supervisor, program, forks } = surroundings;
     let mut rng = secrets.rng();
-    let mut table = Table::new(families, rng.next_u64());
+    let acl = Acl::boot(&config, families)?;
+    let mut table = Table::new(families, acl.users.catalog(), rng.next_u64());
     for rename in &config.rename_commands {
         table.rename(rename).map_err(|why| BootError(rename.fatal(why).to_string()))?;
     }
@@ -158,6 +159,7 @@ fn assemble(
         watching: Watching::default(),
         tracking: InvalidationTracking::default(),
         blocked_clients: BlockedClients::default(),
+        acl,
         pubsub: PubSub::default(),
         monitors: Monitors::default(),
         redacted: Redacted::default(),

@@ -207,7 +207,7 @@ impl Server {
             let Some(id) = self.client_memory.take_largest() else {
                 return log::warning!("Over client maxmemory after evicting all evictable clients");
             };
-            log::notice!("Evicting client: {}", self.clients.describe(id));
+            log::notice!("Evicting client: {}", self.client_line_of(id, None));
             self.stats.evicted_clients += 1;
             if in_hand == Some(id) {
                 self.outbox().close_later(id);
