@@ -54,8 +54,15 @@ impl ClientMemory {
         self.is_limited() && self.sum >= self.limit
     }
 
-    /// Counts a client anew.
-    pub fn count(&mut self, clients: &Clients, id: ClientId) {
+    /// Counts a client anew, if anybody wants to know.
+    #[inline]
+    pub fn recount(&mut self, clients: &Clients, id: ClientId) {
+        if self.is_limited() {
+            self.count(clients, id);
+        }
+    }
+
+    fn count(&mut self, clients: &Clients, id: ClientId) {
         let Some(client) = clients.get(id) else { return self.forget(id) };
         if id.slot >= self.counted.len() {
             self.counted.resize(id.slot + 1, Counted::default());

@@ -192,14 +192,6 @@ impl Server {
         Some(freed)
     }
 
-    /// Counts anew what a client takes, if anybody wants to know.
-    #[inline]
-    pub(in crate::server) fn count_client(&mut self, id: ClientId) {
-        if self.client_memory.is_limited() {
-            self.client_memory.count(&self.clients, id);
-        }
-    }
-
     /// Closes clients, the largest first, until they take less together than `maxmemory-clients`; the one whose request
     /// is in hand at the end of the turn.
     pub(in crate::server) fn evict_clients(&mut self, in_hand: Option<ClientId>) {

@@ -41,7 +41,7 @@ impl Server {
         }
         self.deliver_pending_pushes(id);
         self.queue_flush(id);
-        self.count_client(id);
+        self.client_memory.recount(&self.clients, id);
     }
 
     /// Does with a request what admission decides.

@@ -106,7 +106,7 @@ impl Server {
                 break;
             }
             self.run_read(id, own, &shared[..n.saturating_sub(room)]);
-            self.count_client(id);
+            self.client_memory.recount(&self.clients, id);
         }
         self.net.read_buffer = shared;
     }
@@ -414,7 +414,7 @@ impl Server {
         if !self.client_memory.is_limited() {
             return true;
         }
-        self.count_client(id);
+        self.client_memory.recount(&self.clients, id);
         self.evict_clients(Some(id));
         self.clients.get(id).is_some_and(|client| !client.close_now)
     }
