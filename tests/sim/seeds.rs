@@ -56,7 +56,7 @@ fn text(reply: &[u8]) -> String {
 }
 
 /// A field of INFO.
-fn field(info: &str, name: &str) -> String {
+pub fn field(info: &str, name: &str) -> String {
     let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     value.unwrap_or_default().trim().to_owned()
 }
