@@ -11,15 +11,15 @@
 //! latency 1ms 200ms                  how long a delivery takes
 //! children m take 4s | fail 50 | hang      how snapshot children fare from now on
 //! tick 500ms                         time passes
+//! fill m 40 500                      forty keys are set, of 500 bytes each
 //! settle                             time passes until every replica is where its master is; at most five minutes
 //! m> SET k v                         a command, and below it the reply
 //! +OK
 //! b@m> WAIT 1 0                      of another client there, which may wait
 //! digest                             whose data is the same
-//! log m                              how often each of the log's lines on syncs has come since the last time
 //! status                             how all stand
-//! m   master, offset 14, full syncs 1, partial 0; r1 online
-//! r1  of m, up, offset 14
+//! =m  master, offset 14; full 1, partial 0, refused 1; r1 online 14
+//! =r1 of m, up, offset 14
 //! ```
 //! What stands below a command is written by `REDIS_RS_RECORD=1 cargo test --test sim scenarios`, and read by whoever
 //! looks at the diff.
@@ -34,10 +34,9 @@ use crate::world::{Children, NodeId, World};
 
 /// How long the servers may take to settle, in milliseconds.
 const SETTLE_MS: u64 = 300_000;
-/// Places of a stream are told from where it was when the scenario began to look at it.
-const WORDS: [&str; 15] = [
-    "server", "cut", "join", "reset", "kill", "power", "start", "latency", "children", "tick", "settle", "digest",
-    "status", "config", "#",
+const WORDS: [&str; 16] = [
+    "server", "cut", "join", "reset", "kill", "power", "start", "latency", "children", "tick", "fill", "settle",
+    "digest", "status", "config", "#",
 ];
 
 struct Scenario {
@@ -101,6 +100,14 @@ impl Scenario {
                 self.world.set_children(self.world.node(name), way);
             }
             ["tick", time] => self.world.pass_us(resp::time(time).as_micros() as u64),
+            ["fill", name, count, size] => {
+                let value = "x".repeat(size.parse().expect("a size"));
+                let id = self.id(name);
+                for number in 0..count.parse().expect("a number") {
+                    let key = format!("filled:{number}");
+                    self.world.ask(id, &["SET", &key, &value]);
+                }
+            }
             ["settle"] => return self.settle(),
             ["digest"] => return self.digest(),
             ["status"] => return self.status(),

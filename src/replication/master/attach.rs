@@ -65,6 +65,7 @@ impl Replicas {
         replica.phase = Phase::Online { after_ack: false };
         replica.position = position;
         replica.acked_at_ms = cx.now_ms;
+        replica.synced = true;
         let line = match replica.capa_psync2 {
             true => format!("+CONTINUE {}\r\n", cx.history.id),
             false => "+CONTINUE\r\n".to_owned(),
@@ -189,19 +190,6 @@ impl Replicas {
             replica.phase = Phase::Pipe { sent: 0, eof_marker };
             announce(replica, offset, cx);
             cx.outbox.send(replica.id, header.as_bytes());
-        }
-    }
-
-    /// A replica has been sent its dump. Who wanted no more than that is let go.
-    pub(super) fn dump_is_sent(&mut self, id: ClientId, cx: &mut Serving) {
-        let Some(replica) = self.get(id) else { return };
-        let name = replica.name();
-        if replica.rdb_only {
-            log::notice!("RDB transfer completed, rdb only replica ({name}) should be disconnected asap");
-            cx.outbox.close_after_reply(id);
-        } else {
-            log::notice!("Synchronization with replica {name} succeeded");
-            cx.outbox.queue_flush(id);
         }
     }
 }
