@@ -35,8 +35,8 @@ use crate::world::{Children, NodeId, World};
 /// How long the servers may take to settle, in milliseconds.
 const SETTLE_MS: u64 = 300_000;
 const WORDS: [&str; 16] = [
-    "server", "cut", "join", "reset", "kill", "power", "start", "latency", "children", "tick", "fill", "settle",
-    "digest", "status", "config", "#",
+    "server", "cut", "join", "reset", "kill", "power", "start", "latency", "children", "tick", "fill",
+    "settle", "digest", "status", "config", "#",
 ];
 
 struct Scenario {
@@ -47,7 +47,10 @@ struct Scenario {
 /// A line that stays when the replies are written anew.
 fn is_kept(line: &str) -> bool {
     let first = line.split(' ').next().unwrap_or_default();
-    line.is_empty() || first.ends_with('>') && first.len() > 1 || line.contains(" follows ") || WORDS.contains(&first)
+    line.is_empty()
+        || first.ends_with('>') && first.len() > 1
+        || line.contains(" follows ")
+        || WORDS.contains(&first)
 }
 
 impl Scenario {
@@ -93,7 +96,9 @@ impl Scenario {
             ["children", name, ref way @ ..] => {
                 let way = match *way {
                     ["take", time] => Children::Take { ms: resp::time(time).as_millis() as u64, steps: 4 },
-                    ["fail", percent] => Children::Fail { ms: 10, percent: percent.parse().expect("a number") },
+                    ["fail", percent] => {
+                        Children::Fail { ms: 10, percent: percent.parse().expect("a number") }
+                    }
                     ["hang"] => Children::Hang,
                     _ => panic!("children do not fare like that: {line}"),
                 };
@@ -111,7 +116,9 @@ impl Scenario {
             ["settle"] => return self.settle(),
             ["digest"] => return self.digest(),
             ["status"] => return self.status(),
-            [who, ..] if who.ends_with('>') => return self.ask(who.trim_end_matches('>'), &line[who.len()..]),
+            [who, ..] if who.ends_with('>') => {
+                return self.ask(who.trim_end_matches('>'), &line[who.len()..]);
+            }
             _ => panic!("nobody knows what this means: {line}"),
         }
         // What clients hear that have waited.
@@ -171,7 +178,8 @@ impl Scenario {
     }
 
     fn info(&mut self, id: NodeId) -> String {
-        String::from_utf8_lossy(&self.world.ask(id, &["INFO", "replication", "persistence", "stats"])).into_owned()
+        String::from_utf8_lossy(&self.world.ask(id, &["INFO", "replication", "persistence", "stats"]))
+            .into_owned()
     }
 
     /// Whom a server follows, by name.
@@ -252,7 +260,9 @@ impl Scenario {
                 break;
             }
             let part = |name: &str| {
-                line.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default()
+                line.split(',')
+                    .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+                    .unwrap_or_default()
             };
             let node = self.world.nodes.iter().find(|node| node.ip.to_string() == part("ip"));
             let name = node.map_or("?", |node| &node.name);

@@ -80,7 +80,9 @@ impl Peer for Simulated {
     fn settle(&mut self, asker: &str) {
         let until = self.world.now_us + PATIENCE.as_micros() as u64;
         self.world.pass_ms(2);
-        while !self.clients.get_mut(asker).expect("it is connected").0.has_reply() && self.world.now_us < until {
+        while !self.clients.get_mut(asker).expect("it is connected").0.has_reply()
+            && self.world.now_us < until
+        {
             self.world.pass_ms(2);
         }
     }
@@ -255,7 +257,8 @@ fn asked(line: &str) -> Option<Asked<'_>> {
     let (before, words) = if let Some(words) = line.strip_prefix("> ") {
         ("", words)
     } else {
-        line.split_once(" > ").filter(|(before, _)| before.chars().all(|c| c.is_ascii_lowercase() || c == ' '))?
+        line.split_once(" > ")
+            .filter(|(before, _)| before.chars().all(|c| c.is_ascii_lowercase() || c == ' '))?
     };
     let mut asked = Asked { client: "", shown: Shown::Whole, raw: false, words };
     for word in before.split_whitespace() {
