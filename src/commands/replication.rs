@@ -185,7 +185,7 @@ fn waitaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     if !(0..=1).contains(&local) {
         return Err(CmdError::text("ERR value is out of range, value must between 0 and 1"));
     }
-    let count = args.int(2)?;
+    let count = args.int(2).unwrap_or(-1);
     if count < 0 {
         return Err(CmdError::text("ERR value is out of range, must be positive"));
     }

@@ -320,7 +320,7 @@ fn sparse_raise(hll: &mut Vec<u8>, index: usize, count: u8, max_bytes: usize) ->
     Ok(true)
 }
 
-/// 4. Values that are equal now and stand side by side are merged, within five steps from the run before. How far this
+/// The fourth step: values that are equal now and stand side by side are merged, within five steps from the run before. How far this
 /// goes decides on the bytes.
 fn merge_runs(hll: &mut Vec<u8>, before: usize) {
     let mut at = before;

@@ -65,6 +65,7 @@ impl Replicas {
         replica.phase = Phase::Online { after_ack: false };
         replica.position = position;
         replica.acked_at_ms = cx.now_ms;
+        replica.synced = true;
         let line = match replica.capa_psync2 {
             true => format!("+CONTINUE {}\r\n", cx.history.id),
             false => "+CONTINUE\r\n".to_owned(),
