@@ -128,7 +128,8 @@ fn read_on<R: Read>(
 /// Whether a value is one. An empty one is passed over by servers.
 fn sound(entry: &mut Entry, limits: &Thresholds) -> Result<(), String> {
     match verify_value(&mut entry.value, limits) {
-        Ok(()) | Err(BadValue::Empty) => Ok(()),
+        // What a server cannot serve is no damage.
+        Ok(()) | Err(BadValue::Empty | BadValue::Unsupported(_)) => Ok(()),
         Err(BadValue::Corrupt(why)) => Err(why.to_owned()),
     }
 }
