@@ -1,6 +1,7 @@
 //! Master and replica: the names of the stream, who follows it, whom we follow.
 //!
 //! - [`history`] decides who may go on and who has to start over; it is pure.
+//! - [`failover`]: how we step down for one of our replicas.
 //! - [`master`]: what we are to our replicas. Where each stands, and how a dump and then the stream reach it.
 //! - [`replica`]: what we are to our master. The link as a state machine, from the first connect to the stream and back.
 //!
@@ -12,6 +13,7 @@
 //! [`Decision`], or as a state that says what has to come next (a dump that has come and is to be loaded); the loop
 //! carries it out once a turn, in one written order (`server::carry_out`).
 
+pub mod failover;
 pub mod history;
 pub mod master;
 pub mod replica;
@@ -20,6 +22,7 @@ use crate::config::{Config, MasterAddress, REDIS_VERSION};
 use crate::env::alloc;
 use crate::journal::Journal;
 use crate::persistence::rdb::{ReplicationAux, SavingAux};
+use failover::Failover;
 use history::History;
 use master::Replicas;
 use replica::{MasterLink, WritableExpires};
@@ -33,6 +36,10 @@ pub enum Decision {
     StopChildForDump,
     /// What those who follow us were told is void: they have to ask again.
     DisconnectReplicas,
+    /// The replica that we have stepped down for has answered: it is our master now, if it has `agreed`.
+    FailoverAnswered { agreed: bool },
+    /// It could not be asked.
+    FailoverNotAsked,
 }
 
 /// Counts for INFO, forgotten by CONFIG RESETSTAT.
@@ -52,6 +59,7 @@ pub struct Replication {
     pub history: History,
     pub replicas: Replicas,
     pub link: MasterLink,
+    pub failover: Failover,
     pub writable_expires: WritableExpires,
     pub stats: SyncStats,
     pub decisions: Vec<Decision>,

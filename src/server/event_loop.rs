@@ -73,6 +73,7 @@ impl Server {
             self.blocked_clients.next_deadline(),
             self.next_expiry(now),
             self.replication.replicas.transfer_deadline(child_runs, now),
+            self.replication.failover.deadline(),
         ];
         for deadline in deadlines.into_iter().flatten() {
             wait_ms = wait_ms.min((deadline - now).max(0) as u64);
@@ -228,6 +229,7 @@ impl Server {
         if self.replication.replicas.take_acked() {
             self.serve_replica_waiters();
         }
+        self.advance_failover();
         self.ask_for_acks();
         self.send_broadcasts();
         for id in self.feed_stream() {

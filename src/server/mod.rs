@@ -15,6 +15,7 @@
 //! saving       what a snapshot child has to know of all of us
 //! loading      what the server makes of a load that has ended
 //! replication  the parts that replicas and the link to our master are given
+//! failover     a planned change of roles: FAILOVER
 //! role         master or replica: REPLICAOF
 //! title        what `ps` shows
 //! pushes       what clients are sent beside replies: pub/sub, monitors, invalidation tracking
@@ -30,6 +31,7 @@ mod carry_out;
 mod closing;
 mod cron;
 mod event_loop;
+mod failover;
 mod flush;
 mod lifecycle;
 mod loading;

@@ -33,13 +33,14 @@ impl Server {
 
     /// The link to our master, and the parts that it touches.
     pub(super) fn linking(&mut self) -> (&mut MasterLink, Linking<'_>) {
-        let Replication { history, link, stats, decisions, .. } = &mut self.replication;
+        let Replication { history, link, failover, stats, decisions, .. } = &mut self.replication;
         let linking = Linking {
             outbox: Outbox { clients: &mut self.clients, outgoing: &mut self.outgoing },
             journal: &mut self.journal,
             history,
             config: &self.config,
             secrets: &mut self.secrets,
+            failing_over: failover.is_in_progress(),
             stats,
             decisions,
             reactor: &self.net.reactor,
@@ -52,9 +53,15 @@ impl Server {
 
     /// Answers SYNC or PSYNC. Who starts over is told from where at once, before whatever it says next.
     pub fn attach_replica(&mut self, id: ClientId, wanted: Option<Wanted>) -> Result<(), CmdError> {
-        let stale = self.replication.is_stale();
+        let unready = if self.replication.failover.is_under_way() {
+            Some(CmdError::text("NOMASTERLINK Can't SYNC while failing over"))
+        } else if self.replication.is_stale() {
+            Some(CmdError::text("NOMASTERLINK Can't SYNC while not connected with my master"))
+        } else {
+            None
+        };
         let (replicas, mut cx) = self.serving();
-        replicas.attach(id, wanted, stale, &mut cx)?;
+        replicas.attach(id, wanted, unready, &mut cx)?;
         // What it is sent next does not stand in its output.
         let watched = self
             .clients

@@ -413,7 +413,7 @@ fn about_replication(server: &Server, text: &mut Text) {
     }
     let (second_id, second_offset) = replication.history.second();
     let log = server.journal.is_active().then(|| server.journal.log());
-    text.field("master_failover_state", "no-failover");
+    text.field("master_failover_state", replication.failover.state());
     text.field("master_replid", &replication.history.id);
     text.field("master_replid2", second_id);
     text.field("master_repl_offset", server.journal.offset());

@@ -14,20 +14,20 @@ use crate::replication::saving_aux;
 const EOF_MARKER: usize = 40;
 
 impl Replicas {
-    /// Answers SYNC or PSYNC. `stale`: we are a replica without its master.
+    /// Answers SYNC or PSYNC. `unready`: why nobody can be served now, whatever he wants.
     pub fn attach(
         &mut self,
         id: ClientId,
         wanted: Option<Wanted>,
-        stale: bool,
+        unready: Option<CmdError>,
         cx: &mut Serving,
     ) -> Result<(), CmdError> {
         let Some(client) = cx.outbox.clients.get(id) else { return Ok(()) };
         if client.role == Role::Replica && self.get(id).is_some_and(|replica| replica.state().is_some()) {
             return Ok(());
         }
-        if stale {
-            return Err(CmdError::text("NOMASTERLINK Can't SYNC while not connected with my master"));
+        if let Some(unready) = unready {
+            return Err(unready);
         }
         if !client.output.is_empty() && client.role == Role::Normal {
             return Err(CmdError::text("ERR SYNC and PSYNC are invalid with pending output"));

@@ -234,6 +234,12 @@ impl Replicas {
         self.list.iter().filter(|replica| !matches!(replica.phase, Phase::Handshake))
     }
 
+    /// The replica that is known by that address.
+    pub fn named(&self, host: &str, port: u16) -> Option<&Replica> {
+        self.attached()
+            .find(|replica| replica.port == i32::from(port) && replica.address().eq_ignore_ascii_case(host))
+    }
+
     pub fn ids(&self) -> Vec<ClientId> {
         self.list.iter().map(|replica| replica.id).collect()
     }

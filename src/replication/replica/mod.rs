@@ -46,6 +46,8 @@ pub struct Linking<'a> {
     pub history: &'a mut History,
     pub config: &'a Config,
     pub secrets: &'a mut Secrets,
+    /// We have stepped down, and ask the one that we follow to become a master.
+    pub failing_over: bool,
     pub stats: &'a mut SyncStats,
     pub decisions: &'a mut Vec<Decision>,
     pub reactor: &'a Reactor,
