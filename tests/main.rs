@@ -27,6 +27,7 @@ mod rdb;
 mod redis_cli;
 mod refusals;
 mod replication;
+mod replication_diskless;
 mod replication_faults;
 mod replication_load;
 mod replication_real;

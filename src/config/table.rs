@@ -253,7 +253,7 @@ directives! {
     "repl-diskless-sync-max-replicas" => repl_diskless_sync_max_replicas: u32 = 0,
         row(MODIFIABLE, Integer(0, INT_MAX));
     "repl-diskless-load" => repl_diskless_load: ReplDisklessLoad = ReplDisklessLoad::Disabled,
-        row(DENY_LOADING, Plain).check(check_diskless_load);
+        row(DENY_LOADING, Plain);
     "repl-disable-tcp-nodelay" => repl_disable_tcp_nodelay: bool = false, row(MODIFIABLE, Plain);
     "repl-ping-replica-period" | "repl-ping-slave-period" => repl_ping_replica_period: u32 = 10,
         row(MODIFIABLE, Integer(1, INT_MAX));
@@ -364,16 +364,6 @@ fn check_activedefrag(arg: &[u8]) -> Result<(), &'static str> {
         return Err(
             "Active defragmentation cannot be enabled: it requires a Redis server compiled with a modified \
                     Jemalloc like the one shipped by default with the Redis source distribution",
-        );
-    }
-    Ok(())
-}
-
-fn check_diskless_load(arg: &[u8]) -> Result<(), &'static str> {
-    if arg.eq_ignore_ascii_case(b"on-empty-db") {
-        return Err(
-            "'repl-diskless-load on-empty-db' is not supported yet by redis-rs: loading straight from the \
-                    master's socket is not built",
         );
     }
     Ok(())

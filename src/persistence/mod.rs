@@ -6,9 +6,10 @@
 //! - `snapshot`: a dump that takes the place of the old file only when it is whole.
 //! - `child`: the forked process that writes one while the server goes on; `simulated`: one that is no process.
 //!   `snapshots`: which one runs and what for, and how the last ones ended; `save_points`: when one is due.
-//! - `loading`: what is being loaded, as a task of the loop.
+//! - `loading`: what is being loaded, as a task of the loop; `arriving`: a dump that is loaded while it arrives.
 //! - `temp_files`: what processes that were killed have left behind.
 
+pub mod arriving;
 pub mod child;
 mod decode;
 pub mod dump;

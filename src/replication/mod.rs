@@ -36,6 +36,8 @@ pub enum Decision {
     StopChildForDump,
     /// What those who follow us were told is void: they have to ask again.
     DisconnectReplicas,
+    /// The dump that was loaded while it arrived will never be whole.
+    GiveUpLoading,
     /// The replica that we have stepped down for has answered: it is our master now, if it has `agreed`.
     FailoverAnswered { agreed: bool },
     /// It could not be asked.

@@ -8,6 +8,7 @@ use crate::env::ticks;
 use crate::keyspace::Due;
 use crate::net::{Conn, Event, Source};
 use crate::observe::log;
+use crate::persistence::loading::Loading;
 
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 1000;
@@ -59,7 +60,7 @@ impl Server {
     pub fn timeout(&self) -> Duration {
         let busy = !self.net.ready.is_empty()
             || self.outgoing.has_to_flush()
-            || self.loading.is_some()
+            || self.loading.as_ref().is_some_and(Loading::can_go_on)
             || self.replication.replicas.pipe_has_more()
             || self.replication.link.has_more()
             || !self.replication.decisions.is_empty();

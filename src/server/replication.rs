@@ -6,6 +6,7 @@ use crate::client::{Client, ClientId, Outbox};
 use crate::exec::CmdError;
 use crate::net::Source;
 use crate::observe::log;
+use crate::persistence::loading::LoadSource;
 use crate::protocol::Mark;
 use crate::replication::Replication;
 use crate::replication::history::Wanted;
@@ -37,6 +38,7 @@ impl Server {
         let linking = Linking {
             outbox: Outbox { clients: &mut self.clients, outgoing: &mut self.outgoing },
             journal: &mut self.journal,
+            keyspace: &self.keyspace,
             history,
             config: &self.config,
             secrets: &mut self.secrets,
@@ -128,7 +130,7 @@ impl Server {
 
     /// Brings the link to our master as far as it goes, unless our own data is still to come.
     pub(super) fn drive_link(&mut self) {
-        if self.loading.is_some() {
+        if self.loading.as_ref().is_some_and(|loading| loading.source() == LoadSource::Own) {
             return;
         }
         let (link, mut cx) = self.linking();

@@ -301,7 +301,8 @@ impl Handshake {
 
     /// The dump is to come.
     fn begin_transfer(self, resync: FullResync, cx: &Linking) -> Stepped {
-        let path = cx.config.path(&temp_files::of_master(cx.unix_secs, process::pid()));
+        let in_file = || cx.config.path(&temp_files::of_master(cx.unix_secs, process::pid()));
+        let path = (!cx.loads_straight()).then(in_file);
         match Transfer::begin(self.conn, resync, self.input, path) {
             Ok(transfer) => Stepped::Moved(Link::Transfer(Box::new(transfer))),
             Err((conn, why)) => Stepped::Lost(Some(conn), LinkError::TempFile(why)),

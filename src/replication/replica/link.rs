@@ -34,7 +34,7 @@ pub enum Link {
     Connecting { conn: Conn },
     /// The conversation that ends with PSYNC.
     Handshake(Box<Handshake>),
-    /// The dump arrives.
+    /// The dump arrives; perhaps it is being loaded meanwhile.
     Transfer(Box<Transfer>),
     /// The dump has come whole. It is loaded once no child of ours is left, which would rename an older dump over it.
     Received(Box<Dump>),
@@ -87,8 +87,8 @@ pub enum LinkError {
     /// Nothing was heard of it for too long.
     NoAnswer,
     NoDump,
-    /// The dump has come and cannot be loaded.
-    BadDump,
+    /// The dump has come and cannot be loaded: from which it was to be, as the log calls it.
+    BadDump(&'static str),
 }
 
 impl LinkError {
@@ -98,7 +98,7 @@ impl LinkError {
             LinkError::Connect(_) | LinkError::Watch(_) | LinkError::Refused(_) | LinkError::NoAnswer => {
                 Failure::Mild
             }
-            LinkError::TempFile(_) | LinkError::Write(_) | LinkError::Sync(_) | LinkError::BadDump => {
+            LinkError::TempFile(_) | LinkError::Write(_) | LinkError::Sync(_) | LinkError::BadDump(_) => {
                 Failure::Costly
             }
             _ => Failure::Answered,
@@ -172,8 +172,9 @@ impl fmt::Display for LinkError {
             LinkError::NoDump => f.write_str(
                 "Timeout receiving bulk data from MASTER... If the problem persists try to set the 'repl-timeout' parameter in redis.conf to a larger value.",
             ),
-            LinkError::BadDump => f.write_str(
-                "Failed trying to load the MASTER synchronization DB from disk, check server logs.",
+            LinkError::BadDump(from) => write!(
+                f,
+                "Failed trying to load the MASTER synchronization DB from {from}, check server logs."
             ),
         }
     }
@@ -209,8 +210,8 @@ impl Link {
             conn.deregister(reactor);
         }
         let path = match &self {
-            Link::Transfer(transfer) => Some(&transfer.path),
-            Link::Received(dump) | Link::Loading(dump) => Some(&dump.path),
+            Link::Transfer(transfer) => transfer.path(),
+            Link::Received(dump) | Link::Loading(dump) => dump.path.as_ref(),
             _ => None,
         };
         if let Some(path) = path {
