@@ -25,11 +25,13 @@ pub struct Journal {
     active: bool,
     /// The database that readers of the stream have selected; `None` if they must be told.
     selected: Option<usize>,
+    /// From here to the end there is nothing but signs of life and requests for acknowledgements, which change no data.
+    idle_from: u64,
 }
 
 impl Default for Journal {
     fn default() -> Self {
-        Journal { log: Log::new(0), active: false, selected: None }
+        Journal { log: Log::new(0), active: false, selected: None, idle_from: 0 }
     }
 }
 
@@ -68,6 +70,7 @@ impl Journal {
     pub fn restart_at(&mut self, offset: u64) {
         self.log = Log::new(offset);
         self.selected = None;
+        self.idle_from = offset;
     }
 
     /// The next command is preceded by a SELECT: there are readers who were not told yet.
@@ -87,6 +90,7 @@ impl Journal {
         }
         self.select(db);
         self.log.append(command);
+        self.idle_from = self.log.end();
     }
 
     /// As `append`, of a command in several pieces.
@@ -99,7 +103,17 @@ impl Journal {
     pub fn append_verbatim(&mut self, bytes: &[u8]) {
         if self.active {
             self.log.append(bytes);
+            if !framing::changes_nothing(bytes) {
+                self.idle_from = self.log.end();
+            }
         }
+    }
+
+    /// Takes back the end of the stream that holds nothing but signs of life and requests for acknowledgements, though
+    /// not what lies before `held`. Whoever has stood at its beginning stands at its end as well: so a master that was
+    /// replaced can go on with a stream that was continued from there.
+    pub fn forget_idle_tail(&mut self, held: u64) {
+        self.log.truncate(self.idle_from.max(held));
     }
 
     /// Drops what nobody will read again: the last `backlog` bytes stay, and whatever lies behind a position that
@@ -125,5 +139,23 @@ mod tests {
         assert_eq!(journal.log().start(), 800);
         journal.trim(100, [900, 2000]);
         assert_eq!(journal.log().start(), 900);
+    }
+
+    #[test]
+    fn an_idle_tail_is_taken_back_and_data_is_not() {
+        let mut journal = Journal::default();
+        journal.activate();
+        journal.append(0, b"set\r\n");
+        let data = journal.offset();
+        journal.ping();
+        let first = journal.offset();
+        journal.ask_for_acks();
+        journal.forget_idle_tail(first);
+        assert_eq!(journal.offset(), first, "somebody has this much");
+        journal.forget_idle_tail(0);
+        assert_eq!(journal.offset(), data);
+        journal.append_verbatim(b"set\r\n");
+        journal.forget_idle_tail(0);
+        assert_eq!(journal.offset(), data + 5);
     }
 }

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 
 use super::{Phase, Replica, Replicas, Serving};
 use crate::client::{Client, ClientId, Clients, Role};
-use crate::config::Config;
+use crate::config::{Config, MasterAddress};
 use crate::env::process::strerror;
 use crate::observe::log;
 use crate::replication::Decision;
@@ -63,6 +63,16 @@ impl Replicas {
     /// The oldest position of the log that one of them still reads.
     pub fn held_position(&self) -> Option<u64> {
         self.iter().filter(|replica| replica.reads_log()).map(|replica| replica.position).min()
+    }
+
+    /// The newest position of the log that one of them may have come to, whoever is known by the address of our next
+    /// master aside: it is not our replica any more.
+    pub fn newest_position(&self, master: &MasterAddress) -> u64 {
+        let follows = |replica: &&Replica| {
+            replica.reads_log()
+                && !(replica.port == i32::from(master.port) && replica.address() == master.host)
+        };
+        self.iter().filter(follows).map(|replica| replica.position).max().unwrap_or(0)
     }
 
     /// Bytes of the stream (which ends at `end`) that a replica has not been sent.

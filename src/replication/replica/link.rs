@@ -95,9 +95,8 @@ impl LinkError {
     /// What it means for the next attempt.
     pub(super) fn failure(&self) -> Failure {
         match self {
-            LinkError::Connect(_) | LinkError::Watch(_) | LinkError::Refused(_) | LinkError::NoAnswer => {
-                Failure::Mild
-            }
+            LinkError::Connect(_) | LinkError::Refused(_) => Failure::Unreachable,
+            LinkError::Watch(_) | LinkError::NoAnswer => Failure::Mild,
             LinkError::TempFile(_) | LinkError::Write(_) | LinkError::Sync(_) | LinkError::BadDump(_) => {
                 Failure::Costly
             }
@@ -226,7 +225,7 @@ impl Link {
             Link::Waiting { retry_at_ms, lost } if cx.now_ms >= retry_at_ms => match &standing.master {
                 Some(master) => {
                     standing.active_ms = cx.now_ms;
-                    connect(master, lost, cx)
+                    connect(master, lost, standing.retry.is_told(), cx)
                 }
                 None => Stepped::Waits(Link::Idle),
             },
@@ -238,10 +237,12 @@ impl Link {
     }
 }
 
-/// Begins to connect.
-fn connect(master: &MasterAddress, lost: bool, cx: &mut Linking) -> Stepped {
+/// Begins to connect. `told`: the log hears of it.
+fn connect(master: &MasterAddress, lost: bool, told: bool, cx: &mut Linking) -> Stepped {
     let how = if lost { "Reconnecting" } else { "Connecting" };
-    log::notice!("{how} to MASTER {}:{}", master.host, master.port);
+    if told {
+        log::notice!("{how} to MASTER {}:{}", master.host, master.port);
+    }
     let from = String::from_utf8_lossy(&cx.config.bind_source_addr).into_owned();
     let from = from.parse().ok().map(|ip| std::net::SocketAddr::new(ip, 0));
     let connected = (master.host.as_str(), master.port)
@@ -255,7 +256,9 @@ fn connect(master: &MasterAddress, lost: bool, cx: &mut Linking) -> Stepped {
     if let Err(why) = conn.register(cx.reactor, Source::Link) {
         return Stepped::Lost(None, LinkError::Watch(why));
     }
-    log::notice!("MASTER <-> REPLICA sync started");
+    if told {
+        log::notice!("MASTER <-> REPLICA sync started");
+    }
     Stepped::Moved(Link::Connecting { conn })
 }
 

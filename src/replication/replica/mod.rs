@@ -293,7 +293,9 @@ impl MasterLink {
 
     /// The link is lost: the next attempt is made in a while.
     fn lost(&mut self, conn: Option<Conn>, why: &LinkError, cx: &mut Linking) {
-        why.tell();
+        if why.failure() != retry::Failure::Unreachable || self.standing.retry.is_told() {
+            why.tell();
+        }
         if let Some(mut conn) = conn {
             conn.deregister(cx.reactor);
         }
