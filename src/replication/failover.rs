@@ -24,8 +24,18 @@ pub enum Failover {
         deadline_ms: Option<i64>,
         force: bool,
     },
-    /// We are a replica already, and ask the target to become our master.
-    InProgress { target: MasterAddress },
+    /// We are a replica already, and ask the target to become our master. `answer`: what has come of that.
+    InProgress { target: MasterAddress, answer: Option<Answer> },
+}
+
+/// What has come of asking the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is our master now.
+    Agreed,
+    Rejected,
+    /// It could not be asked.
+    NotAsked,
 }
 
 /// What is to be done next.
@@ -35,6 +45,8 @@ pub enum Step {
     Follow(MasterAddress),
     /// It has come to nothing: clients may write again. `was_follower`: we have to become a master again.
     Aborted { was_follower: bool },
+    /// It is done: clients may go on.
+    Done,
 }
 
 impl Failover {
@@ -73,8 +85,37 @@ impl Failover {
         }
     }
 
+    /// Hears what has come of asking the target.
+    pub fn answered(&mut self, what: Answer) {
+        if let Failover::InProgress { answer, .. } = self {
+            *answer = Some(what);
+        }
+    }
+
+    /// Whether an answer of the target waits for what follows from it.
+    pub fn has_answer(&self) -> bool {
+        matches!(self, Failover::InProgress { answer: Some(_), .. })
+    }
+
     /// Sees whether the next step is due. `end`: where our stream stands, which is paused.
     pub fn advance(&mut self, replicas: &Replicas, end: u64, now_ms: i64) -> Option<Step> {
+        match self {
+            Failover::None | Failover::InProgress { answer: None, .. } => None,
+            Failover::WaitingForSync { .. } => self.see_who_is_in_sync(replicas, end, now_ms),
+            Failover::InProgress { answer: Some(Answer::Agreed), .. } => {
+                *self = Failover::None;
+                Some(Step::Done)
+            }
+            Failover::InProgress { answer: Some(Answer::Rejected), .. } => {
+                Some(self.abort("Failover target rejected psync request"))
+            }
+            Failover::InProgress { answer: Some(Answer::NotAsked), .. } => {
+                Some(self.abort("Write error to failover target"))
+            }
+        }
+    }
+
+    fn see_who_is_in_sync(&mut self, replicas: &Replicas, end: u64, now_ms: i64) -> Option<Step> {
         let Failover::WaitingForSync { target, deadline_ms, force } = self else { return None };
         if deadline_ms.is_some_and(|at| at <= now_ms) {
             let Some(target) = target.take_if(|_| *force) else {
@@ -99,7 +140,7 @@ impl Failover {
     }
 
     fn follow(&mut self, target: MasterAddress) -> Step {
-        *self = Failover::InProgress { target: target.clone() };
+        *self = Failover::InProgress { target: target.clone(), answer: None };
         Step::Follow(target)
     }
 
@@ -107,7 +148,7 @@ impl Failover {
     pub fn abort(&mut self, why: &str) -> Step {
         let was_follower = self.is_in_progress();
         match std::mem::take(self) {
-            Failover::InProgress { target } | Failover::WaitingForSync { target: Some(target), .. } => {
+            Failover::InProgress { target, .. } | Failover::WaitingForSync { target: Some(target), .. } => {
                 log::notice!("FAILOVER to {}:{} aborted: {why}", target.host, target.port);
             }
             Failover::WaitingForSync { target: None, .. } => {

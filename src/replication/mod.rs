@@ -20,6 +20,7 @@ pub mod replica;
 
 use crate::config::{Config, MasterAddress, REDIS_VERSION};
 use crate::env::alloc;
+use crate::env::random::Secrets;
 use crate::journal::Journal;
 use crate::persistence::rdb::{ReplicationAux, SavingAux};
 use failover::Failover;
@@ -38,10 +39,6 @@ pub enum Decision {
     DisconnectReplicas,
     /// The dump that was loaded while it arrived will never be whole.
     GiveUpLoading,
-    /// The replica that we have stepped down for has answered: it is our master now, if it has `agreed`.
-    FailoverAnswered { agreed: bool },
-    /// It could not be asked.
-    FailoverNotAsked,
 }
 
 /// Counts for INFO, forgotten by CONFIG RESETSTAT.
@@ -70,6 +67,14 @@ pub struct Replication {
 }
 
 impl Replication {
+    /// Under a new name of its own; what it follows, if anything, is what the configuration says.
+    pub fn new(master: Option<MasterAddress>, now_ms: u64, secrets: &mut Secrets) -> Replication {
+        let link = MasterLink::configured(master, now_ms);
+        let mut replication = Replication { link, ..Replication::default() };
+        replication.history.renew(secrets);
+        replication
+    }
+
     /// Our master, if we are a replica.
     #[inline]
     pub fn master(&self) -> Option<&MasterAddress> {

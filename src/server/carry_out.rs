@@ -64,8 +64,6 @@ impl Server {
                     replicas.disconnect(&mut cx);
                 }
                 Decision::GiveUpLoading => self.give_up_loading(),
-                Decision::FailoverAnswered { agreed } => self.failover_answered(agreed),
-                Decision::FailoverNotAsked => self.abort_failover("Write error to failover target"),
             }
         }
     }

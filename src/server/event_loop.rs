@@ -63,6 +63,7 @@ impl Server {
             || self.loading.as_ref().is_some_and(Loading::can_go_on)
             || self.replication.replicas.pipe_has_more()
             || self.replication.link.has_more()
+            || self.replication.failover.has_answer()
             || !self.replication.decisions.is_empty();
         if busy {
             return Duration::ZERO;
@@ -144,7 +145,7 @@ impl Server {
                 self.run_input(id);
             }
             self.read_client(id);
-            // What is so much leaves at once, while it stands in the processor's caches, and its buffer is the next
+            // What is so much leaves at once, while the processor still has it at hand, and its buffer is the next
             // client's: replies to many would push each other out before they are sent.
             if self.clients.get(id).is_some_and(|client| client.output.overflow() > 0) {
                 self.flush_client(id);

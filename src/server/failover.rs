@@ -31,6 +31,7 @@ impl Server {
     fn take_failover_step(&mut self, step: Option<Step>) {
         match step {
             None => {}
+            Some(Step::Done) => self.blocked_clients.end_pause(PauseBy::Failover),
             Some(Step::Follow(target)) => self.set_master(Some(target)),
             Some(Step::Aborted { was_follower }) => {
                 if was_follower {
@@ -39,17 +40,5 @@ impl Server {
                 self.blocked_clients.end_pause(PauseBy::Failover);
             }
         }
-    }
-
-    /// The replica that we have stepped down for has answered.
-    pub(super) fn failover_answered(&mut self, agreed: bool) {
-        if !self.replication.failover.is_in_progress() {
-            return;
-        }
-        if !agreed {
-            return self.abort_failover("Failover target rejected psync request");
-        }
-        self.replication.failover = crate::replication::failover::Failover::None;
-        self.blocked_clients.end_pause(PauseBy::Failover);
     }
 }

@@ -51,13 +51,12 @@ mod turn;
 
 pub use boot::{BootError, Surroundings, boot};
 pub use event_loop::show_address;
-pub use lifecycle::{Lifecycle, Program};
+pub use lifecycle::{Lifecycle, Program, ShutdownFlags, ShutdownState};
 pub use memory::{MemoryAccount, Share};
 pub use net::Net;
 pub use request::table::Table;
 pub use request::transactions::Watching;
 pub use request::unblock::files_reply;
-pub use shutdown::{ShutdownFlags, ShutdownState};
 pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
 

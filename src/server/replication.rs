@@ -42,7 +42,7 @@ impl Server {
             history,
             config: &self.config,
             secrets: &mut self.secrets,
-            failing_over: failover.is_in_progress(),
+            failover,
             stats,
             decisions,
             reactor: &self.net.reactor,
@@ -163,7 +163,7 @@ impl Server {
             return;
         }
         client.output.truncate(mark);
-        let command = super::request::settle::shown_command(client);
+        let command = client.shown_command();
         log::warning!(
             "Replica generated a reply to command '{command}', disconnecting it: {}",
             self.clients.describe(id)

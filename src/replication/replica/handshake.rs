@@ -13,12 +13,13 @@ use std::io::IoSlice;
 use super::link::{Link, LinkError, Stepped};
 use super::receive::{FullResync, Transfer};
 use super::{LAST_OFFSET, Linking, Standing};
-use crate::config::Config;
+use crate::config::{Config, ReplDisklessLoad};
 use crate::env::process;
 use crate::net::{Conn, Got};
 use crate::observe::log;
 use crate::persistence::temp_files;
 use crate::protocol::encode_command;
+use crate::replication::failover::Answer;
 use crate::replication::{Decision, history};
 
 /// Longest line that a master may answer with.
@@ -131,8 +132,8 @@ impl Handshake {
     /// Sends what is to be sent, reads what has come, and takes the next answer if it is whole.
     pub fn step(mut self: Box<Self>, standing: &mut Standing, cx: &mut Linking) -> Stepped {
         if let Err(why) = self.send().and_then(|()| self.read(standing, cx)) {
-            if cx.failing_over && self.step == Step::Psync && matches!(why, LinkError::Send(_)) {
-                cx.decisions.push(Decision::FailoverNotAsked);
+            if cx.failover.is_in_progress() && self.step == Step::Psync && matches!(why, LinkError::Send(_)) {
+                cx.failover.answered(Answer::NotAsked);
             }
             return Stepped::Lost(Some(self.conn), why);
         }
@@ -230,7 +231,8 @@ impl Handshake {
         };
         while let Some(next) = self.step.next() {
             self.step = next;
-            let Some(command) = next.command(cx.config, port, (id, offset, cx.failing_over)) else {
+            let Some(command) = next.command(cx.config, port, (id, offset, cx.failover.is_in_progress()))
+            else {
                 continue;
             };
             if next == Step::Psync {
@@ -247,10 +249,10 @@ impl Handshake {
     fn psync_answer(self, line: &[u8], standing: &mut Standing, cx: &mut Linking) -> Stepped {
         let shown = String::from_utf8_lossy(line).into_owned();
         let answer = read_psync_answer(line);
-        if cx.failing_over {
+        if cx.failover.is_in_progress() {
             // A full resync was not asked for, and is a consent all the same.
             let agreed = matches!(answer, PsyncAnswer::Full(_) | PsyncAnswer::Continue(_));
-            cx.decisions.push(Decision::FailoverAnswered { agreed });
+            cx.failover.answered(if agreed { Answer::Agreed } else { Answer::Rejected });
             if !agreed {
                 return Stepped::Lost(Some(self.conn), LinkError::Later(shown));
             }
@@ -306,6 +308,17 @@ impl Handshake {
         match Transfer::begin(self.conn, resync, self.input, path) {
             Ok(transfer) => Stepped::Moved(Link::Transfer(Box::new(transfer))),
             Err((conn, why)) => Stepped::Lost(Some(conn), LinkError::TempFile(why)),
+        }
+    }
+}
+
+impl Linking<'_> {
+    /// Whether a dump is loaded while it arrives (`repl-diskless-load`).
+    fn loads_straight(&self) -> bool {
+        match self.config.repl_diskless_load {
+            ReplDisklessLoad::Disabled => false,
+            ReplDisklessLoad::OnEmptyDb => self.keyspace.keys() == 0,
+            ReplDisklessLoad::Swapdb | ReplDisklessLoad::FlushBeforeLoad => true,
         }
     }
 }
