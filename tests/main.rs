@@ -28,6 +28,7 @@ mod rdb;
 mod redis_cli;
 mod refusals;
 mod replication;
+mod replication_backlog;
 mod replication_diskless;
 mod replication_faults;
 mod replication_load;

@@ -260,6 +260,8 @@ directives! {
     "repl-timeout" => repl_timeout: u32 = 60, row(MODIFIABLE, Integer(1, INT_MAX));
     "repl-backlog-size" => repl_backlog_size: u64 = 1 << 20,
         row(MODIFIABLE, Memory(1, LONG_MAX)).apply(Apply::ReplBacklogSize);
+    /// Ours: what the backlog has no room for goes to nameless files in `dir`, up to so many bytes; 0: it does not.
+    "repl-backlog-disk-size" => repl_backlog_disk_size: u64 = 0, row(MODIFIABLE, Memory(0, LONG_MAX));
     "repl-backlog-ttl" => repl_backlog_ttl: u64 = 3600, row(MODIFIABLE, Integer(0, LONG_MAX));
     "min-replicas-to-write" | "min-slaves-to-write" => min_replicas_to_write: u32 = 0,
         row(MODIFIABLE, Integer(0, INT_MAX)).apply(Apply::MinReplicas);

@@ -28,12 +28,18 @@ fn set(config: &mut Config, pairs: &[(&str, &str)]) -> Result<Vec<Change>, SetEr
     config.set_many(&pairs, SETTER)
 }
 
+/// Directives that no real server has.
+const OWN: &[&str] = &["repl-backlog-disk-size"];
+
 /// `recorded/defaults.txt`: CONFIG GET * of a fresh 7.2 server, one `name value` a line, hidden directives with them.
 #[test]
 fn names_and_defaults_are_those_of_a_real_server() {
     let config = Config::default();
     let mut ours: Vec<String> = Vec::new();
     for directive in DIRECTIVES {
+        if OWN.contains(&directive.name) {
+            continue;
+        }
         for name in [Some(directive.name), directive.alias].into_iter().flatten() {
             ours.push(format!("{name} {}", get(&config, name)).trim_end().to_string());
         }

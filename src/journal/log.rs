@@ -114,6 +114,24 @@ impl Log {
         filled
     }
 
+    /// The same, up to so many bytes in all, of which there are as many.
+    pub fn fill_at_most<'a>(&'a self, offset: u64, most: usize, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = self.fill(offset, slices);
+        let mut left = most;
+        for (index, slice) in slices[..filled].iter_mut().enumerate() {
+            if slice.len() > left {
+                // As long as the log, which the slice borrows from as well.
+                let at = (offset - self.base) as usize + (most - left);
+                let block = &self.blocks[at / BLOCK][at % BLOCK..];
+                *slice = IoSlice::new(&block[..left]);
+                filled = index + usize::from(left > 0);
+                break;
+            }
+            left -= slice.len();
+        }
+        filled
+    }
+
     /// Copies the bytes from `offset` on, for tests and for readers that need them in one piece.
     pub fn read(&self, offset: u64) -> Vec<u8> {
         let mut slices = vec![IoSlice::new(&[]); self.blocks.len()];

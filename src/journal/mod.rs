@@ -27,11 +27,13 @@ pub struct Journal {
     selected: Option<usize>,
     /// From here to the end there is nothing but signs of life and requests for acknowledgements, which change no data.
     idle_from: u64,
+    /// How often another stream was begun.
+    epoch: u64,
 }
 
 impl Default for Journal {
     fn default() -> Self {
-        Journal { log: Log::new(0), active: false, selected: None, idle_from: 0 }
+        Journal { log: Log::new(0), active: false, selected: None, idle_from: 0, epoch: 0 }
     }
 }
 
@@ -59,9 +61,15 @@ impl Journal {
         self.active = true;
     }
 
+    /// Which of the streams this is that this journal has held: bytes at one offset of one of them are the same bytes.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Nobody reads any more: what is kept is dropped, and the offset stands still.
     pub fn deactivate(&mut self) {
         self.active = false;
+        self.epoch += 1;
         self.log = Log::new(self.log.end());
         self.selected = None;
     }
@@ -71,6 +79,7 @@ impl Journal {
         self.log = Log::new(offset);
         self.selected = None;
         self.idle_from = offset;
+        self.epoch += 1;
     }
 
     /// The next command is preceded by a SELECT: there are readers who were not told yet.

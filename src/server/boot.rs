@@ -21,6 +21,7 @@ use crate::observe::log;
 use crate::observe::slowlog::SlowLog;
 use crate::persistence::simulated::SimulatedForks;
 use crate::persistence::snapshots::Snapshots;
+use crate::persistence::spill::Spill;
 use crate::persistence::temp_files;
 use crate::replication::Replication;
 use crate::structures::quicklist::Shape;
@@ -148,6 +149,7 @@ fn assemble(
         keyspace,
         changes: Changes::default(),
         journal: Journal::default(),
+        spill: Spill::default(),
         clients: Clients::default(),
         outgoing: Outgoing::default(),
         watching: Watching::default(),

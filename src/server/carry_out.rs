@@ -118,7 +118,34 @@ impl Server {
         let (end, backlog) = (cx.journal.offset(), cx.config.repl_backlog_size);
         let held = [replicas.held_position(), cx.snapshots.held_position(end, backlog)];
         let reading = replicas.ids();
-        self.journal.trim(backlog, held.into_iter().flatten());
+        self.trim_journal(held.into_iter().flatten().min());
         reading
+    }
+
+    /// The journal forgets what is not held, or what stands in files then.
+    fn trim_journal(&mut self, held: Option<u64>) {
+        let (backlog, on_disk) = (self.config.repl_backlog_size, self.config.repl_backlog_disk_size);
+        let until = self.journal.offset().saturating_sub(backlog);
+        let now_ms = self.clock.monotonic_ms();
+        let taken = match on_disk > 0 && !self.spill.rests(now_ms) {
+            true if until <= self.journal.log().start() => Ok(false),
+            true => {
+                self.spill.take(&self.journal, until, on_disk, self.config.directory(), now_ms).map_err(Some)
+            }
+            false => Err(None),
+        };
+        match taken {
+            Ok(true) => self.journal.trim(backlog, []),
+            // There is too little to be written.
+            Ok(false) => {}
+            Err(why) => {
+                if let Some(why) = why {
+                    let why = crate::env::process::strerror(&why);
+                    log::warning!("Can't write the replication backlog to disk: {why}. It stays in memory");
+                }
+                self.journal.trim(backlog, held);
+            }
+        }
+        self.spill.trim(on_disk, held);
     }
 }

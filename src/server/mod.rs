@@ -75,6 +75,7 @@ use crate::observe::latency::Latency;
 use crate::observe::slowlog::SlowLog;
 use crate::persistence::loading::Loading;
 use crate::persistence::snapshots::Snapshots;
+use crate::persistence::spill::Spill;
 use crate::protocol::{Output, Reply};
 use crate::replication::Replication;
 use crate::types::Thresholds;
@@ -94,6 +95,8 @@ pub struct Server {
     /// What the command in hand has done so far.
     pub changes: Changes,
     pub journal: Journal,
+    /// What the journal has no room for.
+    pub spill: Spill,
     pub clients: Clients,
     /// What leaves for clients.
     pub outgoing: Outgoing,

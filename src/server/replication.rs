@@ -20,6 +20,7 @@ impl Server {
         let serving = Serving {
             outbox: Outbox { clients: &mut self.clients, outgoing: &mut self.outgoing },
             journal: &mut self.journal,
+            spill: &mut self.spill,
             history,
             snapshots: &mut self.snapshots,
             config: &self.config,

@@ -32,7 +32,7 @@ const NEW_IN_7_2: &[&str] = &[
 ];
 
 /// Directives whose values are each server's own.
-const OWN_VALUES: &[&str] = &["port", "dir", "logfile", "pidfile"];
+const OWN_VALUES: &[&str] = &["port", "dir", "logfile", "pidfile", "repl-backlog-disk-size"];
 
 /// A pair of servers that have done the same few things, with a connection to each.
 fn acquainted() -> (Pair, [Wire; 2]) {

@@ -46,7 +46,7 @@ impl Replicas {
         }
         self.alone_since_ms = None;
         if let Some(wanted) = &wanted {
-            match history::decide(cx.history, cx.journal.backlog(), wanted) {
+            match history::decide(cx.history, cx.kept(), wanted) {
                 Answer::Continue(position) => {
                     self.go_on(id, position, &name, cx);
                     return Ok(());
@@ -163,7 +163,7 @@ impl Replicas {
         let Some(running) = cx.snapshots.running() else { return };
         let Some(offset) = running.shared_from() else { return };
         let version = running.plan.version;
-        if !cx.journal.log().has(offset) {
+        if cx.kept().is_none_or(|(start, _)| offset < start) {
             return;
         }
         for replica in self.iter_mut() {

@@ -11,6 +11,8 @@ use crate::replication::Decision;
 
 /// Pieces of the log gathered into one write.
 const PIECES: usize = 64;
+/// Bytes that one replica is sent from files before others get their turn.
+const SPILL_TURN: usize = 256 * 1024;
 
 impl Replicas {
     /// Sends a replica what it is due next: the dump, then the stream, as far as its socket takes it. What stands in
@@ -33,7 +35,26 @@ impl Replicas {
     fn feed_stream(&mut self, id: ClientId, cx: &mut Serving) {
         let (Some(replica), Some(client)) = (self.get_mut(id), cx.outbox.clients.get_mut(id)) else { return };
         let end = cx.journal.offset();
+        let mut turn = SPILL_TURN;
         while replica.position < end && client.conn.is_writable() {
+            if let Some((file, at, len)) = cx.spill.piece(cx.journal, replica.position) {
+                if turn == 0 {
+                    // Others have their turn first.
+                    return cx.outbox.queue_flush(id);
+                }
+                match client.conn.send_file(file, at, len.min(turn)) {
+                    Ok(n) => {
+                        turn -= n;
+                        replica.position += n as u64;
+                        cx.stats.bytes_out += n as u64;
+                    }
+                    Err(why) => {
+                        log::verbose!("Error sending the backlog from disk to client: {}", strerror(&why));
+                        return cx.outbox.close_later(id);
+                    }
+                }
+                continue;
+            }
             let mut slices = [IoSlice::new(&[]); PIECES];
             let filled = cx.journal.log().fill(replica.position, &mut slices);
             match client.conn.write(&slices[..filled]) {

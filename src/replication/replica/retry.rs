@@ -65,7 +65,7 @@ impl Retry {
     /// Whether the log is told of the next attempt.
     pub fn is_told(&self) -> bool {
         let n = self.unreachable;
-        n < TOLD_FIRST || n > SOON || n.is_multiple_of(TOLD_EVERY)
+        !(TOLD_FIRST..=SOON).contains(&n) || n.is_multiple_of(TOLD_EVERY)
     }
 
     /// The stream has flowed.
