@@ -13,6 +13,7 @@
 //!   request/     input, admission, dispatch, fast path, call, settle, transactions, blocked clients (retry, unblock)
 //! replication/   history (who may go on); master/: our replicas; replica/: the link to our master
 //! persistence/   rdb/ (the format), the snapshot child, save points, loading as a task of the loop
+//! acl/           users, what each may do and what was denied: pure but for the user file
 //! exec/          Command row, Ctx, Args, Outcome
 //! keyspace/      Db, its view for commands, Changes, expiry, eviction's choice, access bits, freeing elsewhere
 //! client/        Client, Clients, sessions; outbox, flush and limits; blocked clients, pub/sub, monitors, invalidation
@@ -84,11 +85,18 @@
 //! 5. The master sends the stream from the log (`master::feed`); the replica applies it, appends it to its own log and says
 //!    how far it is (`replica::follow`, `master::acks`).
 //!
+//! ## Tests
+//! Structures and pure cores are tested beside their code. `tests/sim` has servers without sockets, many in a process, whose
+//! time, network, children and chance are given: scripts of commands whose replies a real server has given (`scripts/`,
+//! `make record`), scenarios of replication (`scenarios/`), and seeds that do to a tree of servers whatever may happen and
+//! check what must hold (`make simulate`). `tests/main.rs` drives the real binary, with real clients and real peers.
+//!
 //! ## Time
 //! The loop sleeps until something happens or its one timer rings (`net::reactor`), which stays set from sleep to sleep.
 //! Keys that end, and hashes with fields that end, stand on the timing wheel of their database (`structures::wheel`), which
 //! says what is due; `server::event_loop` deletes it, a bounded number a turn. Replicas delete nothing by themselves.
 
+pub mod acl;
 pub mod client;
 pub mod commands;
 pub mod config;

@@ -5,7 +5,9 @@
 
 mod support;
 
+mod acl;
 mod admin;
+mod aof;
 mod burdens;
 mod clients;
 mod command_table;

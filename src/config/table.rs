@@ -9,7 +9,7 @@
 use super::compound::*;
 use super::directive::rule::*;
 use super::directive::{Apply, Directive, row};
-use super::load::RenameCommand;
+use super::load::{RenameCommand, UserLine};
 use super::value::Form::{self, Integer, Memory, MemoryOrPercent, Octal, OptionalText, Plain};
 use super::value::*;
 use std::path::PathBuf;
@@ -34,12 +34,20 @@ macro_rules! directives {
             pub base: PathBuf,
             /// The `rename-command` lines, in their order, for whoever knows the commands.
             pub rename_commands: Vec<RenameCommand>,
+            /// The `user` lines, likewise.
+            pub users: Vec<UserLine>,
         }
 
         impl Default for Config {
             /// A server that was told nothing.
             fn default() -> Config {
-                Config { $($field: $default,)* config_file: None, base: PathBuf::new(), rename_commands: Vec::new() }
+                Config {
+                    $($field: $default,)*
+                    config_file: None,
+                    base: PathBuf::new(),
+                    rename_commands: Vec::new(),
+                    users: Vec::new(),
+                }
             }
         }
 
@@ -149,7 +157,7 @@ directives! {
     "requirepass" => requirepass: Text = Text::from(""),
         row(SENSITIVE, OptionalText).apply(Apply::RequirePass);
     "aclfile" => aclfile: Text = Text::from(""),
-        row(IMMUTABLE, Form::Text).only("", "users other than the default one are not built");
+        row(IMMUTABLE, Form::Text);
     "acl-pubsub-default" => acl_pubsub_default: AclPubsubDefault = AclPubsubDefault::ResetChannels,
         row(MODIFIABLE, Plain);
     "acllog-max-len" => acllog_max_len: u64 = 128, row(MODIFIABLE, Integer(0, LONG_MAX));
@@ -270,14 +278,14 @@ directives! {
     "propagation-error-behavior" => propagation_error_behavior: PropagationErrorBehavior = PropagationErrorBehavior::Ignore,
         row(MODIFIABLE, Plain);
 
-    // The append-only file, which is not built yet; its parameters are kept.
-    "appendonly" => appendonly: bool = false,
-        row(DENY_LOADING, Plain).only("no", "the append-only file is not built");
+    // The append-only file.
+    "appendonly" => appendonly: bool = false, row(DENY_LOADING, Plain).apply(Apply::AppendOnly);
     "appendfilename" => appendfilename: Text = Text::from("appendonly.aof"),
         row(IMMUTABLE, Form::Text).check(check_appendfilename);
     "appenddirname" => appenddirname: Text = Text::from("appendonlydir"),
         row(IMMUTABLE, Form::Text).check(check_appenddirname);
-    "appendfsync" => appendfsync: AppendFsync = AppendFsync::Everysec, row(MODIFIABLE, Plain);
+    "appendfsync" => appendfsync: AppendFsync = AppendFsync::Everysec,
+        row(MODIFIABLE, Plain).apply(Apply::AppendFsync);
     "no-appendfsync-on-rewrite" => no_appendfsync_on_rewrite: bool = false, row(MODIFIABLE, Plain);
     "auto-aof-rewrite-percentage" => auto_aof_rewrite_percentage: u32 = 100,
         row(MODIFIABLE, Integer(0, INT_MAX));
@@ -287,7 +295,10 @@ directives! {
     "aof-use-rdb-preamble" => aof_use_rdb_preamble: bool = true, row(MODIFIABLE, Plain);
     "aof-rewrite-incremental-fsync" => aof_rewrite_incremental_fsync: bool = true, row(MODIFIABLE, Plain);
     "aof-timestamp-enabled" => aof_timestamp_enabled: bool = false, row(MODIFIABLE, Plain);
-    "aof-disable-auto-gc" => aof_disable_auto_gc: bool = false, row(HIDDEN, Plain);
+    "aof-disable-auto-gc" => aof_disable_auto_gc: bool = false,
+        row(HIDDEN, Plain).apply(Apply::AofAutoGc);
+    "aof-load-corrupt-tail-max-size" => aof_load_corrupt_tail_max_size: u64 = 0,
+        row(MODIFIABLE, Integer(0, LONG_MAX));
 
     // Observation.
     "slowlog-log-slower-than" => slowlog_log_slower_than: i64 = 10000, row(MODIFIABLE, Integer(-1, LONG_MAX));

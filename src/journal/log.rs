@@ -114,20 +114,30 @@ impl Log {
         filled
     }
 
-    /// The same, up to so many bytes in all, of which there are as many.
-    pub fn fill_at_most<'a>(&'a self, offset: u64, most: usize, slices: &mut [IoSlice<'a>]) -> usize {
-        let mut filled = self.fill(offset, slices);
-        let mut left = most;
-        for (index, slice) in slices[..filled].iter_mut().enumerate() {
-            if slice.len() > left {
-                // As long as the log, which the slice borrows from as well.
-                let at = (offset - self.base) as usize + (most - left);
-                let block = &self.blocks[at / BLOCK][at % BLOCK..];
-                *slice = IoSlice::new(&block[..left]);
-                filled = index + usize::from(left > 0);
+    /// As `fill`, of the bytes before `end` only.
+    ///
+    /// # Panics
+    /// If the log does not have all of them.
+    pub fn fill_until<'a>(&'a self, offset: u64, end: u64, slices: &mut [IoSlice<'a>]) -> usize {
+        assert!(
+            self.has(offset) && offset <= end && end <= self.end,
+            "{offset}..{end} is outside of the log"
+        );
+        let at = (offset - self.base) as usize;
+        let (first, mut skip) = (at / BLOCK, at % BLOCK);
+        let mut left = (end - offset) as usize;
+        let mut filled = 0;
+        for block in self.blocks.iter().skip(first) {
+            if filled == slices.len() || left == 0 {
                 break;
             }
-            left -= slice.len();
+            let len = (block.len() - skip).min(left);
+            if len > 0 {
+                slices[filled] = IoSlice::new(&block[skip..skip + len]);
+                filled += 1;
+                left -= len;
+            }
+            skip = 0;
         }
         filled
     }
@@ -181,6 +191,13 @@ mod tests {
                 log.truncate(log.end() - back);
                 all.truncate(all.len() - back as usize);
                 prop_assert_eq!(log.read(log.start()), &all[(log.start() - first) as usize..]);
+                let (from, to) = ((log.start() + log.end()) / 2, log.end() - (log.end() - log.start()) / 3);
+                if from <= to {
+                    let mut slices = [IoSlice::new(&[]); 64];
+                    let filled = log.fill_until(from, to, &mut slices);
+                    let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+                    prop_assert_eq!(&bytes[..], &all[(from - first) as usize..(to - first) as usize]);
+                }
                 prop_assert!(log.memory() as u64 <= log.len() + 2 * BLOCK as u64);
             }
             prop_assert!(!log.has(log.end() + 1));

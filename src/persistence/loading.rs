@@ -6,9 +6,12 @@
 
 use std::path::Path;
 
+use super::aof::AofLoader;
 use super::arriving::{Arriving, DumpSource};
 use super::load::{LoadError, LoadOptions, LoadProgress, LoadedInfo, Loader, Step};
+use crate::client::ClientId;
 use crate::env::clock::Clock;
+use crate::journal::Log;
 use crate::keyspace::Keyspace;
 
 /// How long loading goes on before the loop looks at its clients again, in microseconds.
@@ -19,8 +22,9 @@ const BYTES_AT_LEAST: u64 = 1 << 20;
 /// Whose data is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadSource {
-    /// Our own, at the start.
+    /// Our own, at the start: the dump file, or the append-only files.
     Own,
+    Files,
     /// Our master's: the link goes on with it.
     Master,
 }
@@ -33,9 +37,25 @@ pub enum LoadInto {
     Aside { keyspace: Box<Keyspace>, serves: bool },
 }
 
+/// Append-only files on their way back: what they hold is run as commands, which is not done here.
+pub struct Replaying {
+    /// Taken away while it works.
+    pub loader: Option<Box<AofLoader>>,
+    /// Whose commands they are: a client like the one that our master is.
+    pub client: ClientId,
+    /// The recent part of the stream, for replicas that come back.
+    pub recent: Log,
+}
+
+/// What is read.
+enum Reads {
+    Dump(Box<Loader<DumpSource>>),
+    Files(Replaying),
+}
+
 /// See the head of this file.
 pub struct Loading {
-    loader: Loader<DumpSource>,
+    reads: Reads,
     /// All that was asked of the loader is done, and what arrives has not ended yet.
     done: Option<LoadedInfo>,
     source: LoadSource,
@@ -81,7 +101,7 @@ impl Loading {
         clock: &Clock,
     ) -> Result<Loading, LoadError> {
         let loader = Loader::<DumpSource>::open_source(path, options)?;
-        Ok(Loading::new(loader, source, into, clock))
+        Ok(Loading::begin(Reads::Dump(Box::new(loader)), source, into, clock))
     }
 
     /// Begins to load what arrives from our master: `arriving` is the beginning, of so many bytes (0: not known).
@@ -94,25 +114,21 @@ impl Loading {
     ) -> Result<Loading, LoadError> {
         let mut loader = Loader::new(DumpSource::Arriving(arriving), total_bytes, options)?;
         loader.remember_records();
-        Ok(Loading::new(loader, LoadSource::Master, into, clock))
-    }
-
-    fn new(loader: Loader<DumpSource>, source: LoadSource, into: LoadInto, clock: &Clock) -> Loading {
-        let (started_ms, started_us) = (clock.unix_ms(), clock.moment_us());
-        Loading { loader, done: None, source, into, started_ms, started_us }
+        Ok(Loading::begin(Reads::Dump(Box::new(loader)), LoadSource::Master, into, clock))
     }
 
     /// What is loaded while it arrives, if it does.
     pub fn arriving(&mut self) -> Option<&mut Arriving> {
-        match self.loader.source_mut() {
-            DumpSource::Arriving(arriving) => Some(arriving),
-            DumpSource::File(_) => None,
+        match &mut self.reads {
+            Reads::Dump(loader) => arriving(loader),
+            Reads::Files(_) => None,
         }
     }
 
     /// Whether there is something to be loaded now.
     pub fn can_go_on(&self) -> bool {
-        match self.loader.source() {
+        let Reads::Dump(loader) = &self.reads else { return true };
+        match loader.source() {
             DumpSource::Arriving(arriving) if self.done.is_some() => arriving.has_ended(),
             DumpSource::Arriving(arriving) => arriving.is_ready(),
             DumpSource::File(_) => true,
@@ -124,12 +140,46 @@ impl Loading {
         matches!(self.into, LoadInto::Place)
     }
 
+    /// Begins to load append-only files.
+    pub fn of_files(replaying: Replaying, clock: &Clock) -> Loading {
+        Loading::begin(Reads::Files(replaying), LoadSource::Files, LoadInto::Place, clock)
+    }
+
+    fn begin(reads: Reads, source: LoadSource, into: LoadInto, clock: &Clock) -> Loading {
+        let (started_ms, started_us) = (clock.unix_ms(), clock.moment_us());
+        Loading { reads, done: None, source, into, started_ms, started_us }
+    }
+
+    /// The append-only files, if that is what is read.
+    pub fn replaying(&mut self) -> Option<&mut Replaying> {
+        match &mut self.reads {
+            Reads::Files(replaying) => Some(replaying),
+            Reads::Dump(_) => None,
+        }
+    }
+
+    /// Microseconds since it began.
+    pub fn took_us(&self, clock: &Clock) -> u64 {
+        clock.moment_us() - self.started_us
+    }
+
     pub fn source(&self) -> LoadSource {
         self.source
     }
 
     pub fn progress(&self) -> LoadProgress {
-        self.loader.progress()
+        match &self.reads {
+            Reads::Dump(loader) => loader.progress(),
+            Reads::Files(Replaying { loader, .. }) => {
+                let progress = loader.as_ref().map(|loader| loader.progress()).unwrap_or_default();
+                LoadProgress {
+                    loaded_bytes: progress.loaded_bytes,
+                    total_bytes: progress.total_bytes,
+                    keys_loaded: progress.keys_loaded,
+                    ..LoadProgress::default()
+                }
+            }
+        }
     }
 
     /// Whether old data is served meanwhile.
@@ -139,10 +189,15 @@ impl Loading {
 
     /// The memory in use when the dump was made, as the dump says; zero if it does not.
     pub fn used_memory_then(&self) -> u64 {
-        self.loader.origin().used_mem.unwrap_or(0)
+        match &self.reads {
+            Reads::Dump(loader) => loader.origin().used_mem.unwrap_or(0),
+            Reads::Files(Replaying { loader, .. }) => {
+                loader.as_ref().map_or(0, |loader| loader.used_memory_then())
+            }
+        }
     }
 
-    /// Takes what is being loaded out of `running` once it has ended; loads on for a slice of time before that.
+    /// Takes the dump that is being loaded out of `running` once it has ended; loads on for a slice of time before that.
     pub fn slice(
         running: &mut Option<Loading>,
         keyspace: &mut Keyspace,
@@ -150,24 +205,27 @@ impl Loading {
         clock: &Clock,
     ) -> Slice {
         let Some(mut loading) = running.take_if(|loading| loading.can_go_on()) else { return Slice::More };
-        let until = clock.moment_us() + SLICE_US;
-        let mut out_of_time = || clock.moment_us() >= until;
+        let Reads::Dump(loader) = &mut loading.reads else {
+            *running = Some(loading);
+            return Slice::More;
+        };
+        let mut out_of_time = out_of_time(clock.clone());
         let target = match &mut loading.into {
             LoadInto::Place => keyspace,
             LoadInto::Aside { keyspace, .. } => keyspace,
         };
         let step = match loading.done.take() {
             Some(info) => Ok(Step::Done(info)),
-            None => loading.loader.step(target, interval_bytes.max(BYTES_AT_LEAST), &mut out_of_time),
+            None => loader.step(target, slice_bytes(interval_bytes), &mut out_of_time),
         };
-        match loading.outcome(step) {
+        match outcome(loader, &mut loading.done, step) {
             Ok(None) => {
                 *running = Some(loading);
                 Slice::More
             }
             Ok(Some(info)) => Slice::Done(Box::new(Loaded {
                 info,
-                expired: loading.loader.take_expired(),
+                expired: loader.take_expired(),
                 took_us: clock.moment_us() - loading.started_us,
                 source: loading.source,
                 aside: match loading.into {
@@ -183,30 +241,50 @@ impl Loading {
     }
 }
 
-impl Loading {
-    /// What a step of the loader came to: what was loaded, if that is all, and all has come.
-    fn outcome(&mut self, step: Result<Step, LoadError>) -> Result<Option<LoadedInfo>, LoadError> {
-        let offset = self.loader.progress().loaded_bytes;
-        let Some(arriving) = self.arriving() else {
-            return step.map(|step| match step {
-                Step::More => None,
-                Step::Done(info) => Some(info),
-            });
-        };
-        match step {
-            Ok(Step::More) => arriving.loaded(offset),
-            Ok(Step::Done(info)) if arriving.has_ended() => return Ok(Some(info)),
-            Ok(Step::Done(info)) => self.done = Some(info),
-            Err(why) if why.is_short_read() && !arriving.has_ended() => {
-                let record = self.loader.unread_record();
-                if let Some(arriving) = self.arriving() {
-                    arriving.wait_for_more(record);
-                }
-            }
-            Err(why) => return Err(why),
-        }
-        Ok(None)
+fn arriving(loader: &mut Loader<DumpSource>) -> Option<&mut Arriving> {
+    match loader.source_mut() {
+        DumpSource::Arriving(arriving) => Some(arriving),
+        DumpSource::File(_) => None,
     }
+}
+
+/// What a step of the loader came to: what was loaded, if that is all, and all has come. Until that it stands in `done`.
+fn outcome(
+    loader: &mut Loader<DumpSource>,
+    done: &mut Option<LoadedInfo>,
+    step: Result<Step, LoadError>,
+) -> Result<Option<LoadedInfo>, LoadError> {
+    let offset = loader.progress().loaded_bytes;
+    let Some(source) = arriving(loader) else {
+        return step.map(|step| match step {
+            Step::More => None,
+            Step::Done(info) => Some(info),
+        });
+    };
+    match step {
+        Ok(Step::More) => source.loaded(offset),
+        Ok(Step::Done(info)) if source.has_ended() => return Ok(Some(info)),
+        Ok(Step::Done(info)) => *done = Some(info),
+        Err(why) if why.is_short_read() && !source.has_ended() => {
+            let record = loader.unread_record();
+            if let Some(source) = arriving(loader) {
+                source.wait_for_more(record);
+            }
+        }
+        Err(why) => return Err(why),
+    }
+    Ok(None)
+}
+
+/// How much is loaded at a time: bytes, and then as many more as there is time for.
+pub fn slice_bytes(interval_bytes: u64) -> u64 {
+    interval_bytes.max(BYTES_AT_LEAST)
+}
+
+/// Whether the slice of time that begins now is over.
+pub fn out_of_time(clock: Clock) -> impl FnMut() -> bool {
+    let until = clock.moment_us() + SLICE_US;
+    move || clock.moment_us() >= until
 }
 
 /// Loads a dump file into what is there while everybody waits (DEBUG RELOAD).

@@ -111,9 +111,9 @@ impl Spill {
                 self.segments.push_back(Segment { file: nameless(dir, at)?, from: at, len: 0 });
             }
             let Some(segment) = self.segments.back_mut() else { return Ok(()) };
-            let room = (until - at).min(segment_size - segment.len) as usize;
+            let room = (until - at).min(segment_size - segment.len);
             let mut slices = [IoSlice::new(&[]); PIECES];
-            let filled = log.fill_at_most(at, room, &mut slices);
+            let filled = log.fill_until(at, at + room, &mut slices);
             segment.file.seek(SeekFrom::Start(segment.len))?;
             let written = segment.file.write_vectored(&slices[..filled])? as u64;
             if written == 0 {

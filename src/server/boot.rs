@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Lifecycle, Net, Program, Server, Stats, Table, Watching};
+use super::{Acl, Lifecycle, Net, Program, Server, Stats, Table, Watching};
 use crate::client::{BlockedClients, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted};
 use crate::config::{self, Config, Supervised};
 use crate::env::alloc;
@@ -17,8 +17,9 @@ use crate::keyspace::access::Stamp;
 use crate::keyspace::{Changes, Expired, Freer, Keyspace, Turn};
 use crate::net::{Reactor, Source};
 use crate::observe::latency::Latency;
-use crate::observe::log;
+use crate::observe::log::{self, Logged};
 use crate::observe::slowlog::SlowLog;
+use crate::persistence::aof::Aof;
 use crate::persistence::simulated::SimulatedForks;
 use crate::persistence::snapshots::Snapshots;
 use crate::persistence::spill::Spill;
@@ -134,7 +135,8 @@ fn assemble(
 ) -> Result<Server, BootError> {
     let Surroundings { clock, mut secrets, reactor, signals, supervisor, program, forks } = surroundings;
     let mut rng = secrets.rng();
-    let mut table = Table::new(families, rng.next_u64());
+    let acl = Acl::boot(&config, families)?;
+    let mut table = Table::new(families, acl.users.catalog(), rng.next_u64());
     for rename in &config.rename_commands {
         table.rename(rename).map_err(|why| BootError(rename.fatal(why).to_string()))?;
     }
@@ -155,10 +157,12 @@ fn assemble(
         watching: Watching::default(),
         tracking: InvalidationTracking::default(),
         blocked_clients: BlockedClients::default(),
+        acl,
         pubsub: PubSub::default(),
         monitors: Monitors::default(),
         redacted: Redacted::default(),
         snapshots: Snapshots::new(forks),
+        aof: Aof::default(),
         loading: None,
         replication,
         stats: Stats::default(),
@@ -185,6 +189,16 @@ impl Server {
         }
         log::notice!("Server initialized");
         temp_files::remove_orphans(self.config.directory());
+        const FATAL: &str = "Fatal error loading the DB, check server logs. Exiting.";
+        match self.begin_aof_loading() {
+            Ok(true) => return Ok(()),
+            Ok(false) if self.config.appendonly => {
+                self.ready_to_accept();
+                return Ok(());
+            }
+            Ok(false) => {}
+            Err(Logged) => return Err(BootError(FATAL.into())),
+        }
         match self.begin_loading_own() {
             Ok(true) => {}
             Ok(false) => self.ready_to_accept(),
@@ -192,7 +206,7 @@ impl Server {
                 for line in why.log_lines() {
                     log::warning!("{line}");
                 }
-                return Err(BootError("Fatal error loading the DB, check server logs. Exiting.".into()));
+                return Err(BootError(FATAL.into()));
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Server;
-use crate::client::{Auth, ClientId, Role};
+use crate::client::{ClientId, Role};
 use crate::env::ticks;
 use crate::keyspace::Due;
 use crate::net::{Conn, Event, Source};
@@ -70,6 +70,9 @@ impl Server {
         }
         let now = self.clock.unix_ms();
         let mut wait_ms = self.cron_wait_ms();
+        if let Some(aof_ms) = self.aof.wait_ms(self.clock.monotonic_ms()) {
+            wait_ms = wait_ms.min(aof_ms);
+        }
         let child_runs = self.snapshots.running().is_some();
         let deadlines = [
             self.blocked_clients.next_deadline(),
@@ -107,6 +110,7 @@ impl Server {
             Source::Signals => self.handle_signals(),
             // What is due is seen to in every turn.
             Source::Timer => {}
+            Source::Aof => self.hear_aof(),
             Source::Child => self.poll_child(),
             Source::ChildData => self.feed_transfers(),
             Source::Link => {
@@ -147,7 +151,9 @@ impl Server {
             self.read_client(id);
             // What is so much leaves at once, while the processor still has it at hand, and its buffer is the next
             // client's: replies to many would push each other out before they are sent.
-            if self.clients.get(id).is_some_and(|client| client.output.overflow() > 0) {
+            if self.clients.get(id).is_some_and(|client| client.output.overflow() > 0)
+                && !self.replies_wait_for_aof()
+            {
                 self.flush_client(id);
             }
         }
@@ -187,7 +193,7 @@ impl Server {
             self.stats.rejected_connections += 1;
             return;
         }
-        let protected = self.config.protected_mode && !self.config.requirepass.is_set();
+        let protected = self.config.protected_mode && self.acl.users.default_user().needs_no_password();
         if protected
             && !conn.is_unix()
             && !conn.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
@@ -203,7 +209,7 @@ impl Server {
             log::warning!("Error registering fd event for the new client: {why}");
             return;
         }
-        let auth = if self.config.requirepass.is_set() { Auth::Required } else { Auth::Done };
+        let auth = self.acl.first_auth();
         self.stats.connections += 1;
         let now = self.clock.unix_ms();
         let id = self.clients.connected(conn, auth, Role::Normal, &self.config.unixsocket, now);
@@ -216,6 +222,7 @@ impl Server {
     /// What is done before every sleep: what this turn has brought leaves the house.
     fn before_sleep(&mut self) {
         self.load_slice();
+        self.replay_slice();
         if self.replication.replicas.pipe_has_more() {
             self.feed_transfers();
         }
@@ -234,6 +241,10 @@ impl Server {
         self.advance_failover();
         self.ask_for_acks();
         self.send_broadcasts();
+        if !self.flush_aof() {
+            // No reply may tell of what is not on the disk.
+            return;
+        }
         for id in self.feed_stream() {
             self.check_output_limits(id, true);
         }

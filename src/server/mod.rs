@@ -10,6 +10,8 @@
 //! output       what is owed to clients, and its limits
 //! flush        replies and the write stream leave
 //! closing      a client is closed, and who knows of it is told
+//! aof          the append-only file: when it is flushed and rewritten, on and off
+//! replay       and how it is loaded
 //! cron         what is to be done from time to time
 //! carry_out    what services have decided is done, once a turn, in one written order
 //! saving       what a snapshot child has to know of all of us
@@ -19,6 +21,8 @@
 //! role         master or replica: REPLICAOF
 //! title        what `ps` shows
 //! pushes       what clients are sent beside replies: pub/sub, monitors, invalidation tracking
+//! acl          rights are checked, and connections that lose them closed
+//! client_info  a client in one line
 //! reconfigure  CONFIG SET takes effect
 //! memory       where the memory goes
 //! shutdown     the end
@@ -26,8 +30,11 @@
 //!
 //! [`Server`] owns everything, in named parts. A service gets the parts it touches as arguments, never the whole.
 
+mod acl;
+mod aof;
 pub mod boot;
 mod carry_out;
+mod client_info;
 mod closing;
 mod cron;
 mod event_loop;
@@ -40,6 +47,7 @@ mod net;
 mod output;
 mod pushes;
 mod reconfigure;
+mod replay;
 mod replication;
 mod request;
 mod role;
@@ -49,6 +57,7 @@ mod stats;
 mod title;
 mod turn;
 
+pub use acl::Acl;
 pub use boot::{BootError, Surroundings, boot};
 pub use event_loop::show_address;
 pub use lifecycle::{Lifecycle, Program, ShutdownFlags, ShutdownState};
@@ -73,6 +82,7 @@ use crate::journal::Journal;
 use crate::keyspace::{Changes, Keyspace, Turn};
 use crate::observe::latency::Latency;
 use crate::observe::slowlog::SlowLog;
+use crate::persistence::aof::Aof;
 use crate::persistence::loading::Loading;
 use crate::persistence::snapshots::Snapshots;
 use crate::persistence::spill::Spill;
@@ -102,11 +112,13 @@ pub struct Server {
     pub outgoing: Outgoing,
     pub watching: Watching,
     pub blocked_clients: BlockedClients,
+    pub acl: Acl,
     pub pubsub: PubSub,
     pub monitors: Monitors,
     pub redacted: Redacted,
     pub tracking: InvalidationTracking,
     pub snapshots: Snapshots,
+    pub aof: Aof,
     /// What is being loaded, at the start or from our master.
     pub loading: Option<Loading>,
     pub replication: Replication,

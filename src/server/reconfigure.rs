@@ -1,11 +1,10 @@
 //! CONFIG SET takes effect: what a changed directive asks of the running server, all of it or nothing.
 
 use super::{Server, boot};
-use crate::client::Auth;
 use crate::config::{Apply, Change, SetError, Setter};
 use crate::env::{alloc, crash, process};
 use crate::keyspace::KeyspaceStats;
-use crate::observe::log;
+use crate::observe::log::{self, Logged};
 use crate::replication::SyncStats;
 
 impl Server {
@@ -39,6 +38,7 @@ impl Server {
         self.keyspace.stats = KeyspaceStats::default();
         self.keyspace.freer.reset_freed();
         self.snapshots.saves = 0;
+        self.aof.reset_stats();
         self.snapshots.forks = 0;
         self.snapshots.last_fork_us = 0;
         self.replication.stats = SyncStats::default();
@@ -87,19 +87,16 @@ impl Server {
                 crash::exit_on_panic(self.config.use_exit_on_panic);
             }
             Apply::Watchdog => self.set_watchdog(),
-        }
-        Ok(())
-    }
-
-    /// Who is in stays in; where no password is asked any more, everybody is.
-    fn password_has_changed(&mut self) {
-        if self.config.requirepass.is_set() {
-            return;
-        }
-        for id in self.clients.ids() {
-            if let Some(client) = self.clients.get_mut(id) {
-                client.session.auth = Auth::Done;
+            Apply::AppendOnly => {
+                self.switch_aof().map_err(|Logged| "Unable to turn on AOF. Check server logs.")?;
+            }
+            Apply::AppendFsync => self.aof.set_policy(self.config.appendfsync),
+            Apply::AofAutoGc => {
+                self.aof.keep_history(self.config.aof_disable_auto_gc);
+                let garbage = self.aof.drop_history_files();
+                self.keyspace.freer.free_any(Box::new(garbage), 0);
             }
         }
+        Ok(())
     }
 }

@@ -40,6 +40,7 @@ impl Server {
             outbox: Outbox { clients: &mut self.clients, outgoing: &mut self.outgoing },
             journal: &mut self.journal,
             keyspace: &self.keyspace,
+            aof: &self.aof,
             history,
             config: &self.config,
             secrets: &mut self.secrets,
@@ -131,7 +132,7 @@ impl Server {
 
     /// Brings the link to our master as far as it goes, unless our own data is still to come.
     pub(super) fn drive_link(&mut self) {
-        if self.loading.as_ref().is_some_and(|loading| loading.source() == LoadSource::Own) {
+        if self.loading.as_ref().is_some_and(|loading| loading.source() != LoadSource::Master) {
             return;
         }
         let (link, mut cx) = self.linking();
@@ -153,7 +154,7 @@ impl Server {
         let in_unit = client.session.transaction.is_some() || client.session.in_exec;
         let db = client.session.db;
         let outbox = Outbox { clients: &mut self.clients, outgoing: &mut self.outgoing };
-        self.replication.link.applied(bytes, in_unit, db, &mut self.journal, outbox);
+        self.replication.link.applied(bytes, (in_unit, db), &mut self.journal, &self.aof, outbox);
     }
 
     /// Closes a replica whose command was answered: on its connection the stream runs, and nothing else may. What it

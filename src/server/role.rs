@@ -16,6 +16,8 @@ impl Server {
             // Our new master may never have heard of the last signs of life.
             let running = self.snapshots.running().and_then(|running| running.plan.offset);
             let held = self.replication.replicas.newest_position(master).max(running.unwrap_or(0));
+            // The append-only file has the stream as it was.
+            let held = if self.aof.needs_from().is_some() { u64::MAX } else { held };
             self.journal.forget_idle_tail(held);
         }
         let (link, mut cx) = self.linking();
@@ -27,6 +29,10 @@ impl Server {
             None => link.become_master(&mut cx),
         }
         self.carry_out_decisions();
+        if master.is_none() {
+            // A sync that did not come to its end had switched it off.
+            self.aof_goes_on_after_sync();
+        }
         if was_master && master.is_some() {
             self.end_waits_for_role_change();
         }

@@ -33,6 +33,7 @@ use crate::journal::Journal;
 use crate::keyspace::Keyspace;
 use crate::net::{Conn, Reactor};
 use crate::observe::log;
+use crate::persistence::aof::Aof;
 use link::{LinkError, Stepped};
 use receive::Dump;
 use retry::Retry;
@@ -47,6 +48,8 @@ pub struct Linking<'a> {
     pub outbox: Outbox<'a>,
     pub journal: &'a mut Journal,
     pub keyspace: &'a Keyspace,
+    /// What of the stream is on our disk.
+    pub aof: &'a Aof,
     pub history: &'a mut History,
     pub config: &'a Config,
     pub secrets: &'a mut Secrets,
@@ -293,7 +296,7 @@ impl MasterLink {
                 log::warning!("MASTER timeout: no data nor PING received...");
                 cx.outbox.close_later(following.client);
             }
-            Link::Online(_) => self.send_ack(&mut cx.outbox, cx.journal.offset()),
+            Link::Online(_) => self.send_ack(&mut cx.outbox, cx.journal, cx.aof),
             Link::Transfer(_) | Link::Received(_) | Link::Loading(_) => self.show_life(cx.now_ms),
             _ => {}
         }
