@@ -127,7 +127,9 @@ impl Spill {
 
     /// Forgets what stands behind an offset.
     fn take_back(&mut self, offset: u64) {
-        while self.segments.pop_back_if(|segment| segment.from >= offset).is_some() {}
+        while self.segments.back().is_some_and(|segment| segment.from >= offset) {
+            self.segments.pop_back();
+        }
         if let Some(last) = self.segments.back_mut() {
             last.len = last.len.min(offset - last.from);
         }
