@@ -37,6 +37,9 @@ pub struct Turn {
     pub lazy_user_del: bool,
     /// Whether anybody wants to know how long it takes to delete what has ended.
     pub timed: bool,
+    /// Whether a real server would share small integers among keys, which OBJECT REFCOUNT shows: not where it evicts
+    /// keys by their use.
+    pub shares_integers: bool,
 }
 
 impl Turn {
