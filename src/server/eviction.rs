@@ -198,7 +198,7 @@ impl Server {
     /// Evicts one key, the best by the policy; the bytes that this gives back.
     fn evict_one(&mut self) -> Option<i64> {
         let config = &self.config;
-        let (db, key) = self.eviction.evictor.pick(
+        let (db, hash) = self.eviction.evictor.pick(
             &mut self.keyspace,
             config.maxmemory_policy,
             config.maxmemory_samples as usize,
@@ -209,7 +209,7 @@ impl Server {
         let lazily = config.lazyfree_lazy_eviction;
         let began = self.turn.timed.then(|| self.clock.moment_us());
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
-        let freed = self.keyspace.view(db, &mut self.changes, &self.turn).evict(&key, lazily);
+        let freed = self.keyspace.view(db, &mut self.changes, &self.turn).evict(hash, lazily);
         if let Some(began) = began {
             self.note_latency("eviction-del", self.clock.moment_us() - began);
         }
