@@ -11,6 +11,7 @@
 //! commands/      one file per family: the rows that declare its commands, and their handlers
 //! server/        Server, a struct of structs: boot, event loop, dispatch, call and settle, replicas, link, cron, shutdown
 //! replication/   history (who may go on), the replicas, the link's state machine: pure but for what they hold
+//! scripting/     Lua 5.1 for scripts and functions: its sandbox, conversions, cache and libraries; sees the server as a trait
 //! persistence/   rdb/ (the format), dumps, the snapshot child, loading as a task of the loop
 //! exec/          Command row, Ctx, Args, Outcome
 //! keyspace/      Db, its view for commands, Changes, expiry, access bits, freeing elsewhere
@@ -62,6 +63,7 @@ pub mod observe;
 pub mod persistence;
 pub mod protocol;
 pub mod replication;
+pub mod scripting;
 pub mod server;
 pub mod structures;
 pub mod types;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors from the ground up, as `src/lib.rs` draws them.
-const FLOORS: [&str; 15] = [
+const FLOORS: [&str; 16] = [
     "env",
     "structures",
     "config",
@@ -17,6 +17,7 @@ const FLOORS: [&str; 15] = [
     "keyspace",
     "exec",
     "persistence",
+    "scripting",
     "replication",
     "server",
     "commands",
