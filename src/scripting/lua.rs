@@ -267,6 +267,10 @@ fn settle(stack: &mut Stack, function: impl FnOnce(&mut Stack) -> Returned) -> c
 
 #[cold]
 fn settle_error(stack: &mut Stack, why: Raise) -> c_int {
+    if !matches!(why, Raise::Value) {
+        // There may be no room left.
+        stack.set_top(0);
+    }
     match why {
         Raise::Value => RAISED,
         Raise::Error(text) => {
