@@ -69,6 +69,34 @@ fn who_waits_longest_is_served_first() {
     wait_blocked(&server, 0);
 }
 
+/// Each sends its request on a fresh connection, without waiting for anything: connections are accepted and requests
+/// are read in one turn, or in a few.
+#[test]
+fn who_came_first_on_fresh_connections_is_served_first() {
+    const CLIENTS: usize = 300;
+    let server = start();
+    let mut client = server.raw();
+    let values: Vec<String> = (0..CLIENTS).map(|n| n.to_string()).collect();
+    for round in 0..6 {
+        let mut waiting = Vec::new();
+        if round % 2 == 0 {
+            waiting.extend((0..CLIENTS).map(|_| server.raw()));
+            waiting.iter_mut().for_each(|waiting| waiting.send("BLPOP l 0\r\n"));
+        } else {
+            for _ in 0..CLIENTS {
+                let mut client = server.raw();
+                client.send("BLPOP l 0\r\n");
+                waiting.push(client);
+            }
+        }
+        wait_blocked(&server, CLIENTS);
+        says(&mut client, &format!("RPUSH l {}", values.join(" ")), &format!(":{CLIENTS}\r\n"));
+        for (n, waiting) in waiting.iter_mut().enumerate() {
+            waiting.expect(bulks(&format!("l {n}")));
+        }
+    }
+}
+
 #[test]
 fn one_push_serves_as_many_as_it_has_elements_for() {
     let server = start();

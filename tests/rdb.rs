@@ -116,7 +116,7 @@ fn a_real_server_loads_what_we_write() {
             writer.select_db(9)?;
             writer.resize_db(2, 1)?;
             writer.expire_at_ms(EXPIRE_AT_MS)?;
-            writer.int_entry(b"mortal", -1 << 40)?;
+            writer.int_entry(b"may_time_out", -1 << 40)?;
             writer.entry(ValueType::Zset2, b"scores")?;
             writer.write_len(2)?;
             for (member, score) in [("low", f64::NEG_INFINITY), ("high", 2.5)] {
@@ -136,8 +136,8 @@ fn a_real_server_loads_what_we_write() {
             assert_eq!(server.ask::<Vec<u8>>(&[b"GET", &key]), value, "{}", key.escape_ascii());
         }
         server.ask::<()>(&[b"SELECT", b"9"]);
-        assert_eq!(server.ask::<i64>(&[b"PEXPIRETIME", b"mortal"]), EXPIRE_AT_MS);
-        assert_eq!(server.ask::<i64>(&[b"GET", b"mortal"]), -1 << 40);
+        assert_eq!(server.ask::<i64>(&[b"PEXPIRETIME", b"may_time_out"]), EXPIRE_AT_MS);
+        assert_eq!(server.ask::<i64>(&[b"GET", b"may_time_out"]), -1 << 40);
         assert_eq!(server.ask::<String>(&[b"ZSCORE", b"scores", b"low"]), "-inf");
     }
 }

@@ -555,3 +555,57 @@ fn a_replica_that_loads_aside_serves_an_older_state_of_the_same_history_and_no_o
     replica.wait_log("Failed trying to load the MASTER");
     assert_eq!(replica.query::<i64>(&["DBSIZE"]), 2000);
 }
+
+/// A replica with two sub-replicas, one of which is sent a dump straight from a slow child while the other waits for
+/// the next child.
+fn with_one_that_receives_and_one_that_waits(master: &Server, config: &[(&str, &str)]) -> [Server; 3] {
+    let mut all = vec![AT_ONCE, ("rdb-key-save-delay", "20000")];
+    all.extend(config);
+    let replica = Server::replica_of(master.port(), &all);
+    replica.follows(master);
+    let receives = Server::replica_of(replica.port(), &[]);
+    wait_until("a child works for the first", PATIENCE, || replica.children().len() == 1);
+    let waits = Server::replica_of(replica.port(), &[]);
+    wait_until("the second waits", PATIENCE, || {
+        replica.info_field("replication", "slave1").contains("state=wait_bgsave")
+    });
+    [replica, receives, waits]
+}
+
+#[test]
+fn a_replica_that_starts_over_serves_while_a_child_of_its_own_ends() {
+    let master = Server::start(&[AT_ONCE]);
+    master.fill(400, 10);
+    let other = Server::start(&[AT_ONCE]);
+    other.fill(20, 10);
+    let [replica, receives, waits] = with_one_that_receives_and_one_that_waits(&master, &[]);
+    let mut ping = replica.raw();
+    replica.query::<()>(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]);
+    let mut longest = Duration::ZERO;
+    wait_until("it follows the other master", LONG, || {
+        let began = Instant::now();
+        ping.command(&["PING"]);
+        ping.line();
+        longest = longest.max(began.elapsed());
+        replica.is_linked() && replica.offset() == other.offset()
+    });
+    assert!(longest < Duration::from_secs(1), "PING was answered after {longest:?}");
+    assert_eq!(replica.logged("there is a pending RDB child running. Killing it"), 1);
+    replica.same_as(&other);
+    receives.same_as(&other);
+    waits.same_as(&other);
+    assert_eq!(temp_files(&replica), Vec::<String>::new());
+}
+
+#[test]
+fn a_server_that_ends_waits_for_no_other_child_than_the_one_it_stops() {
+    let master = Server::start(&[AT_ONCE]);
+    master.fill(400, 10);
+    let [mut replica, _receives, _waits] =
+        with_one_that_receives_and_one_that_waits(&master, &[("shutdown-timeout", "0")]);
+    let began = Instant::now();
+    assert!(replica.terminate().success());
+    assert!(began.elapsed() < Duration::from_secs(2), "the end took {:?}", began.elapsed());
+    assert_eq!(replica.snapshots(), 1);
+    assert_eq!(temp_files(&replica), Vec::<String>::new());
+}

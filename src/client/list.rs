@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use slab::Slab;
 
 use super::address::Address;
+use super::blocked::BlockedRequest;
 use super::session::Session;
 use crate::net::Conn;
-use crate::protocol::{Output, Parser, Span};
+use crate::protocol::{Output, Parser};
 use crate::structures::prefetch::{LINE_BYTES, fetch_early};
 
 /// A client by name: its slot in the table and its unique id, which tells whether the slot still holds that client.
@@ -29,20 +30,9 @@ pub enum Role {
     Monitor,
 }
 
-/// A request that waits to be run (again).
+/// One client.
 #[derive(Debug)]
-pub struct Parked<B> {
-    pub why: B,
-    pub bytes: Vec<u8>,
-    pub spans: Vec<Span>,
-    pub since_ms: i64,
-    /// Its place among those who wait: who came earlier has a smaller one.
-    pub ticket: u64,
-}
-
-/// One client. `B` is what it can be parked for.
-#[derive(Debug)]
-pub struct Client<B> {
+pub struct Client {
     pub session: Session,
     pub role: Role,
     pub conn: Conn,
@@ -54,7 +44,7 @@ pub struct Client<B> {
     /// The progress through them, where it is worth keeping.
     pub parser: Option<Box<Parser>>,
     pub output: Output,
-    pub parked: Option<Box<Parked<B>>>,
+    pub blocked: Option<Box<BlockedRequest>>,
     /// Nothing more is read from it; it is closed once its output is sent.
     pub close_after_reply: bool,
     /// It is closed at the end of this turn.
@@ -74,7 +64,7 @@ pub struct Client<B> {
     pub write_offset: u64,
 }
 
-impl<B> Client<B> {
+impl Client {
     /// Whether there may be something to write once its socket takes it.
     pub fn has_to_write(&self) -> bool {
         !self.output.is_empty() || self.role == Role::Replica
@@ -82,7 +72,7 @@ impl<B> Client<B> {
 
     /// Memory that it takes by itself, in bytes: what it sends and receives, and what we know of it.
     pub fn memory(&self) -> usize {
-        size_of::<Client<B>>()
+        size_of::<Client>()
             + self.session.memory()
             + self.addr.memory()
             + self.laddr.memory()
@@ -96,10 +86,22 @@ impl<B> Client<B> {
         self.input.len() + self.parser.as_ref().map_or(0, |parser| parser.came())
     }
 
-    /// Whether none of its requests is run for now (it is parked), or any more.
+    /// Whether none of its requests is run for now (it is blocked), or any more.
     #[inline]
-    pub fn rests(&self) -> bool {
-        self.parked.is_some() || self.close_after_reply || self.close_now
+    pub fn is_suspended(&self) -> bool {
+        self.blocked.is_some() || !self.is_open()
+    }
+
+    /// Whether there is any use in sending it more.
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        !self.close_after_reply && !self.close_now
+    }
+
+    /// Whether it has subscribed to anything.
+    #[inline]
+    pub fn is_subscribed(&self) -> bool {
+        self.session.subscriptions.is_some()
     }
 
     /// Whether bytes that were read wait to be run.
@@ -110,21 +112,21 @@ impl<B> Client<B> {
 
 /// See the head of this file.
 #[derive(Debug)]
-pub struct Clients<B> {
+pub struct Clients {
     /// Boxed, so that a table that grows moves no clients and keeps no room for those who never come.
-    slab: Slab<Box<Client<B>>>,
+    slab: Slab<Box<Client>>,
     /// Slots by id, in the order in which clients came: CLIENT LIST, CLIENT KILL ID.
     by_id: BTreeMap<u64, u32>,
     next_id: u64,
 }
 
-impl<B> Default for Clients<B> {
+impl Default for Clients {
     fn default() -> Self {
         Clients { slab: Slab::new(), by_id: BTreeMap::new(), next_id: 1 }
     }
 }
 
-impl<B> Clients<B> {
+impl Clients {
     /// The slot that the next client will have, for registering its connection.
     pub fn next_slot(&self) -> usize {
         self.slab.vacant_key()
@@ -138,26 +140,26 @@ impl<B> Clients<B> {
     }
 
     /// Adds a client under the id of its session.
-    pub fn add(&mut self, client: Client<B>) -> ClientId {
+    pub fn add(&mut self, client: Client) -> ClientId {
         let id = client.session.id;
         let slot = self.slab.insert(Box::new(client));
         self.by_id.insert(id, slot as u32);
         ClientId { id, slot }
     }
 
-    pub fn remove(&mut self, id: ClientId) -> Option<Box<Client<B>>> {
+    pub fn remove(&mut self, id: ClientId) -> Option<Box<Client>> {
         self.get(id)?;
         self.by_id.remove(&id.id);
         Some(self.slab.remove(id.slot))
     }
 
     #[inline]
-    pub fn get(&self, id: ClientId) -> Option<&Client<B>> {
+    pub fn get(&self, id: ClientId) -> Option<&Client> {
         self.slab.get(id.slot).map(|client| &**client).filter(|client| client.session.id == id.id)
     }
 
     #[inline]
-    pub fn get_mut(&mut self, id: ClientId) -> Option<&mut Client<B>> {
+    pub fn get_mut(&mut self, id: ClientId) -> Option<&mut Client> {
         self.slab.get_mut(id.slot).map(|client| &mut **client).filter(|client| client.session.id == id.id)
     }
 
@@ -166,7 +168,7 @@ impl<B> Clients<B> {
     pub fn prefetch(&self, slot: usize) {
         if let Some(client) = self.slab.get(slot) {
             let address = std::ptr::from_ref(&**client).cast::<u8>();
-            for line in 0..size_of::<Client<B>>().div_ceil(LINE_BYTES) {
+            for line in 0..size_of::<Client>().div_ceil(LINE_BYTES) {
                 fetch_early(address.wrapping_add(line * LINE_BYTES));
             }
         }
@@ -191,7 +193,7 @@ impl<B> Clients<B> {
     }
 
     /// All clients, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = (ClientId, &Client<B>)> {
+    pub fn iter(&self) -> impl Iterator<Item = (ClientId, &Client)> {
         self.by_id
             .iter()
             .map(|(&id, &slot)| (ClientId { id, slot: slot as usize }, &*self.slab[slot as usize]))
@@ -221,7 +223,7 @@ mod tests {
     fn an_idle_client_is_small() {
         // The allocator would give a longer one 256; a debug build of mio keeps a word more for each connection.
         let most = if cfg!(debug_assertions) { 248 } else { 224 };
-        let size = size_of::<Client<()>>();
+        let size = size_of::<Client>();
         assert!(size <= most, "a client takes {size} bytes");
     }
 }

@@ -4,13 +4,27 @@
 //! the client is still there.
 
 mod address;
+mod block;
+mod blocked;
+mod invalidation;
 mod list;
+mod monitors;
+mod outbox;
+mod pubsub;
+mod redacted;
 mod session;
 mod subscriptions;
 mod tracking;
 
 pub use address::Address;
-pub use list::{Client, ClientId, Clients, Parked, Role};
+pub use block::{Block, BlockOn, UnblockReason};
+pub use blocked::{BlockedClients, BlockedRequest, BlockingKey, Waiter};
+pub use invalidation::InvalidationTracking;
+pub use list::{Client, ClientId, Clients, Role};
+pub use monitors::Monitors;
+pub use outbox::{Outbox, Outgoing};
+pub use pubsub::PubSub;
+pub use redacted::Redacted;
 pub use session::{Auth, Queue, ReplyMode, Session, Transaction};
 pub use subscriptions::{Kind, Subscriptions, Topic};
 pub use tracking::{Broadcasts, Tracked, Tracking, TrackingTable};

@@ -189,14 +189,14 @@ impl TrackingTable {
 pub struct Broadcast {
     clients: BTreeSet<ClientId>,
     /// The keys that have changed since its clients were last told, each with who changed it last.
-    changed: BTreeMap<Vec<u8>, ClientId>,
+    changed: BTreeMap<Vec<u8>, Option<ClientId>>,
 }
 
 /// What is to be told to the clients of one prefix.
 #[derive(Debug, PartialEq, Eq)]
 pub struct News {
     pub clients: Vec<ClientId>,
-    pub changed: BTreeMap<Vec<u8>, ClientId>,
+    pub changed: BTreeMap<Vec<u8>, Option<ClientId>>,
 }
 
 /// Who wants to hear of all keys with some prefix.
@@ -226,12 +226,12 @@ impl Broadcasts {
         }
     }
 
-    /// A key was changed by a client (or one that there is not).
+    /// A key was changed by a client, or by none.
     ///
     /// The greatest prefix that is not above the key is looked for. Either the key begins with it, and what is left to
     /// be found is shorter; or it does not, and what is left to be found is no longer than what the two have in common:
     /// any prefix of the key stands before both of them, or it would not be a prefix.
-    pub fn changed(&mut self, key: &[u8], by: ClientId) {
+    pub fn changed(&mut self, key: &[u8], by: Option<ClientId>) {
         let mut left = key;
         loop {
             let below = (Bound::Unbounded, Bound::Included(left));
@@ -336,7 +336,7 @@ mod tests {
                 broadcasts.add(prefix, client(id));
             }
             for key in &keys {
-                broadcasts.changed(key, client(99));
+                broadcasts.changed(key, Some(client(99)));
             }
             let expected: Vec<News> = (1..)
                 .zip(&prefixes)
@@ -345,7 +345,7 @@ mod tests {
                     changed: keys
                         .iter()
                         .filter(|key| key.starts_with(prefix))
-                        .map(|key| (key.clone(), client(99)))
+                        .map(|key| (key.clone(), Some(client(99))))
                         .collect(),
                 })
                 .filter(|news| !news.changed.is_empty())
@@ -371,7 +371,7 @@ mod tests {
         let mut broadcasts = Broadcasts::default();
         broadcasts.add(b"a:", client(1));
         broadcasts.add(b"a:", client(2));
-        broadcasts.changed(b"a:1", client(2));
+        broadcasts.changed(b"a:1", Some(client(2)));
         broadcasts.remove(b"a:", client(1));
         assert_eq!(broadcasts.prefixes(), 1);
         broadcasts.remove(b"a:", client(2));

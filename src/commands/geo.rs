@@ -2,8 +2,8 @@
 
 use std::ops::Bound;
 
-use super::zset::{add_places, delete_destination};
-use super::zset_store::store_result;
+use crate::commands::zset::members::{add_places, delete_destination};
+use crate::commands::zset::store::store_result;
 use crate::exec::{
     Arg, ArgKind, Args, BeginSearch, CmdError, CmdResult, Command, Ctx, Cursor, Done, FindKeys, Group,
     KeySpec, acl, arg, block, data, flags::*, key, key_flags as kf, one_of, token,
@@ -728,12 +728,12 @@ fn geosearchstore(ctx: &mut Ctx) -> CmdResult {
 
 #[cfg(test)]
 mod tests {
-    use super::super::zset;
     use super::*;
+    use crate::commands::zset::members;
     use crate::exec::testing::Bench;
 
     fn bench() -> Bench<Server> {
-        let mut bench = Bench::new(&[zset::COMMANDS, COMMANDS]);
+        let mut bench = Bench::new(&[members::COMMANDS, COMMANDS]);
         let line = "GEOADD Sicily 13.361389 38.115556 Palermo 15.087269 37.502669 Catania";
         assert_eq!(bench.run(line), ":2\r\n");
         bench

@@ -3,7 +3,7 @@
 //! A list that is left empty is deleted with its key. Pops that name several keys, and those that wait, are told to
 //! replicas as the plain pops and moves that they came to.
 
-use super::blocking::{deadline, wait_for};
+use crate::commands::blocking::{deadline, wait_for};
 use crate::exec::{
     Arg, ArgKind, Args, CmdError, CmdResult, Command, Ctx, Cursor, Done, Group, KeySpec, acl, arg, data,
     flags::*, key, key_flags as kf, one_of, token,
@@ -877,7 +877,7 @@ mod tests {
     use crate::exec::testing::Bench;
 
     fn bench() -> Bench<Server> {
-        let mut bench = Bench::new(&[COMMANDS, super::super::string::COMMANDS]);
+        let mut bench = Bench::new(&[COMMANDS, crate::commands::string::values::COMMANDS]);
         bench.changes.notify = Class::ALL | Class::NEW;
         bench
     }

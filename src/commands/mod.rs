@@ -1,91 +1,63 @@
-//! The commands, one file per family: the rows that declare them, and their handlers.
+//! The commands, one folder per family: the rows that declare them, and their handlers.
 
-pub mod bitfield;
-pub mod bitmap;
+pub mod admin;
 mod blocking;
-mod client;
-mod command;
-mod config;
-mod connection;
-mod databases;
-mod debug;
-mod debug_values;
-mod dump;
-pub mod expire;
-mod geo;
-mod hash;
-mod hash_expire;
+pub mod connection;
+pub mod geo;
+pub mod hash;
 mod help;
-mod hyperloglog;
-mod info;
-mod introspect;
-pub mod keys;
-mod latency;
-mod list;
-mod migrate;
-mod monitor;
-pub mod object;
-mod pubsub;
-mod replication;
-mod saving;
-pub mod scan;
-mod set;
-mod slowlog;
-mod sort;
-mod stream;
-mod stream_claim;
-mod stream_group;
-mod stream_info;
-mod stream_read;
+pub mod keyspace;
+pub mod list;
+pub mod replication;
+pub mod set;
+pub mod stream;
 pub mod string;
-mod tracking;
-mod transactions;
-mod zset;
-mod zset_range;
-mod zset_store;
+pub mod zset;
 
 use crate::exec::Command;
 use crate::server::Server;
 
 /// The rows of all families, as `main` hands them to the server.
 pub const FAMILIES: &[&[Command<Server>]] = &[
-    bitfield::COMMANDS,
-    bitmap::COMMANDS,
-    client::COMMANDS,
-    command::COMMANDS,
-    config::COMMANDS,
-    connection::COMMANDS,
-    databases::COMMANDS,
-    debug::COMMANDS,
-    dump::COMMANDS,
-    expire::COMMANDS,
+    admin::command::COMMANDS,
+    admin::config::COMMANDS,
+    admin::debug::COMMANDS,
+    admin::info::COMMANDS,
+    admin::introspect::COMMANDS,
+    admin::latency::COMMANDS,
+    admin::saving::COMMANDS,
+    admin::slowlog::COMMANDS,
+    connection::client::COMMANDS,
+    connection::monitor::COMMANDS,
+    connection::pubsub::COMMANDS,
+    connection::session::COMMANDS,
+    connection::transactions::COMMANDS,
     geo::COMMANDS,
-    hash::COMMANDS,
-    hash_expire::COMMANDS,
-    hyperloglog::COMMANDS,
-    info::COMMANDS,
-    introspect::COMMANDS,
-    keys::COMMANDS,
-    latency::COMMANDS,
+    hash::ex::COMMANDS,
+    hash::expire::COMMANDS,
+    hash::fields::COMMANDS,
+    keyspace::databases::COMMANDS,
+    keyspace::dump::COMMANDS,
+    keyspace::expire::COMMANDS,
+    keyspace::keys::COMMANDS,
+    keyspace::migrate::COMMANDS,
+    keyspace::object::COMMANDS,
+    keyspace::scan::COMMANDS,
+    keyspace::sort::COMMANDS,
     list::COMMANDS,
-    migrate::COMMANDS,
-    monitor::COMMANDS,
-    object::COMMANDS,
-    pubsub::COMMANDS,
     replication::COMMANDS,
-    saving::COMMANDS,
-    scan::COMMANDS,
     set::COMMANDS,
-    slowlog::COMMANDS,
-    sort::COMMANDS,
-    stream::COMMANDS,
-    stream_claim::COMMANDS,
-    stream_group::COMMANDS,
-    stream_info::COMMANDS,
-    stream_read::COMMANDS,
-    string::COMMANDS,
-    transactions::COMMANDS,
-    zset::COMMANDS,
-    zset_range::COMMANDS,
-    zset_store::COMMANDS,
+    stream::claim::COMMANDS,
+    stream::entries::COMMANDS,
+    stream::group::COMMANDS,
+    stream::info::COMMANDS,
+    stream::read::COMMANDS,
+    string::bitfield::COMMANDS,
+    string::bitmap::COMMANDS,
+    string::compare::COMMANDS,
+    string::hyperloglog::COMMANDS,
+    string::values::COMMANDS,
+    zset::members::COMMANDS,
+    zset::range::COMMANDS,
+    zset::store::COMMANDS,
 ];

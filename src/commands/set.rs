@@ -2,8 +2,8 @@
 //!
 //! What goes to replicas never depends on chance: members that were popped are named.
 
-use super::hash::{DRAWN_AT_ONCE, Found, delete_emptied, random_count, reply_element};
-use super::scan::{Scan, Scanned, parse_cursor, write_cursor};
+use crate::commands::hash::fields::{DRAWN_AT_ONCE, Found, delete_emptied, random_count, reply_element};
+use crate::commands::keyspace::scan::{Scan, Scanned, parse_cursor, write_cursor};
 use crate::exec::{
     Arg, ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, data, flags::*, key,
     key_flags as kf,

@@ -1,6 +1,9 @@
 //! The words of a configuration line: splitting a line into arguments, quoting an argument so that it splits back
 //! into itself, and the number forms that directives take. Pure text; nothing here knows a directive.
 
+/// Quotes an argument so that [`split_args`] gives it back byte for byte.
+pub use crate::structures::quoted::push_quoted;
+
 /// Splits a line into its arguments, or tells with `None` that its quotes do not balance.
 ///
 /// Arguments are separated by blanks. `"…"` takes the escapes `\n \r \t \b \a \xHH` and `\` before any other byte,
@@ -76,24 +79,6 @@ fn take_quoted(line: &[u8], mut at: usize, quote: u8, arg: &mut Vec<u8>) -> Opti
             }
         }
     }
-}
-
-/// Appends `arg` in double quotes, escaped so that `split_args` gives it back byte for byte.
-pub fn push_quoted(out: &mut Vec<u8>, arg: &[u8]) {
-    out.push(b'"');
-    for &byte in arg {
-        match byte {
-            b'\\' | b'"' => out.extend([b'\\', byte]),
-            b'\n' => out.extend(b"\\n"),
-            b'\r' => out.extend(b"\\r"),
-            b'\t' => out.extend(b"\\t"),
-            7 => out.extend(b"\\a"),
-            8 => out.extend(b"\\b"),
-            b' '..=b'~' => out.push(byte),
-            _ => out.extend(format!("\\x{byte:02x}").bytes()),
-        }
-    }
-    out.push(b'"');
 }
 
 /// A memory amount: digits and an optional unit, where `k m g` count in thousands and `kb mb gb` in 1024s. No digits

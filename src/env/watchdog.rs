@@ -14,15 +14,15 @@ use super::crash;
 pub fn watch(period: Duration) {
     let handler = if period.is_zero() { SigHandler::SigIgn } else { SigHandler::SigAction(expired) };
     let flags = SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK | SaFlags::SA_RESTART;
-    wind_up(Duration::ZERO);
+    arm(Duration::ZERO);
     // SAFETY: the handler only writes to the log, by what the crash report uses, which is async-signal-safe.
     unsafe { sigaction(Signal::SIGALRM, &SigAction::new(handler, flags, SigSet::empty())) }
         .expect("the alarm can be handled");
-    wind_up(period);
+    arm(period);
 }
 
 /// The loop has come by: the signal comes if it does not again within the period.
-pub fn wind_up(period: Duration) {
+pub fn arm(period: Duration) {
     let timer = libc::itimerval {
         it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
         it_value: libc::timeval {

@@ -620,7 +620,7 @@ impl KeySpec {
                 // Redis, too, tries again as C's atoi reads a number where the strict reading has failed.
                 let keys = args.int(at as usize).unwrap_or_else(|_| leading_number(args.get(at as usize)));
                 let keys = Some(keys).filter(|n| (0..=i64::from(count)).contains(n))?;
-                (first + key, first + key + keys as i32 - 1, step)
+                (first + key, first + key + (keys as i32 - 1) * step, step)
             }
             FindKeys::Unknown => return None,
         };

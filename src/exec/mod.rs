@@ -8,6 +8,7 @@ mod command;
 #[cfg(test)]
 pub mod testing;
 
+pub use crate::client::{Block, BlockOn};
 pub use crate::protocol::CmdError;
 pub use args::{Args, Cursor, printed};
 pub use command::{
@@ -28,32 +29,8 @@ pub use Outcome::Done;
 pub enum Outcome {
     /// It ran, and the reply is written.
     Done,
-    /// It cannot run yet and has written nothing: park the client.
+    /// It cannot run yet and has written nothing: block the client.
     Block(Block),
-}
-
-/// What a parked client waits for.
-#[derive(Debug, PartialEq)]
-pub struct Block {
-    pub on: BlockOn,
-    /// Unix time in milliseconds at which to give up.
-    pub deadline_ms: Option<i64>,
-    /// Words that would mean something else when the request runs again, by their index, and what they mean now.
-    pub resolved: Vec<(usize, Vec<u8>)>,
-}
-
-#[derive(Debug, PartialEq)]
-pub enum BlockOn {
-    /// Any of these keys of the client's database becoming usable: the request then runs again.
-    Keys(Vec<Vec<u8>>),
-    /// So many replicas having acknowledged the stream up to an offset.
-    Replicas { count: i64, offset: u64 },
-    /// So many append-only files of replicas holding the stream up to an offset.
-    Files { count: i64, offset: u64 },
-    /// The end of CLIENT PAUSE: the request then runs (again).
-    Unpause,
-    /// The end of the shutdown that this client asked for.
-    Shutdown,
 }
 
 /// What a handler returns.

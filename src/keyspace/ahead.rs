@@ -7,7 +7,7 @@ use std::cell::Cell;
 
 use crate::structures::hash;
 
-/// Keys announced at once.
+/// Keys prefetched at once.
 pub use crate::structures::dict::AT_ONCE;
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,13 +29,13 @@ impl Known {
 pub struct Ahead {
     known: [Known; AT_ONCE],
     count: usize,
-    /// The one that is expected next: keys are looked up in the order in which they were announced.
+    /// The one that is expected next: keys are looked up in the order in which they were prefetched.
     next: Cell<usize>,
 }
 
 impl Ahead {
     /// Announces keys, up to [`AT_ONCE`], instead of those before; their hashes.
-    pub fn announce<'k>(
+    pub fn prefetch<'k>(
         &mut self,
         keys: impl Iterator<Item = &'k [u8]>,
     ) -> impl Iterator<Item = u64> + Clone {
@@ -53,7 +53,7 @@ impl Ahead {
         self.next.set(0);
     }
 
-    /// The hash of a key, announced or not.
+    /// The hash of a key, prefetched or not.
     #[inline]
     pub fn hash_of(&self, key: &[u8]) -> u64 {
         if self.count == 0 { hash::hash(key) } else { self.look_up(key) }
@@ -63,13 +63,13 @@ impl Ahead {
     fn look_up(&self, key: &[u8]) -> u64 {
         let (known, next) = (&self.known[..self.count], self.next.get());
         let expected = known.get(next).filter(|known| known.is(key)).map(|_| next);
-        // A command may look at its key twice, or at none of those that were announced.
+        // A command may look at its key twice, or at none of those that were prefetched.
         let found =
             expected.or_else(|| (next.saturating_sub(1)..self.count).find(|&index| known[index].is(key)));
         let Some(index) = found else { return hash::hash(key) };
         self.next.set(index + 1);
         let hash = known[index].hash;
-        debug_assert_eq!(hash, hash::hash(key), "a key that was announced is to be forgotten in time");
+        debug_assert_eq!(hash, hash::hash(key), "a key that was prefetched is to be forgotten in time");
         hash
     }
 }
@@ -82,9 +82,9 @@ mod tests {
     fn a_hash_is_the_same_whether_announced_or_not() {
         let keys: Vec<Vec<u8>> = (0..20u8).map(|n| vec![n; usize::from(n)]).collect();
         let mut ahead = Ahead::default();
-        let announced = ahead.announce(keys.iter().map(Vec::as_slice)).count();
-        assert_eq!(announced, AT_ONCE);
-        // In order, twice, with one left out, out of order, and one that was not announced.
+        let prefetched = ahead.prefetch(keys.iter().map(Vec::as_slice)).count();
+        assert_eq!(prefetched, AT_ONCE);
+        // In order, twice, with one left out, out of order, and one that was not prefetched.
         for index in [0, 1, 1, 3, 4, 2, 19, 5, 15, 15] {
             assert_eq!(ahead.hash_of(&keys[index]), hash::hash(&keys[index]), "key {index}");
         }
@@ -96,7 +96,7 @@ mod tests {
     fn what_stands_in_the_same_place_later_is_another_key() {
         let mut place = *b"key:1";
         let mut ahead = Ahead::default();
-        ahead.announce([&place[..]].into_iter()).for_each(drop);
+        ahead.prefetch([&place[..]].into_iter()).for_each(drop);
         ahead.forget();
         place[4] = b'2';
         assert_eq!(ahead.hash_of(&place), hash::hash(b"key:2"));

@@ -52,7 +52,7 @@ pub struct Changes {
     /// Which events anybody is to hear of; set by the server beforehand.
     pub notify: KeyspaceEvents,
     /// Nobody hears of commands, since there are no replicas: none is recorded.
-    unheard: bool,
+    suppress_propagation: bool,
     /// Something stands in one of the lists below.
     recorded: bool,
     touched: Vec<(usize, Vec<u8>)>,
@@ -71,7 +71,7 @@ impl Changes {
     pub fn begin(&mut self, observed: bool, heard: bool) {
         self.clear();
         self.observed = observed;
-        self.unheard = !heard;
+        self.suppress_propagation = !heard;
     }
 
     /// Forgets everything but what the server has set.
@@ -156,7 +156,7 @@ impl Changes {
         I: IntoIterator<Item = &'a [u8]>,
         I::IntoIter: ExactSizeIterator,
     {
-        if self.unheard {
+        if self.suppress_propagation {
             return;
         }
         self.propagate = Propagate::Recorded;
@@ -169,7 +169,7 @@ impl Changes {
         I: IntoIterator<Item = &'a [u8]>,
         I::IntoIter: ExactSizeIterator,
     {
-        if self.unheard {
+        if self.suppress_propagation {
             return;
         }
         self.recorded = true;

@@ -217,6 +217,47 @@ impl Db {
         })
     }
 
+    /// The hash of the key with a time to live that ends first, as far as sorting so many tokens of the wheel finds it
+    /// out; it stands on the wheel no longer, so the key has to be removed.
+    pub fn take_nearest(&mut self, budget: usize) -> Option<u64> {
+        let mut hashes = Vec::new();
+        let nearest = loop {
+            let Some((fragment, deadline)) = self.wheel.take_nearest(budget) else { break None };
+            match self.dict.find_by_hash(fragment, |entry| stands_for(entry, fragment, deadline)) {
+                Some(entry) if ends_at(entry.expiry(), deadline) => break Some(hash::hash(entry.key())),
+                // A field of a hash ends then: that is no reason to evict the hash.
+                Some(_) => hashes.push((fragment, deadline)),
+                None => {}
+            }
+        };
+        hashes.into_iter().for_each(|(fragment, deadline)| self.wheel.insert(fragment, deadline));
+        nearest
+    }
+
+    /// The hash of a key with a time to live, by chance; `None` if none was met. Each has about the same chance, unless
+    /// there are few of them among many keys.
+    pub fn random_volatile(&self, draw: &mut impl FnMut() -> u64) -> Option<u64> {
+        /// Keys looked at before the wheel is asked.
+        const TRIES: usize = 32;
+        if self.volatile == 0 {
+            return None;
+        }
+        for _ in 0..TRIES {
+            let entry = self.dict.random(draw)?;
+            if entry.expiry().is_some() {
+                return Some(hash::hash(entry.key()));
+            }
+        }
+        let (fragment, deadline) = self.wheel.sample(draw)?;
+        let entry = self.dict.find_by_hash(fragment, |entry| stands_for(entry, fragment, deadline))?;
+        entry.expiry().is_some().then(|| hash::hash(entry.key()))
+    }
+
+    /// The entry whose key has that hash.
+    pub fn by_hash(&self, hash: u64) -> Option<&Entry> {
+        self.dict.find_by_hash(hash, |entry| hash::hash(entry.key()) == hash)
+    }
+
     /// Drops tokens of the wheel whose keys are gone or end at another time, a bounded number of them, if they have
     /// come to outnumber those that stand for something.
     pub fn sweep(&mut self, budget: usize) {

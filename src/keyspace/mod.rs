@@ -7,6 +7,7 @@ pub mod access;
 mod ahead;
 mod changes;
 mod db;
+pub mod evict;
 mod freer;
 mod view;
 
@@ -74,14 +75,14 @@ impl Keyspace {
         }
     }
 
-    /// As [`DbView::announce`], for whole requests: whoever runs them calls [`Keyspace::forget_announced`] behind them.
-    pub fn announce<'k>(&mut self, index: usize, keys: impl Iterator<Item = &'k [u8]>) {
-        self.dbs[index].dict().prefetch_all(self.ahead.announce(keys));
+    /// As [`DbView::announce`], for whole requests: whoever runs them calls [`Keyspace::forget_prefetched`] behind them.
+    pub fn prefetch<'k>(&mut self, index: usize, keys: impl Iterator<Item = &'k [u8]>) {
+        self.dbs[index].dict().prefetch_all(self.ahead.prefetch(keys));
     }
 
     /// What was announced has been looked up, or never will be.
     #[inline]
-    pub fn forget_announced(&mut self) {
+    pub fn forget_prefetched(&mut self) {
         self.ahead.forget();
     }
 

@@ -238,8 +238,8 @@ impl DbView<'_> {
 
     /// Asks the processor for several keys at once, so that looking them up afterwards waits for memory once. They are
     /// forgotten when the command is over.
-    pub fn announce<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) {
-        self.db.dict.prefetch_all(self.ahead.announce(keys));
+    pub fn prefetch<'k>(&mut self, keys: impl Iterator<Item = &'k [u8]>) {
+        self.db.dict.prefetch_all(self.ahead.prefetch(keys));
     }
 
     /// Adds a key that is known to be absent.

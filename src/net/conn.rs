@@ -1,7 +1,10 @@
 //! One connection: a non-blocking stream, and what its last events said about it.
 //!
-//! Interest in reading and writing is registered once, edge-triggered, and never changed: so the connection itself
-//! remembers whether it may be read or written, until a call comes back short.
+//! Interest is registered edge-triggered, so the connection itself remembers whether it may be read or written, until a
+//! call comes back short. One that was accepted is watched for reading only, until its socket has once taken less than
+//! it was given ([`Conn::watch_writes`]), and from then on for both. Were it watched for writing at once, every fresh
+//! connection would have an event at once, and events would tell of requests in another order than that in which these
+//! came.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -27,6 +30,7 @@ pub struct Conn {
     writable: bool,
     /// The peer has closed its side: what is left to read ends with an end of file.
     read_closed: bool,
+    watches_writes: bool,
 }
 
 /// What a read brought.
@@ -41,11 +45,15 @@ pub enum Got {
 
 impl Conn {
     pub fn tcp(stream: TcpStream) -> Conn {
-        Conn { stream: Stream::Tcp(stream), readable: false, writable: true, read_closed: false }
+        Conn::accepted(Stream::Tcp(stream))
     }
 
     pub fn unix(stream: UnixStream) -> Conn {
-        Conn { stream: Stream::Unix(stream), readable: false, writable: true, read_closed: false }
+        Conn::accepted(Stream::Unix(stream))
+    }
+
+    fn accepted(stream: Stream) -> Conn {
+        Conn { stream, readable: false, writable: true, read_closed: false, watches_writes: false }
     }
 
     /// Begins a connection; it is made when it becomes writable and [`Conn::take_error`] has none. `from` is the
@@ -64,12 +72,17 @@ impl Conn {
             Err(why) => return Err(why.into()),
         }
         let stream = TcpStream::from_std(std::net::TcpStream::from(fd));
-        Ok(Conn { stream: Stream::Tcp(stream), readable: false, writable: false, read_closed: false })
+        let stream = Stream::Tcp(stream);
+        Ok(Conn { stream, readable: false, writable: false, read_closed: false, watches_writes: true })
     }
 
-    /// Registers for all events, once and for all.
+    fn interest(&self) -> Interest {
+        if self.watches_writes { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
+    }
+
+    /// Registers for events.
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        let interest = self.interest();
         match &mut self.stream {
             Stream::Tcp(stream) => registry.register(stream, token, interest),
             Stream::Unix(stream) => registry.register(stream, token, interest),
@@ -78,9 +91,22 @@ impl Conn {
 
     /// Registers the same connection under another token. What was known of its state is to be found out again.
     pub fn reregister(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
         self.readable = true;
         self.writable = true;
+        self.update(registry, token)
+    }
+
+    /// Lets an event tell from now on when a socket that took no more takes more again.
+    pub fn watch_writes(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        if std::mem::replace(&mut self.watches_writes, true) {
+            return Ok(());
+        }
+        // What it takes by now already has its event.
+        self.update(registry, token)
+    }
+
+    fn update(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = self.interest();
         match &mut self.stream {
             Stream::Tcp(stream) => registry.reregister(stream, token, interest),
             Stream::Unix(stream) => registry.reregister(stream, token, interest),

@@ -22,6 +22,19 @@ pub enum Listener {
     Unix(UnixListener, PathBuf),
 }
 
+/// Errors with which `accept` hands over what was wrong with the connection itself, which is out of the queue then.
+const OF_ONE_CONNECTION: [i32; 9] = [
+    libc::ECONNABORTED,
+    libc::EPERM,
+    libc::EPROTO,
+    libc::ENOPROTOOPT,
+    libc::ENETDOWN,
+    libc::ENETUNREACH,
+    libc::ENONET,
+    libc::EHOSTDOWN,
+    libc::EHOSTUNREACH,
+];
+
 /// `listen` takes any backlog; the kernel cuts it to its own limit.
 fn backlog(backlog: u32) -> Backlog {
     Backlog::new(backlog.min(65_535) as i32).unwrap_or(Backlog::MAXCONN)
@@ -71,7 +84,11 @@ impl Listener {
         };
     }
 
-    /// The next connection, if one waits.
+    /// The next connection, if one waits. Connections that have broken while they waited are passed over.
+    ///
+    /// # Errors
+    /// When the system has no room for it now (descriptors, memory): it goes on waiting, and no further event tells of
+    /// it.
     pub fn accept(&self) -> io::Result<Option<Conn>> {
         loop {
             let accepted = match self {
@@ -80,9 +97,10 @@ impl Listener {
             };
             return match accepted {
                 Ok(conn) => Ok(Some(conn)),
-                Err(why) => match why.kind() {
-                    io::ErrorKind::WouldBlock => Ok(None),
-                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => continue,
+                Err(why) => match why.raw_os_error() {
+                    // As EWOULDBLOCK is called here.
+                    Some(libc::EAGAIN) => Ok(None),
+                    Some(errno) if errno == libc::EINTR || OF_ONE_CONNECTION.contains(&errno) => continue,
                     _ => Err(why),
                 },
             };

@@ -25,6 +25,23 @@ use crate::env::process::{self, Note};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Logged;
 
+/// Lets one line a minute through, of a kind that could come in every turn of the loop.
+#[derive(Debug, Default)]
+pub struct OnceAMinute {
+    said_at_ms: Option<u64>,
+}
+
+impl OnceAMinute {
+    /// Whether such a line may be written now (monotonic ms).
+    pub fn allows(&mut self, now_ms: u64) -> bool {
+        let allowed = self.said_at_ms.is_none_or(|said_at| now_ms.saturating_sub(said_at) >= 60_000);
+        if allowed {
+            self.said_at_ms = Some(now_ms);
+        }
+        allowed
+    }
+}
+
 /// How important a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -419,6 +436,13 @@ mod tests {
         log.learn_zone();
         let now = clock::unix_us() / 1_000_000;
         assert_eq!(log.utc_offset_secs.load(Relaxed), clock::utc_offset_secs(now));
+    }
+
+    #[test]
+    fn a_line_of_a_kind_comes_once_a_minute() {
+        let mut kind = OnceAMinute::default();
+        let at = [0, 1, 59_999, 60_000, 60_001, 119_999, 120_000];
+        assert_eq!(at.map(|ms| kind.allows(ms)), [true, false, false, true, false, false, true]);
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::env::clock;
 use crate::env::random::Rng;
 use crate::keyspace::{Keyspace, access};
 use crate::persistence::rdb::{
-    NODE_PACKED, NODE_PLAIN, RDB_VERSION, RDB_VERSION_MAX, SavingAux, ValueType, Writer, WriterOptions,
-    encode_dump,
+    NODE_PACKED, NODE_PLAIN, RDB_VERSION, RDB_VERSION_FIELD_TTL, RDB_VERSION_VALKEY, SavingAux, ValueType,
+    Writer, WriterOptions, encode_dump,
 };
 use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{End, NodeRef};
@@ -140,14 +140,14 @@ pub fn write_entry<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Resul
 
 /// The version in which a data set is best written: the usual one, unless fields of a hash end.
 pub fn version_for(keyspace: &Keyspace) -> u16 {
-    if keyspace.iter().any(|(_, db)| db.timed() > 0) { RDB_VERSION_MAX } else { RDB_VERSION }
+    if keyspace.iter().any(|(_, db)| db.timed() > 0) { RDB_VERSION_FIELD_TTL } else { RDB_VERSION }
 }
 
 /// The payload of DUMP: the value of an entry, without its key and expiry. It has the usual version, unless fields of
 /// it end.
 pub fn dump_value(entry: &Entry, options: WriterOptions) -> Vec<u8> {
     let timed = entry.object().and_then(Hash::timed).is_some_and(|timed| timed.nearest().is_some());
-    let version = if timed { RDB_VERSION_MAX } else { options.version };
+    let version = if timed { RDB_VERSION_FIELD_TTL } else { options.version };
     let options = WriterOptions { version, ..options };
     let payload = encode_dump(options, |writer| {
         writer.write_type(value_type(entry, writer.version()))?;
@@ -166,6 +166,8 @@ fn value_type(entry: &Entry, version: u16) -> ValueType {
         Kind::Hash => match entry.object().map(Hash::view) {
             Some(View::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::HashListpack,
             Some(View::Rare(timed)) => match timed.form() {
+                // The one form that Valkey has, whose number means another in dumps of Redis.
+                _ if has_times(timed, version) && version == RDB_VERSION_VALKEY => ValueType::HashTimesPreGa,
                 TimedForm::Packed(_) if has_times(timed, version) => ValueType::HashListpackTimes,
                 TimedForm::Table(_) if has_times(timed, version) => ValueType::HashTimes,
                 TimedForm::Packed(_) if version >= LISTPACKS_SINCE => ValueType::HashListpack,
@@ -285,6 +287,14 @@ fn write_hash<W: Write>(writer: &mut Writer<W>, hash: &Hash) -> io::Result<()> {
 
 /// A hash some of whose fields end, the first of them at that time.
 fn write_timed<W: Write>(writer: &mut Writer<W>, timed: &Timed, nearest: i64) -> io::Result<()> {
+    if writer.version() == RDB_VERSION_VALKEY {
+        writer.write_len(timed.len() as u64)?;
+        return timed.iter().try_for_each(|(field, value, time)| {
+            write_element(writer, field)?;
+            write_element(writer, value)?;
+            writer.write_ms(time.unwrap_or(-1))
+        });
+    }
     writer.write_ms(nearest)?;
     if let TimedForm::Packed(triples) = timed.form() {
         return writer.write_listpack(triples.view());

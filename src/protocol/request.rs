@@ -85,16 +85,16 @@ impl fmt::Display for ProtocolError {
     }
 }
 
-/// Words from this size on may be kept apart from their request, so that they need not be copied.
+/// Words from this size on may be detached from their request, so that they need not be copied.
 const BIG: usize = 32 * 1024;
-/// Where a word begins that is kept apart: behind the end of every request.
+/// Where a word begins that is detached: behind the end of every request.
 const OUTSIDE: usize = usize::MAX / 2;
 /// Bytes reserved for a word that has not come yet, and by how much its room grows when that is full: memory follows
 /// what was sent and not what was promised; but large steps, since each needs the room of the one before as well.
 const RESERVE: usize = 1 << 20;
 const STEP: usize = 8;
 
-/// A word that was kept apart from its request.
+/// A word that was detached from its request.
 #[derive(Clone, Debug)]
 pub struct Big {
     pub word: Arc<Vec<u8>>,
@@ -104,7 +104,7 @@ pub struct Big {
 
 /// The first big word of a request that did not come whole.
 #[derive(Debug, Default)]
-enum Apart {
+enum Detached {
     #[default]
     Nothing,
     /// So many bytes of it are expected.
@@ -116,7 +116,7 @@ enum Apart {
 #[derive(Debug, Default)]
 pub struct Parser {
     spans: Vec<Span>,
-    apart: Apart,
+    detached: Detached,
     /// How far into the request we have read.
     at: usize,
     /// Arguments still to come; `None` before the header was read.
@@ -130,7 +130,7 @@ pub struct Parser {
 /// One whole request: the words of a command, and the bytes that carried them.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// The request in multibulk form, from its `*` to its last line end; without the word that was kept apart.
+    /// The request in multibulk form, from its `*` to its last line end; without the word that was detached.
     pub bytes: &'a [u8],
     pub spans: &'a [Span],
     pub big: Option<&'a Big>,
@@ -152,7 +152,7 @@ impl<'a> Request<'a> {
 
     #[cold]
     fn big_word(&self) -> &'a [u8] {
-        &self.big.expect("a word stands in its request, or was kept apart").word
+        &self.big.expect("a word stands in its request, or was detached").word
     }
 
     /// All bytes of the request, in order.
@@ -200,29 +200,29 @@ impl Parser {
         self.at = 0;
         self.left = None;
         self.bulk = None;
-        self.apart = Apart::Nothing;
+        self.detached = Detached::Nothing;
     }
 
-    /// Whether a word is being waited for that is worth keeping apart.
-    pub fn wants_apart(&self) -> bool {
-        self.bulk.is_some_and(|len| len >= BIG) && matches!(self.apart, Apart::Nothing)
+    /// Whether a word is being waited for that is worth detach.
+    pub fn wants_detached_bulk(&self) -> bool {
+        self.bulk.is_some_and(|len| len >= BIG) && matches!(self.detached, Detached::Nothing)
     }
 
     /// Begins to keep the word that is being waited for apart from its request, if it is worth that. Of `buf`, which is
     /// what there is of the request, the parts before and behind the word are returned: that is the request from now on.
-    pub fn set_apart<'b>(&mut self, buf: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
-        let len = self.bulk.filter(|_| self.wants_apart())?;
+    pub fn detach_bulk<'b>(&mut self, buf: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
+        let len = self.bulk.filter(|_| self.wants_detached_bulk())?;
         let (before, rest) = buf.split_at(self.at);
         let (begun, behind) = rest.split_at(rest.len().min(len));
         let mut word = Vec::with_capacity(len.min((begun.len() * STEP).max(RESERVE)));
         word.extend_from_slice(begun);
-        self.apart = Apart::Coming(word, len);
+        self.detached = Detached::Coming(word, len);
         Some((before, behind))
     }
 
-    /// The word that is kept apart while it comes, with room for more of it, and how much it lacks.
+    /// The word that is detached while it comes, with room for more of it, and how much it lacks.
     pub fn coming(&mut self) -> Option<(&mut Vec<u8>, usize)> {
-        let Apart::Coming(word, len) = &mut self.apart else { return None };
+        let Detached::Coming(word, len) = &mut self.detached else { return None };
         let missing = *len - word.len();
         if missing > 0 && word.len() == word.capacity() {
             word.reserve_exact(missing.min((word.len() * STEP).max(RESERVE)));
@@ -232,7 +232,7 @@ impl Parser {
 
     /// Bytes that have come of that word.
     pub fn came(&self) -> usize {
-        if let Apart::Coming(word, _) = &self.apart { word.len() } else { 0 }
+        if let Detached::Coming(word, _) = &self.detached { word.len() } else { 0 }
     }
 
     /// Whether a request has been begun and not finished.
@@ -242,8 +242,8 @@ impl Parser {
 
     /// Bytes known to be missing behind the first `have` bytes of the request.
     pub fn missing(&self, have: usize) -> usize {
-        self.bulk.map_or(0, |len| match &self.apart {
-            Apart::Coming(word, _) => len - word.len() + (self.at + 2).saturating_sub(have),
+        self.bulk.map_or(0, |len| match &self.detached {
+            Detached::Coming(word, _) => len - word.len() + (self.at + 2).saturating_sub(have),
             _ => (self.at + len + 2).saturating_sub(have),
         })
     }
@@ -255,14 +255,14 @@ impl Parser {
 
     /// Heap memory held, in bytes.
     pub fn memory(&self) -> usize {
-        let word = if let Apart::Coming(word, _) = &self.apart { word.capacity() } else { 0 };
+        let word = if let Detached::Coming(word, _) = &self.detached { word.capacity() } else { 0 };
         self.spans.capacity() * size_of::<Span>() + self.inline.capacity() + word
     }
 
     /// The request that [`Parser::parse`] has finished; `buf` as it was passed there.
     pub fn request<'a>(&'a self, buf: &'a [u8]) -> Request<'a> {
         let bytes = if self.inline.is_empty() { &buf[..self.at] } else { &self.inline[..] };
-        let big = if let Apart::Come(big) = &self.apart { Some(big) } else { None };
+        let big = if let Detached::Come(big) = &self.detached { Some(big) } else { None };
         Request { bytes, spans: &self.spans, big }
     }
 
@@ -321,9 +321,9 @@ impl Parser {
                 return Ok(Parsed::Incomplete(missing));
             }
             self.bulk = None;
-            if let Apart::Coming(word, _) = &mut self.apart {
+            if let Detached::Coming(word, _) = &mut self.detached {
                 let word = Arc::new(mem::take(word));
-                self.apart = Apart::Come(Big { word, at: self.at });
+                self.detached = Detached::Come(Big { word, at: self.at });
                 self.spans.push(Span { start: OUTSIDE, len });
                 self.at += 2;
             } else {
@@ -539,7 +539,7 @@ mod tests {
                     Parsed::Incomplete(missing) => prop_assert!(missing <= rest.len()),
                     Parsed::Nothing => unreachable!(),
                 }
-                if let Some((before, behind)) = parser.set_apart(&buf) {
+                if let Some((before, behind)) = parser.detach_bulk(&buf) {
                     buf = [before, behind].concat();
                 }
             }

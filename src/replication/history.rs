@@ -79,12 +79,12 @@ pub enum Decision {
     /// Go on: from this position of the log.
     Continue(u64),
     /// Start with a snapshot.
-    Full(Why),
+    Full(FullResyncReason),
 }
 
-/// Why a replica has to start with a snapshot.
+/// FullResyncReason a replica has to start with a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum FullResyncReason {
     /// It asked for it (`?`).
     Asked,
     /// It follows another stream, or ours beyond the place where the ids parted.
@@ -99,17 +99,17 @@ pub fn decide(history: &History, log: Option<&Log>, wanted: &Wanted) -> Decision
         let second = history.id2.as_ref().filter(|(id, _)| id.as_bytes() == wanted.id);
         match second {
             Some((_, offset)) if wanted.offset <= *offset as i64 + 1 => {}
-            _ if wanted.id == b"?" => return Decision::Full(Why::Asked),
+            _ if wanted.id == b"?" => return Decision::Full(FullResyncReason::Asked),
             _ => {
                 let second_offset = second.map(|(_, offset)| *offset as i64 + 1);
-                return Decision::Full(Why::OtherStream { second_offset });
+                return Decision::Full(FullResyncReason::OtherStream { second_offset });
             }
         }
     }
     let position = wanted.offset.checked_sub(1).and_then(|at| u64::try_from(at).ok());
     match (position, log) {
         (Some(position), Some(log)) if log.has(position) => Decision::Continue(position),
-        _ => Decision::Full(Why::NotInLog),
+        _ => Decision::Full(FullResyncReason::NotInLog),
     }
 }
 
@@ -129,12 +129,12 @@ mod tests {
         let ask = |offset| decide(&history, Some(&log), &wanted(&"a".repeat(40), offset));
         assert_eq!(ask(101), Decision::Continue(100));
         assert_eq!(ask(151), Decision::Continue(150));
-        assert_eq!(ask(100), Decision::Full(Why::NotInLog));
-        assert_eq!(ask(152), Decision::Full(Why::NotInLog));
-        assert_eq!(ask(-1), Decision::Full(Why::NotInLog));
-        assert_eq!(ask(i64::MIN), Decision::Full(Why::NotInLog));
+        assert_eq!(ask(100), Decision::Full(FullResyncReason::NotInLog));
+        assert_eq!(ask(152), Decision::Full(FullResyncReason::NotInLog));
+        assert_eq!(ask(-1), Decision::Full(FullResyncReason::NotInLog));
+        assert_eq!(ask(i64::MIN), Decision::Full(FullResyncReason::NotInLog));
         let nothing = decide(&history, None, &wanted(&"a".repeat(40), 101));
-        assert_eq!(nothing, Decision::Full(Why::NotInLog));
+        assert_eq!(nothing, Decision::Full(FullResyncReason::NotInLog));
     }
 
     #[test]
@@ -145,10 +145,13 @@ mod tests {
         log.append(&[b'x'; 50]);
         let ask = |id: &str, offset| decide(&history, Some(&log), &wanted(id, offset));
         assert_eq!(ask(&"a".repeat(40), 121), Decision::Continue(120));
-        let beyond = Decision::Full(Why::OtherStream { second_offset: Some(121) });
+        let beyond = Decision::Full(FullResyncReason::OtherStream { second_offset: Some(121) });
         assert_eq!(ask(&"a".repeat(40), 122), beyond);
         assert_eq!(ask(&history.id.clone(), 140), Decision::Continue(139));
-        assert_eq!(ask("?", -1), Decision::Full(Why::Asked));
-        assert_eq!(ask(&"b".repeat(40), 121), Decision::Full(Why::OtherStream { second_offset: None }));
+        assert_eq!(ask("?", -1), Decision::Full(FullResyncReason::Asked));
+        assert_eq!(
+            ask(&"b".repeat(40), 121),
+            Decision::Full(FullResyncReason::OtherStream { second_offset: None })
+        );
     }
 }

@@ -44,6 +44,14 @@ pub enum Link {
     Handshake(Box<Handshake>),
     /// The dump arrives.
     Transfer(Box<Transfer>),
+    /// The dump has come whole. It is loaded once no child of ours is left, which would rename an older dump over it.
+    Received {
+        conn: Conn,
+        resync: FullResync,
+        path: PathBuf,
+        /// What came behind it.
+        rest: Vec<u8>,
+    },
     /// The dump is being loaded; the connection waits.
     Loading {
         conn: Conn,
@@ -246,7 +254,7 @@ impl Link {
             Link::Waiting { .. } => "connect",
             Link::Connecting { .. } => "connecting",
             Link::Handshake(_) => "handshake",
-            Link::Transfer(_) | Link::Loading { .. } => "sync",
+            Link::Transfer(_) | Link::Received { .. } | Link::Loading { .. } => "sync",
             Link::Online { .. } => "connected",
         }
     }
@@ -258,7 +266,9 @@ impl Link {
     /// The connection, while it is not a client's.
     pub fn conn_mut(&mut self) -> Option<&mut Conn> {
         match self {
-            Link::Connecting { conn } | Link::Loading { conn, .. } => Some(conn),
+            Link::Connecting { conn } | Link::Received { conn, .. } | Link::Loading { conn, .. } => {
+                Some(conn)
+            }
             Link::Handshake(handshake) => Some(&mut handshake.conn),
             Link::Transfer(transfer) => Some(&mut transfer.conn),
             Link::Idle | Link::Waiting { .. } | Link::Online { .. } => None,

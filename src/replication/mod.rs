@@ -50,7 +50,7 @@ pub struct Replication {
     /// When (unix ms) the log last told that we obey our master without being able to save.
     pub unsaved_warned_ms: i64,
     /// Keys to which a writable replica's own clients gave an end (unix ms): no master will tell of it.
-    pub local_ends: BTreeSet<(i64, usize, Vec<u8>)>,
+    pub writable_replica_expires: BTreeSet<(i64, usize, Vec<u8>)>,
     /// Rounds of the link for the log and INFO.
     pub full_syncs_received: u64,
 }

@@ -4,10 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::replicas::PipePiece;
-use super::{
-    Audience, Lifecycle, Net, Parking, Program, Server, ShutdownState, Snapshots, Stats, Table, Watching,
-};
-use crate::client::Clients;
+use super::{Lifecycle, Net, Program, Server, ShutdownState, Snapshots, Stats, Table, Watching};
+use crate::client::{BlockedClients, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted};
 use crate::config::{self, Config, OomScoreAdj, Supervised};
 use crate::env::alloc;
 use crate::env::clock::Clock;
@@ -106,10 +104,13 @@ pub fn boot(
         changes: Changes::default(),
         journal: Journal::default(),
         clients: Clients::default(),
+        outgoing: Outgoing::default(),
         watching: Watching::default(),
-        caches: super::Caches::default(),
-        parking: Parking::default(),
-        audience: Audience::default(),
+        tracking: InvalidationTracking::default(),
+        blocked_clients: BlockedClients::default(),
+        pubsub: PubSub::default(),
+        monitors: Monitors::default(),
+        redacted: Redacted::default(),
         snapshots: Snapshots::default(),
         replication,
         stats: Stats::default(),

@@ -35,7 +35,7 @@ impl Server {
             return;
         }
         if self.config.watchdog_period > 0 {
-            watchdog::wind_up(self.watchdog_period());
+            watchdog::arm(self.watchdog_period());
         }
         let began = clock::monotonic_us();
         let hz = self.current_hz();
@@ -51,11 +51,11 @@ impl Server {
         self.handle_shutdown();
         self.clients_cron(hz);
         self.resize_tables();
-        self.end_local_keys();
+        self.expire_writable_replica_keys();
         self.snapshots_cron();
-        if self.caches.are_used() {
+        if self.tracking.is_used() {
             // The limit may have become another, and nobody says anything.
-            self.limit_caches();
+            self.limit_tracking_table();
         }
         if now >= self.life.cron.next_second_ms {
             self.life.cron.next_second_ms = now + 1000;
@@ -128,8 +128,9 @@ impl Server {
         for id in round {
             let Some(client) = self.clients.get(id) else { continue };
             let idle = now - client.active_ms;
-            let mortal = client.role == Role::Normal && client.parked.is_none() && !self.is_subscribed(id);
-            if timeout > 0 && mortal && idle > timeout {
+            let may_time_out =
+                client.role == Role::Normal && client.blocked.is_none() && !client.is_subscribed();
+            if timeout > 0 && may_time_out && idle > timeout {
                 log::verbose!("Closing idle client");
                 self.close_client(id);
                 continue;

@@ -34,9 +34,7 @@ impl Server {
                 return status;
             }
             let timeout = self.timeout();
-            if let Err(why) = self.net.reactor.wait(&mut events, self.clock.monotonic_ns(), timeout) {
-                log::warning!("Waiting for events: {why}");
-            }
+            self.net.reactor.wait(&mut events, self.clock.monotonic_ns(), timeout);
             self.begin_turn();
             (began, commands) = (ticks::now(), self.stats.commands);
             let mut ahead = events.iter().skip(EVENTS_AHEAD);
@@ -47,6 +45,7 @@ impl Server {
                 self.handle(event);
             }
             self.run_ready();
+            self.accept_postponed();
             self.cron_if_due();
         }
     }
@@ -60,7 +59,7 @@ impl Server {
     /// How long nothing has to be done.
     fn timeout(&self) -> Duration {
         let busy = !self.net.ready.is_empty()
-            || !self.net.to_flush.is_empty()
+            || self.outgoing.has_to_flush()
             || self.snapshots.loading().is_some()
             || self.pipe_piece.more
             || self.replication.link_has_more;
@@ -69,9 +68,13 @@ impl Server {
         }
         let now = self.clock.unix_ms();
         let mut wait_ms = self.cron_wait_ms();
-        let deadlines = [self.parking.next_deadline(), self.next_expiry(now), self.transfer_deadline(now)];
+        let deadlines =
+            [self.blocked_clients.next_deadline(), self.next_expiry(now), self.transfer_deadline(now)];
         for deadline in deadlines.into_iter().flatten() {
             wait_ms = wait_ms.min((deadline - now).max(0) as u64);
+        }
+        if let Some(at) = self.net.accept_again_ms {
+            wait_ms = wait_ms.min(at.saturating_sub(self.clock.monotonic_ms()));
         }
         Duration::from_millis(wait_ms)
     }
@@ -86,7 +89,7 @@ impl Server {
         self.life.active_expiry
             && self.replication.master().is_none()
             && self.snapshots.loading().is_none()
-            && !self.parking.pauses(true, self.clock.unix_ms())
+            && !self.blocked_clients.pauses(true, self.clock.unix_ms())
     }
 
     fn handle(&mut self, event: &mio::event::Event) {
@@ -124,9 +127,9 @@ impl Server {
         }
         let mut ready = std::mem::take(&mut self.net.ready);
         for id in ready.drain(..) {
-            // What is left over from before comes first: a client that was parked, or had its turn cut short.
+            // What is left over from before comes first: a client that was blocked, or had its turn cut short.
             let waits =
-                self.clients.get(id).is_some_and(|client| client.parked.is_none() && client.has_leftover());
+                self.clients.get(id).is_some_and(|client| client.blocked.is_none() && client.has_leftover());
             if waits {
                 self.run_input(id);
             }
@@ -148,14 +151,21 @@ impl Server {
             match listener.accept() {
                 Ok(Some(conn)) => self.welcome(conn),
                 Ok(None) => return,
-                Err(why) => {
-                    log::warning!("Accepting client connection: {}", crate::env::process::strerror(&why));
-                    return;
-                }
+                Err(why) => return self.net.postpone_accepting(&why, self.clock.monotonic_ms()),
             }
         }
         // More may wait, and an edge tells of them only once: ask for the edge anew.
         self.net.rearm(index);
+    }
+
+    /// Tries anew where connections wait that could not be accepted.
+    fn accept_postponed(&mut self) {
+        let now = self.clock.monotonic_ms();
+        if self.net.accept_again_ms.take_if(|at| *at <= now).is_some() {
+            for index in 0..self.net.listeners.len() {
+                self.accept(index);
+            }
+        }
     }
 
     /// Takes a connection in, or sends it away with a reason.
@@ -208,7 +218,7 @@ impl Server {
             input: Vec::new(),
             parser: None,
             output: Output::default(),
-            parked: None,
+            blocked: None,
             close_after_reply: false,
             close_now: false,
             sends_big: false,
@@ -227,12 +237,17 @@ impl Server {
         if self.pipe_piece.more {
             self.pump_pipe();
         }
+        // Ending a child starts none: what goes on without it, and what the next is for, is decided behind it.
         self.finish_child();
+        self.load_received_dump();
+        self.end_without_child();
+        self.start_what_replicas_wait_for();
         self.expire_due();
         self.give_up_waiting();
         self.serve_waiters_of_replicas();
-        self.broadcast_changes();
+        self.send_broadcasts();
         self.feed_stream();
+        self.check_grown_outputs();
         self.close_marked_clients();
         self.flush_clients();
         self.close_marked_clients();

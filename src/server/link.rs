@@ -10,8 +10,8 @@ use std::net::ToSocketAddrs;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 
+use super::Server;
 use super::snapshots::LoadInto;
-use super::{Server, Why};
 use crate::client::{Auth, Client, ClientId, Role};
 use crate::config::{MasterAddress, ReplDisklessLoad};
 use crate::keyspace::{Db, Expired, Keyspace};
@@ -28,7 +28,7 @@ use crate::replication::link::{
 /// A dump that arrives is told to the disk after so many bytes.
 const SYNC_EVERY: u64 = 8 << 20;
 /// Keys of a writable replica's own that are ended in one run of the cron.
-const LOCAL_ENDS: usize = 2000;
+const WRITABLE_REPLICA_EXPIRES: usize = 2000;
 /// The time between attempts to reach the master, in ms.
 const RETRY_MS: u64 = 1000;
 /// Steps of the link (reads of a dump, most of the time) in one turn of the loop.
@@ -86,6 +86,10 @@ impl Server {
                 self.close_link_conn(transfer.conn);
                 let _ = std::fs::remove_file(path);
             }
+            Link::Received { conn, path, .. } => {
+                self.close_link_conn(conn);
+                let _ = std::fs::remove_file(path);
+            }
             Link::Loading { conn, path, .. } => {
                 self.close_link_conn(conn);
                 self.abandon_loading();
@@ -133,7 +137,7 @@ impl Server {
                 self.close_client(client);
             }
             Link::Online { .. } => self.send_ack(),
-            Link::Loading { .. } => self.tell_master_we_are_loading(),
+            Link::Received { .. } | Link::Loading { .. } => self.tell_master_we_are_loading(),
             _ => {}
         }
     }
@@ -176,7 +180,11 @@ impl Server {
                 Link::Connecting { .. } => self.finish_connecting(),
                 Link::Handshake(_) => self.drive_handshake(),
                 Link::Transfer(_) => self.receive_dump(),
-                Link::Loading { .. } | Link::Idle | Link::Waiting { .. } | Link::Online { .. } => false,
+                Link::Received { .. }
+                | Link::Loading { .. }
+                | Link::Idle
+                | Link::Waiting { .. }
+                | Link::Online { .. } => false,
             };
             if !moved {
                 return;
@@ -526,7 +534,8 @@ impl Server {
         Some(false)
     }
 
-    /// The dump has come whole: it replaces our data, and our own dump once it is loaded.
+    /// The dump has come whole: what those who follow us were told is void, and a child of ours has to end before it
+    /// is loaded.
     fn dump_received(&mut self, rest: Vec<u8>) -> bool {
         let Link::Transfer(transfer) = std::mem::take(&mut self.replication.link) else { return false };
         let Transfer { conn, resync, file, path, .. } = *transfer;
@@ -544,10 +553,22 @@ impl Server {
             log::notice!(
                 "Replica is about to load the RDB file received from the master, but there is a pending RDB child running. Killing it to avoid any inconsistency."
             );
-            self.await_stopped_child();
+            self.stop_child();
         }
-        // What those who follow us were told is void.
         self.disconnect_replicas();
+        self.replication.link = Link::Received { conn, resync, path, rest };
+        true
+    }
+
+    /// Begins to load a dump that has come, once no child is left: it replaces our data, and our own dump once it is
+    /// loaded.
+    pub(super) fn load_received_dump(&mut self) {
+        if !matches!(self.replication.link, Link::Received { .. }) || self.snapshots.running().is_some() {
+            return;
+        }
+        let Link::Received { conn, resync, path, rest } = std::mem::take(&mut self.replication.link) else {
+            return;
+        };
         let place = match self.config.repl_diskless_load {
             ReplDisklessLoad::Swapdb => {
                 // Old data is served meanwhile only if it is an older state of the same history.
@@ -572,7 +593,6 @@ impl Server {
             }
             self.master_dump_failed(self.config.repl_diskless_load == ReplDisklessLoad::Swapdb);
         }
-        true
     }
 
     /// Old data makes place for the master's.
@@ -584,13 +604,13 @@ impl Server {
         }
         self.watching.replaced(&mut self.clients);
         self.invalidate_everything();
-        self.parking.flushed(None);
+        self.blocked_clients.flushed(None);
     }
 
     /// Sends our master a line end, since loading takes long and it shall not think us dead.
     pub(super) fn tell_master_we_are_loading(&mut self) {
         let now = self.clock.monotonic_ms();
-        if let Link::Loading { conn, .. } = &mut self.replication.link
+        if let Link::Received { conn, .. } | Link::Loading { conn, .. } = &mut self.replication.link
             && now.saturating_sub(self.replication.master_active_ms) >= 1000
         {
             self.replication.master_active_ms = now;
@@ -644,7 +664,7 @@ impl Server {
         self.replication.resume_db = selected.filter(|&db| db < self.keyspace.count()).unwrap_or(0);
         self.replication.can_resume = resync.id.is_some();
         self.replication.full_syncs_received += 1;
-        self.replication.local_ends.clear();
+        self.replication.writable_replica_expires.clear();
         self.snapshots.dirty = 0;
         let rest = std::mem::take(&mut self.replication.uncommitted);
         self.go_online(conn, rest);
@@ -696,7 +716,7 @@ impl Server {
     }
 
     /// The connection to the master, that was a client, is closed.
-    pub(super) fn master_is_gone(&mut self, client: Client<Why>) {
+    pub(super) fn master_is_gone(&mut self, client: Client) {
         drop(client);
         self.replication.uncommitted.clear();
         if !matches!(self.replication.link, Link::Online { .. }) {
@@ -756,38 +776,42 @@ impl Server {
     }
 
     /// Whether we are a replica that clients may write to.
-    pub(super) fn keeps_local_ends(&self) -> bool {
+    pub(super) fn keeps_writable_replica_expires(&self) -> bool {
         self.replication.master().is_some() && !self.config.replica_read_only
     }
 
     /// A writable replica remembers which keys its own clients gave an end: it has to see to that itself.
-    pub(super) fn note_local_ends(&mut self, id: ClientId) {
-        if !self.keeps_local_ends() || self.clients.get(id).is_none_or(|client| client.session.is_master) {
+    pub(super) fn note_writable_replica_expires(&mut self, id: ClientId) {
+        if !self.keeps_writable_replica_expires()
+            || self.clients.get(id).is_none_or(|client| client.session.is_master)
+        {
             return;
         }
         for (db, key) in self.changes.touched() {
             if let Some(at) = self.keyspace.db(*db).get(key).and_then(|entry| entry.expiry()) {
-                self.replication.local_ends.insert((at, *db, key.to_vec()));
+                self.replication.writable_replica_expires.insert((at, *db, key.to_vec()));
             }
         }
     }
 
     /// Ends the keys whose time, given by a writable replica's own clients, has come.
-    pub(super) fn end_local_keys(&mut self) {
+    pub(super) fn expire_writable_replica_keys(&mut self) {
         if self.replication.master().is_none() {
-            return self.replication.local_ends.clear();
+            return self.replication.writable_replica_expires.clear();
         }
         let now = self.clock.unix_ms();
-        for _ in 0..LOCAL_ENDS {
-            let due = self.replication.local_ends.first().is_some_and(|(at, ..)| *at < now);
-            let Some((_, db, key)) = due.then(|| self.replication.local_ends.pop_first()).flatten() else {
+        for _ in 0..WRITABLE_REPLICA_EXPIRES {
+            let due = self.replication.writable_replica_expires.first().is_some_and(|(at, ..)| *at < now);
+            let Some((_, db, key)) =
+                due.then(|| self.replication.writable_replica_expires.pop_first()).flatten()
+            else {
                 return;
             };
             // It may have been given another time since, or be gone.
             let at = self.keyspace.db(db).get(&key).and_then(|entry| entry.expiry());
             match at {
                 Some(at) if at < now => self.expire_key(db, &key),
-                Some(at) => drop(self.replication.local_ends.insert((at, db, key))),
+                Some(at) => drop(self.replication.writable_replica_expires.insert((at, db, key))),
                 None => {}
             }
         }

@@ -11,9 +11,7 @@
 //! snapshots    save points, the child, loading
 //! replicas     replicas of ours: how dumps and the stream reach them
 //! link         the link to our master: how they reach us
-//! parking      clients that wait for something
-//! audience     clients that listen
-//! tracking     clients that cache
+//! pushes       what clients are sent beside replies: pub/sub, monitors, invalidation tracking
 //! reconfigure  CONFIG SET takes effect
 //! memory       where the memory goes
 //! shutdown     the end
@@ -21,46 +19,40 @@
 //!
 //! [`Server`] owns everything, in named parts. A service gets the parts it touches as arguments, never the whole.
 
-mod audience;
 pub mod boot;
-mod call;
 mod cron;
-mod dispatch;
 mod event_loop;
-mod fast_path;
-mod input;
 mod lifecycle;
 mod link;
 mod memory;
 mod net;
 mod output;
-mod parking;
+mod pushes;
 mod reconfigure;
 mod replicas;
+mod request;
 mod shutdown;
 mod snapshots;
 mod stats;
-mod table;
-mod tracking;
-mod transactions;
 
-pub use audience::Audience;
 pub use boot::{BootError, boot};
 pub use event_loop::show_address;
 pub use lifecycle::{Lifecycle, Program};
 pub use memory::{MemoryAccount, Share};
 pub use net::Net;
-pub use parking::{GivenUp, Parking, Why, files_reply};
 pub use replicas::PipePiece;
+pub use request::blocked::files_reply;
+pub use request::table::{RowId, Table};
+pub use request::transactions::Watching;
 pub use shutdown::{ShutdownFlags, ShutdownState};
 pub use snapshots::{Loading, Purpose, Snapshots};
 pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
-pub use table::{RowId, Table};
-pub use tracking::Caches;
-pub use transactions::Watching;
 
-use crate::client::{Client, ClientId, Clients};
+use crate::client::{
+    BlockedClients, Client, ClientId, Clients, InvalidationTracking, Monitors, Outbox, Outgoing, PubSub,
+    Redacted,
+};
 use crate::config::Config;
 use crate::env::clock::Clock;
 use crate::env::random::Rng;
@@ -87,11 +79,15 @@ pub struct Server {
     /// What the command in hand has done so far.
     pub changes: Changes,
     pub journal: Journal,
-    pub clients: Clients<Why>,
+    pub clients: Clients,
+    /// What leaves for clients.
+    pub outgoing: Outgoing,
     pub watching: Watching,
-    pub parking: Parking,
-    pub audience: Audience,
-    pub caches: Caches,
+    pub blocked_clients: BlockedClients,
+    pub pubsub: PubSub,
+    pub monitors: Monitors,
+    pub redacted: Redacted,
+    pub tracking: InvalidationTracking,
     pub snapshots: Snapshots,
     pub replication: Replication,
     pub net: Net,
@@ -105,8 +101,13 @@ pub struct Server {
 
 impl Server {
     /// The client with that name, if it is still there.
-    pub fn client(&mut self, id: ClientId) -> Option<&mut Client<Why>> {
+    pub fn client(&mut self, id: ClientId) -> Option<&mut Client> {
         self.clients.get_mut(id)
+    }
+
+    /// What services write to clients through.
+    pub fn outbox(&mut self) -> Outbox<'_> {
+        Outbox::new(&mut self.clients, &mut self.outgoing)
     }
 
     /// A writer of replies to the client whose command is being run.

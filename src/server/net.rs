@@ -1,22 +1,19 @@
-//! The server's side of the network: listeners, shared buffers, and the lists of clients with something to do.
+//! The server's side of the network: the reactor, listeners, what all connections are read with, and the list of clients
+//! that may have more to read. What leaves is kept by [`crate::client::Outgoing`].
 
 use std::fmt;
 use std::io;
 
-use super::Why;
-use crate::client::{Client, ClientId};
+use crate::client::ClientId;
 use crate::config::Config;
 use crate::net::{Listener, Peers, Reactor, Source, resolve};
-use crate::observe::log::{self, Logged};
+use crate::observe::log::{self, Logged, OnceAMinute};
 use crate::protocol::{Batch, Parser};
 
 /// Bytes read at once, into the one buffer that all connections share.
 pub const READ_BUFFER: usize = 64 * 1024;
-/// Idle buffers kept for outputs, and the largest that is kept.
-const SPARE_BUFFERS: usize = 128;
-const SPARE_CAPACITY: usize = 256 * 1024;
-/// Bytes of a new buffer for an output: the short replies of a pipeline fit, so that it need not grow step by step.
-const NEW_BUFFER: usize = 512;
+/// How long connections wait at most for which the system had no room, though nobody has left meanwhile.
+const ACCEPT_AGAIN_MS: u64 = 100;
 
 /// See the head of this file.
 pub struct Net {
@@ -28,15 +25,13 @@ pub struct Net {
     pub batch: Batch,
     /// Clients that may have more to read.
     pub ready: Vec<ClientId>,
-    /// Clients with output to be written.
-    pub to_flush: Vec<ClientId>,
-    /// Clients to be closed at the end of the turn.
-    pub to_close: Vec<ClientId>,
+    /// When (monotonic ms) to try again to accept connections, where some wait for which there was no room.
+    pub accept_again_ms: Option<u64>,
+    accept_failures: OnceAMinute,
     /// When the log last told of somebody who speaks HTTP to us.
     pub http_warned_secs: i64,
     /// Connections on which MIGRATE waits.
     pub peers: Peers,
-    spare: Vec<Vec<u8>>,
     /// The last client that the cron's round has looked at.
     pub round: u64,
 }
@@ -71,35 +66,12 @@ impl Net {
             parser: None,
             batch: Batch::default(),
             ready: Vec::new(),
-            to_flush: Vec::new(),
-            to_close: Vec::new(),
+            accept_again_ms: None,
+            accept_failures: OnceAMinute::default(),
             http_warned_secs: 0,
             peers: Peers::default(),
-            spare: Vec::new(),
             round: 0,
         })
-    }
-
-    /// Notes that a client has output to be written at the end of the turn.
-    #[inline]
-    pub fn queue_flush(&mut self, client: &mut Client<Why>, id: ClientId) {
-        if !client.flush_queued {
-            client.flush_queued = true;
-            self.to_flush.push(id);
-        }
-    }
-
-    /// An empty buffer for a client's output.
-    pub fn buffer(&mut self) -> Vec<u8> {
-        self.spare.pop().unwrap_or_else(|| Vec::with_capacity(NEW_BUFFER))
-    }
-
-    /// Takes a buffer back.
-    pub fn give_back(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 && buffer.capacity() <= SPARE_CAPACITY && self.spare.len() < SPARE_BUFFERS {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
     }
 
     /// Listens as the configuration says. The sockets that were there are closed only if all goes well.
@@ -148,6 +120,21 @@ impl Net {
             if let Err(why) = listener.register(registry, Source::Listener(index).token()) {
                 log::warning!("Can't watch the listening socket: {why}");
             }
+        }
+    }
+
+    /// Connections wait and cannot be accepted now; no event will tell of them again.
+    pub fn postpone_accepting(&mut self, why: &io::Error, now_ms: u64) {
+        self.accept_again_ms = Some(now_ms + ACCEPT_AGAIN_MS);
+        if self.accept_failures.allows(now_ms) {
+            log::warning!("Accepting client connection: {}", crate::env::process::strerror(why));
+        }
+    }
+
+    /// A descriptor is free again: who waits to be accepted can have it.
+    pub fn descriptor_is_free(&mut self) {
+        if let Some(at) = &mut self.accept_again_ms {
+            *at = 0;
         }
     }
 

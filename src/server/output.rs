@@ -3,7 +3,8 @@
 use std::io::IoSlice;
 
 use super::Server;
-use crate::client::{ClientId, Role};
+use crate::client::{ClientId, Outbox, Role};
+use crate::net::Source;
 use crate::observe::log;
 
 /// Pieces gathered into one write.
@@ -14,27 +15,27 @@ const TURN_BYTES: usize = 1 << 20;
 impl Server {
     /// Notes that a client has output to be written at the end of the turn.
     pub fn queue_flush(&mut self, id: ClientId) {
-        if let Some(client) = self.clients.get_mut(id) {
-            self.net.queue_flush(client, id);
-            if client.output.overflow() > 0 {
-                self.check_output_limit(id, true);
-            }
+        self.outbox().queue_flush(id);
+        self.check_grown_outputs();
+    }
+
+    /// Looks at the limits of those whose output has grown.
+    pub(super) fn check_grown_outputs(&mut self) {
+        while let Some(id) = self.outgoing.next_grown() {
+            self.check_output_limit(id, true);
         }
     }
 
     /// Writes what waits, for everybody with something to be written.
     pub(super) fn flush_clients(&mut self) {
-        let mut queue = std::mem::take(&mut self.net.to_flush);
+        let mut queue = self.outgoing.take_to_flush();
         for id in queue.drain(..) {
             if let Some(client) = self.clients.get_mut(id) {
                 client.flush_queued = false;
                 self.flush_client(id);
             }
         }
-        // Those who have more to write have been queued anew.
-        if self.net.to_flush.is_empty() {
-            self.net.to_flush = queue;
-        }
+        self.outgoing.give_back_to_flush(queue);
     }
 
     /// Writes what waits for one client, as far as its socket takes it.
@@ -59,8 +60,7 @@ impl Server {
         self.stats.bytes_out += written as u64;
         if client.output.is_empty() {
             client.backlogged = false;
-            let buffer = client.output.release();
-            self.net.give_back(buffer);
+            self.outgoing.reclaim(client);
             if client.close_after_reply {
                 return self.close_client(id);
             }
@@ -69,12 +69,24 @@ impl Server {
             if client.conn.is_writable() {
                 // It would take more: in the next turn.
                 self.queue_flush(id);
+            } else {
+                self.watch_writes(id);
             }
         }
         if self.clients.get(id).is_some_and(|client| client.role == Role::Replica) {
             self.feed_replica(id);
         }
         self.check_output_limit(id, true);
+    }
+
+    /// Lets an event tell when a client's socket takes more than it does now.
+    pub(super) fn watch_writes(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let token = Source::Client(id.slot).token();
+        if let Err(why) = client.conn.watch_writes(self.net.reactor.registry(), token) {
+            log::warning!("Error registering fd event for a client: {}", crate::env::process::strerror(&why));
+            self.close_client_later(id);
+        }
     }
 
     /// Closes a client whose output has grown beyond the limits of its class, in the middle of its turn or at rest.
@@ -85,7 +97,7 @@ impl Server {
         let limit = match client.role {
             Role::Master => return,
             Role::Replica => limits.replica,
-            Role::Normal | Role::Monitor if self.is_subscribed(id) => limits.pubsub,
+            Role::Normal | Role::Monitor if client.is_subscribed() => limits.pubsub,
             Role::Normal | Role::Monitor => limits.normal,
         };
         let mut used = client.output.overflow() as u64;
@@ -119,24 +131,16 @@ impl Server {
 
     /// Closes a client at the end of the turn, whatever waits for it.
     pub fn close_client_later(&mut self, id: ClientId) {
-        if let Some(client) = self.clients.get_mut(id)
-            && !client.close_now
-        {
-            client.close_now = true;
-            self.net.to_close.push(id);
-        }
+        self.outbox().close_later(id);
     }
 
     /// Closes a client once what waits for it is sent.
     pub fn close_client_after_reply(&mut self, id: ClientId) {
-        if let Some(client) = self.clients.get_mut(id) {
-            client.close_after_reply = true;
-            self.queue_flush(id);
-        }
+        self.outbox().close_after_reply(id);
     }
 
     pub(super) fn close_marked_clients(&mut self) {
-        for id in std::mem::take(&mut self.net.to_close) {
+        for id in self.outgoing.take_to_close() {
             self.close_client(id);
         }
     }
@@ -146,17 +150,18 @@ impl Server {
         if self.clients.get(id).is_none() {
             return;
         }
-        self.forget_parked(id);
+        self.forget_blocked(id);
         self.forget_watches(id);
-        self.forget_subscriptions(id);
         self.stop_tracking(id);
+        let mut outbox = Outbox::new(&mut self.clients, &mut self.outgoing);
+        self.pubsub.forget(&mut outbox, id);
+        self.monitors.stop(&mut outbox, id);
         let Some(mut client) = self.clients.remove(id) else { return };
         client.conn.deregister(self.net.reactor.registry());
+        self.net.descriptor_is_free();
         self.replica_is_gone(id, &client);
-        match client.role {
-            Role::Master => self.master_is_gone(*client),
-            Role::Monitor => self.monitor_is_gone(id),
-            Role::Normal | Role::Replica => {}
+        if client.role == Role::Master {
+            self.master_is_gone(*client);
         }
     }
 

@@ -9,7 +9,7 @@ use std::io::IoSlice;
 use std::path::PathBuf;
 
 use super::snapshots::version_for_replica;
-use super::{Purpose, Server, Why};
+use super::{Purpose, Server};
 use crate::client::{Client, ClientId, Role};
 use crate::env::random;
 use crate::exec::CmdError;
@@ -17,6 +17,7 @@ use crate::observe::log;
 use crate::persistence::rdb::RDB_VERSION;
 use crate::protocol::Mark;
 use crate::replication::history::{self, Decision, Wanted};
+use crate::replication::link::Link;
 use crate::replication::replicas::{FileTransfer, Phase, Replica};
 
 /// Pieces of the log gathered into one write.
@@ -66,6 +67,7 @@ impl Server {
         if let Some(client) = self.clients.get_mut(id) {
             client.role = Role::Replica;
         }
+        self.watch_writes(id);
         self.replication.alone_since_ms = None;
         if let Some(wanted) = &wanted {
             let log = self.journal.is_active().then(|| self.journal.log());
@@ -75,20 +77,20 @@ impl Server {
                     return Ok(());
                 }
                 Decision::Full(why) => {
-                    use crate::replication::history::Why;
+                    use crate::replication::history::FullResyncReason;
                     match why {
-                        Why::Asked => log::notice!("Full resync requested by replica {shown}"),
-                        Why::OtherStream { second_offset: None } => log::notice!(
+                        FullResyncReason::Asked => log::notice!("Full resync requested by replica {shown}"),
+                        FullResyncReason::OtherStream { second_offset: None } => log::notice!(
                             "Partial resynchronization not accepted: Replication ID mismatch (Replica asked for '{}', my replication IDs are '{}' and '{}')",
                             String::from_utf8_lossy(wanted.id),
                             self.replication.history.id,
                             self.replication.history.second().0
                         ),
-                        Why::OtherStream { second_offset: Some(second) } => log::notice!(
+                        FullResyncReason::OtherStream { second_offset: Some(second) } => log::notice!(
                             "Partial resynchronization not accepted: Requested offset for second ID was {}, but I can reply up to {second}",
                             wanted.offset
                         ),
-                        Why::NotInLog => log::notice!(
+                        FullResyncReason::NotInLog => log::notice!(
                             "Unable to partial resync with replica {shown} for lack of backlog (Replica request was: {}).",
                             wanted.offset
                         ),
@@ -121,6 +123,7 @@ impl Server {
                 return Ok(());
             }
         }
+        // At once, so that it is told before whatever it says next.
         self.start_what_replicas_wait_for();
         Ok(())
     }
@@ -179,7 +182,9 @@ impl Server {
     /// Begins a snapshot for the replicas that wait for one, or lets them share the one that is being made.
     pub(super) fn start_what_replicas_wait_for(&mut self) {
         self.attach_waiting_to_child();
-        if self.snapshots.running().is_some() || self.snapshots.loading().is_some() {
+        // A child would keep the dump that has come from being loaded, or the server from ending.
+        let rests = matches!(self.replication.link, Link::Received { .. }) || self.life.shutdown.is_ending();
+        if rests || self.snapshots.running().is_some() || self.snapshots.loading().is_some() {
             return;
         }
         let now = self.clock.unix_ms();
@@ -323,7 +328,6 @@ impl Server {
             }
         }
         self.pipe_piece = PipePiece::default();
-        self.start_what_replicas_wait_for();
     }
 
     pub(super) fn dbfilename(&self) -> String {
@@ -479,8 +483,7 @@ impl Server {
                                 "Diskless rdb transfer, write error sending DB to replica: {}",
                                 crate::env::process::strerror(&why)
                             );
-                            client.close_now = true;
-                            self.net.to_close.push(id);
+                            self.outgoing.close_later(client, id);
                             break;
                         }
                     }
@@ -550,7 +553,7 @@ impl Server {
     }
 
     /// A replica's connection is closed.
-    pub(super) fn replica_is_gone(&mut self, id: ClientId, client: &Client<Why>) {
+    pub(super) fn replica_is_gone(&mut self, id: ClientId, client: &Client) {
         let Some(replica) = self.replication.replicas.remove(id) else { return };
         if matches!(replica.phase, Phase::Handshake) {
             // It has introduced itself and gone no further.
@@ -604,7 +607,7 @@ impl Server {
         // What it was told before still holds.
         self.flush_client(id);
         let Some(client) = self.clients.get(id) else { return };
-        let command = super::call::shown_command(client);
+        let command = super::request::call::shown_command(client);
         log::warning!(
             "Replica generated a reply to command '{command}', disconnecting it: {}",
             self.describe(id)
@@ -632,7 +635,7 @@ impl Server {
             *after_ack = false;
             self.queue_flush(id);
         }
-        if self.parking.waits_for_replicas() {
+        if !self.blocked_clients.waiting_for_replicas().is_empty() {
             self.serve_replica_waiters();
         }
     }
@@ -685,7 +688,7 @@ impl Server {
             // The first PING comes a period after the first replica.
             self.replication.last_ping_ms = now;
         }
-        let held_back = self.parking.pauses(true, now);
+        let held_back = self.blocked_clients.pauses(true, now);
         // The beat goes on while nobody listens: who has just attached is not greeted by a ping that was due long ago.
         if now - self.replication.last_ping_ms >= period {
             self.replication.last_ping_ms = now;
@@ -712,9 +715,8 @@ impl Server {
                 _ => {}
             }
         }
-        self.start_what_replicas_wait_for();
         self.drop_backlog_if_alone(now);
-        if self.parking.waits_for_replicas() {
+        if !self.blocked_clients.waiting_for_replicas().is_empty() {
             self.serve_replica_waiters();
         }
     }

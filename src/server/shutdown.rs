@@ -30,6 +30,8 @@ pub struct ShutdownState {
     /// A signal has asked for it.
     asked: Option<ShutdownFlags>,
     pending: Option<Pending>,
+    /// All that is left to wait for is the end of the child that was stopped.
+    ending: Option<ShutdownFlags>,
     exit: Option<i32>,
 }
 
@@ -47,9 +49,14 @@ impl ShutdownState {
         self.exit
     }
 
-    /// Whether a shutdown waits for replicas.
+    /// Whether a shutdown waits for replicas, or for a child to end.
     pub fn is_pending(&self) -> bool {
-        self.pending.is_some()
+        self.pending.is_some() || self.ending.is_some()
+    }
+
+    /// Whether nothing more is begun.
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some() || self.exit.is_some()
     }
 
     /// Milliseconds left until a pending shutdown no longer waits.
@@ -93,7 +100,7 @@ impl Server {
         }
     }
 
-    /// SHUTDOWN: ends the server, or parks the client until replicas have caught up.
+    /// SHUTDOWN: ends the server, or blocks the client until replicas have caught up.
     pub fn shutdown_by(&mut self, client: ClientId, flags: ShutdownFlags) -> CmdResult {
         if !flags.now && self.clients.get(client).is_some_and(|client| client.session.deny_blocking) {
             return Err(CmdError::text(
@@ -123,7 +130,7 @@ impl Server {
         let wait_secs = self.config.shutdown_timeout;
         if !flags.now && wait_secs > 0 && !self.replicas_have_caught_up() {
             let now = self.clock.monotonic_ms();
-            self.parking.pause_until(i64::MAX, true);
+            self.blocked_clients.pause_until(i64::MAX, true);
             if !self.is_replica() {
                 self.journal.append_raw(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
             }
@@ -132,7 +139,7 @@ impl Server {
             log::notice!("Waiting for replicas before shutting down.");
             return Ok(false);
         }
-        self.finish_shutdown(flags).map(|()| true)
+        self.finish_shutdown(flags)
     }
 
     fn replicas_have_caught_up(&self) -> bool {
@@ -142,7 +149,9 @@ impl Server {
 
     /// Ends a pending shutdown when replicas have caught up, or have had their time.
     pub(super) fn handle_shutdown(&mut self) {
-        let Some(pending) = self.life.shutdown.pending else { return };
+        let Some(pending) = self.life.shutdown.pending.filter(|_| !self.life.shutdown.is_ending()) else {
+            return;
+        };
         let late = self.clock.monotonic_ms() >= pending.deadline_ms;
         if late || self.replicas_have_caught_up() {
             // Whether it works or not: this try is over, and the log tells of it.
@@ -162,19 +171,38 @@ impl Server {
 
     fn cancel_shutdown(&mut self) {
         signals::interrupts_ask_again();
+        self.life.shutdown.ending = None;
+        self.shutdown_waiters(FAILED);
         if self.life.shutdown.pending.take().is_some() {
-            self.shutdown_waiters(FAILED);
             self.unpause();
         }
     }
 
-    /// The last things, in order. An error leaves the server running.
-    fn finish_shutdown(&mut self, flags: ShutdownFlags) -> Result<(), Logged> {
+    /// The last things, in order. `Ok(false)` if a child has to end before them; the loop goes on until then.
+    fn finish_shutdown(&mut self, flags: ShutdownFlags) -> Result<bool, Logged> {
         self.count_lagging_replicas();
         if self.snapshots.running().is_some() {
             log::warning!("There is a child saving an .rdb. Killing it!");
-            self.await_stopped_child();
+            self.stop_child();
+            self.life.shutdown.ending = Some(flags);
+            return Ok(false);
         }
+        self.save_and_leave(flags).map(|()| true)
+    }
+
+    /// Goes on with the end once the child that stood in its way is gone.
+    pub(super) fn end_without_child(&mut self) {
+        if self.snapshots.running().is_some() {
+            return;
+        }
+        if let Some(flags) = self.life.shutdown.ending.take() {
+            // The log tells what went wrong.
+            let _ = self.save_and_leave(flags);
+        }
+    }
+
+    /// An error leaves the server running.
+    fn save_and_leave(&mut self, flags: ShutdownFlags) -> Result<(), Logged> {
         let save = flags.save || !flags.nosave && !self.config.save.points().is_empty();
         if save {
             log::notice!("Saving the final RDB snapshot before exiting.");

@@ -340,6 +340,8 @@ impl Server {
         let drained = self.pipe_is_drained();
         let Some(running) = &mut self.snapshots.running else { return };
         match running.exit.take() {
+            // It was too late for the word; nothing counts on its work any more.
+            Some(Exit::Ok) if running.stopped => self.child_has_ended(Exit::Stopped),
             Some(Exit::Ok) if !drained => running.exit = Some(Exit::Ok),
             Some(exit) => self.child_has_ended(exit),
             None => {}
@@ -397,20 +399,15 @@ impl Server {
         }
     }
 
-    /// Waits for a child that was told to stop: it is gone within moments.
+    /// Stops the child and waits until it is gone, within moments: for a process that is about to become another.
     pub(super) fn await_stopped_child(&mut self) {
-        self.stop_child();
-        while self.snapshots.running.is_some() {
-            let Some(running) = &mut self.snapshots.running else { return };
+        let Some(mut running) = self.snapshots.running.take() else { return };
+        running.stop();
+        while running.exit.take().or_else(|| running.child.reap()).is_none() {
             running.child.poll_reports();
-            match running.exit.take().or_else(|| running.child.reap()) {
-                Some(exit) => {
-                    let exit = if exit == Exit::Ok { Exit::Stopped } else { exit };
-                    self.child_has_ended(exit);
-                }
-                None => std::thread::sleep(std::time::Duration::from_millis(1)),
-            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
+        running.child.remove_temp();
     }
 
     /// Starts what save points and schedules ask for.

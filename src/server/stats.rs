@@ -43,7 +43,7 @@ pub struct Stats {
     pub forks: u64,
     pub last_fork_us: u64,
     pub peak_memory: usize,
-    /// Clients parked at this time are counted in `parking`; keys found expired in `keyspace`.
+    /// Clients blocked at this time are counted in `blocked clients`; keys found expired in `keyspace`.
     pub event_loop_turns: u64,
     /// Time spent in turns, waiting not counted, and the longest turn.
     pub event_loop_us: u64,

@@ -13,6 +13,7 @@ pub mod lzf;
 pub mod order_tree;
 pub mod prefetch;
 pub mod quicklist;
+pub mod quoted;
 pub mod sorted_set;
 pub mod stream;
 pub mod thin_bytes;

@@ -22,9 +22,9 @@
 //!
 //! No slot whose time begins at or before `now` holds a token on a level above 0, once `advance` is through.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, btree_map};
+use std::collections::{BTreeMap, btree_map};
 use std::mem;
+use std::ops::Bound;
 
 use super::hash::FRAGMENT_BITS;
 
@@ -33,6 +33,8 @@ const SLOTS: usize = 512;
 const DEADLINE_BITS: u32 = 64 - FRAGMENT_BITS;
 /// The level whose slots the far ones continue.
 const LAST: usize = LEVELS - 1;
+/// In a choice among the levels and what stands in none: the number behind the last level.
+const LAST_RING: usize = LEVELS;
 
 /// Milliseconds of a slot, as a power of two.
 fn width(level: usize) -> u32 {
@@ -85,6 +87,12 @@ impl Pile {
         Some(word)
     }
 
+    /// One of the words of the first chunk.
+    fn young(&self, draw: u64) -> Option<u64> {
+        let chunk = self.head.as_ref()?;
+        Some(chunk.words[(draw % self.used as u64) as usize])
+    }
+
     fn len(&self) -> usize {
         self.chunks().saturating_sub(1) * CHUNK_WORDS + self.used
     }
@@ -128,6 +136,14 @@ impl Level {
         self.occupied[index / 64] &= !(1 << (index % 64));
     }
 
+    /// The number of the first slot with a token that is so many behind the first there can be, or of the first of all.
+    fn first_behind(&self, current: u64, slots: usize) -> Option<u64> {
+        let first = self.first(current)?;
+        let behind = self.first(current + slots as u64)?;
+        // The ring goes round: what seems to be behind the last slot is before the first.
+        Some(if behind < current + SLOTS as u64 { behind } else { first })
+    }
+
     /// The number of the first slot with a token, where `from` is the number of the first there can be.
     fn first(&self, from: u64) -> Option<u64> {
         let start = from as usize % SLOTS;
@@ -157,9 +173,59 @@ enum Spot {
     Far(u64),
 }
 
+/// Tokens in the order of their deadlines. One that came twice counts twice.
+#[derive(Default)]
+struct Sorted {
+    tokens: BTreeMap<(u64, u64), usize>,
+}
+
+impl Sorted {
+    fn push(&mut self, deadline: u64, fragment: u64) {
+        *self.tokens.entry((deadline, fragment)).or_default() += 1;
+    }
+
+    fn first(&self) -> Option<(u64, u64)> {
+        self.tokens.first_key_value().map(|(&token, _)| token)
+    }
+
+    fn pop_first(&mut self) -> Option<(u64, u64)> {
+        let mut first = self.tokens.first_entry()?;
+        *first.get_mut() -= 1;
+        let token = *first.key();
+        if *first.get() == 0 {
+            first.remove();
+        }
+        Some(token)
+    }
+
+    /// One of the first few.
+    fn young(&self, draw: u64) -> Option<(u64, u64)> {
+        let nth = (draw as usize).checked_rem(self.tokens.len().min(64))?;
+        self.tokens.keys().nth(nth).copied()
+    }
+
+    /// The token behind another, in their order.
+    fn behind(&self, last: Option<(u64, u64)>) -> Option<(u64, u64)> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        self.tokens.range((from, Bound::Unbounded)).next().map(|(&token, _)| token)
+    }
+
+    /// Forgets a token, however often it came; how often that was.
+    fn forget(&mut self, token: (u64, u64)) -> usize {
+        self.tokens.remove(&token).unwrap_or(0)
+    }
+
+    /// Bytes, about: a map of this kind is two thirds full.
+    fn memory(&self) -> usize {
+        self.tokens.len() * 24 * 3 / 2
+    }
+}
+
 /// How far `sweep` has come.
 #[derive(Default)]
 struct Sweep {
+    /// The last of the sorted tokens that was looked at: they come before all slots.
+    sorted: Option<(u64, u64)>,
     /// The slot to look at next, where the slots of all levels are counted in one row, and the far ones after them by
     /// their numbers.
     next: u64,
@@ -190,9 +256,9 @@ pub struct Wheel {
     /// Whatever was due before this has fired.
     now: u64,
     levels: [Level; LEVELS],
-    /// Deadlines that were past already when they came, with their tokens. Where the clock was set back they may have
-    /// to wait.
-    overdue: BinaryHeap<Reverse<(u64, u64)>>,
+    /// Deadlines that were past already when they came, with their tokens, and those that `take_nearest` has put into
+    /// their order.
+    sorted: Sorted,
     /// Slots as wide as those of the last level, by their numbers; those alone that hold something.
     far: BTreeMap<u64, Pile>,
     sweep: Sweep,
@@ -204,7 +270,7 @@ impl Wheel {
         Wheel {
             now: now_ms,
             levels: Default::default(),
-            overdue: BinaryHeap::new(),
+            sorted: Sorted::default(),
             far: BTreeMap::new(),
             sweep: Sweep::default(),
             len: 0,
@@ -227,7 +293,7 @@ impl Wheel {
         let rings: usize = self.levels.iter().map(|level| level.slots.capacity() * size_of::<Pile>()).sum();
         // A map of this kind is about two thirds full.
         let far = self.far.len() * (size_of::<u64>() + size_of::<Pile>()) * 3 / 2;
-        size_of::<Self>() + rings + far + chunks * size_of::<Chunk>() + self.overdue.capacity() * 16
+        size_of::<Self>() + rings + far + chunks * size_of::<Chunk>() + self.sorted.memory()
     }
 
     /// Forgets everything.
@@ -243,7 +309,7 @@ impl Wheel {
 
     fn place(&mut self, fragment: u64, deadline: u64) {
         if deadline < self.now {
-            self.overdue.push(Reverse((deadline, fragment)));
+            self.sorted.push(deadline, fragment);
             return;
         }
         let token = fragment << DEADLINE_BITS | deadline & ((1 << DEADLINE_BITS) - 1);
@@ -297,14 +363,14 @@ impl Wheel {
     pub fn advance(&mut self, now_ms: u64, budget: usize, mut fire: impl FnMut(u64, u64)) -> bool {
         let mut budget = budget;
         loop {
-            while let Some(&Reverse((deadline, fragment))) = self.overdue.peek()
+            while let Some((deadline, fragment)) = self.sorted.first()
                 && deadline <= now_ms
             {
                 if budget == 0 {
                     return true;
                 }
                 budget -= 1;
-                self.overdue.pop();
+                self.sorted.pop_first();
                 self.len -= 1;
                 fire(fragment, deadline);
             }
@@ -332,6 +398,82 @@ impl Wheel {
         }
         self.now = now_ms;
         !self.bring_down(1, &mut budget)
+    }
+
+    /// Takes out the token with the nearest deadline. To find it, the first slot that holds something is sorted, at
+    /// most `budget` tokens of it: where that does not suffice, the nearest of those that were sorted is taken.
+    pub fn take_nearest(&mut self, budget: usize) -> Option<(u64, u64)> {
+        for left in (0..=budget).rev() {
+            let known = self.sorted.first().map(|(deadline, _)| deadline);
+            let begin = self.next_begin();
+            let is_nearest = known.is_some_and(|known| begin.is_none_or(|begin| known < begin));
+            if is_nearest || (left == 0 && known.is_some()) {
+                self.len -= 1;
+                return self.sorted.pop_first().map(|(deadline, fragment)| (fragment, deadline));
+            }
+            let (fragment, deadline) = self.pop_first(begin?)?;
+            if left == 0 {
+                self.len -= 1;
+                return Some((fragment, deadline));
+            }
+            self.sorted.push(deadline, fragment);
+        }
+        None
+    }
+
+    /// Takes a token out of the slot that begins first, at that time.
+    fn pop_first(&mut self, begin: u64) -> Option<(u64, u64)> {
+        loop {
+            let level = (0..LEVELS).find(|&level| {
+                self.levels[level].first(self.now >> width(level)).map(|number| number << width(level))
+                    == Some(begin)
+            });
+            let token = match level {
+                Some(level) => self.pop(level, begin >> width(level)),
+                None => self.pop_far(begin >> width(LAST)),
+            };
+            // A slot that is being swept may turn out to hold nothing more.
+            if token.is_some() || self.next_begin() != Some(begin) {
+                return token;
+            }
+        }
+    }
+
+    /// One of the tokens, by chance: `draw` gives numbers. Tokens of slots that hold few are offered more often, and of
+    /// slots that hold many only the youngest: it is no fair sample.
+    pub fn sample(&self, draw: &mut impl FnMut() -> u64) -> Option<(u64, u64)> {
+        const TRIES: usize = 16;
+        for _ in 0..TRIES {
+            let level = draw() as usize % (LEVELS + 2);
+            let from = draw();
+            let found = match level {
+                LAST_RING.. => self.sample_apart(level, from),
+                _ => {
+                    let current = self.now >> width(level);
+                    let first = self.levels[level].first_behind(current, from as usize % SLOTS);
+                    first.and_then(|number| {
+                        let token = self.levels[level].slots[number as usize % SLOTS].young(draw())?;
+                        Some(Self::read(level, number, token))
+                    })
+                }
+            };
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// A token that stands in no ring: among the far ones, or among those that were sorted.
+    fn sample_apart(&self, level: usize, from: u64) -> Option<(u64, u64)> {
+        if level == LAST_RING {
+            let (&first, _) = self.far.first_key_value()?;
+            let (&last, _) = self.far.last_key_value()?;
+            let (&number, slot) = self.far.range(first + from % (last - first + 1)..).next()?;
+            return Some(Self::read(LAST, number, slot.young(from)?));
+        }
+        let (deadline, fragment) = self.sorted.young(from)?;
+        Some((fragment, deadline))
     }
 
     /// When the first slot begins that holds something.
@@ -376,7 +518,7 @@ impl Wheel {
     /// When `advance` should be called next: at the first deadline or somewhat earlier, where tokens are to be moved
     /// in time. Never later than a deadline.
     pub fn next_deadline(&self, now_ms: u64) -> Option<u64> {
-        let mut next = self.overdue.peek().map_or(u64::MAX, |&Reverse((deadline, _))| deadline);
+        let mut next = self.sorted.first().map_or(u64::MAX, |(deadline, _)| deadline);
         for (level, ring) in self.levels.iter().enumerate() {
             if let Some(number) = ring.first(self.now >> width(level)) {
                 // Above level 0 a slot comes down while the one before it runs.
@@ -394,6 +536,9 @@ impl Wheel {
     /// ended; true when a round is complete. Tokens that move meanwhile may be missed, or offered twice.
     pub fn sweep(&mut self, budget: usize, mut keep: impl FnMut(u64, u64) -> bool) -> bool {
         let mut budget = budget;
+        if self.sweep.next == 0 && !self.sweep_sorted(&mut budget, &mut keep) {
+            return false;
+        }
         loop {
             if self.sweep.rest.is_empty() && !self.sweep_next_slot() {
                 self.sweep = Sweep::default();
@@ -442,6 +587,21 @@ impl Wheel {
         }
     }
 
+    /// Goes on with the sorted tokens; false if the budget did not suffice.
+    fn sweep_sorted(&mut self, budget: &mut usize, keep: &mut impl FnMut(u64, u64) -> bool) -> bool {
+        while let Some((deadline, fragment)) = self.sorted.behind(self.sweep.sorted) {
+            if *budget == 0 {
+                return false;
+            }
+            *budget -= 1;
+            self.sweep.sorted = Some((deadline, fragment));
+            if !keep(fragment, deadline) {
+                self.len -= self.sorted.forget((deadline, fragment));
+            }
+        }
+        true
+    }
+
     /// Takes the next slot with something in it in hand, to be swept; false if there is none left in this round.
     fn sweep_next_slot(&mut self) -> bool {
         while self.sweep.next < Sweep::FAR {
@@ -462,7 +622,7 @@ impl Wheel {
 
     /// Asserts everything that must hold.
     pub fn verify(&self) {
-        let mut tokens = self.overdue.len() + self.sweep.rest.len();
+        let mut tokens = self.sorted.tokens.values().sum::<usize>() + self.sweep.rest.len();
         for (level, ring) in self.levels.iter().enumerate() {
             for (index, slot) in ring.slots.iter().enumerate() {
                 let swept = self.sweep.is_in(Spot::Ring { level, index });
@@ -476,7 +636,6 @@ impl Wheel {
             tokens += slot.len();
         }
         assert_eq!(tokens, self.len);
-        assert!(self.overdue.iter().all(|Reverse((deadline, _))| *deadline < self.now));
     }
 }
 
@@ -500,6 +659,8 @@ mod tests {
         AdvanceToNext,
         SetBack(u64),
         Sweep(usize, u64),
+        TakeNearest(usize),
+        Sample(u64),
     }
 
     /// Distances of all magnitudes, most of them near the borders of levels.
@@ -521,6 +682,8 @@ mod tests {
             6 => (distance(), prop_oneof![Just(usize::MAX), 1..50usize]).prop_map(|(d, b)| Step::Advance(d, b)),
             4 => Just(Step::AdvanceToNext),
             1 => distance().prop_map(Step::SetBack),
+            3 => prop_oneof![Just(usize::MAX), 0..9usize].prop_map(Step::TakeNearest),
+            1 => any::<u64>().prop_map(Step::Sample),
             3 => (0..60usize, 2..9u64).prop_map(|(budget, part)| Step::Sweep(budget, part)),
         ]
     }
@@ -610,6 +773,26 @@ mod tests {
                             keep
                         });
                         prop_assert!(offered <= budget);
+                    }
+                    Step::TakeNearest(budget) => {
+                        let taken = model.wheel.take_nearest(budget.min(1 << 20));
+                        prop_assert_eq!(taken.is_some(), !model.tokens.is_empty());
+                        if let Some((hash, deadline)) = taken {
+                            if budget == usize::MAX {
+                                let (&(first, _), ()) = model.tokens.first_key_value().expect("one was taken");
+                                prop_assert_eq!(deadline, first);
+                            }
+                            prop_assert!(model.tokens.remove(&(deadline, hash)).is_some());
+                        }
+                    }
+                    Step::Sample(mut seed) => {
+                        let mut draw = || {
+                            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                            seed >> 20
+                        };
+                        if let Some((hash, deadline)) = model.wheel.sample(&mut draw) {
+                            prop_assert!(model.tokens.contains_key(&(deadline, hash)));
+                        }
                     }
                 }
                 model.check();

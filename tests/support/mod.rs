@@ -6,6 +6,7 @@
 
 mod proxy;
 mod random;
+mod refuse;
 mod replication;
 
 use std::collections::{HashMap, HashSet};
@@ -23,6 +24,7 @@ use nix::unistd::Pid;
 
 pub use proxy::Proxy;
 pub use random::Random;
+pub use refuse::{Refusal, refuse};
 pub use replication::{LONG, Role};
 
 /// How long a server may take for what should take it no time at all.
@@ -62,6 +64,7 @@ pub struct Server {
     port: u16,
     dir: tempfile::TempDir,
     config: Vec<(String, String)>,
+    refusal: Option<Refusal>,
     child: Option<Child>,
 }
 
@@ -130,18 +133,48 @@ impl Server {
     /// Starts any server that takes a redis.conf.
     #[track_caller]
     pub fn start_program(program: PathBuf, config: &[(&str, &str)]) -> Server {
+        let mut server = Server::prepare(program, config);
+        if let Err(log) = server.begin() {
+            panic!("the server did not start:\n{log}");
+        }
+        server
+    }
+
+    /// Starts ours where the system refuses some calls.
+    #[track_caller]
+    pub fn start_refused(config: &[(&str, &str)], refusal: Refusal) -> Server {
+        let mut server = Server::prepare(env!("CARGO_BIN_EXE_redis-rs").into(), config);
+        server.refusal = Some(refusal);
+        if let Err(log) = server.begin() {
+            panic!("the server did not start:\n{log}");
+        }
+        server
+    }
+
+    /// The log of one that ends before it can answer, because the system refuses those calls.
+    #[track_caller]
+    pub fn end_of(config: &[(&str, &str)], refusal: Refusal) -> String {
+        let mut server = Server::prepare(env!("CARGO_BIN_EXE_redis-rs").into(), config);
+        server.refusal = Some(refusal);
+        server.begin().expect_err("the server ends")
+    }
+
+    fn prepare(program: PathBuf, config: &[(&str, &str)]) -> Server {
         let dir = tempfile::Builder::new().prefix("redis-rs-test").tempdir().unwrap();
         let config = config.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        let mut server = Server { program, port: 0, dir, config, child: None };
+        Server { program, port: 0, dir, config, refusal: None, child: None }
+    }
+
+    /// Starts it on a port that is free; the log, if it ends.
+    fn begin(&mut self) -> Result<(), String> {
         let mut attempts = 0;
         loop {
-            server.port = free_port();
+            self.port = free_port();
             attempts += 1;
-            match server.launch() {
-                Ok(()) => return server,
+            match self.launch() {
                 // Another test process was quicker to take the port.
                 Err(log) if attempts < 10 && log.contains("Address already in use") => continue,
-                Err(log) => panic!("the server did not start:\n{log}"),
+                result => return result,
             }
         }
     }
@@ -167,6 +200,9 @@ impl Server {
         let mut command = Command::new(&self.program);
         command.arg(&conf).current_dir(self.dir()).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
+        if let Some(refusal) = &self.refusal {
+            refusal.apply(&mut command);
+        }
         self.child = Some(spawn(command).expect("the server's binary can be started"));
         let begin = Instant::now();
         loop {

@@ -1,8 +1,8 @@
 //! Replies as text: the five output modes of redis-cli. Pure: a value and a [`Style`] in, bytes out. The texts are an
 //! interface (scripts read them), so they are those of Redis's own redis-cli to the byte.
 
-use crate::words::quote_into;
 use redis_rs::protocol::value::Value;
+use redis_rs::structures::quoted::push_quoted;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Output {
@@ -120,7 +120,7 @@ fn standard(out: &mut Vec<u8>, value: &Value, prefix: &str) {
         Value::Double { text, .. } => line(out, &[b"(double) ", text]),
         Value::BigNumber(text) => line(out, &[b"(big number) ", text]),
         Value::Bulk(text) => {
-            quote_into(out, text);
+            push_quoted(out, text);
             out.push(b'\n');
         }
         Value::Null => line(out, &[b"(nil)"]),
@@ -198,9 +198,9 @@ fn csv(out: &mut Vec<u8>, value: &Value) {
     match value {
         Value::Error(text) => {
             out.extend_from_slice(b"ERROR,");
-            quote_into(out, text);
+            push_quoted(out, text);
         }
-        Value::Simple(text) | Value::Bulk(text) | Value::Verbatim { text, .. } => quote_into(out, text),
+        Value::Simple(text) | Value::Bulk(text) | Value::Verbatim { text, .. } => push_quoted(out, text),
         Value::Int(number) => out.extend_from_slice(number.to_string().as_bytes()),
         Value::Double { text, .. } | Value::BigNumber(text) => out.extend_from_slice(text),
         Value::Null => out.extend_from_slice(b"NULL"),
@@ -259,7 +259,7 @@ fn json(out: &mut Vec<u8>, value: &Value, mode: Output) {
 fn json_string(out: &mut Vec<u8>, text: &[u8], mode: Output) {
     if mode == Output::QuotedJson {
         let mut quoted = Vec::new();
-        quote_into(&mut quoted, text);
+        push_quoted(&mut quoted, text);
         for byte in quoted {
             if byte == b'\\' {
                 out.push(b'\\');

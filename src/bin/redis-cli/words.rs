@@ -1,6 +1,8 @@
 //! Words of a command line, and text made printable: the one quoting grammar that Redis users know from the prompt of
 //! redis-cli, from redis.conf and from MONITOR. Works on bytes, since keys need not be UTF-8.
 
+use redis_rs::structures::quoted::push_quoted;
+
 /// Splits a line into words. `"…"` knows the escapes `\n \r \t \b \a \xHH`, `'…'` only `\'`; a closing quote must be
 /// followed by a blank or the end. `None` when quotes are not closed so.
 pub fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
@@ -94,27 +96,10 @@ fn hex(digit: u8) -> u8 {
     char::from(digit).to_digit(16).unwrap_or(0) as u8
 }
 
-/// Appends `text` in double quotes, every byte that is not printable ASCII escaped: what [`split`] reads back.
-pub fn quote_into(out: &mut Vec<u8>, text: &[u8]) {
-    out.push(b'"');
-    for &byte in text {
-        match byte {
-            b'\\' | b'"' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0x07 => out.extend_from_slice(b"\\a"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            b' '..=b'~' => out.push(byte),
-            _ => out.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
-        }
-    }
-    out.push(b'"');
-}
-
+/// A text in quotes.
 pub fn quoted(text: &[u8]) -> String {
     let mut out = Vec::new();
-    quote_into(&mut out, text);
+    push_quoted(&mut out, text);
     String::from_utf8_lossy(&out).into_owned()
 }
 

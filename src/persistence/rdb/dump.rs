@@ -7,9 +7,10 @@
 use std::fmt;
 use std::io;
 
-use super::RDB_VERSION_MAX;
+use super::RDB_VERSION;
 use super::crc64::crc64;
 use super::error::{RdbError, RdbReason};
+use super::is_known;
 use super::opcode::ValueType;
 use super::source::Source;
 use super::value::RawValue;
@@ -56,7 +57,8 @@ pub fn verify_dump(payload: &[u8], with_checksum: bool) -> Result<&[u8], DumpErr
     let body_len = payload.len().checked_sub(FOOTER).ok_or(DumpError::Footer)?;
     let (summed, checksum) = payload.split_at(body_len + 2);
     let (body, version) = summed.split_at(body_len);
-    let known = u16::from_le_bytes([version[0], version[1]]) <= RDB_VERSION_MAX;
+    let version = u16::from_le_bytes([version[0], version[1]]);
+    let known = version == 0 || is_known(version);
     if !known || with_checksum && crc64(summed).to_le_bytes() != checksum {
         return Err(DumpError::Footer);
     }
@@ -66,9 +68,11 @@ pub fn verify_dump(payload: &[u8], with_checksum: bool) -> Result<&[u8], DumpErr
 /// Verifies a payload and decodes its value. What follows the value inside of the payload is ignored, as ever.
 pub fn decode_dump(payload: &[u8], with_checksum: bool) -> Result<RawValue, DumpError> {
     let body = verify_dump(payload, with_checksum)?;
+    let version = payload.get(body.len()..).and_then(|rest| rest.first_chunk());
+    let version = version.map_or(RDB_VERSION, |bytes| u16::from_le_bytes(*bytes));
     let bad = |reason| DumpError::Format(RdbError { offset: 0, reason });
     let (&kind, value) = body.split_first().ok_or_else(|| bad(RdbReason::Truncated))?;
     let kind = ValueType::from_byte(kind).ok_or_else(|| bad(RdbReason::ValueType(kind)))?;
     let mut source = Source::with_buffer(value, false, value.len());
-    RawValue::read(kind, &mut source, false).map_err(DumpError::Format)
+    RawValue::read(kind, version, &mut source, false).map_err(DumpError::Format)
 }

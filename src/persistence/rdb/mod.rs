@@ -5,7 +5,7 @@
 //! files, full synchronisation, DUMP and RESTORE, and the checking tool.
 //!
 //! ```text
-//! "REDIS" version(4 digits)
+//! "REDIS" version(4 digits), or "VALKEY" version(3 digits)
 //!   AUX key value ...                                  what the saving server told about itself
 //!   FUNCTION2 code ...                                 libraries
 //!   SELECTDB n  RESIZEDB keys expires
@@ -13,8 +13,8 @@
 //! EOF crc64                                            of every byte before it; zero says "not computed"
 //! ```
 //!
-//! Versions 1 to 12 are read; 11 is written, or an older one for readers that know no better, or 12 where fields of
-//! hashes end, which no version before can say. What is read is never trusted: no input makes the reader panic, and
+//! Versions 1 to 13 of Redis and 80 of Valkey are read; 11 is written, or an older one for readers that know no better,
+//! or 12 or 80 where fields of hashes expire, which no version before can say. What is read is never trusted: no input makes the reader panic, and
 //! none makes it allocate more than a small multiple of the bytes that have arrived.
 
 mod crc64;
@@ -38,7 +38,7 @@ pub use dump::{DumpError, decode_dump, encode_dump, verify_dump};
 pub use error::{RdbError, RdbReason};
 pub use opcode::{NODE_PACKED, NODE_PLAIN, ValueType};
 pub use reader::{Checksum, Entry, Reader, Record};
-pub use stream::{RawConsumer, RawGroup, RawPending, RawStream, StreamId};
+pub use stream::{RawConsumer, RawGroup, RawIdempotency, RawPending, RawProducer, RawStream, StreamId};
 pub use value::{QuicklistNode, RawString, RawValue};
 pub use writer::{ReplicationAux, SavingAux, Writer, WriterOptions};
 pub use ziplist::{Ziplist, ZiplistValue};
@@ -47,8 +47,20 @@ pub use zipmap::Zipmap;
 /// The version that we write by default.
 pub const RDB_VERSION: u16 = 11;
 
-/// The newest version that we read, and write where a hash has fields that end: servers from 7.4 on read it.
-pub const RDB_VERSION_MAX: u16 = 12;
+/// The version that we write where a hash has fields that expire: Redis from 7.4 on reads it.
+pub const RDB_VERSION_FIELD_TTL: u16 = 12;
+
+/// The newest version of Redis's line that we read (Redis 8.6).
+pub const RDB_VERSION_MAX: u16 = 13;
+
+/// The version of Valkey 9, whose line of versions is its own: it says nothing of what Redis's next will be. Its hashes
+/// whose fields expire have a form of their own.
+pub const RDB_VERSION_VALKEY: u16 = 80;
+
+/// Whether we know a version of a dump, from its header or from the footer of a payload.
+fn is_known(version: u16) -> bool {
+    (1..=RDB_VERSION_MAX).contains(&version) || version == RDB_VERSION_VALKEY
+}
 
 /// The oldest version that we write: servers from 2.6 on read it.
 pub const RDB_VERSION_MIN: u16 = 6;

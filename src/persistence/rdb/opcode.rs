@@ -1,6 +1,8 @@
 //! The numbers of the format: opcodes, value types, string encodings. They are fixed by the files in the world.
 
 /// What may stand where a value's type is expected.
+/// How many keys a slot of a cluster node has, and how many of them have a TTL (Redis 7.4 on): three lengths, advisory.
+pub(super) const OP_SLOT_INFO: u8 = 244;
 pub(super) const OP_FUNCTION2: u8 = 245;
 pub(super) const OP_FUNCTION_PRE_GA: u8 = 246;
 pub(super) const OP_MODULE_AUX: u8 = 247;
@@ -70,13 +72,16 @@ pub enum ValueType {
     StreamListpacks2 = 19,
     SetListpack = 20,
     StreamListpacks3 = 21,
-    /// Fields with the times at which they end, which are absolute; release candidates of 7.4 wrote these two.
+    /// Fields with the times at which they expire, which are absolute. In a dump of Redis: written by release candidates
+    /// of 7.4 only, as is the next. In a dump of Valkey 9: the only form, with the time last.
     HashTimesPreGa = 22,
     HashListpackTimesPreGa = 23,
     /// The nearest time, and each field's relative to it.
     HashTimes = 24,
     /// The nearest time, and a listpack of fields, values and times.
     HashListpackTimes = 25,
+    /// As the third, and idempotent producers behind the groups (Redis 8.6).
+    StreamListpacks4 = 26,
 }
 
 impl ValueType {
@@ -108,6 +113,7 @@ impl ValueType {
             23 => HashListpackTimesPreGa,
             24 => HashTimes,
             25 => HashListpackTimes,
+            26 => StreamListpacks4,
             _ => return None,
         })
     }

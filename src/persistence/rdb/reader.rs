@@ -5,11 +5,11 @@
 
 use std::io::Read;
 
-use super::RDB_VERSION_MAX;
 use super::error::{RdbReason, Result};
 use super::opcode::*;
 use super::source::Source;
 use super::value::RawValue;
+use super::{RDB_VERSION_VALKEY, is_known};
 
 /// What a dump is made of.
 #[derive(Debug, PartialEq)]
@@ -76,15 +76,17 @@ impl<R: Read> Reader<R> {
     pub fn new(inner: R, verify_checksum: bool) -> Result<Reader<R>> {
         let mut source = Source::new(inner, verify_checksum);
         let magic: [u8; 9] = source.array()?;
-        let Some(digits) = magic.strip_prefix(b"REDIS") else {
-            return source.fail(RdbReason::Signature);
+        let (digits, of_valkey) = match (magic.strip_prefix(b"REDIS"), magic.strip_prefix(b"VALKEY")) {
+            (Some(digits), _) => (digits, false),
+            (None, Some(digits)) => (digits, true),
+            (None, None) => return source.fail(RdbReason::Signature),
         };
         let version = digits
             .iter()
             .take_while(|digit| digit.is_ascii_digit())
             .fold(0, |version, digit| version * 10 + u32::from(digit - b'0'));
         match u16::try_from(version) {
-            Ok(version @ 1..=RDB_VERSION_MAX) => Ok(Reader {
+            Ok(version) if is_known(version) && of_valkey == (version == RDB_VERSION_VALKEY) => Ok(Reader {
                 source,
                 version,
                 skip_modules: false,
@@ -153,6 +155,10 @@ impl<R: Read> Reader<R> {
                     Record::ResizeDb { keys: self.source.number()?, expires: self.source.number()? }
                 }
                 OP_AUX => Record::Aux { key: self.source.string()?, value: self.source.string()? },
+                OP_SLOT_INFO => {
+                    (0..3).try_for_each(|_| self.source.number().map(drop))?;
+                    continue;
+                }
                 OP_FUNCTION2 => Record::Function(self.source.string()?),
                 OP_FUNCTION_PRE_GA => return self.source.fail(RdbReason::FunctionPreRelease),
                 OP_MODULE_AUX => self.module_aux()?,
@@ -168,7 +174,7 @@ impl<R: Read> Reader<R> {
         };
         Ok(Record::Entry(Entry {
             key: self.source.string()?,
-            value: RawValue::read(kind, &mut self.source, self.skip_modules)?,
+            value: RawValue::read(kind, self.version, &mut self.source, self.skip_modules)?,
             expire_at_ms: self.expire_at_ms.take(),
             idle: self.idle.take(),
             freq: self.freq.take(),

@@ -5,6 +5,9 @@
 //! groups:  name  last id  [type 2: entries read]
 //!          pending (id, delivery time, delivery count) ...
 //!          consumers:  name  seen time  [type 3: active time]  pending (id) ...
+//! [type 4: seconds that an idempotent id is kept, how many of a producer
+//!          producers:  name  idempotent ids (name, entry id) ...
+//!          ids added ever, duplicates refused ever]
 //! ```
 
 use std::io::Read;
@@ -25,6 +28,24 @@ pub struct RawStream {
     pub max_deleted_id: Option<StreamId>,
     pub entries_added: Option<u64>,
     pub groups: Vec<RawGroup>,
+    pub idempotency: Option<RawIdempotency>,
+}
+
+/// What makes XADD of a producer that repeats itself idempotent (Redis 8.6).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RawIdempotency {
+    pub duration_secs: u64,
+    pub max_ids: u64,
+    pub producers: Vec<RawProducer>,
+    pub ids_added: u64,
+    pub duplicates: u64,
+}
+
+/// A producer, and the ids that it gave its entries, oldest first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RawProducer {
+    pub name: Vec<u8>,
+    pub ids: Vec<(Vec<u8>, StreamId)>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,7 +78,8 @@ pub struct RawConsumer {
 impl RawStream {
     pub(super) fn read<R: Read>(kind: ValueType, source: &mut Source<R>) -> Result<RawStream> {
         let second = kind != ValueType::StreamListpacks;
-        let third = kind == ValueType::StreamListpacks3;
+        let fourth = kind == ValueType::StreamListpacks4;
+        let third = fourth || kind == ValueType::StreamListpacks3;
         Ok(RawStream {
             nodes: source.sequence(node)?,
             length: source.number()?,
@@ -66,6 +88,7 @@ impl RawStream {
             max_deleted_id: if second { Some(id(source)?) } else { None },
             entries_added: if second { Some(source.number()?) } else { None },
             groups: source.sequence(|source| group(source, second, third))?,
+            idempotency: if fourth { Some(idempotency(source)?) } else { None },
         })
     }
 }
@@ -107,5 +130,20 @@ fn group<R: Read>(source: &mut Source<R>, second: bool, third: bool) -> Result<R
                 pending: source.sequence(raw_id)?,
             })
         })?,
+    })
+}
+
+fn idempotency<R: Read>(source: &mut Source<R>) -> Result<RawIdempotency> {
+    Ok(RawIdempotency {
+        duration_secs: source.number()?,
+        max_ids: source.number()?,
+        producers: source.sequence(|source| {
+            Ok(RawProducer {
+                name: source.string()?,
+                ids: source.sequence(|source| Ok((source.string()?, id(source)?)))?,
+            })
+        })?,
+        ids_added: source.number()?,
+        duplicates: source.number()?,
     })
 }

@@ -234,7 +234,7 @@ fn a_dump_without_checksum_of_an_old_version_is_understood() {
 #[test]
 fn strangers_versions_and_damage_are_refused_by_name() {
     let fails = |dump: &[u8]| read_all(dump).expect_err("it is wrong").to_string();
-    assert!(fails(b"REDIS0013\xff").starts_with("Can't handle RDB format version 13 (at byte 9): "));
+    assert!(fails(b"REDIS0014\xff").starts_with("Can't handle RDB format version 14 (at byte 9): "));
     assert!(fails(b"REDIS0000\xff").starts_with("Can't handle RDB format version 0 "));
     assert!(fails(b"REDISabcd\xff").starts_with("Can't handle RDB format version 0 "));
     assert!(fails(b"RADIS0011\xff").starts_with("Wrong signature trying to load DB from file "));
@@ -452,7 +452,7 @@ fn a_payload_is_accepted_by_the_rules_of_restore() {
     };
     let why = |body: &[u8], version: u16| decode_dump(&sealed(body, version), true).unwrap_err();
     assert_eq!(decode_dump(&sealed(b"\x00\x05hello", 1), true).unwrap(), bytes(b"hello"), "an old version");
-    assert!(matches!(why(b"\x00\x05hello", 13), DumpError::Footer), "a newer one");
+    assert!(matches!(why(b"\x00\x05hello", 14), DumpError::Footer), "a newer one");
     for body in [&b"\x00\x05hell"[..], b"", b"\xff"] {
         assert!(matches!(why(body, 11), DumpError::Format(_)));
     }
@@ -612,6 +612,7 @@ fn any_stream() -> impl Strategy<Value = RawStream> {
     let ids = (any_id(), any_id(), any_id());
     (nodes, any::<(u64, u64)>(), ids, prop::collection::vec(any_group(), 0..3)).prop_map(
         |(nodes, (length, added), (last_id, first_id, max_deleted_id), groups)| RawStream {
+            idempotency: None,
             nodes,
             length,
             last_id,
@@ -728,5 +729,68 @@ proptest! {
         if let Ok(reader) = Reader::new(&dump[..], false) {
             let _ = read_from(reader);
         }
+    }
+}
+
+/// Saved by a node of a cluster, version 8.6.2: opcode 244 before the keys of each slot, and a stream of the fourth type.
+const DUMP_8_6: &str = "\
+    524544495330303133fa0972656469732d76657205382e362e32fa0a72656469732d62697473c040fa056374696d65c25f3a0e6b \
+    fa08757365642d6d656dc260cd2200fa08616f662d62617365c000fa10636c75737465722d61736d2d7461736b00fe00fb0301f4 \
+    7e1303011a047b747d780110000001a22f94041100000000000000001d1d0000000a000101000101018166020001020100010001 \
+    8176020401ff0181000001a22f9404110081000001a22f940411000000010040644064010470726f64010369643181000001a22f \
+    94041100010019047b747d6800409452a30300001e1e00000006008161020101f400409452a30300000982626203160100 \
+    01fffcfa23ded87303000000047b747d730176ffbc19a3403321685c";
+
+/// Saved by a node of a cluster, Valkey 9.1.2: an auxiliary field between keys, and a hash with its own type of times.
+const DUMP_VALKEY_9_1: &str = "\
+    56414c4b4559303830fa0a76616c6b65792d76657205392e312e32fa0a72656469732d62697473c040fa056374696d65c2623a0e \
+    6bfa08757365642d6d656dc2b8932900fa08616f662d62617365c000fe00fb0201fa09736c6f742d696e666f0b31353839312c32 \
+    2c312c3116047b747d68020161c00100409452a3030000026262c016fffffffffffffffffc0932ded87303000000047b747d7301 \
+    76ff945132957f20d71a";
+
+#[test]
+fn a_dump_of_a_cluster_node_of_redis_8_6_is_read() {
+    let records = read_all(&unhex(DUMP_8_6)).expect("a real server wrote it");
+    assert_eq!(records.last(), Some(&Record::Eof { checksum: Checksum::Ok }));
+    let RawValue::HashListpackTimes(triples) = value_of(&records, "{t}h") else {
+        panic!("fields with times")
+    };
+    assert!(!triples.is_empty());
+    let RawValue::Stream(stream) = value_of(&records, "{t}x") else { panic!("a stream") };
+    let first = StreamId { ms: 1_796_094_559_249, seq: 0 };
+    assert_eq!((stream.length, stream.last_id), (1, first));
+    let producer = RawProducer { name: b"prod".to_vec(), ids: vec![(b"id1".to_vec(), first)] };
+    assert_eq!(
+        stream.idempotency,
+        Some(RawIdempotency {
+            duration_secs: 100,
+            max_ids: 100,
+            producers: vec![producer],
+            ids_added: 1,
+            duplicates: 0
+        })
+    );
+}
+
+#[test]
+fn a_dump_of_a_cluster_node_of_valkey_9_is_read() {
+    let records = read_all(&unhex(DUMP_VALKEY_9_1)).expect("a real server wrote it");
+    assert_eq!(records.last(), Some(&Record::Eof { checksum: Checksum::Ok }));
+    let slot = Record::Aux { key: b"slot-info".to_vec(), value: b"15891,2,1,1".to_vec() };
+    assert!(records.contains(&slot));
+    let times = vec![(b"a".to_vec(), b"1".to_vec(), 4_000_000_000_000), (b"bb".to_vec(), b"22".to_vec(), 0)];
+    assert_eq!(value_of(&records, "{t}h"), &RawValue::HashTimes(times));
+}
+
+#[test]
+fn a_version_belongs_to_its_line_of_servers() {
+    let refused = |header: &[u8]| Reader::new(header, true).err().map(|error| error.reason);
+    for header in [b"REDIS0014", b"REDIS0080", b"VALKEY011", b"VALKEY081"] {
+        assert!(matches!(refused(header), Some(RdbReason::Version(_))), "{}", header.escape_ascii());
+    }
+    assert!(matches!(refused(b"REDISX080"), Some(RdbReason::Version(_))));
+    assert!(matches!(refused(b"VALKYX080"), Some(RdbReason::Signature)));
+    for header in [b"REDIS0013", b"VALKEY080"] {
+        assert!(refused(header).is_none());
     }
 }

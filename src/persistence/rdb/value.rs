@@ -6,6 +6,7 @@
 
 use std::io::Read;
 
+use super::RDB_VERSION_VALKEY;
 use super::error::{RdbReason, Result};
 use super::opcode::{NODE_PACKED, NODE_PLAIN, ValueType};
 use super::source::{Source, Str};
@@ -57,8 +58,10 @@ pub enum RawValue {
 }
 
 impl RawValue {
+    /// `version` is that of the dump, since one type does not mean the same to both lines of servers.
     pub(super) fn read<R: Read>(
         kind: ValueType,
+        version: u16,
         source: &mut Source<R>,
         skip_modules: bool,
     ) -> Result<RawValue> {
@@ -89,6 +92,20 @@ impl RawValue {
                     Ok((source.string()?, source.string()?, time))
                 })?)
             }
+            ValueType::HashTimesPreGa if version == RDB_VERSION_VALKEY => {
+                RawValue::HashTimes(source.sequence(|source| {
+                    let (field, value) = (source.string()?, source.string()?);
+                    // -1 is never.
+                    Ok((
+                        field,
+                        value,
+                        match source.ms()? {
+                            -1 => 0,
+                            at => at.cast_unsigned(),
+                        },
+                    ))
+                })?)
+            }
             ValueType::HashTimesPreGa => RawValue::HashTimes(source.sequence(|source| {
                 let time = source.number()?;
                 Ok((source.string()?, source.string()?, time))
@@ -112,9 +129,10 @@ impl RawValue {
                 if node.is_empty() { source.fail(RdbReason::QuicklistNode) } else { Ok(node) }
             })?),
             ValueType::ListQuicklist2 => RawValue::ListQuicklist2(source.sequence(quicklist_node)?),
-            ValueType::StreamListpacks | ValueType::StreamListpacks2 | ValueType::StreamListpacks3 => {
-                RawValue::Stream(Box::new(RawStream::read(kind, source)?))
-            }
+            ValueType::StreamListpacks
+            | ValueType::StreamListpacks2
+            | ValueType::StreamListpacks3
+            | ValueType::StreamListpacks4 => RawValue::Stream(Box::new(RawStream::read(kind, source)?)),
             ValueType::Module2 => {
                 let name = source.module_name()?;
                 if !skip_modules {

@@ -6,8 +6,8 @@ use crate::interrupt;
 use crate::options::Options;
 use crate::session::{Session, Stop};
 use crate::terminal::print;
-use crate::words::quote_into;
 use redis_rs::protocol::value::Value;
+use redis_rs::structures::quoted::push_quoted;
 
 pub fn run(session: &mut Session, options: &Options) -> Result<(), Stop> {
     // Ctrl-C ends the walk, not the program: what was found is printed whole.
@@ -20,7 +20,7 @@ pub fn run(session: &mut Session, options: &Options) -> Result<(), Stop> {
         let mut out = Vec::new();
         for key in keys {
             match options.style.output {
-                Output::Standard => quote_into(&mut out, &key),
+                Output::Standard => push_quoted(&mut out, &key),
                 _ => out.extend_from_slice(&key),
             }
             out.push(b'\n');

@@ -1,0 +1,11 @@
+//! Commands for who administers a server: configuration, introspection, saving, debugging.
+
+pub mod command;
+pub mod config;
+pub mod debug;
+pub mod debug_values;
+pub mod info;
+pub mod introspect;
+pub mod latency;
+pub mod saving;
+pub mod slowlog;

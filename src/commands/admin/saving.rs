@@ -1,0 +1,101 @@
+//! SAVE, BGSAVE, LASTSAVE, SHUTDOWN: the data set on disk, and the end.
+
+use crate::client::ClientId;
+use crate::exec::flags::*;
+use crate::exec::{Arg, Args, CmdError, CmdResult, Command, Done, Group, acl, one_of, server, token};
+use crate::observe::log::Logged;
+use crate::server::{Purpose, Server, ShutdownFlags};
+
+pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
+    server("save", save, 1).flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI).doc(
+        Group::Server,
+        "1.0.0",
+        "O(N) where N is the total number of keys in all databases",
+        "Saves the data set to disk while everybody waits.",
+    ),
+    server("bgsave", bgsave, -1)
+        .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING)
+        .doc(Group::Server, "1.0.0", "O(1)", "Saves the data set to disk in the background.")
+        .history(&[("3.2.2", "Added the `SCHEDULE` option.")])
+        .args(&[token("schedule", "SCHEDULE").optional().since("3.2.2")]),
+    server("lastsave", lastsave, 1)
+        .flags(LOADING | STALE | FAST)
+        .acl(acl::ADMIN | acl::DANGEROUS)
+        .doc(Group::Server, "1.0.0", "O(1)", "Tells when the data set was last saved, as a unix time.")
+        .tips(&["nondeterministic_output"]),
+    server("shutdown", shutdown, -1)
+        .flags(ADMIN | NOSCRIPT | LOADING | STALE | NO_MULTI | ALLOW_BUSY)
+        .doc(
+            Group::Server,
+            "1.0.0",
+            "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise O(1)",
+            "Saves the data set if there are save points, and ends the server.",
+        )
+        .history(&[("7.0.0", "Added the `NOW`, `FORCE` and `ABORT` modifiers.")])
+        .args(SHUTDOWN_ARGS),
+];
+
+const SHUTDOWN_ARGS: &[Arg] = &[
+    one_of("save-selector", &[token("nosave", "NOSAVE"), token("save", "SAVE")]).optional(),
+    token("now", "NOW").optional().since("7.0.0"),
+    token("force", "FORCE").optional().since("7.0.0"),
+    token("abort", "ABORT").optional().since("7.0.0"),
+];
+
+/// SAVE
+fn save(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
+    if server.snapshots.running().is_some() {
+        return Err(CmdError::text("ERR Background save already in progress"));
+    }
+    server.save().map_err(|Logged| CmdError::text("ERR"))?;
+    server.reply(id).ok();
+    Ok(Done)
+}
+
+/// BGSAVE [SCHEDULE]
+fn bgsave(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    match args.len() {
+        1 => {}
+        2 if args.is(1, "SCHEDULE") => {}
+        _ => return Err(CmdError::SYNTAX),
+    }
+    if server.snapshots.running().is_some() {
+        // SCHEDULE waits for other children than one that saves, and there are no others yet.
+        return Err(CmdError::text("ERR Background save already in progress"));
+    }
+    server.start_snapshot(Purpose::Disk).map_err(|_| CmdError::text("ERR"))?;
+    server.reply(id).simple("Background saving started");
+    Ok(Done)
+}
+
+/// LASTSAVE
+fn lastsave(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
+    let at = server.snapshots.last_save;
+    server.reply(id).int(at);
+    Ok(Done)
+}
+
+/// SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]
+fn shutdown(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    let mut flags = ShutdownFlags::default();
+    let mut abort = false;
+    for word in args.from(1) {
+        match word.to_ascii_lowercase().as_slice() {
+            b"save" => flags.save = true,
+            b"nosave" => flags.nosave = true,
+            b"now" => flags.now = true,
+            b"force" => flags.force = true,
+            b"abort" => abort = true,
+            _ => return Err(CmdError::SYNTAX),
+        }
+    }
+    if abort && flags != ShutdownFlags::default() || flags.save && flags.nosave {
+        return Err(CmdError::SYNTAX);
+    }
+    if abort {
+        server.abort_shutdown()?;
+        server.reply(id).ok();
+        return Ok(Done);
+    }
+    server.shutdown_by(id, flags)
+}

@@ -1,0 +1,260 @@
+//! The connection itself: PING, ECHO, AUTH, HELLO, RESET, QUIT. SELECT stands with the databases.
+//!
+//! There is one user, `default`, whose password is `requirepass`; without one, whatever is given for a password is
+//! right. A change of `requirepass` leaves those alone who are connected.
+
+use crate::client::{Auth, ClientId, Outbox, ReplyMode, Role};
+use crate::config::REDIS_VERSION;
+use crate::exec::flags::*;
+use crate::exec::{
+    ArgKind, Args, CmdError, CmdResult, Command, Ctx, Done, Group, acl, arg, block, data, server,
+};
+use crate::server::Server;
+
+/// The only user there is.
+pub(in crate::commands) const DEFAULT_USER: &[u8] = b"default";
+
+pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
+    data("ping", ping, -1)
+        .flags(FAST)
+        .acl(acl::CONNECTION)
+        .doc(Group::Connection, "1.0.0", "O(1)", "Answers, to show that the server lives.")
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
+        .args(&[arg("message", ArgKind::String).optional()]),
+    data("echo", echo, 2)
+        .flags(LOADING | STALE | FAST)
+        .acl(acl::CONNECTION)
+        .doc(Group::Connection, "1.0.0", "O(1)", "Replies with its argument.")
+        .args(&[arg("message", ArgKind::String)]),
+    server("auth", auth, -2)
+        .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
+        .acl(acl::CONNECTION)
+        .doc(
+            Group::Connection,
+            "1.0.0",
+            "O(N) where N is the number of passwords defined for the user",
+            "Authenticates the connection.",
+        )
+        .history(&[("6.0.0", "Takes a user's name before the password.")])
+        .args(&[
+            arg("username", ArgKind::String).optional().since("6.0.0"),
+            arg("password", ArgKind::String),
+        ]),
+    server("hello", hello, -1)
+        .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
+        .acl(acl::CONNECTION)
+        .doc(
+            Group::Connection,
+            "6.0.0",
+            "O(1)",
+            "Chooses the version of the protocol, and tells who the server is.",
+        )
+        .history(&[("6.2.0", "The version may be left out: it stays as it is.")])
+        .args(&[block(
+            "arguments",
+            &[
+                arg("protover", ArgKind::Integer),
+                block("auth", &[arg("username", ArgKind::String), arg("password", ArgKind::String)])
+                    .token("AUTH")
+                    .optional(),
+                arg("clientname", ArgKind::String).token("SETNAME").optional(),
+            ],
+        )
+        .optional()]),
+    server("quit", quit, -1)
+        .flags(ALLOW_BUSY | NOSCRIPT | LOADING | STALE | FAST | NO_AUTH)
+        .acl(acl::CONNECTION)
+        .doc(Group::Connection, "1.0.0", "O(1)", "Closes the connection.")
+        .deprecated("7.2.0", "just closing the connection"),
+    server("reset", reset, 1)
+        .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
+        .acl(acl::CONNECTION)
+        .doc(Group::Connection, "6.2.0", "O(1)", "Makes the connection what it was when it was new."),
+];
+
+/// PING [message]
+fn ping(ctx: &mut Ctx) -> CmdResult {
+    if ctx.args.len() > 2 {
+        return Err(CmdError::arity("ping"));
+    }
+    let message = (ctx.args.len() == 2).then(|| ctx.args.get(1));
+    let in_subscription = ctx.session.subscriptions.is_some();
+    let reply = &mut ctx.reply;
+    if in_subscription && !reply.is_resp3() {
+        // Between messages a plain reply could not be told from one.
+        reply.array(2);
+        reply.bulk(b"pong");
+        reply.bulk(message.unwrap_or_default());
+    } else {
+        match message {
+            Some(message) => reply.bulk(message),
+            None => reply.simple("PONG"),
+        }
+    }
+    Ok(Done)
+}
+
+/// ECHO message
+fn echo(ctx: &mut Ctx) -> CmdResult {
+    ctx.reply.bulk(ctx.args.get(1));
+    Ok(Done)
+}
+
+/// AUTH [username] password
+fn auth(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    let (user, password) = match args.len() {
+        2 => (DEFAULT_USER, args.get(1)),
+        3 => (args.get(1), args.get(2)),
+        _ => return Err(CmdError::SYNTAX),
+    };
+    for word in 1..args.len() {
+        server.redacted.redact(word);
+    }
+    if args.len() == 2 && !server.config.requirepass.is_set() {
+        return Err(CmdError::text(
+            "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+        ));
+    }
+    authenticate(server, id, user, password)?;
+    server.reply(id).ok();
+    Ok(Done)
+}
+
+/// Lets a client in that knows the password.
+fn authenticate(server: &mut Server, id: ClientId, user: &[u8], password: &[u8]) -> Result<(), CmdError> {
+    let wanted = &server.config.requirepass;
+    if user != DEFAULT_USER || wanted.is_set() && !same_secret(wanted, password) {
+        server.stats.denied_auth += 1;
+        return Err(CmdError::WRONG_PASS);
+    }
+    if let Some(client) = server.client(id) {
+        client.session.auth = Auth::Done;
+    }
+    Ok(())
+}
+
+/// Compares in a time that depends on what was given only, not on how much of it is right.
+fn same_secret(secret: &[u8], given: &[u8]) -> bool {
+    let mut difference = secret.len() ^ given.len();
+    for (index, byte) in given.iter().enumerate() {
+        difference |= usize::from(secret[index % secret.len()] ^ byte);
+        // What is known so far must not decide how the loop goes on.
+        difference = std::hint::black_box(difference);
+    }
+    difference == 0
+}
+
+/// HELLO [protover [AUTH username password] [SETNAME clientname]]
+fn hello(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    let mut version = None;
+    let mut credentials = None;
+    let mut name = None;
+    let mut words = args.cursor(1);
+    if let Some(word) = words.next() {
+        let number = crate::protocol::parse_int(word)
+            .ok_or(CmdError::text("ERR Protocol version is not an integer or out of range"))?;
+        if !(2..=3).contains(&number) {
+            return Err(CmdError::text("NOPROTO unsupported protocol version"));
+        }
+        version = Some(number as u8);
+    }
+    while !words.is_done() {
+        if words.option("AUTH", 2) {
+            server.redacted.redact(words.position());
+            server.redacted.redact(words.position() + 1);
+            credentials = Some((words.word()?, words.word()?));
+        } else if words.option("SETNAME", 1) {
+            let given = words.word()?;
+            crate::commands::connection::client::check_name(given)?;
+            name = Some(given);
+        } else {
+            let mut text = b"ERR Syntax error in HELLO option '".to_vec();
+            text.extend_from_slice(words.word()?);
+            text.push(b'\'');
+            return Err(CmdError::bytes(text));
+        }
+    }
+    if let Some((user, password)) = credentials {
+        authenticate(server, id, user, password)?;
+    }
+    let Some(client) = server.client(id) else { return Ok(Done) };
+    if client.session.auth == Auth::Required {
+        return Err(CmdError::text(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
+        ));
+    }
+    if let Some(name) = name {
+        client.session.rare_mut().name = name.to_vec();
+    }
+    client.session.resp = version.unwrap_or(client.session.resp);
+    let role: &[u8] = if server.is_replica() { b"replica" } else { b"master" };
+    let mut reply = server.reply(id);
+    reply.map(7);
+    reply.bulk(b"server");
+    reply.bulk(b"redis");
+    reply.bulk(b"version");
+    reply.bulk(REDIS_VERSION.as_bytes());
+    reply.bulk(b"proto");
+    reply.int(reply.resp());
+    reply.bulk(b"id");
+    reply.int(id.id);
+    reply.bulk(b"mode");
+    reply.bulk(b"standalone");
+    reply.bulk(b"role");
+    reply.bulk(role);
+    reply.bulk(b"modules");
+    reply.array(0);
+    Ok(Done)
+}
+
+/// QUIT
+fn quit(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
+    server.reply(id).ok();
+    server.close_client_after_reply(id);
+    Ok(Done)
+}
+
+/// RESET
+fn reset(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
+    let auth = if server.config.requirepass.is_set() { Auth::Required } else { Auth::Done };
+    let Some(client) = server.client(id) else { return Ok(Done) };
+    match client.role {
+        Role::Replica | Role::Master => {
+            return Err(CmdError::text("ERR can only reset normal client connections"));
+        }
+        Role::Normal | Role::Monitor => {}
+    }
+    let session = &mut client.session;
+    session.transaction = None;
+    session.resp = 2;
+    session.db = 0;
+    session.auth = auth;
+    session.rare_mut().name.clear();
+    // A reply that is to be skipped is this one.
+    if session.reply_mode != ReplyMode::Skip {
+        session.reply_mode = ReplyMode::On;
+    }
+    session.no_touch = false;
+    session.no_evict = false;
+    server.forget_watches(id);
+    let Server { pubsub, monitors, clients, outgoing, .. } = server;
+    let mut outbox = Outbox::new(clients, outgoing);
+    pubsub.forget(&mut outbox, id);
+    monitors.stop(&mut outbox, id);
+    server.stop_tracking(id);
+    server.reply(id).simple("RESET");
+    Ok(Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_secret;
+
+    #[test]
+    fn a_secret_is_the_same_only_if_all_of_it_is() {
+        assert!(same_secret(b"secret", b"secret"));
+        for given in [&b""[..], b"s", b"secre", b"secret1", b"secretsecret", b"Secret"] {
+            assert!(!same_secret(b"secret", given), "{given:?}");
+        }
+    }
+}

@@ -1,0 +1,565 @@
+//! Pending entries: acknowledging them, telling of them, and giving them to another consumer.
+//!
+//! Claiming is told to replicas entry by entry, as XCLAIM commands that leave nothing to be decided there. Such a
+//! command about an entry that is gone from the stream ends its being pending there as it did here.
+
+use crate::commands::stream::entries::{parse_end, parse_id, parse_start, reply_entry, reply_id};
+use crate::commands::stream::group::GroupKey;
+use crate::exec::{
+    ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group as Family, KeySpec, acl, arg, block, data,
+    flags::*, key, key_flags as kf, token,
+};
+use crate::keyspace::Changes;
+use crate::protocol::Reply;
+use crate::protocol::number::parse_int;
+use crate::server::Server;
+use crate::structures::stream::{ConsumerId, Group, ID_TEXT_MAX, Pending, Stream, StreamId};
+use crate::types::Entry;
+
+const CHANGED: &[KeySpec] = &[KeySpec::range(kf::RW | kf::UPDATE, 1, 1, 1)];
+const DELETED: &[KeySpec] = &[KeySpec::range(kf::RW | kf::DELETE, 1, 1, 1)];
+const LOOKED_AT: &[KeySpec] = &[KeySpec::range(kf::RO | kf::ACCESS, 1, 1, 1)];
+
+pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
+    data("xack", xack, -4)
+        .flags(WRITE | FAST)
+        .acl(acl::STREAM)
+        .keys(CHANGED)
+        .doc(
+            Family::Stream,
+            "5.0.0",
+            "O(1) for each id",
+            "Acknowledges entries, and says how many were pending.",
+        )
+        .args(&[key("key", 0), arg("group", ArgKind::String), arg("ID", ArgKind::String).multiple()]),
+    data("xautoclaim", xautoclaim, -6)
+        .flags(WRITE | FAST)
+        .acl(acl::STREAM)
+        .keys(DELETED)
+        .doc(
+            Family::Stream,
+            "6.2.0",
+            "O(1) if the count is small",
+            "Gives a consumer entries that have been pending for long, whosoever they were.",
+        )
+        .history(&[("7.0.0", "Also gives the ids of pending entries that are gone from the stream.")])
+        .tips(&["nondeterministic_output"])
+        .args(&[
+            key("key", 0),
+            arg("group", ArgKind::String),
+            arg("consumer", ArgKind::String),
+            arg("min-idle-time", ArgKind::String),
+            arg("start", ArgKind::String),
+            arg("count", ArgKind::Integer).token("COUNT").optional(),
+            token("justid", "JUSTID").optional(),
+        ]),
+    data("xclaim", xclaim, -6)
+        .flags(WRITE | FAST)
+        .acl(acl::STREAM)
+        .keys(CHANGED)
+        .doc(
+            Family::Stream,
+            "5.0.0",
+            "O(log(N)) for N entries that are pending in the group",
+            "Gives a consumer pending entries, whosoever they were.",
+        )
+        .tips(&["nondeterministic_output"])
+        .args(&[
+            key("key", 0),
+            arg("group", ArgKind::String),
+            arg("consumer", ArgKind::String),
+            arg("min-idle-time", ArgKind::String),
+            arg("ID", ArgKind::String).multiple(),
+            arg("ms", ArgKind::Integer).token("IDLE").optional(),
+            arg("unix-time-milliseconds", ArgKind::UnixTime).token("TIME").optional(),
+            arg("count", ArgKind::Integer).token("RETRYCOUNT").optional(),
+            token("force", "FORCE").optional(),
+            token("justid", "JUSTID").optional(),
+            arg("lastid", ArgKind::String).token("LASTID").optional(),
+        ]),
+    data("xpending", xpending, -3)
+        .flags(READONLY)
+        .acl(acl::STREAM)
+        .keys(LOOKED_AT)
+        .doc(
+            Family::Stream,
+            "5.0.0",
+            "O(N) for N entries that are given or, with `IDLE`, looked at; for the summary, O(N) for N consumers",
+            "Tells what is pending in a group.",
+        )
+        .history(&[("6.2.0", "Takes `IDLE`, and exclusive ends of the range.")])
+        .tips(&["nondeterministic_output"])
+        .args(&[
+            key("key", 0),
+            arg("group", ArgKind::String),
+            block(
+                "filters",
+                &[
+                    arg("min-idle-time", ArgKind::Integer).token("IDLE").optional().since("6.2.0"),
+                    arg("start", ArgKind::String),
+                    arg("end", ArgKind::String),
+                    arg("count", ArgKind::Integer),
+                    arg("consumer", ArgKind::String).optional(),
+                ],
+            )
+            .optional(),
+        ]),
+];
+
+/// XACK key group id [id ...]
+fn xack(ctx: &mut Ctx) -> CmdResult {
+    let (args, key, name) = (ctx.args, ctx.args.key(), ctx.args.get(2));
+    if ctx.db.read_as::<Stream>(key)?.is_none_or(|stream| stream.group(name).is_none()) {
+        ctx.reply.int(0);
+        return Ok(Done);
+    }
+    // All or nothing: one bad id, and none is acknowledged.
+    let ids: Vec<StreamId> = args.from(3).map(|word| parse_id(word, 0)).collect::<Result<_, _>>()?;
+    let group = ctx.db.write_as::<Stream>(key)?.and_then(|stream| stream.group_mut(name));
+    let group = group.expect("it was there a moment ago");
+    let acknowledged = ids.into_iter().filter(|&id| group.acknowledge(id)).count() as u64;
+    ctx.db.changes.dirty += acknowledged;
+    ctx.reply.int(acknowledged);
+    Ok(Done)
+}
+
+// ---- telling
+
+/// What XPENDING is to give of each pending entry.
+struct Listing<'a> {
+    min_idle_ms: i64,
+    count: u64,
+    start: StreamId,
+    end: StreamId,
+    consumer: Option<&'a [u8]>,
+}
+
+impl<'a> Listing<'a> {
+    /// Reads `[IDLE min-idle-time] start end count [consumer]`; what stands behind it is not looked at.
+    fn parse(ctx: &Ctx<'a>) -> Result<Listing<'a>, CmdError> {
+        let mut words = ctx.args.cursor(3);
+        let mut min_idle_ms = 0;
+        if words.flag("IDLE") {
+            min_idle_ms = words.int()?;
+            if words.left() < 3 {
+                return Err(CmdError::SYNTAX);
+            }
+        }
+        let (start, end) = (words.word()?, words.word()?);
+        // The order of the errors is not that of the words.
+        let count = u64::try_from(words.int()?).unwrap_or(0);
+        let (start, end) = (parse_start(start)?, parse_end(end)?);
+        Ok(Listing { min_idle_ms, count, start, end, consumer: words.next() })
+    }
+}
+
+/// XPENDING key group [[IDLE min-idle-time] start end count [consumer]]
+fn xpending(ctx: &mut Ctx) -> CmdResult {
+    let listing = match ctx.args.len() {
+        3 => None,
+        6..=9 => Some(Listing::parse(ctx)?),
+        _ => return Err(CmdError::SYNTAX),
+    };
+    let names = GroupKey { db: ctx.db.index, key: ctx.args.key(), group: ctx.args.get(2) };
+    let now_ms = ctx.now_ms();
+    let stream = ctx.db.read_as::<Stream>(names.key)?;
+    let group = stream.and_then(|stream| stream.group(names.group)).ok_or_else(|| names.missing(""))?;
+    match listing {
+        None => summarize(group, &mut ctx.reply),
+        Some(listing) => list(group, &listing, now_ms, &mut ctx.reply),
+    }
+    Ok(Done)
+}
+
+fn summarize(group: &Group, reply: &mut Reply) {
+    let mut pending = group.pending_range(StreamId::MIN..=StreamId::MAX).map(|(id, _)| id);
+    reply.array(4);
+    reply.int(group.pending_count() as i64);
+    let Some(first) = pending.next() else {
+        reply.null();
+        reply.null();
+        reply.null_array();
+        return;
+    };
+    reply_id(reply, first);
+    reply_id(reply, pending.next_back().unwrap_or(first));
+    let busy = || group.consumers().filter(|consumer| consumer.pending_count() > 0);
+    reply.array(busy().count());
+    for consumer in busy() {
+        reply.array(2);
+        reply.bulk(consumer.name());
+        reply.bulk_int(consumer.pending_count() as i64);
+    }
+}
+
+fn list(group: &Group, listing: &Listing, now_ms: i64, reply: &mut Reply) {
+    let ids = listing.start..=listing.end;
+    let pending: Box<dyn Iterator<Item = (StreamId, &Pending)>> = match listing.consumer {
+        None => Box::new(group.pending_range(ids)),
+        Some(name) => match group.find_consumer(name) {
+            None => return reply.array(0),
+            Some(consumer) => Box::new(
+                group
+                    .consumer(consumer)
+                    .pending(ids)
+                    .map(|id| (id, group.pending(id).expect("the consumer's entries are the group's"))),
+            ),
+        },
+    };
+    let idle = |pending: &Pending| now_ms.wrapping_sub(pending.delivery_time_ms);
+    let is_idle = |pending: &Pending| listing.min_idle_ms == 0 || idle(pending) >= listing.min_idle_ms;
+    let entries = reply.defer_array();
+    let mut count = 0;
+    // `take` comes last: none is looked at beyond those that are given.
+    let most = usize::try_from(listing.count).unwrap_or(usize::MAX);
+    for (id, pending) in pending.filter(|(_, pending)| is_idle(pending)).take(most) {
+        reply.array(4);
+        reply_id(reply, id);
+        reply.bulk(group.consumer(pending.consumer).name());
+        reply.int(idle(pending).max(0));
+        reply.int(pending.delivery_count as i64);
+        count += 1;
+    }
+    reply.close(entries, count);
+}
+
+// ---- claiming
+
+/// The consumer who claims, and how.
+struct Claimant<'a> {
+    names: GroupKey<'a>,
+    consumer: ConsumerId,
+    now_ms: i64,
+    min_idle_ms: i64,
+    /// What becomes of the entry's time and count of deliveries.
+    delivery_time_ms: i64,
+    delivery_count: Option<u64>,
+    just_id: bool,
+}
+
+/// What came of claiming one entry.
+enum Claimed {
+    /// The entry is the claimant's now, and stands in the reply.
+    Yes,
+    /// It was not pending, or not idle for long enough.
+    No,
+    /// It was pending, but is gone from the stream: it is pending no more.
+    Gone,
+}
+
+impl Claimant<'_> {
+    /// Claims an entry; with `force`, it need not be pending before. `word` is how its id is spelled.
+    fn claim(
+        &self,
+        stream: &Stream,
+        group: &mut Group,
+        (id, word): (StreamId, &[u8]),
+        force: bool,
+        changes: &mut Changes,
+        reply: &mut Reply,
+    ) -> Claimed {
+        let before = group.pending(id).copied();
+        let Some(entry) = stream.get(id) else {
+            if before.is_none() {
+                return Claimed::No;
+            }
+            self.names.propagate_claim(group, id, word, changes);
+            changes.dirty += 1;
+            group.acknowledge(id);
+            return Claimed::Gone;
+        };
+        let count = match before {
+            None if !force => return Claimed::No,
+            None => 1,
+            Some(before) => {
+                let idle_ms = self.now_ms.wrapping_sub(before.delivery_time_ms);
+                if self.min_idle_ms > 0 && idle_ms < self.min_idle_ms {
+                    return Claimed::No;
+                }
+                before.delivery_count
+            }
+        };
+        let count = self.delivery_count.unwrap_or(count.wrapping_add(u64::from(!self.just_id)));
+        group.assign(id, self.consumer, self.delivery_time_ms, count);
+        group.consumer_mut(self.consumer).active_time_ms = self.now_ms;
+        if self.just_id {
+            reply_id(reply, id);
+        } else {
+            reply_entry(reply, &entry);
+        }
+        self.names.propagate_claim(group, id, word, changes);
+        changes.dirty += 1;
+        Claimed::Yes
+    }
+}
+
+/// The consumer of that name, made if there is none, and seen now.
+fn claimant(
+    group: &mut Group,
+    names: &GroupKey,
+    name: &[u8],
+    now_ms: i64,
+    changes: &mut Changes,
+) -> ConsumerId {
+    let found = group.find_consumer(name);
+    let consumer = found.unwrap_or_else(|| names.create_consumer(group, name, now_ms, changes));
+    group.consumer_mut(consumer).seen_time_ms = now_ms;
+    consumer
+}
+
+/// What XCLAIM is asked for beside its ids.
+struct ClaimOptions {
+    delivery_time_ms: Option<i64>,
+    delivery_count: Option<u64>,
+    force: bool,
+    just_id: bool,
+    last_id: StreamId,
+}
+
+impl ClaimOptions {
+    fn parse(ctx: &Ctx, at: usize) -> Result<ClaimOptions, CmdError> {
+        let mut options = ClaimOptions {
+            delivery_time_ms: None,
+            delivery_count: None,
+            force: false,
+            just_id: false,
+            last_id: StreamId::MIN,
+        };
+        let invalid = |option| CmdError::new(format!("ERR Invalid {option} option argument for XCLAIM"));
+        let number = |word: &[u8], option| parse_int(word).ok_or_else(|| invalid(option));
+        let mut words = ctx.args.cursor(at);
+        while let Some(word) = words.peek() {
+            if words.flag("FORCE") {
+                options.force = true;
+            } else if words.flag("JUSTID") {
+                options.just_id = true;
+            } else if words.option("IDLE", 1) {
+                options.delivery_time_ms = Some(ctx.now_ms().wrapping_sub(number(words.word()?, "IDLE")?));
+            } else if words.option("TIME", 1) {
+                options.delivery_time_ms = Some(number(words.word()?, "TIME")?);
+            } else if words.option("RETRYCOUNT", 1) {
+                options.delivery_count = u64::try_from(number(words.word()?, "RETRYCOUNT")?).ok();
+            } else if words.option("LASTID", 1) {
+                options.last_id = parse_id(words.word()?, 0)?;
+            } else {
+                return Err(CmdError::bytes([b"ERR Unrecognized XCLAIM option '", word, b"'"].concat()));
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// XCLAIM key group consumer min-idle-time id [id ...] [IDLE ms] [TIME unix-time-milliseconds] [RETRYCOUNT count]
+/// [FORCE] [JUSTID] [LASTID lastid]
+fn xclaim(ctx: &mut Ctx) -> CmdResult {
+    let args = ctx.args;
+    let names = GroupKey { db: ctx.db.index, key: args.key(), group: args.get(2) };
+    let stream = ctx.db.read_as::<Stream>(names.key)?;
+    if stream.is_none_or(|stream| stream.group(names.group).is_none()) {
+        return Err(names.missing(""));
+    }
+    let min_idle_ms = parse_int(args.get(4));
+    let min_idle_ms =
+        min_idle_ms.ok_or(CmdError::text("ERR Invalid min-idle-time argument for XCLAIM"))?.max(0);
+    // What is no id any more is an option.
+    let ids: Vec<(StreamId, &[u8])> =
+        args.from(5).map_while(|word| parse_id(word, 0).ok().map(|id| (id, word))).collect();
+    let options = ClaimOptions::parse(ctx, 5 + ids.len())?;
+    let now_ms = ctx.now_ms();
+    // Clocks differ, and a time that is nonsense is no reason to fail.
+    let delivery_time_ms =
+        options.delivery_time_ms.filter(|time_ms| (0..=now_ms).contains(time_ms)).unwrap_or(now_ms);
+
+    ctx.db.changes.propagate_nothing();
+    let (changes, reply) = (&mut *ctx.db.changes, &mut ctx.reply);
+    let stream = ctx.db.db.get_mut(names.key).and_then(Entry::object_mut::<Stream>);
+    let stream = stream.expect("it was looked at above");
+    stream.with_group(names.group, |stream, group| {
+        let mut untold = options.last_id > group.last_id;
+        if untold {
+            group.last_id = options.last_id;
+        }
+        let claimant = Claimant {
+            names,
+            consumer: claimant(group, &names, args.get(3), now_ms, changes),
+            now_ms,
+            min_idle_ms,
+            delivery_time_ms,
+            delivery_count: options.delivery_count,
+            just_id: options.just_id,
+        };
+        let entries = reply.defer_array();
+        let mut count = 0;
+        for id in ids {
+            let claimed = claimant.claim(stream, group, id, options.force, changes, reply);
+            count += usize::from(matches!(claimed, Claimed::Yes));
+            // A claim tells the last id as well.
+            untold &= matches!(claimed, Claimed::No);
+        }
+        if untold {
+            names.propagate_place(group, changes);
+            changes.dirty += 1;
+        }
+        reply.close(entries, count);
+    });
+    Ok(Done)
+}
+
+/// XAUTOCLAIM key group consumer min-idle-time start [COUNT count] [JUSTID]
+fn xautoclaim(ctx: &mut Ctx) -> CmdResult {
+    /// So many pending entries are looked at for each that may be claimed.
+    const LOOKS: i64 = 10;
+    let args = ctx.args;
+    let names = GroupKey { db: ctx.db.index, key: args.key(), group: args.get(2) };
+    // The key is looked up, and missed if it is not there, before anything else is looked at.
+    let group = ctx.db.read_as::<Stream>(names.key);
+    let group = group.map(|stream| stream.is_some_and(|stream| stream.group(names.group).is_some()));
+    let min_idle_ms = parse_int(args.get(4));
+    let min_idle_ms =
+        min_idle_ms.ok_or(CmdError::text("ERR Invalid min-idle-time argument for XAUTOCLAIM"))?.max(0);
+    let start = parse_start(args.get(5))?;
+    let (mut count, mut just_id) = (100, false);
+    let mut words = args.cursor(6);
+    while !words.is_done() {
+        if words.option("COUNT", 1) {
+            let most = i64::MAX / size_of::<StreamId>() as i64;
+            count = words.int_in(1..=most, CmdError::text("ERR COUNT must be > 0"))?;
+        } else if words.flag("JUSTID") {
+            just_id = true;
+        } else {
+            return Err(CmdError::SYNTAX);
+        }
+    }
+    if !group? {
+        return Err(names.missing(""));
+    }
+    let now_ms = ctx.now_ms();
+
+    ctx.db.changes.propagate_nothing();
+    let (changes, reply) = (&mut *ctx.db.changes, &mut ctx.reply);
+    let stream = ctx.db.db.get_mut(names.key).and_then(Entry::object_mut::<Stream>);
+    let stream = stream.expect("it was looked at above");
+    stream.with_group(names.group, |stream, group| {
+        let claimant = Claimant {
+            names,
+            consumer: claimant(group, &names, args.get(3), now_ms, changes),
+            now_ms,
+            min_idle_ms,
+            delivery_time_ms: now_ms,
+            delivery_count: None,
+            just_id,
+        };
+        let mut gone = Vec::new();
+        let mut claimed = 0;
+        let mut looks = count * LOOKS;
+        let mut next = Some(start);
+        reply.array(3);
+        let cursor = reply.defer_bulk();
+        let entries = reply.defer_array();
+        while looks > 0 && count > 0 {
+            let Some(id) = next.and_then(|next| first_pending(group, next)) else { break };
+            next = id.next();
+            looks -= 1;
+            let mut text = [0; ID_TEXT_MAX];
+            match claimant.claim(stream, group, (id, id.text(&mut text)), false, changes, reply) {
+                Claimed::Yes => claimed += 1,
+                Claimed::Gone => gone.push(id),
+                Claimed::No => continue,
+            }
+            count -= 1;
+        }
+        reply.close(entries, claimed);
+        // Where to go on; 0-0 says that the end was reached.
+        let next = next.and_then(|next| first_pending(group, next)).unwrap_or(StreamId::MIN);
+        reply.close_bulk(cursor, next.text(&mut [0; ID_TEXT_MAX]));
+        reply.array(gone.len());
+        gone.into_iter().for_each(|id| reply_id(reply, id));
+    });
+    Ok(Done)
+}
+
+/// The first pending entry from an id on.
+fn first_pending(group: &Group, from: StreamId) -> Option<StreamId> {
+    group.pending_range(from..=StreamId::MAX).next().map(|(id, _)| id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::stream::{entries as stream, group as stream_group, read as stream_read};
+    use crate::exec::testing::Bench;
+
+    fn bench() -> Bench<Server> {
+        let mut bench =
+            Bench::new(&[COMMANDS, stream::COMMANDS, stream_group::COMMANDS, stream_read::COMMANDS]);
+        (1..=3).for_each(|n| drop(bench.run(&format!("XADD s {n} f v"))));
+        bench.run("XGROUP CREATE s g 0");
+        bench.run("XREADGROUP GROUP g a STREAMS s >");
+        bench
+    }
+
+    #[test]
+    fn a_claim_leaves_replicas_nothing_to_decide() {
+        let mut bench = bench();
+        bench.run("XDEL s 2");
+        bench.turn.now_ms += 500;
+        assert_eq!(bench.run("XCLAIM s g b 501 1 2 3 JUSTID"), "*0\r\n");
+        // The one that is gone was told of with the consumer and the time that it had.
+        let told = |consumer: &str, id: &str, time: &str, count: &str| {
+            format!("0: XCLAIM s g {consumer} 0 {id} TIME {time} RETRYCOUNT {count} FORCE JUSTID LASTID 3-0")
+        };
+        assert_eq!(bench.propagated(), [told("a", "2", "1700000000000", "1")]);
+        assert_eq!(bench.run("XCLAIM s g b 500 1 IDLE 100 RETRYCOUNT 7 JUSTID"), "*1\r\n$3\r\n1-0\r\n");
+        assert_eq!(bench.propagated(), [told("b", "1", "1700000000400", "7")]);
+        assert_eq!(bench.run("XCLAIM s g b 0 9 LASTID 9"), "*0\r\n");
+        assert_eq!(bench.propagated(), ["0: XGROUP SETID s g 9-0 ENTRIESREAD 3"]);
+        assert_eq!(
+            bench.run("XPENDING s g IDLE 200 - + 9"),
+            "*1\r\n*4\r\n$3\r\n3-0\r\n$1\r\na\r\n:500\r\n:1\r\n"
+        );
+        let summary = "*4\r\n:2\r\n$3\r\n1-0\r\n$3\r\n3-0\r\n*2\r\n*2\r\n$1\r\na\r\n$1\r\n1\r\n*2\r\n$1\r\nb\r\n$1\r\n1\r\n";
+        assert_eq!(bench.run("XPENDING s g"), summary);
+        assert_eq!(bench.run("XACK s g 1 2 3"), ":2\r\n");
+        assert_eq!(bench.run("XPENDING s g"), "*4\r\n:0\r\n$-1\r\n$-1\r\n*-1\r\n");
+    }
+
+    #[test]
+    fn an_iteration_claims_everything_and_clears_what_is_gone() {
+        let mut bench = bench();
+        bench.run("XDEL s 2");
+        let reply = bench.run("XAUTOCLAIM s g b 0 - COUNT 2 JUSTID");
+        assert_eq!(reply, "*3\r\n$3\r\n3-0\r\n*1\r\n$3\r\n1-0\r\n*1\r\n$3\r\n2-0\r\n");
+        assert_eq!(bench.propagated().len(), 2);
+        let entries = "*1\r\n*2\r\n$3\r\n3-0\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n";
+        assert_eq!(bench.run("XAUTOCLAIM s g b 0 3-0"), format!("*3\r\n$3\r\n0-0\r\n{entries}*0\r\n"));
+    }
+
+    #[test]
+    fn every_misuse_has_its_text() {
+        let mut bench = bench();
+        let no_group = "NOGROUP No such key 's' or consumer group 'h'";
+        let id = "ERR Invalid stream ID specified as stream command argument";
+        for (line, error) in [
+            ("XACK s g 1 x", id),
+            ("XPENDING s h", no_group),
+            ("XPENDING s g -", "ERR syntax error"),
+            ("XPENDING s g IDLE 5 - +", "ERR syntax error"),
+            ("XPENDING s g x x y", "ERR value is not an integer or out of range"),
+            ("XCLAIM s h c 0 1", no_group),
+            ("XCLAIM s g c x 1", "ERR Invalid min-idle-time argument for XCLAIM"),
+            ("XCLAIM s g c 0 1 IDLE x", "ERR Invalid IDLE option argument for XCLAIM"),
+            ("XCLAIM s g c 0 1 TIME x", "ERR Invalid TIME option argument for XCLAIM"),
+            ("XCLAIM s g c 0 1 RETRYCOUNT x", "ERR Invalid RETRYCOUNT option argument for XCLAIM"),
+            ("XCLAIM s g c 0 1 LASTID x", id),
+            ("XCLAIM s g c 0 1 Foo", "ERR Unrecognized XCLAIM option 'Foo'"),
+            ("XAUTOCLAIM s h c 0 0", no_group),
+            ("XAUTOCLAIM s g c x 0", "ERR Invalid min-idle-time argument for XAUTOCLAIM"),
+            ("XAUTOCLAIM s g c 0 x", id),
+            ("XAUTOCLAIM s g c 0 0 COUNT 0", "ERR COUNT must be > 0"),
+            ("XAUTOCLAIM s g c 0 0 FOO", "ERR syntax error"),
+        ] {
+            assert_eq!(bench.run(line), format!("-{error}\r\n"), "{line}");
+            assert_eq!(bench.changes.dirty, 0, "{line}");
+        }
+    }
+}

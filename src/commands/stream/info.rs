@@ -1,0 +1,246 @@
+//! XINFO: everything that a stream, its groups and their consumers know of themselves.
+
+use crate::commands::help;
+use crate::commands::stream::entries::{limit, reply_entries, reply_entry, reply_id};
+use crate::commands::stream::group::no_group;
+use crate::exec::{
+    ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group as Family, KeySpec, acl, arg, block, container,
+    data, flags::*, key, key_flags as kf, token,
+};
+use crate::protocol::Reply;
+use crate::protocol::number::parse_int;
+use crate::server::Server;
+use crate::structures::stream::{Consumer, Entry, Group, Stream, StreamId};
+
+const LOOKED_AT: &[KeySpec] = &[KeySpec::range(kf::RO | kf::ACCESS, 2, 2, 1)];
+
+/// How much XINFO STREAM … FULL gives of each list if it is not told.
+const FULL_COUNT: u64 = 10;
+
+pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[container(
+    "xinfo",
+    &[
+        data("consumers", consumers, 4)
+            .of("xinfo|consumers")
+            .flags(READONLY)
+            .acl(acl::STREAM)
+            .keys(LOOKED_AT)
+            .doc(Family::Stream, "5.0.0", "O(1)", "Tells of the consumers of a group.")
+            .history(&[("7.2.0", "Also tells for how long each has been `inactive`.")])
+            .tips(&["nondeterministic_output"])
+            .args(&[key("key", 0), arg("group", ArgKind::String)]),
+        data("groups", groups, 3)
+            .of("xinfo|groups")
+            .flags(READONLY)
+            .acl(acl::STREAM)
+            .keys(LOOKED_AT)
+            .doc(Family::Stream, "5.0.0", "O(1)", "Tells of the consumer groups of a stream.")
+            .history(&[("7.0.0", "Also tells `entries-read` and `lag`.")])
+            .args(&[key("key", 0)]),
+        data("help", xinfo_help, 2).of("xinfo|help").flags(LOADING | STALE).acl(acl::STREAM).doc(
+            Family::Stream,
+            "5.0.0",
+            "O(1)",
+            "Describes the subcommands.",
+        ),
+        data("stream", stream, -3)
+            .of("xinfo|stream")
+            .flags(READONLY)
+            .acl(acl::STREAM)
+            .keys(LOOKED_AT)
+            .doc(Family::Stream, "5.0.0", "O(1)", "Tells of a stream.")
+            .history(&[
+                ("6.0.0", "Takes `FULL`."),
+                (
+                    "7.0.0",
+                    "Also tells `max-deleted-entry-id`, `entries-added`, `recorded-first-entry-id`, `entries-read` and `lag`.",
+                ),
+                ("7.2.0", "Also tells `active-time`; `seen-time` has another meaning."),
+            ])
+            .args(&[
+                key("key", 0),
+                block(
+                    "full-block",
+                    &[token("full", "FULL"), arg("count", ArgKind::Integer).token("COUNT").optional()],
+                )
+                .optional(),
+            ]),
+    ],
+)
+.doc(Family::Stream, "5.0.0", "Depends on subcommand.", "A container for commands that tell of streams.")];
+
+/// XINFO STREAM key [FULL [COUNT count]]
+fn stream(ctx: &mut Ctx) -> CmdResult {
+    let args = ctx.args;
+    let wrong_words = || CmdError::subcommand("xinfo", args.get(1));
+    let reply = &mut ctx.reply;
+    let stream = ctx.db.read_as::<Stream>(args.get(2))?.ok_or(CmdError::NO_SUCH_KEY)?;
+    let count = match args.len() {
+        3 => None,
+        4 if args.is(3, "FULL") => Some(FULL_COUNT),
+        6 if args.is(3, "FULL") && args.is(4, "COUNT") => {
+            let count = parse_int(args.get(5)).ok_or(CmdError::NOT_INTEGER)?;
+            Some(u64::try_from(count).unwrap_or(FULL_COUNT))
+        }
+        _ => return Err(wrong_words()),
+    };
+    reply.map(if count.is_some() { 9 } else { 10 });
+    reply.bulk(b"length");
+    reply.int(stream.len() as i64);
+    reply.bulk(b"radix-tree-keys");
+    reply.int(stream.blocks().len() as i64);
+    reply.bulk(b"radix-tree-nodes");
+    reply.int(stream.radix_nodes() as i64);
+    reply.bulk(b"last-generated-id");
+    reply_id(reply, stream.last_id());
+    reply.bulk(b"max-deleted-entry-id");
+    reply_id(reply, stream.max_deleted_id());
+    reply.bulk(b"entries-added");
+    reply.int(stream.entries_added() as i64);
+    reply.bulk(b"recorded-first-entry-id");
+    reply_id(reply, stream.first_id());
+    match count {
+        None => {
+            reply.bulk(b"groups");
+            reply.int(stream.groups().len() as i64);
+            reply.bulk(b"first-entry");
+            entry_or_null(reply, stream.first());
+            reply.bulk(b"last-entry");
+            entry_or_null(reply, stream.last());
+        }
+        Some(count) => {
+            let most = limit(count);
+            reply.bulk(b"entries");
+            reply_entries(reply, stream.range(StreamId::MIN, StreamId::MAX).take(most));
+            reply.bulk(b"groups");
+            reply.array(stream.groups().len());
+            for (name, group) in stream.groups() {
+                full_group(reply, stream, name, group, most);
+            }
+        }
+    }
+    Ok(Done)
+}
+
+fn entry_or_null(reply: &mut Reply, entry: Option<Entry>) {
+    match entry {
+        Some(entry) => reply_entry(reply, &entry),
+        None => reply.null(),
+    }
+}
+
+fn full_group(reply: &mut Reply, stream: &Stream, name: &[u8], group: &Group, most: usize) {
+    reply.map(7);
+    reply.bulk(b"name");
+    reply.bulk(name);
+    progress(reply, stream, group);
+    reply.bulk(b"pel-count");
+    reply.int(group.pending_count() as i64);
+    reply.bulk(b"pending");
+    reply.array(group.pending_count().min(most));
+    for (id, pending) in group.pending_range(StreamId::MIN..=StreamId::MAX).take(most) {
+        reply.array(4);
+        reply_id(reply, id);
+        reply.bulk(group.consumer(pending.consumer).name());
+        reply.int(pending.delivery_time_ms);
+        reply.int(pending.delivery_count as i64);
+    }
+    reply.bulk(b"consumers");
+    reply.array(group.consumer_count());
+    group.consumers().for_each(|consumer| full_consumer(reply, group, consumer, most));
+}
+
+fn full_consumer(reply: &mut Reply, group: &Group, consumer: &Consumer, most: usize) {
+    reply.map(5);
+    reply.bulk(b"name");
+    reply.bulk(consumer.name());
+    reply.bulk(b"seen-time");
+    reply.int(consumer.seen_time_ms);
+    reply.bulk(b"active-time");
+    reply.int(consumer.active_time_ms);
+    reply.bulk(b"pel-count");
+    reply.int(consumer.pending_count() as i64);
+    reply.bulk(b"pending");
+    reply.array(consumer.pending_count().min(most));
+    for id in consumer.pending(StreamId::MIN..=StreamId::MAX).take(most) {
+        let pending = group.pending(id).expect("the consumer's entries are the group's");
+        reply.array(3);
+        reply_id(reply, id);
+        reply.int(pending.delivery_time_ms);
+        reply.int(pending.delivery_count as i64);
+    }
+}
+
+/// How far a group has read, and how far that is behind: three pairs of a map.
+fn progress(reply: &mut Reply, stream: &Stream, group: &Group) {
+    reply.bulk(b"last-delivered-id");
+    reply_id(reply, group.last_id);
+    for (name, number) in
+        [("entries-read", group.entries_read.map(|read| read as i64)), ("lag", stream.lag(group))]
+    {
+        reply.bulk(name.as_bytes());
+        match number {
+            Some(number) => reply.int(number),
+            None => reply.null(),
+        }
+    }
+}
+
+/// XINFO GROUPS key
+fn groups(ctx: &mut Ctx) -> CmdResult {
+    let reply = &mut ctx.reply;
+    let stream = ctx.db.read_as::<Stream>(ctx.args.get(2))?.ok_or(CmdError::NO_SUCH_KEY)?;
+    reply.array(stream.groups().len());
+    for (name, group) in stream.groups() {
+        reply.map(6);
+        reply.bulk(b"name");
+        reply.bulk(name);
+        reply.bulk(b"consumers");
+        reply.int(group.consumer_count() as i64);
+        reply.bulk(b"pending");
+        reply.int(group.pending_count() as i64);
+        progress(reply, stream, group);
+    }
+    Ok(Done)
+}
+
+/// XINFO CONSUMERS key group
+fn consumers(ctx: &mut Ctx) -> CmdResult {
+    let (key, name, now_ms) = (ctx.args.get(2), ctx.args.get(3), ctx.now_ms());
+    let reply = &mut ctx.reply;
+    let stream = ctx.db.read_as::<Stream>(key)?.ok_or(CmdError::NO_SUCH_KEY)?;
+    let group = stream.group(name).ok_or_else(|| no_group(key, name))?;
+    reply.array(group.consumer_count());
+    for consumer in group.consumers() {
+        reply.map(4);
+        reply.bulk(b"name");
+        reply.bulk(consumer.name());
+        reply.bulk(b"pending");
+        reply.int(consumer.pending_count() as i64);
+        reply.bulk(b"idle");
+        reply.int(now_ms.wrapping_sub(consumer.seen_time_ms).max(0));
+        reply.bulk(b"inactive");
+        reply.int(match consumer.active_time_ms {
+            -1 => -1,
+            active_ms => now_ms.wrapping_sub(active_ms),
+        });
+    }
+    Ok(Done)
+}
+
+/// XINFO HELP
+fn xinfo_help(ctx: &mut Ctx) -> CmdResult {
+    help::write(
+        &mut ctx.reply,
+        "XINFO",
+        &[
+            "CONSUMERS <key> <groupname>",
+            "    Show consumers of <groupname>.",
+            "GROUPS <key>",
+            "    Show the stream consumer groups.",
+            "STREAM <key> [FULL [COUNT <count>]",
+            "    Show information about the stream.",
+        ],
+    );
+    Ok(Done)
+}

@@ -1,0 +1,7 @@
+//! Commands on streams and their consumer groups.
+
+pub mod claim;
+pub mod entries;
+pub mod group;
+pub mod info;
+pub mod read;

@@ -1,0 +1,434 @@
+//! XREAD and XREADGROUP: what has come to streams since, for one reader or for the consumers of a group; and waiting
+//! for it.
+//!
+//! A read of a group is never told to replicas as such. What it changed is: each entry that was given out as the XCLAIM
+//! that makes it pending, or, where nothing is to become pending, the group's new place and its new consumer.
+
+use crate::commands::blocking::{deadline_after_ms, wait_for};
+use crate::commands::stream::entries::{limit, parse_id, reply_entries, reply_entry, reply_id};
+use crate::commands::stream::group::GroupKey;
+use crate::exec::{
+    Arg, ArgKind, Args, BeginSearch, CmdError, CmdResult, Command, Ctx, Done, FindKeys, Group as Family,
+    KeySpec, Outcome, acl, arg, block, data, flags::*, key, key_flags as kf, token,
+};
+use crate::keyspace::Changes;
+use crate::protocol::{Deferred, Reply};
+use crate::server::Server;
+use crate::structures::stream::{ConsumerId, Group, ID_TEXT_MAX, Stream, StreamId};
+use crate::types::Entry;
+
+const fn behind_streams(from: i32) -> KeySpec {
+    let begin = BeginSearch::Keyword("STREAMS", from);
+    KeySpec { flags: kf::RO | kf::ACCESS, begin, find: FindKeys::Range(-1, 1, 2), notes: None }
+}
+
+const COUNT: Arg = arg("count", ArgKind::Integer).token("COUNT").optional();
+const BLOCK: Arg = arg("milliseconds", ArgKind::Integer).token("BLOCK").optional();
+const STREAMS: Arg =
+    block("streams", &[key("key", 0).multiple(), arg("ID", ArgKind::String).multiple()]).token("STREAMS");
+
+pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
+    data("xread", xread, -4)
+        .flags(READONLY | BLOCKING)
+        .acl(acl::STREAM)
+        .keys(&[behind_streams(1)])
+        .doc(Family::Stream, "5.0.0", "", "Gives the entries behind given ids, and waits for one if there is none.")
+        .args(&[COUNT, BLOCK, STREAMS]),
+    data("xreadgroup", xreadgroup, -7)
+        .flags(WRITE | BLOCKING)
+        .acl(acl::STREAM)
+        .keys(&[behind_streams(4)])
+        .doc(
+            Family::Stream,
+            "5.0.0",
+            "O(N) for N entries that are given, for each stream",
+            "Gives a consumer entries that its group has not read yet, or those that it has not acknowledged.",
+        )
+        .args(&[
+            block("group-block", &[arg("group", ArgKind::String), arg("consumer", ArgKind::String)])
+                .token("GROUP"),
+            COUNT,
+            BLOCK,
+            token("noack", "NOACK").optional(),
+            STREAMS,
+        ]),
+];
+
+/// What stands for `>` among ids: everything new to the group.
+const NEW: StreamId = StreamId::MAX;
+
+/// What a read asks for.
+struct Query<'a> {
+    block: Option<Option<i64>>,
+    /// Zero is no limit.
+    count: u64,
+    group: Option<(&'a [u8], &'a [u8])>,
+    noack: bool,
+    /// The first key, and the number of keys; as many ids follow.
+    keys_at: usize,
+    keys: usize,
+}
+
+impl<'a> Query<'a> {
+    fn parse(ctx: &Ctx<'a>, of_group: bool) -> Result<Query<'a>, CmdError> {
+        let mut words = ctx.args.cursor(1);
+        let mut query = Query { block: None, count: 0, group: None, noack: false, keys_at: 0, keys: 0 };
+        loop {
+            if words.is_done() {
+                return Err(CmdError::SYNTAX);
+            }
+            if words.option("BLOCK", 1) {
+                query.block = Some(deadline_after_ms(ctx, words.word()?)?);
+            } else if words.option("COUNT", 1) {
+                query.count = u64::try_from(words.int()?).unwrap_or(0);
+            } else if words.option("STREAMS", 1) {
+                break;
+            } else if words.option("GROUP", 2) {
+                only_of_group(of_group, "GROUP")?;
+                query.group = Some((words.word()?, words.word()?));
+            } else if words.flag("NOACK") {
+                only_of_group(of_group, "NOACK")?;
+                query.noack = true;
+            } else {
+                return Err(CmdError::SYNTAX);
+            }
+        }
+        if !words.left().is_multiple_of(2) {
+            let (command, symbol) = if of_group { ("xreadgroup", '>') } else { ("xread", '$') };
+            return Err(CmdError::new(format!(
+                "ERR Unbalanced '{command}' list of streams: for each stream key an ID or '{symbol}' must be specified."
+            )));
+        }
+        (query.keys_at, query.keys) = (words.position(), words.left() / 2);
+        if of_group && query.group.is_none() {
+            return Err(CmdError::text("ERR Missing GROUP option for XREADGROUP"));
+        }
+        Ok(query)
+    }
+
+    /// Each key with the word of its id.
+    fn streams(&self, args: Args<'a>) -> impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        args.from(self.keys_at).take(self.keys).zip(args.from(self.keys_at + self.keys))
+    }
+
+    fn wait(&self, args: Args, deadline_ms: Option<i64>) -> CmdResult {
+        wait_for(args.from(self.keys_at).take(self.keys), deadline_ms)
+    }
+}
+
+fn only_of_group(of_group: bool, option: &str) -> Result<(), CmdError> {
+    if of_group {
+        return Ok(());
+    }
+    let text = format!("ERR The {option} option is only supported by XREADGROUP. You called XREAD instead.");
+    Err(CmdError::new(text))
+}
+
+/// The reply of a read: what each stream had, by its key; only streams that had something stand there.
+struct Answer<'a> {
+    container: Option<Deferred>,
+    count: usize,
+    reply: Reply<'a>,
+}
+
+impl<'a> Answer<'a> {
+    fn new(reply: Reply<'a>) -> Self {
+        Answer { container: None, count: 0, reply }
+    }
+
+    /// The place for the entries of another stream.
+    fn stream(&mut self, key: &[u8]) -> &mut Reply<'a> {
+        if self.container.is_none() {
+            let map = if self.reply.is_resp3() { self.reply.defer_map() } else { self.reply.defer_array() };
+            self.container = Some(map);
+        }
+        self.count += 1;
+        if !self.reply.is_resp3() {
+            self.reply.array(2);
+        }
+        self.reply.bulk(key);
+        &mut self.reply
+    }
+
+    /// False if no stream had anything: nothing is written then.
+    fn finish(mut self) -> bool {
+        match self.container {
+            Some(container) => {
+                self.reply.close(container, self.count);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// XREAD [COUNT count] [BLOCK milliseconds] STREAMS key [key ...] id [id ...]
+fn xread(ctx: &mut Ctx) -> CmdResult {
+    let query = Query::parse(ctx, false)?;
+    let args = ctx.args;
+    let mut ids = Vec::with_capacity(query.keys);
+    for (key, word) in query.streams(args) {
+        let stream = ctx.db.read_as::<Stream>(key)?;
+        ids.push(match word {
+            b"$" => stream.map_or(StreamId::MIN, Stream::last_id),
+            b">" => {
+                return Err(CmdError::text(
+                    "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
+                ));
+            }
+            word => parse_id(word, 0)?,
+        });
+    }
+    let mut answer = Answer::new(ctx.reply.reborrow());
+    for ((key, _), &id) in query.streams(args).zip(&ids) {
+        let Some(stream) = ctx.db.read_as::<Stream>(key)? else { continue };
+        let Some(start) = id.next().filter(|_| stream.last().is_some_and(|last| last.id > id)) else {
+            continue;
+        };
+        let entries = stream.range(start, StreamId::MAX).take(limit(query.count));
+        reply_entries(answer.stream(key), entries);
+    }
+    if answer.finish() {
+        return Ok(Done);
+    }
+    let mut outcome = wait(ctx, &query)?;
+    if let Outcome::Block(block) = &mut outcome {
+        // What `$` means is settled now: run again, it would be behind what the client waits for.
+        let words = query.streams(args).zip(&ids).enumerate();
+        let resolved = words
+            .filter(|(_, ((_, word), _))| *word == b"$")
+            .map(|(index, (_, id))| (query.keys_at + query.keys + index, id.to_string().into_bytes()));
+        block.resolved = resolved.collect();
+    }
+    Ok(outcome)
+}
+
+/// Where there is nothing to give: the client waits if it wants to and may.
+fn wait(ctx: &mut Ctx, query: &Query) -> CmdResult {
+    match query.block {
+        Some(deadline_ms) if !ctx.session.deny_blocking => query.wait(ctx.args, deadline_ms),
+        _ => {
+            ctx.reply.null_array();
+            Ok(Done)
+        }
+    }
+}
+
+/// XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...]
+fn xreadgroup(ctx: &mut Ctx) -> CmdResult {
+    let query = Query::parse(ctx, true)?;
+    let (group_name, consumer_name) = query.group.expect("it is refused without one");
+    let args = ctx.args;
+    ctx.db.changes.propagate_nothing();
+    let mut ids = Vec::with_capacity(query.keys);
+    for (key, word) in query.streams(args) {
+        let stream = ctx.db.read_as::<Stream>(key)?;
+        if stream.is_none_or(|stream| stream.group(group_name).is_none()) {
+            let names = GroupKey { db: ctx.db.index, key, group: group_name };
+            return Err(names.missing(" in XREADGROUP with GROUP option"));
+        }
+        ids.push(match word {
+            b">" => NEW,
+            b"$" => {
+                return Err(CmdError::text(
+                    "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.",
+                ));
+            }
+            word => parse_id(word, 0)?,
+        });
+    }
+    let now_ms = ctx.now_ms();
+    let mut answer = Answer::new(ctx.reply.reborrow());
+    for ((key, _), id) in query.streams(args).zip(ids) {
+        // This lookup counts, and notes that the key was used.
+        if ctx.db.read(key).is_none() {
+            continue;
+        }
+        let changes = &mut *ctx.db.changes;
+        let names = GroupKey { db: ctx.db.index, key, group: group_name };
+        let stream = ctx.db.db.get_mut(key).and_then(Entry::object_mut::<Stream>);
+        let stream = stream.expect("it was looked at above");
+        let served = stream.with_group(group_name, |stream, group| {
+            let consumer = match group.find_consumer(consumer_name) {
+                Some(consumer) => consumer,
+                None => {
+                    let consumer = names.create_consumer(group, consumer_name, now_ms, changes);
+                    if query.noack {
+                        names.propagate_consumer(consumer_name, changes);
+                    }
+                    consumer
+                }
+            };
+            group.consumer_mut(consumer).seen_time_ms = now_ms;
+            let delivery = Delivery { consumer, now_ms, query: &query, names };
+            if id != NEW {
+                delivery.give_history(stream, group, id, answer.stream(key));
+            } else if stream.last().is_some_and(|last| last.id > group.last_id) {
+                delivery.give_new(stream, group, changes, answer.stream(key));
+            } else {
+                return false;
+            }
+            true
+        });
+        changes.dirty += u64::from(served == Some(true));
+    }
+    if answer.finish() {
+        return Ok(Done);
+    }
+    wait(ctx, &query)
+}
+
+/// What is given of one stream to a consumer.
+struct Delivery<'a> {
+    consumer: ConsumerId,
+    now_ms: i64,
+    query: &'a Query<'a>,
+    names: GroupKey<'a>,
+}
+
+impl Delivery<'_> {
+    /// Gives what the group has not read yet, which becomes pending unless nobody is to acknowledge it.
+    fn give_new(&self, stream: &Stream, group: &mut Group, changes: &mut Changes, reply: &mut Reply) {
+        let start = group.last_id.next().expect("there is an entry behind it");
+        let list = reply.defer_array();
+        let mut count = 0;
+        for entry in stream.range(start, StreamId::MAX).take(limit(self.query.count)) {
+            stream.note_read(group, entry.id);
+            reply_entry(reply, &entry);
+            count += 1;
+            if !self.query.noack {
+                // Somebody else's it may be already, if XGROUP SETID has put the group back.
+                group.assign(entry.id, self.consumer, self.now_ms, 1);
+                group.consumer_mut(self.consumer).active_time_ms = self.now_ms;
+                let mut text = [0; ID_TEXT_MAX];
+                self.names.propagate_claim(group, entry.id, entry.id.text(&mut text), changes);
+            }
+        }
+        if self.query.noack {
+            self.names.propagate_place(group, changes);
+        }
+        reply.close(list, count);
+    }
+
+    /// Gives again what the consumer was given behind an id and has not acknowledged.
+    fn give_history(&self, stream: &Stream, group: &mut Group, id: StreamId, reply: &mut Reply) {
+        let start = id.next().expect("the last id of all stands for what is new");
+        let pending = group.consumer(self.consumer).pending(start..=StreamId::MAX);
+        let ids: Vec<StreamId> = pending.take(limit(self.query.count)).collect();
+        reply.array(ids.len());
+        for id in ids {
+            match (stream.get(id), group.pending_mut(id)) {
+                (Some(entry), Some(pending)) => {
+                    pending.delivery_time_ms = self.now_ms;
+                    pending.delivery_count += 1;
+                    reply_entry(reply, &entry);
+                }
+                // The entry was deleted: only that it was there can be told.
+                _ => {
+                    reply.array(2);
+                    reply_id(reply, id);
+                    reply.null_array();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::stream::{entries as stream, group as stream_group};
+    use crate::exec::testing::Bench;
+
+    fn bench() -> Bench<Server> {
+        Bench::new(&[COMMANDS, stream::COMMANDS, stream_group::COMMANDS])
+    }
+
+    #[test]
+    fn the_versions_of_the_protocol_spell_what_was_read() {
+        let mut bench = bench();
+        bench.run("XADD s 1 f v");
+        let entries = "*1\r\n*2\r\n$3\r\n1-0\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n";
+        assert_eq!(bench.run("XREAD STREAMS s none 0 0"), format!("*1\r\n*2\r\n$1\r\ns\r\n{entries}"));
+        assert_eq!(bench.run("XREAD STREAMS s 1"), "*-1\r\n");
+        bench.session.resp = 3;
+        assert_eq!(bench.run("XREAD COUNT 1 STREAMS s none 0 0"), format!("%1\r\n$1\r\ns\r\n{entries}"));
+        assert_eq!(bench.run("XREAD STREAMS s $"), "_\r\n");
+        assert_eq!(bench.run("XREAD BLOCK 5 STREAMS s $"), "blocked");
+        bench.session.deny_blocking = true;
+        assert_eq!(bench.run("XREAD BLOCK 5 STREAMS s $"), "_\r\n");
+    }
+
+    #[test]
+    fn what_a_group_reads_is_told_to_replicas_as_claims() {
+        let mut bench = bench();
+        (1..=4).for_each(|n| drop(bench.run(&format!("XADD s {n} f v"))));
+        bench.run("XGROUP CREATE s g 0 ENTRIESREAD 0");
+        bench.run("XREADGROUP GROUP g c COUNT 2 STREAMS s >");
+        let claim = |id: &str, consumer: &str| {
+            format!(
+                "0: XCLAIM s g {consumer} 0 {id} TIME 1700000000000 RETRYCOUNT 1 FORCE JUSTID LASTID {id}"
+            )
+        };
+        assert_eq!(bench.propagated(), [claim("1-0", "c"), claim("2-0", "c")]);
+        // One for the read, one for the consumer.
+        assert_eq!(bench.changes.dirty, 2);
+        bench.run("XREADGROUP GROUP g d COUNT 1 NOACK STREAMS s >");
+        assert_eq!(
+            bench.propagated(),
+            ["0: XGROUP CREATECONSUMER s g d", "0: XGROUP SETID s g 3-0 ENTRIESREAD 3"]
+        );
+        bench.run("XDEL s 1");
+        let history = "*1\r\n*2\r\n$1\r\ns\r\n*2\r\n*2\r\n$3\r\n1-0\r\n*-1\r\n*2\r\n$3\r\n2-0\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n";
+        assert_eq!(bench.run("XREADGROUP GROUP g c STREAMS s 0"), history);
+        assert!(bench.propagated().is_empty());
+        assert_eq!(bench.changes.propagate, crate::keyspace::Propagate::Recorded);
+        bench.run("XREADGROUP GROUP g c STREAMS s >");
+        assert_eq!(bench.run("XREADGROUP GROUP g e BLOCK 0 STREAMS s >"), "blocked");
+        assert_eq!((bench.changes.dirty, bench.propagated().len()), (1, 0));
+    }
+
+    #[test]
+    fn every_misuse_has_its_text() {
+        let mut bench = bench();
+        bench.run("XGROUP CREATE s g $ MKSTREAM");
+        for (line, error) in [
+            (
+                "XREAD STREAMS s s 0",
+                "ERR Unbalanced 'xread' list of streams: for each stream key an ID or '$' must be specified.",
+            ),
+            (
+                "XREADGROUP GROUP g c STREAMS s s >",
+                "ERR Unbalanced 'xreadgroup' list of streams: for each stream key an ID or '>' must be specified.",
+            ),
+            (
+                "XREAD GROUP g c STREAMS s 0",
+                "ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.",
+            ),
+            (
+                "XREAD NOACK STREAMS s 0",
+                "ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.",
+            ),
+            (
+                "XREAD STREAMS s >",
+                "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
+            ),
+            ("XREAD STREAMS s +", "ERR Invalid stream ID specified as stream command argument"),
+            ("XREAD BLOCK x STREAMS s 0", "ERR timeout is not an integer or out of range"),
+            ("XREAD BLOCK -1 STREAMS s 0", "ERR timeout is negative"),
+            ("XREAD BLOCK 9223372036854775807 STREAMS s 0", "ERR timeout is out of range"),
+            ("XREAD COUNT 1 BLOCK 1", "ERR syntax error"),
+            ("XREADGROUP COUNT 1 NOACK STREAMS s >", "ERR Missing GROUP option for XREADGROUP"),
+            (
+                "XREADGROUP GROUP h c STREAMS s >",
+                "NOGROUP No such key 's' or consumer group 'h' in XREADGROUP with GROUP option",
+            ),
+            (
+                "XREADGROUP GROUP g c STREAMS s $",
+                "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.",
+            ),
+        ] {
+            assert_eq!(bench.run(line), format!("-{error}\r\n"), "{line}");
+        }
+    }
+}

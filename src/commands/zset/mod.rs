@@ -1,0 +1,5 @@
+//! Commands on sorted sets.
+
+pub mod members;
+pub mod range;
+pub mod store;
