@@ -10,9 +10,9 @@
 //! main.rs        arguments, configuration, the process, run                 (bin/: redis-cli)
 //! commands/      one file per family: the rows that declare its commands, and their handlers
 //! server/        Server, a struct of structs: boot, event loop, dispatch, call and settle, replicas, link, cron, shutdown
-//! replication/   history (who may go on), the replicas, the link's state machine: pure but for what they hold
+//! replication/   history (who may go on); master/: our replicas; replica/: the link to our master
 //! scripting/     Lua 5.1 for scripts and functions: its sandbox, conversions, cache and libraries; sees the server as a trait
-//! persistence/   rdb/ (the format), dumps, the snapshot child, loading as a task of the loop
+//! persistence/   rdb/ (the format), dumps, the snapshot child, save points, loading as a task of the loop
 //! exec/          Command row, Ctx, Args, Outcome
 //! keyspace/      Db, its view for commands, Changes, expiry, access bits, freeing elsewhere
 //! client/        Client, Clients, sessions; which client has read which key
@@ -45,6 +45,21 @@
 //! verbatim, so that chains of any depth share offsets. The backlog, the pending output of each replica and the catch-up
 //! after a snapshot are positions in it. A forked child writes the snapshot; a replica that can take it is sent the file
 //! while it grows. One child serves all who come while it runs.
+//!
+//! ## The way of a replica's sync
+//! On the replica, `replication::replica` takes the link from state to state; on the master, `replication::master` takes
+//! each replica from phase to phase. Neither calls the server: what they cannot do themselves stands in their state or in
+//! `replication::Decision`, and `server::carry_out` does it once a turn, in one written order.
+//! 1. The replica connects (`replica::link`), introduces itself and says PSYNC (`replica::handshake`); after a failure it
+//!    tries again at once, then later and later (`replica::retry`).
+//! 2. The master answers (`master::attach`): `history::decide` says whether it may go on where it was, or why it has to
+//!    start over.
+//! 3. Who starts over waits for a snapshot: `persistence::snapshots` runs the one child, `master::transfer` sends what it
+//!    writes, file or pipe.
+//! 4. The replica receives the dump into a file (`replica::receive`). Once no child of its own is left it is loaded, a slice
+//!    a turn (`persistence::loading`), and the connection becomes a client whose commands are obeyed.
+//! 5. The master sends the stream from the log (`master::feed`); the replica applies it, appends it to its own log and says
+//!    how far it is (`replica::follow`, `master::acks`).
 //!
 //! ## Time
 //! The loop sleeps until something happens or its one timer rings (`net::reactor`), which stays set from sleep to sleep.

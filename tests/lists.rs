@@ -97,6 +97,42 @@ fn who_came_first_on_fresh_connections_is_served_first() {
     }
 }
 
+/// Others go on as fast as before, but a push wakes before the next request of the same pipeline.
+#[test]
+fn a_push_in_a_pipeline_wakes_before_the_next_request() {
+    let server = start();
+    let (mut one, mut two) = (blocked(&server, "BLPOP l 0"), blocked(&server, "BLMOVE m n LEFT LEFT 0"));
+    let mut moved = blocked(&server, "BRPOP n 0");
+    let mut client = server.raw();
+    let pipeline: String = [
+        "SET k v",
+        "LPUSH other 1",
+        "LPUSH l 1",
+        "LLEN l",
+        "GET k",
+        "LPUSH l 2",
+        "LLEN l",
+        "RPUSH m a b",
+        "LLEN m",
+        "LLEN n",
+    ]
+    .iter()
+    .map(|line| bulks(line))
+    .collect();
+    client.send(pipeline);
+    client.expect("+OK\r\n:1\r\n:1\r\n:0\r\n$1\r\nv\r\n:1\r\n:1\r\n:2\r\n:1\r\n:0\r\n");
+    one.expect(bulks("l 1"));
+    two.expect("$1\r\na\r\n");
+    moved.expect(bulks("n a"));
+    // A transaction is one request: it wakes when it is over.
+    let mut one = blocked(&server, "BLPOP t 0");
+    let pipeline: String =
+        ["MULTI", "RPUSH t 1 2", "LLEN t", "EXEC", "LLEN t"].iter().map(|line| bulks(line)).collect();
+    client.send(pipeline);
+    client.expect("+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:2\r\n:2\r\n:1\r\n");
+    one.expect(bulks("t 1"));
+}
+
 #[test]
 fn one_push_serves_as_many_as_it_has_elements_for() {
     let server = start();

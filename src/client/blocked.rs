@@ -2,7 +2,7 @@
 //!
 //! A blocked client's request is kept with the client, to be run again when what it waits for may have come; here stands
 //! who waits for what. Running requests again, and the replies of those whose time is over, are the business of
-//! `server::request::blocked`: nothing here writes to a client or runs anything.
+//! `server::request`: nothing here writes to a client or runs anything.
 //!
 //! Who waited longest is served first: each blocked client has a ticket, and a client that blocks again when its request
 //! was run again in vain keeps its ticket and its deadline. A client stands in the queue of each of its keys, in the set
@@ -10,13 +10,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::{Block, BlockOn, Client, ClientId, Clients};
+use super::{Block, BlockOn, Client, ClientId, Clients, RowId};
 use crate::protocol::{Request, Span, encode_command};
 
 /// The request of a blocked client, which is to be run (again).
 #[derive(Debug)]
 pub struct BlockedRequest {
     pub block: Block,
+    row: RowId,
     bytes: Vec<u8>,
     spans: Vec<Span>,
     /// When it was blocked, in unix time.
@@ -26,6 +27,11 @@ pub struct BlockedRequest {
 }
 
 impl BlockedRequest {
+    /// What it names.
+    pub fn row(&self) -> RowId {
+        self.row
+    }
+
     /// The request to be run.
     pub fn request(&self) -> Request<'_> {
         Request::whole(&self.bytes, &self.spans)
@@ -160,6 +166,12 @@ impl BlockedClients {
         }
     }
 
+    /// Whether keys have changed for which somebody waits.
+    #[inline]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// Takes the next key out of those that have changed.
     pub fn next_ready(&mut self) -> Option<BlockingKey> {
         let name = self.ready.pop_front()?;
@@ -224,7 +236,7 @@ impl BlockedClients {
         &mut self,
         (id, client): (ClientId, &mut Client),
         mut block: Block,
-        request: Request,
+        (row, request): (RowId, Request),
         wants: Option<&'static str>,
         now_ms: i64,
     ) {
@@ -241,7 +253,8 @@ impl BlockedClients {
         };
         let (bytes, spans) = kept_request(request, std::mem::take(&mut block.resolved));
         self.add(id, client.session.db, &block, ticket, wants);
-        client.blocked = Some(Box::new(BlockedRequest { block, bytes, spans, since_ms: now_ms, ticket }));
+        client.blocked =
+            Some(Box::new(BlockedRequest { block, row, bytes, spans, since_ms: now_ms, ticket }));
     }
 
     /// Takes a client out of the blocked clients, if it is one; its request comes back.

@@ -6,7 +6,7 @@ use slab::Slab;
 
 use super::address::Address;
 use super::blocked::BlockedRequest;
-use super::session::Session;
+use super::session::{Auth, Session};
 use crate::net::Conn;
 use crate::protocol::{Output, Parser};
 use crate::structures::prefetch::{LINE_BYTES, fetch_early};
@@ -65,6 +65,11 @@ pub struct Client {
 }
 
 impl Client {
+    /// Whether it comes from this machine.
+    pub fn is_local(&self) -> bool {
+        self.conn.is_unix() || self.conn.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+    }
+
     /// Whether there may be something to write once its socket takes it.
     pub fn has_to_write(&self) -> bool {
         !self.output.is_empty() || self.role == Role::Replica
@@ -139,6 +144,44 @@ impl Clients {
         id
     }
 
+    /// Adds a client whose connection is registered for the next slot. One that came by a unix socket is shown by the
+    /// path of that.
+    pub fn connected(
+        &mut self,
+        conn: Conn,
+        auth: Auth,
+        role: Role,
+        unixsocket: &[u8],
+        now_ms: i64,
+    ) -> ClientId {
+        let id = self.take_id();
+        let path = || Address::unix(unixsocket);
+        let (addr, laddr) = match conn.is_unix() {
+            true => (path(), path()),
+            false => (Address::tcp(conn.peer()), Address::tcp(conn.local())),
+        };
+        self.add(Client {
+            session: Session::new(id, auth),
+            role,
+            conn,
+            addr,
+            laddr,
+            input: Vec::new(),
+            parser: None,
+            output: Output::default(),
+            blocked: None,
+            close_after_reply: false,
+            close_now: false,
+            sends_big: false,
+            flush_queued: false,
+            backlogged: false,
+            created_secs: (now_ms / 1000) as u32,
+            active_ms: now_ms,
+            last_command: &"NULL",
+            write_offset: 0,
+        })
+    }
+
     /// Adds a client under the id of its session.
     pub fn add(&mut self, client: Client) -> ClientId {
         let id = client.session.id;
@@ -182,6 +225,19 @@ impl Clients {
     /// The client with that number.
     pub fn by_id(&self, id: u64) -> Option<ClientId> {
         self.by_id.get(&id).map(|&slot| ClientId { id, slot: slot as usize })
+    }
+
+    /// A client in words, for the log; nothing of one that is gone.
+    pub fn describe(&self, id: ClientId) -> String {
+        self.get(id).map_or_else(String::new, |client| {
+            format!(
+                "id={} addr={} laddr={} name={}",
+                id.id,
+                client.addr,
+                client.laddr,
+                String::from_utf8_lossy(client.session.name())
+            )
+        })
     }
 
     pub fn len(&self) -> usize {

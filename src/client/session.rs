@@ -23,6 +23,10 @@ pub enum ReplyMode {
     Skip,
 }
 
+/// The command that a request names: its row in the table of commands. Subcommands have rows of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowId(pub u16);
+
 /// Bytes that a queue keeps for the next transaction.
 const KEPT: usize = 16 * 1024;
 
@@ -31,14 +35,14 @@ const KEPT: usize = 16 * 1024;
 pub struct Queue {
     bytes: Vec<u8>,
     spans: Vec<Span>,
-    /// Where each request ends in both.
-    ends: Vec<(usize, usize)>,
+    /// What each request names, and where it ends in both.
+    ends: Vec<(RowId, usize, usize)>,
 }
 
 impl Queue {
-    pub fn push(&mut self, request: Request) {
+    pub fn push(&mut self, row: RowId, request: Request) {
         request.append_to(&mut self.bytes, &mut self.spans);
-        self.ends.push((self.bytes.len(), self.spans.len()));
+        self.ends.push((row, self.bytes.len(), self.spans.len()));
     }
 
     pub fn len(&self) -> usize {
@@ -50,11 +54,14 @@ impl Queue {
     }
 
     /// The requests from the given one on, oldest first.
-    pub fn from(&self, index: usize) -> impl Iterator<Item = Request<'_>> {
+    pub fn from(&self, index: usize) -> impl Iterator<Item = (RowId, Request<'_>)> {
         (index..self.len()).map(|index| {
-            let (byte, span) = index.checked_sub(1).map_or((0, 0), |before| self.ends[before]);
-            let (byte_end, span_end) = self.ends[index];
-            Request::whole(&self.bytes[byte..byte_end], &self.spans[span..span_end])
+            let (byte, span) = match index.checked_sub(1) {
+                Some(before) => (self.ends[before].1, self.ends[before].2),
+                None => (0, 0),
+            };
+            let (row, byte_end, span_end) = self.ends[index];
+            (row, Request::whole(&self.bytes[byte..byte_end], &self.spans[span..span_end]))
         })
     }
 
@@ -88,10 +95,10 @@ pub struct Transaction {
 
 impl Transaction {
     /// Queues a command with these flags.
-    pub fn push(&mut self, flags: u64, request: Request) {
+    pub fn push(&mut self, row: RowId, flags: u64, request: Request) {
         self.flags |= flags;
         self.lacking |= !flags;
-        self.queued.push(request);
+        self.queued.push(row, request);
     }
 
     /// Makes it what it was behind MULTI.
@@ -220,9 +227,10 @@ mod tests {
             b"*1\r\n$4\r\nPING\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n";
         let (mut batch, mut queue) = (Batch::default(), Queue::default());
         batch.read(bytes, 0);
-        (0..batch.len()).for_each(|index| queue.push(batch.request(bytes, index)));
+        (0..batch.len()).for_each(|index| queue.push(RowId(index as u16), batch.request(bytes, index)));
         assert_eq!((queue.len(), queue.words_len()), (3, 12));
-        for (index, request) in queue.from(0).enumerate() {
+        for (index, (row, request)) in queue.from(0).enumerate() {
+            assert_eq!(row, RowId(index as u16));
             let whole = batch.request(bytes, index);
             assert_eq!(request.bytes, whole.bytes);
             let words = |request: Request| {

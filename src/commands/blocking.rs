@@ -1,9 +1,10 @@
-//! What all commands that wait for keys have in common: how a timeout reads, and how the wait begins.
+//! What all commands that wait for keys have in common: how a timeout reads, how the wait begins, and how the first of
+//! several keys is found that has something to pop (LMPOP and ZMPOP do that without waiting).
 //!
 //! Such a handler looks at its keys anew whenever it runs, and knows nothing of having waited. The server keeps the
 //! place in the queue and the deadline of the first time.
 
-use crate::exec::{Block, BlockOn, CmdError, CmdResult, Ctx, Outcome};
+use crate::exec::{Args, Block, BlockOn, CmdError, CmdResult, Ctx, Cursor, Done, Outcome};
 use crate::protocol::LongDouble;
 use crate::protocol::number::parse_int;
 
@@ -53,6 +54,82 @@ fn milliseconds(seconds: &[u8]) -> Result<i64, CmdError> {
 pub(super) fn wait_for<'k>(keys: impl Iterator<Item = &'k [u8]>, deadline_ms: Option<i64>) -> CmdResult {
     let on = BlockOn::Keys(keys.map(<[u8]>::to_vec).collect());
     Ok(Outcome::Block(Block { on, deadline_ms, resolved: Vec::new() }))
+}
+
+/// What LMPOP, ZMPOP and their blocking forms are asked for, behind the timeout; `E` is an end of a list or a sorted set.
+pub(super) struct ManyPop<E> {
+    /// Index of the first key, and how many there are.
+    first: usize,
+    keys: usize,
+    pub(super) end: E,
+    pub(super) count: usize,
+}
+
+impl<E> ManyPop<E> {
+    /// Reads `numkeys key [key ...] END [COUNT count]`.
+    pub(super) fn parse(
+        mut args: Cursor,
+        end_of: impl FnOnce(&[u8]) -> Result<E, CmdError>,
+    ) -> Result<ManyPop<E>, CmdError> {
+        let error = CmdError::text("ERR numkeys should be greater than 0");
+        let keys = args.int_in(1..=i64::MAX, error)? as usize;
+        let first = args.position();
+        if keys >= args.left() {
+            return Err(CmdError::SYNTAX);
+        }
+        args.by_ref().take(keys).for_each(drop);
+        let end = end_of(args.word()?)?;
+        let mut count = None;
+        while !args.is_done() {
+            if count.is_some() || !args.option("COUNT", 1) {
+                return Err(CmdError::SYNTAX);
+            }
+            let error = CmdError::text("ERR count should be greater than 0");
+            count = Some(args.int_in(1..=i64::MAX, error)? as usize);
+        }
+        Ok(ManyPop { first, keys, end, count: count.unwrap_or(1) })
+    }
+
+    pub(super) fn keys<'a>(
+        &self,
+        args: Args<'a>,
+    ) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone + use<'a, E> {
+        args.from(self.first).take(self.keys)
+    }
+}
+
+/// Pops from the first of these keys that has something; null if none has. `pop` says of a key whether it has, and
+/// replies if so.
+pub(super) fn pop_first<'k>(
+    ctx: &mut Ctx,
+    keys: impl Iterator<Item = &'k [u8]>,
+    mut pop: impl FnMut(&mut Ctx, &'k [u8]) -> Result<bool, CmdError>,
+) -> CmdResult {
+    for key in keys {
+        if pop(ctx, key)? {
+            return Ok(Done);
+        }
+    }
+    ctx.reply.null_array();
+    Ok(Done)
+}
+
+/// As [`pop_first`], but waits where it may if no key has anything.
+pub(super) fn pop_first_or_wait<'k>(
+    ctx: &mut Ctx,
+    keys: impl Iterator<Item = &'k [u8]> + Clone,
+    deadline_ms: Option<i64>,
+    mut pop: impl FnMut(&mut Ctx, &'k [u8]) -> Result<bool, CmdError>,
+) -> CmdResult {
+    if ctx.session.deny_blocking {
+        return pop_first(ctx, keys, pop);
+    }
+    for key in keys.clone() {
+        if pop(ctx, key)? {
+            return Ok(Done);
+        }
+    }
+    wait_for(keys, deadline_ms)
 }
 
 #[cfg(test)]

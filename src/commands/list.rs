@@ -3,10 +3,10 @@
 //! A list that is left empty is deleted with its key. Pops that name several keys, and those that wait, are told to
 //! replicas as the plain pops and moves that they came to.
 
-use crate::commands::blocking::{deadline, wait_for};
+use crate::commands::blocking::{ManyPop, deadline, pop_first, pop_first_or_wait, wait_for};
 use crate::exec::{
-    Arg, ArgKind, Args, CmdError, CmdResult, Command, Ctx, Cursor, Done, Group, KeySpec, acl, arg, data,
-    flags::*, key, key_flags as kf, one_of, token,
+    Arg, ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, data, flags::*, key,
+    key_flags as kf, one_of, token,
 };
 use crate::keyspace::{Class, DbView};
 use crate::protocol::{Bulks, Reply};
@@ -678,79 +678,30 @@ fn pop_many(list: &mut List, end: End, count: usize, shape: Shape, reply: &mut R
     (count, count == len)
 }
 
-/// What LMPOP and BLMPOP are asked for.
-struct ManyPop {
-    /// The first word that is a key, and how many are.
-    first: usize,
-    keys: usize,
-    end: End,
-    count: usize,
-}
-
-impl ManyPop {
-    /// Reads `numkeys key [key ...] LEFT|RIGHT [COUNT count]`.
-    fn parse(mut words: Cursor) -> Result<ManyPop, CmdError> {
-        let error = CmdError::text("ERR numkeys should be greater than 0");
-        let keys = words.int_in(1..=i64::MAX, error)? as usize;
-        let first = words.position();
-        if keys >= words.left() {
-            return Err(CmdError::SYNTAX);
-        }
-        words.by_ref().take(keys).for_each(drop);
-        let end = end_of(words.word()?)?;
-        let mut count = None;
-        while !words.is_done() {
-            if count.is_some() || !words.option("COUNT", 1) {
-                return Err(CmdError::SYNTAX);
-            }
-            let error = CmdError::text("ERR count should be greater than 0");
-            count = Some(words.int_in(1..=i64::MAX, error)? as usize);
-        }
-        Ok(ManyPop { first, keys, end, count: count.unwrap_or(1) })
-    }
-
-    fn keys<'a>(&self, args: Args<'a>) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone + use<'a> {
-        args.from(self.first).take(self.keys)
-    }
-
-    /// Pops from the first list that there is; false if there is none.
-    fn run(&self, ctx: &mut Ctx) -> Result<bool, CmdError> {
-        for key in self.keys(ctx.args) {
-            let Some(list) = ctx.db.write_as::<List>(key)? else { continue };
-            ctx.reply.array(2);
-            ctx.reply.bulk(key);
-            let (popped, empty) = pop_many(list, self.end, self.count, ctx.limits.list, &mut ctx.reply);
-            removed(&mut ctx.db, key, pop_event(self.end), popped, empty);
-            let mut digits = itoa::Buffer::new();
-            let words = [pop_verb(self.end), key, digits.format(popped).as_bytes()];
-            ctx.db.changes.propagate(ctx.db.index, words);
-            return Ok(true);
-        }
-        Ok(false)
-    }
+/// Pops what LMPOP or BLMPOP asks for from a list and replies, if there is one.
+fn pop_as_asked(ctx: &mut Ctx, key: &[u8], pop: &ManyPop<End>) -> Result<bool, CmdError> {
+    let Some(list) = ctx.db.write_as::<List>(key)? else { return Ok(false) };
+    ctx.reply.array(2);
+    ctx.reply.bulk(key);
+    let (popped, empty) = pop_many(list, pop.end, pop.count, ctx.limits.list, &mut ctx.reply);
+    removed(&mut ctx.db, key, pop_event(pop.end), popped, empty);
+    let mut digits = itoa::Buffer::new();
+    let words = [pop_verb(pop.end), key, digits.format(popped).as_bytes()];
+    ctx.db.changes.propagate(ctx.db.index, words);
+    Ok(true)
 }
 
 /// LMPOP numkeys key [key ...] LEFT|RIGHT [COUNT count]
 fn lmpop(ctx: &mut Ctx) -> CmdResult {
-    let pop = ManyPop::parse(ctx.args.cursor(1))?;
-    if !pop.run(ctx)? {
-        ctx.reply.null_array();
-    }
-    Ok(Done)
+    let pop = ManyPop::parse(ctx.args.cursor(1), end_of)?;
+    pop_first(ctx, pop.keys(ctx.args), |ctx, key| pop_as_asked(ctx, key, &pop))
 }
 
 /// BLMPOP timeout numkeys key [key ...] LEFT|RIGHT [COUNT count]
 fn blmpop(ctx: &mut Ctx) -> CmdResult {
-    let pop = ManyPop::parse(ctx.args.cursor(2))?;
+    let pop = ManyPop::parse(ctx.args.cursor(2), end_of)?;
     let deadline = deadline(ctx, ctx.args.get(1))?;
-    if pop.run(ctx)? {
-        return Ok(Done);
-    }
-    if ctx.session.deny_blocking {
-        ctx.reply.null_array();
-        return Ok(Done);
-    }
-    wait_for(pop.keys(ctx.args), deadline)
+    pop_first_or_wait(ctx, pop.keys(ctx.args), deadline, |ctx, key| pop_as_asked(ctx, key, &pop))
 }
 
 /// BLPOP key [key ...] timeout
@@ -766,21 +717,15 @@ fn brpop(ctx: &mut Ctx) -> CmdResult {
 fn blocking_pop(ctx: &mut Ctx, end: End) -> CmdResult {
     let last = ctx.args.len() - 1;
     let deadline = deadline(ctx, ctx.args.get(last))?;
-    let keys = ctx.args.from(1).take(last - 1);
-    for key in keys.clone() {
-        let Some(list) = ctx.db.write_as::<List>(key)? else { continue };
+    pop_first_or_wait(ctx, ctx.args.from(1).take(last - 1), deadline, |ctx, key| {
+        let Some(list) = ctx.db.write_as::<List>(key)? else { return Ok(false) };
         ctx.reply.array(2);
         ctx.reply.bulk(key);
         let empty = pop_one(list, end, ctx.limits.list, |element| reply_element(&mut ctx.reply, element));
         removed(&mut ctx.db, key, pop_event(end), 1, empty);
         ctx.db.changes.propagate(ctx.db.index, [pop_verb(end), key]);
-        return Ok(Done);
-    }
-    if ctx.session.deny_blocking {
-        ctx.reply.null_array();
-        return Ok(Done);
-    }
-    wait_for(keys, deadline)
+        Ok(true)
+    })
 }
 
 // ---- moving

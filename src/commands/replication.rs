@@ -1,5 +1,6 @@
 //! REPLICAOF, ROLE, WAIT, WAITAOF, and what replicas say: PSYNC, SYNC, REPLCONF.
 
+use super::connection::client::shown_line;
 use crate::client::ClientId;
 use crate::config::MasterAddress;
 use crate::exec::flags::*;
@@ -8,10 +9,9 @@ use crate::exec::{
     one_of, server, token,
 };
 use crate::observe::log;
-use crate::protocol::split_line;
 use crate::replication::history::Wanted;
-use crate::replication::link::Link;
 use crate::server::{Server, files_reply};
+use crate::structures::quoted::split_args;
 
 pub(super) const COMMANDS: &[Command<Server>] = &[
     server("replicaof", replicaof, 3)
@@ -87,7 +87,7 @@ const REPLICAOF_ARGS: &[Arg] = &[one_of(
 
 /// REPLICAOF host port | NO ONE
 fn replicaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    let by = server.describe(id);
+    let by = shown_line(server, id, args);
     if args.is(1, "no") && args.is(2, "one") {
         if server.replication.master().is_some() {
             server.set_master(None);
@@ -141,12 +141,9 @@ fn role(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
             reply.bulk(b"slave");
             reply.bulk(master.host.as_bytes());
             reply.int(i64::from(master.port));
-            reply.bulk(server.replication.link.role_state().as_bytes());
-            let offset = match server.replication.link {
-                Link::Online { .. } => server.journal.offset() as i64,
-                _ => -1,
-            };
-            reply.int(offset);
+            let link = &server.replication.link;
+            reply.bulk(link.role_state().as_bytes());
+            reply.int(if link.is_online() { server.journal.offset() as i64 } else { -1 });
         }
     });
     Ok(Done)
@@ -163,16 +160,16 @@ fn wait(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let deadline_ms = deadline(server, args, 2)?;
     let Some(client) = server.client(id) else { return Ok(Done) };
     let (offset, may_block) = (client.write_offset, !client.session.deny_blocking);
-    let acknowledged = server.replication.acknowledged(offset);
+    let acknowledged = server.replication.replicas.acknowledged(offset);
     if acknowledged >= count || !may_block {
         server.reply(id).int(acknowledged);
         return Ok(Done);
     }
-    server.replication.ask_for_acks = true;
+    server.replication.replicas.ask_for_acks = true;
     Ok(Outcome::Block(Block { on: BlockOn::Replicas { count, offset }, deadline_ms, resolved: Vec::new() }))
 }
 
-/// When to give up that has word `index` for a timeout in milliseconds; never, if that is 0.
+/// When to give up that has argument `index` for a timeout in milliseconds; never, if that is 0.
 fn deadline(server: &Server, args: Args, index: usize) -> Result<Option<i64>, CmdError> {
     match args.int(index).map_err(|_| CmdError::TIMEOUT_NOT_INTEGER)? {
         0 => Ok(None),
@@ -206,12 +203,12 @@ fn waitaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     }
     let Some(client) = server.client(id) else { return Ok(Done) };
     let (offset, may_block) = (client.write_offset, !client.session.deny_blocking);
-    let acknowledged = server.replication.acknowledged_files(offset);
+    let acknowledged = server.replication.replicas.acknowledged_files(offset);
     if acknowledged >= count || !may_block {
         files_reply(&mut server.reply(id), acknowledged);
         return Ok(Done);
     }
-    server.replication.ask_for_acks = true;
+    server.replication.replicas.ask_for_acks = true;
     Ok(Outcome::Block(Block { on: BlockOn::Files { count, offset }, deadline_ms, resolved: Vec::new() }))
 }
 
@@ -224,10 +221,10 @@ fn sync(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
 /// PSYNC replicationid offset [FAILOVER]
 fn psync(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     if args.len() > 3 && args.is(3, "failover") {
-        become_master(server, id, args.get(1))?;
+        become_master(server, id, args)?;
     }
     let offset = args.int(2).inspect_err(|_| {
-        let name = server.replica_name(id);
+        let name = server.replica_mut(id).name();
         log::notice!("Replica {name} asks for synchronization");
         log::warning!("Replica {name} asks for synchronization but with a wrong offset");
     })?;
@@ -236,7 +233,8 @@ fn psync(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 }
 
 /// PSYNC … FAILOVER: our master has caught us up, stopped, and wants to follow us.
-fn become_master(server: &mut Server, id: ClientId, wanted: &[u8]) -> Result<(), CmdError> {
+fn become_master(server: &mut Server, id: ClientId, args: Args) -> Result<(), CmdError> {
+    let wanted = args.get(1);
     log::notice!("Failover request received for replid {}.", String::from_utf8_lossy(wanted));
     if !server.is_replica() {
         return Err(CmdError::text("ERR PSYNC FAILOVER can't be sent to a master."));
@@ -245,7 +243,7 @@ fn become_master(server: &mut Server, id: ClientId, wanted: &[u8]) -> Result<(),
         return Err(CmdError::text("ERR PSYNC FAILOVER replid must match my replid."));
     }
     server.set_master(None);
-    log::notice!("MASTER MODE enabled (failover request from '{}')", server.describe(id));
+    log::notice!("MASTER MODE enabled (failover request from '{}')", shown_line(server, id, args));
     Ok(())
 }
 
@@ -287,10 +285,16 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
                 let version = next() << 16 | next() << 8 | next();
                 server.replica_mut(id).version = version;
             }
-            b"rdb-only" => server.replica_mut(id).rdb_only = args.int(at + 1)? == 1,
+            b"rdb-only" => {
+                let rdb_only = args.int(at + 1)?;
+                if !(0..=1).contains(&rdb_only) {
+                    return Err(CmdError::text("ERR value is out of range, value must between 0 and 1"));
+                }
+                server.replica_mut(id).rdb_only = rdb_only == 1;
+            }
             b"rdb-filter-only" => {
                 // What the dump is to have: functions, or nothing at all. There are no functions yet.
-                let Some(parts) = split_line(value) else {
+                let Some(parts) = split_args(value) else {
                     return Err(CmdError::text("ERR Missing rdb-filter-only values"));
                 };
                 server.replica_mut(id).without_data = true;
@@ -313,7 +317,7 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
             }
             b"getack" => {
                 if is_master {
-                    server.replication.ack_wanted = true;
+                    server.replication.link.want_ack();
                 }
                 return Ok(Done);
             }

@@ -437,9 +437,7 @@ fn spop_count(ctx: &mut Ctx) -> CmdResult {
 /// Deletes a key as part of what a command does; false if it is not there.
 fn delete(db: &mut DbView, key: &[u8]) -> bool {
     let Some(entry) = db.remove(key) else { return false };
-    if db.turn.lazy_server_del {
-        db.freer.free(entry);
-    }
+    db.freer.free(entry, db.turn.lazy_server_del);
     true
 }
 
@@ -599,8 +597,8 @@ fn sdiffstore(ctx: &mut Ctx) -> CmdResult {
 fn reply_set(ctx: &mut Ctx, set: Set) -> CmdResult {
     ctx.reply.set(set.len());
     set.iter().for_each(|member| reply_element(&mut ctx.reply, member));
-    if ctx.db.turn.lazy_server_del && matches!(set, Set::Table(_)) {
-        ctx.db.freer.free_any(Box::new(set), 1);
+    if matches!(set, Set::Table(_)) {
+        ctx.db.freer.free_any(Box::new(set), u64::from(ctx.db.turn.lazy_server_del));
     }
     Ok(Done)
 }

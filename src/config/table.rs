@@ -29,6 +29,9 @@ macro_rules! directives {
             $($(#[$doc])* pub $field: $type,)*
             /// The file it was read from, as an absolute path: what CONFIG REWRITE writes.
             pub config_file: Option<PathBuf>,
+            /// Where relative paths lead from: nowhere else than to the directory of the process, in which a server
+            /// stands (`dir`), unless several servers share the process.
+            pub base: PathBuf,
             /// The `rename-command` lines, in their order, for whoever knows the commands.
             pub rename_commands: Vec<RenameCommand>,
         }
@@ -36,7 +39,24 @@ macro_rules! directives {
         impl Default for Config {
             /// A server that was told nothing.
             fn default() -> Config {
-                Config { $($field: $default,)* config_file: None, rename_commands: Vec::new() }
+                Config { $($field: $default,)* config_file: None, base: PathBuf::new(), rename_commands: Vec::new() }
+            }
+        }
+
+        impl Config {
+            /// A file of the server's directory.
+            pub fn path(&self, name: &str) -> PathBuf {
+                self.base.join(name)
+            }
+
+            /// The dump file.
+            pub fn dump_path(&self) -> PathBuf {
+                self.base.join(self.dbfilename.as_path())
+            }
+
+            /// The server's directory.
+            pub fn directory(&self) -> &std::path::Path {
+                if self.base.as_os_str().is_empty() { std::path::Path::new(".") } else { &self.base }
             }
         }
 

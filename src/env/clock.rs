@@ -4,10 +4,20 @@
 //! the turn sees the same moment, so a key cannot expire between two steps of one command. A simulated clock
 //! stands still until it is told to move, which is how tests make a day pass.
 //!
-//! The free functions read the clock at the moment they are called; they are for measuring how long something
-//! took and for what runs outside of a turn (the log, a child). No command may call them.
+//! What a turn measures within itself (has this slice of loading taken its time?) it asks the same clock, by
+//! [`Clock::moment_us`]. On a simulated one each such look takes a microsecond, so a loop that waits for time to pass
+//! is repeated exactly; and [`Clock::pause`] fails there, for no turn may wait.
+//!
+//! The free functions read the system's clock at the moment they are called; they are for what runs outside of a turn
+//! (the log, a child, a thread). No command may call them.
+
+use std::cell::Cell;
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+
+/// How often one turn may look at a simulated clock: more often looks who goes round in circles until time passes.
+const LOOKS_PER_TURN: u64 = 1_000_000;
 
 /// Microseconds since 1970 by the wall clock, which may jump.
 pub fn unix_us() -> i64 {
@@ -45,22 +55,25 @@ pub struct Clock {
     simulated: bool,
     unix_us: i64,
     monotonic_ns: u64,
+    /// Looks at a simulated clock in this turn.
+    looks: Cell<u64>,
 }
 
 impl Clock {
     /// The system's clocks, read now and at every `refresh`.
     pub fn system() -> Clock {
-        Clock { simulated: false, unix_us: unix_us(), monotonic_ns: monotonic_ns() }
+        Clock { simulated: false, unix_us: unix_us(), monotonic_ns: monotonic_ns(), looks: Cell::new(0) }
     }
 
     /// A clock that begins at the given wall time and moves only by `advance_ms` and `advance_us`.
     pub fn simulated(unix_us: i64) -> Clock {
         // Not zero, so that subtracting a timeout from "now" does not end before the beginning of time.
-        Clock { simulated: true, unix_us, monotonic_ns: 1_000_000_000_000 }
+        Clock { simulated: true, unix_us, monotonic_ns: 1_000_000_000_000, looks: Cell::new(0) }
     }
 
     /// A new turn begins. A simulated clock stands still.
     pub fn refresh(&mut self) {
+        self.looks.set(0);
         if !self.simulated {
             self.unix_us = unix_us();
             self.monotonic_ns = monotonic_ns();
@@ -89,6 +102,34 @@ impl Clock {
 
     pub fn monotonic_ms(&self) -> u64 {
         self.monotonic_ns / 1_000_000
+    }
+
+    /// The moment in the middle of a turn, in monotonic microseconds: for measuring how long something takes.
+    pub fn moment_us(&self) -> u64 {
+        if self.simulated { self.monotonic_us() + self.look() } else { monotonic_us() }
+    }
+
+    /// The moment in the middle of a turn by the wall clock, in microseconds.
+    pub fn moment_unix_us(&self) -> i64 {
+        if self.simulated { self.unix_us + self.look() as i64 } else { unix_us() }
+    }
+
+    fn look(&self) -> u64 {
+        let looks = self.looks.get() + 1;
+        self.looks.set(looks);
+        assert!(looks < LOOKS_PER_TURN, "a turn waits for time to pass");
+        looks
+    }
+
+    /// Stands still for a while, and everybody with it: for the end of the process, and for what somebody who
+    /// debugs has asked for.
+    ///
+    /// # Panics
+    /// If time is simulated: there nobody would ever do what is waited for.
+    #[track_caller]
+    pub fn pause(&self, how_long: Duration) {
+        assert!(!self.simulated, "a turn waits for {how_long:?}");
+        std::thread::sleep(how_long);
     }
 
     pub fn is_simulated(&self) -> bool {
@@ -176,6 +217,31 @@ mod tests {
         clock.refresh();
         assert!(clock.monotonic_ns() > mono);
         assert!((clock.unix_ms() - unix_ms()).abs() < 10_000);
+    }
+
+    #[test]
+    fn looks_at_a_simulated_clock_are_repeated_exactly() {
+        let mut clock = Clock::simulated(1_700_000_000_000_000);
+        let (us, unix_us) = (clock.monotonic_us(), clock.unix_us());
+        assert_eq!([clock.moment_us() - us, clock.moment_us() - us], [1, 2]);
+        assert_eq!(clock.moment_unix_us() - unix_us, 3);
+        clock.refresh();
+        assert_eq!(clock.moment_us() - us, 1);
+        let clock = Clock::system();
+        assert!(clock.moment_us() >= clock.monotonic_us());
+    }
+
+    #[test]
+    #[should_panic(expected = "a turn waits for time to pass")]
+    fn a_turn_that_waits_for_a_simulated_clock_is_found() {
+        let clock = Clock::simulated(0);
+        while clock.moment_us() < u64::MAX {}
+    }
+
+    #[test]
+    #[should_panic(expected = "a turn waits for 1ms")]
+    fn a_turn_that_sleeps_is_found() {
+        Clock::simulated(0).pause(Duration::from_millis(1));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Chance: the one place that asks the system for randomness.
 //!
-//! What strangers must not guess (run ids, hash seeds, passwords) comes from `os_bytes`. What only has to be fair and
-//! fast (sampling keys, jitter, level of a node) comes from an `Rng`, which a test seeds to make it repeatable. An
-//! `Rng` is never a source of secrets: its state can be computed from its output.
+//! What strangers must not guess (run ids, hash seeds, passwords) comes from `os_bytes`, by way of [`Secrets`]. What
+//! only has to be fair and fast (sampling keys, jitter, level of a node) comes from an `Rng`, which a test seeds to make
+//! it repeatable. An `Rng` is never a source of secrets, but in a simulation: its state can be computed from its output.
 
 /// Fills the buffer from the kernel's generator.
 pub fn os_bytes(buf: &mut [u8]) {
@@ -20,15 +20,6 @@ pub fn os_bytes(buf: &mut [u8]) {
     }
 }
 
-/// A fresh id of 40 hexadecimal digits, as servers and replication histories carry it.
-pub fn run_id() -> [u8; 40] {
-    let mut bytes = [0; 20];
-    os_bytes(&mut bytes);
-    let mut id = [0; 40];
-    hex_into(&bytes, &mut id);
-    id
-}
-
 /// The given number of hexadecimal digits that nobody can guess.
 pub fn hex(digits: usize) -> String {
     let mut bytes = vec![0; digits.div_ceil(2)];
@@ -44,6 +35,35 @@ fn hex_into(bytes: &[u8], digits: &mut [u8]) {
     for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
         pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+}
+
+/// Where a server draws what nobody must guess.
+#[derive(Debug)]
+pub enum Secrets {
+    System,
+    /// In a simulation, which has nothing to hide and is to be repeated.
+    Seeded(Rng),
+}
+
+impl Secrets {
+    /// The given number of hexadecimal digits.
+    pub fn hex(&mut self, digits: usize) -> String {
+        let Secrets::Seeded(rng) = self else { return hex(digits) };
+        let mut text = String::with_capacity(digits + 16);
+        while text.len() < digits {
+            text.push_str(&format!("{:016x}", rng.next_u64()));
+        }
+        text.truncate(digits);
+        text
+    }
+
+    /// A generator of its own.
+    pub fn rng(&mut self) -> Rng {
+        match self {
+            Secrets::System => Rng::from_os(),
+            Secrets::Seeded(rng) => Rng::seeded(rng.next_u64()),
+        }
     }
 }
 
@@ -110,17 +130,6 @@ impl Rng {
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
-
-    /// An id of 40 digits that a simulation can repeat; real servers take `run_id`.
-    pub fn run_id(&mut self) -> [u8; 40] {
-        let mut bytes = [0; 24];
-        for eight in bytes.chunks_exact_mut(8) {
-            eight.copy_from_slice(&self.next_u64().to_le_bytes());
-        }
-        let mut id = [0; 40];
-        hex_into(&bytes, &mut id);
-        id
-    }
 }
 
 #[cfg(test)]
@@ -158,11 +167,15 @@ mod tests {
 
     #[test]
     fn ids_are_hexadecimal_and_never_repeat() {
-        let (a, b) = (run_id(), run_id());
+        let (a, b) = (hex(40), hex(40));
         assert_ne!(a, b);
-        assert!(a.iter().all(|d| d.is_ascii_digit() || (b'a'..=b'f').contains(d)));
+        assert!(a.bytes().all(|d| d.is_ascii_digit() || (b'a'..=b'f').contains(&d)));
         assert_eq!(hex(63).len(), 63);
         assert_eq!(hex(0), "");
-        assert_eq!(Rng::seeded(3).run_id(), Rng::seeded(3).run_id());
+        let seeded = || Secrets::Seeded(Rng::seeded(3));
+        let (mut a, mut b) = (seeded(), seeded());
+        assert_eq!((a.hex(40), a.hex(7).len()), (b.hex(40), 7));
+        assert_ne!(a.hex(40), a.hex(40));
+        assert_ne!(Secrets::System.hex(40), Secrets::System.hex(40));
     }
 }

@@ -55,8 +55,18 @@ pub mod flags {
     pub const MAY_REPLICATE: u64 = 1 << 16;
     /// Not listed: what expires under it is not part of what it does, so that several deletions are no transaction.
     pub const TOUCHES_ARBITRARY_KEYS: u64 = 1 << 41;
-    /// Only inside: touches keys without their being in its key specs' reach (not listed).
-    pub const PROTECTED: u64 = 1 << 40;
+    /// Not listed: for those whom `enable-debug-command` lets, or `enable-module-command`.
+    pub const PROTECTED_DEBUG: u64 = 1 << 40;
+    pub const PROTECTED_MODULE: u64 = 1 << 42;
+    pub const PROTECTED: u64 = PROTECTED_DEBUG | PROTECTED_MODULE;
+    /// Not listed: is run at once between MULTI and EXEC.
+    pub const UNQUEUED: u64 = 1 << 43;
+    /// Not listed: runs what was queued, whose flags count as its own.
+    pub const RUNS_QUEUED: u64 = 1 << 44;
+    /// Not listed: a client that has subscribed by RESP2 may say it.
+    pub const WHILE_SUBSCRIBED: u64 = 1 << 45;
+    /// Not listed: changes nothing, but is asked to find out whether data can be changed.
+    pub const PROBES_WRITES: u64 = 1 << 46;
 }
 
 /// What a command does to a key it names.

@@ -5,7 +5,8 @@ use crate::client::{Auth, Session};
 use crate::env::random::Rng;
 use crate::keyspace::access::Stamp;
 use crate::keyspace::{Changes, Expired, Keyspace, Turn};
-use crate::protocol::{Limits, Output, Parser, Reply, encode_command, split_line};
+use crate::protocol::{Limits, Output, Parser, Reply, encode_command};
+use crate::structures::quoted::split_args;
 use crate::types::Thresholds;
 
 /// Runs the data commands of some rows.
@@ -44,7 +45,7 @@ impl<S> Bench<S> {
     /// Runs a line (words and quotes as in an inline command); the reply as protocol text, `-…` for an error, or
     /// `blocked`. What it changed stands in `changes` until the next line.
     pub fn run(&mut self, line: &str) -> String {
-        let words = split_line(line.as_bytes()).expect("the quotes of a test are closed");
+        let words = split_args(line.as_bytes()).expect("the quotes of a test are closed");
         self.run_words(&words.iter().map(Vec::as_slice).collect::<Vec<_>>())
     }
 

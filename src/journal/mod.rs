@@ -1,12 +1,16 @@
 //! The write stream: every effect on the data set, once, as protocol bytes with one offset.
 //!
 //! What a command did reaches the stream once: the request's own bytes where the command is propagated verbatim, the
-//! rewritten form otherwise. SELECT and MULTI/EXEC framing are added here. Replicas (and later the append-only file)
-//! are readers of it, by position.
+//! rewritten form otherwise. What stands between commands is made in `framing` and nowhere else: SELECT, MULTI and EXEC
+//! around a unit, PING, the request for acknowledgements.
+//!
+//! Replicas, the running snapshot child and the append-only file are readers of the one [`Log`], by position. Whoever
+//! still needs old bytes holds a position; [`Journal::trim`] drops what lies before all of them and the backlog.
 //!
 //! While nobody reads and nobody may come to read (no replica ever attached), nothing is written and the offset
 //! stands still, as in Redis.
 
+mod framing;
 mod log;
 
 pub use log::Log;
@@ -43,6 +47,11 @@ impl Journal {
         self.active
     }
 
+    /// The log, while the stream is kept.
+    pub fn backlog(&self) -> Option<&Log> {
+        self.active.then_some(&self.log)
+    }
+
     /// From now on the stream is kept.
     pub fn activate(&mut self) {
         self.active = true;
@@ -71,42 +80,33 @@ impl Journal {
         self.selected
     }
 
-    /// Takes over what the master's stream has selected (`None`: unknown).
-    pub fn set_selected(&mut self, db: Option<usize>) {
-        self.selected = db;
-    }
-
     /// Appends a command, encoded, that works on database `db`.
     pub fn append(&mut self, db: usize, command: &[u8]) {
         if !self.active {
             return;
         }
-        if self.selected != Some(db) {
-            let mut select = Vec::new();
-            let index = db.to_string();
-            encode_command(&mut select, [&b"SELECT"[..], index.as_bytes()].into_iter());
-            self.log.append(&select);
-            self.selected = Some(db);
-        }
+        self.select(db);
         self.log.append(command);
     }
 
     /// As `append`, of a command in several pieces.
     pub fn append_pieces(&mut self, db: usize, [first, rest @ ..]: [&[u8]; 3]) {
         self.append(db, first);
-        rest.iter().for_each(|piece| self.append_raw(piece));
+        rest.iter().for_each(|piece| self.append_verbatim(piece));
     }
 
-    /// Appends bytes that are no matter of any database: framing, PING, REPLCONF GETACK, a master's stream verbatim.
-    pub fn append_raw(&mut self, bytes: &[u8]) {
+    /// Appends bytes as they are: a master's stream, which has its framing.
+    pub fn append_verbatim(&mut self, bytes: &[u8]) {
         if self.active {
             self.log.append(bytes);
         }
     }
 
-    /// Drops what lies before `offset`.
-    pub fn trim(&mut self, offset: u64) {
-        self.log.trim(offset);
+    /// Drops what nobody will read again: the last `backlog` bytes stay, and whatever lies behind a position that
+    /// somebody holds.
+    pub fn trim(&mut self, backlog: u64, held: impl IntoIterator<Item = u64>) {
+        let keep_from = self.offset().saturating_sub(backlog);
+        self.log.trim(held.into_iter().fold(keep_from, u64::min));
     }
 }
 
@@ -115,16 +115,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_database_is_told_when_it_changes() {
+    fn what_somebody_holds_is_not_trimmed() {
         let mut journal = Journal::default();
-        journal.append(0, b"lost\r\n");
-        assert_eq!(journal.offset(), 0);
         journal.activate();
-        journal.append(2, b"a\r\n");
-        journal.append(2, b"b\r\n");
-        journal.forget_selection();
-        journal.append(2, b"c\r\n");
-        let select = "*2\r\n$6\r\nSELECT\r\n$1\r\n2\r\n";
-        assert_eq!(journal.log().read(0), format!("{select}a\r\nb\r\n{select}c\r\n").into_bytes());
+        journal.append_verbatim(&[b'x'; 1000]);
+        journal.trim(300, []);
+        assert_eq!(journal.log().start(), 700);
+        journal.trim(100, [950, 800]);
+        assert_eq!(journal.log().start(), 800);
+        journal.trim(100, [900, 2000]);
+        assert_eq!(journal.log().start(), 900);
     }
 }

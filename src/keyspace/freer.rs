@@ -13,9 +13,16 @@ use crate::types::Entry;
 /// Values of more parts than this are worth the way to the helper.
 const WORTH_IT: usize = 64;
 
+/// Whether it takes so long to free an entry that the helper should.
+pub(super) fn is_worth_it(entry: &Entry) -> bool {
+    entry.is_object() && entry.effort() > WORTH_IT
+}
+
 /// The sending side, and the counts that INFO shows.
 #[derive(Default)]
 pub struct Freer {
+    /// Frees at once and has no helper: where thousands of servers come and go.
+    without_helper: bool,
     thread: Option<Sender<(Box<dyn Any + Send>, u64)>>,
     counts: Arc<Counts>,
 }
@@ -27,15 +34,26 @@ struct Counts {
 }
 
 impl Freer {
-    /// Frees an entry: at once if that is quick, else on the helper thread.
-    pub fn free(&mut self, entry: Entry) {
-        if entry.effort() > WORTH_IT {
-            self.free_any(Box::new(entry), 1);
+    /// One that has no helper.
+    pub fn without_helper() -> Freer {
+        Freer { without_helper: true, ..Freer::default() }
+    }
+
+    /// Frees an entry: at once if that is quick, else on the helper thread, whatever the lazyfree directives say. What
+    /// they decide is whether it counts as freed lazily.
+    pub fn free(&mut self, entry: Entry, lazily: bool) {
+        if is_worth_it(&entry) {
+            self.free_any(Box::new(entry), u64::from(lazily));
         }
     }
 
     /// Frees anything, that counts as so many objects, on the helper thread.
     pub fn free_any(&mut self, garbage: Box<dyn Any + Send>, objects: u64) {
+        if self.without_helper {
+            drop(garbage);
+            self.counts.freed.fetch_add(objects, Ordering::Relaxed);
+            return;
+        }
         self.counts.pending.fetch_add(objects, Ordering::Relaxed);
         if self.thread().send((garbage, objects)).is_err() {
             self.counts.pending.fetch_sub(objects, Ordering::Relaxed);
@@ -45,7 +63,9 @@ impl Freer {
 
     /// Starts the helper before it is needed, which saves the first who needs it the tenth of a millisecond.
     pub fn start(&mut self) {
-        self.thread();
+        if !self.without_helper {
+            self.thread();
+        }
     }
 
     fn thread(&mut self) -> &Sender<(Box<dyn Any + Send>, u64)> {

@@ -92,7 +92,8 @@ impl Keyspace {
         self.unused = self.unused.max(a.max(b) + 1);
     }
 
-    /// Empties a database (or all) and returns how many keys there were. Lazily: the memory is freed elsewhere.
+    /// Empties a database (or all) and returns how many keys there were. The memory is freed by the helper thread; what
+    /// is freed lazily counts as such.
     pub fn flush(&mut self, index: Option<usize>, lazy: bool, now_ms: i64) -> usize {
         let range = match index {
             Some(index) => index..index + 1,
@@ -101,8 +102,8 @@ impl Keyspace {
         let flushed = &mut self.dbs[range];
         let removed = flushed.iter().map(Db::len).sum();
         let old: Vec<Db> = flushed.iter_mut().map(|db| std::mem::replace(db, Db::new(now_ms))).collect();
-        if lazy {
-            self.freer.free_any(Box::new(old), removed as u64);
+        if removed > 0 {
+            self.freer.free_any(Box::new(old), if lazy { removed as u64 } else { 0 });
         }
         removed
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::changes::{Changes, Class};
 use super::db::Db;
+use super::freer::is_worth_it;
 use crate::env::clock;
 use crate::protocol::CmdError;
 use crate::types::{Entry, Hash, NewValue, Stored, StrRef};
@@ -215,10 +216,10 @@ impl DbView<'_> {
                 let (before, after) = (entry.expiry(), expiry(entry.expiry()));
                 let had_fields =
                     entry.object::<Hash>().and_then(Hash::timed).is_some_and(|timed| timed.token.is_some());
-                if self.turn.lazy_server_del && entry.is_object() {
+                if is_worth_it(entry) {
                     let mut fresh = Entry::new(key, after, value);
                     fresh.set_lru(entry.lru());
-                    self.freer.free(std::mem::replace(entry, fresh));
+                    self.freer.free(std::mem::replace(entry, fresh), self.turn.lazy_server_del);
                 } else {
                     entry.set(after, value);
                 }
@@ -282,11 +283,7 @@ impl DbView<'_> {
     pub fn expire(&mut self, key: &[u8]) {
         let began = self.turn.timed.then(clock::monotonic_us);
         let Some(entry) = self.db.remove(key) else { return };
-        if self.turn.lazy_expire {
-            self.freer.free(entry);
-        } else {
-            drop(entry);
-        }
+        self.freer.free(entry, self.turn.lazy_expire);
         let verb: &[u8] = if self.turn.lazy_expire { b"UNLINK" } else { b"DEL" };
         self.stats.expired += 1;
         if let Some(began) = began {

@@ -1,4 +1,4 @@
-//! One connection: a non-blocking stream, and what its last events said about it.
+//! One connection: a non-blocking stream of the system's or in memory, and what its last events said about it.
 //!
 //! Interest is registered edge-triggered, so the connection itself remembers whether it may be read or written, until a
 //! call comes back short. One that was accepted is watched for reading only, until its socket has once taken less than
@@ -8,18 +8,34 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
 use mio::net::{TcpStream, UnixStream};
-use mio::{Interest, Registry, Token};
+use mio::{Interest, Registry};
 use nix::sys::socket::{setsockopt, sockopt};
 
-/// The two kinds of stream there are.
+use super::memory::Socket;
+use super::reactor::{Event, Reactor, Source, of_another_kind};
+
+/// The kinds of stream there are.
 #[derive(Debug)]
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// An end of a wire, in the tests of several servers in one process.
+    Memory(Narrow),
+}
+
+/// A pointer that is aligned as a descriptor is, so that a connection of the system, of which ten thousand may be idle,
+/// is no larger for the other kind.
+#[repr(Rust, packed(4))]
+struct Narrow(Box<Socket>);
+
+impl std::fmt::Debug for Narrow {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        (*self.0).fmt(out)
+    }
 }
 
 /// See the head of this file.
@@ -56,6 +72,16 @@ impl Conn {
         Conn { stream, readable: false, writable: true, read_closed: false, watches_writes: false }
     }
 
+    /// One that was accepted in memory.
+    pub fn memory(socket: Socket) -> Conn {
+        Conn::accepted(Stream::Memory(Narrow(Box::new(socket))))
+    }
+
+    /// One in memory that has yet to be made.
+    pub(super) fn connecting_in_memory(socket: Socket) -> Conn {
+        Conn { writable: false, watches_writes: true, ..Conn::memory(socket) }
+    }
+
     /// Begins a connection; it is made when it becomes writable and [`Conn::take_error`] has none. `from` is the
     /// address to connect from, if that matters.
     pub fn connect(to: SocketAddr, from: Option<SocketAddr>) -> io::Result<Conn> {
@@ -81,52 +107,66 @@ impl Conn {
     }
 
     /// Registers for events.
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub fn register(&mut self, reactor: &Reactor, source: Source) -> io::Result<()> {
         let interest = self.interest();
         match &mut self.stream {
-            Stream::Tcp(stream) => registry.register(stream, token, interest),
-            Stream::Unix(stream) => registry.register(stream, token, interest),
+            Stream::Tcp(stream) => system(reactor)?.register(stream, source.token(), interest),
+            Stream::Unix(stream) => system(reactor)?.register(stream, source.token(), interest),
+            Stream::Memory(_) => self.update(reactor, source),
         }
     }
 
-    /// Registers the same connection under another token. What was known of its state is to be found out again.
-    pub fn reregister(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    /// Registers the same connection under another name. What was known of its state is to be found out again.
+    pub fn reregister(&mut self, reactor: &Reactor, source: Source) -> io::Result<()> {
         self.readable = true;
         self.writable = true;
-        self.update(registry, token)
+        self.update(reactor, source)
     }
 
     /// Lets an event tell from now on when a socket that took no more takes more again.
-    pub fn watch_writes(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub fn watch_writes(&mut self, reactor: &Reactor, source: Source) -> io::Result<()> {
         if std::mem::replace(&mut self.watches_writes, true) {
             return Ok(());
         }
         // What it takes by now already has its event.
-        self.update(registry, token)
+        self.update(reactor, source)
     }
 
-    fn update(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    fn update(&mut self, reactor: &Reactor, source: Source) -> io::Result<()> {
         let interest = self.interest();
         match &mut self.stream {
-            Stream::Tcp(stream) => registry.reregister(stream, token, interest),
-            Stream::Unix(stream) => registry.reregister(stream, token, interest),
+            Stream::Tcp(stream) => system(reactor)?.reregister(stream, source.token(), interest),
+            Stream::Unix(stream) => system(reactor)?.reregister(stream, source.token(), interest),
+            Stream::Memory(stream) => {
+                let host = reactor.host().ok_or_else(of_another_kind)?;
+                stream.0.watch(host, source, self.watches_writes);
+                Ok(())
+            }
         }
     }
 
     /// Forgets the registration, before the connection is closed.
-    pub fn deregister(&mut self, registry: &Registry) {
+    pub fn deregister(&mut self, reactor: &Reactor) {
+        let Some(registry) = reactor.registry() else {
+            if let Stream::Memory(stream) = &self.stream {
+                stream.0.unwatch();
+            }
+            return;
+        };
         // It fails only where the descriptor is gone already, and then there is nothing to forget.
         let _ = match &mut self.stream {
             Stream::Tcp(stream) => registry.deregister(stream),
             Stream::Unix(stream) => registry.deregister(stream),
+            Stream::Memory(_) => Ok(()),
         };
     }
 
     /// Notes what an event said.
-    pub fn note(&mut self, event: &mio::event::Event) {
-        self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
-        self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
-        self.read_closed |= event.is_read_closed() || event.is_error();
+    #[inline]
+    pub fn note(&mut self, event: &Event) {
+        self.readable |= event.readable || event.read_closed || event.error;
+        self.writable |= event.writable || event.write_closed || event.error;
+        self.read_closed |= event.read_closed || event.error;
     }
 
     pub fn is_readable(&self) -> bool {
@@ -143,19 +183,28 @@ impl Conn {
         let result = match &mut self.stream {
             Stream::Tcp(stream) => stream.read(buf),
             Stream::Unix(stream) => stream.read(buf),
+            Stream::Memory(stream) => stream.0.read(buf),
         };
         self.got(result, buf.len())
     }
 
     /// Reads once: up to `room` bytes to the end of `into`, which has that room, and what comes then to `beyond`.
     pub fn read_into(&mut self, into: &mut Vec<u8>, room: usize, beyond: &mut [u8]) -> io::Result<Got> {
+        let fd = match &self.stream {
+            Stream::Tcp(stream) => stream.as_raw_fd(),
+            Stream::Unix(stream) => stream.as_raw_fd(),
+            Stream::Memory(stream) => {
+                let result = stream.0.read_into(into, room, beyond);
+                return self.got(result, room + beyond.len());
+            }
+        };
         let spare = &mut into.spare_capacity_mut()[..room];
         let pieces = [
             libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: room },
             libc::iovec { iov_base: beyond.as_mut_ptr().cast(), iov_len: beyond.len() },
         ];
         // SAFETY: the kernel writes only to these two places, which are ours alone, and within their lengths.
-        let result = unsafe { libc::readv(self.as_raw_fd(), pieces.as_ptr(), 2) };
+        let result = unsafe { libc::readv(fd, pieces.as_ptr(), 2) };
         let result = usize::try_from(result).map_err(|_| io::Error::last_os_error());
         if let Ok(n) = result {
             // SAFETY: so many bytes of the spare room have been written.
@@ -189,6 +238,7 @@ impl Conn {
             (Stream::Tcp(stream), many) => stream.write_vectored(many),
             (Stream::Unix(stream), [one]) => stream.write(one),
             (Stream::Unix(stream), many) => stream.write_vectored(many),
+            (Stream::Memory(stream), pieces) => stream.0.write(pieces),
         };
         self.written(result, slices.iter().map(|slice| slice.len()).sum())
     }
@@ -196,7 +246,15 @@ impl Conn {
     /// Sends up to `len` bytes of a file from `offset` on; the number of bytes taken (0: none now).
     pub fn send_file(&mut self, file: &impl AsFd, offset: u64, len: usize) -> io::Result<usize> {
         let mut at = offset as libc::off_t;
-        let sent = nix::sys::sendfile::sendfile(self.as_fd(), file, Some(&mut at), len);
+        let socket = match &self.stream {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+            Stream::Memory(stream) => {
+                let sent = stream.0.send_file(file, offset, len);
+                return self.written(sent, 0);
+            }
+        };
+        let sent = nix::sys::sendfile::sendfile(socket, file, Some(&mut at), len);
         let sent = sent.map_err(io::Error::from);
         if let Ok(0) = sent {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -224,6 +282,7 @@ impl Conn {
         match &self.stream {
             Stream::Tcp(stream) => stream.take_error(),
             Stream::Unix(stream) => stream.take_error(),
+            Stream::Memory(stream) => Ok(stream.0.take_error()),
         }
     }
 
@@ -236,6 +295,7 @@ impl Conn {
         match &self.stream {
             Stream::Tcp(stream) => stream.peer_addr().ok(),
             Stream::Unix(_) => None,
+            Stream::Memory(stream) => stream.0.peer(),
         }
     }
 
@@ -244,6 +304,7 @@ impl Conn {
         match &self.stream {
             Stream::Tcp(stream) => stream.local_addr().ok(),
             Stream::Unix(_) => None,
+            Stream::Memory(stream) => stream.0.local(),
         }
     }
 
@@ -257,33 +318,28 @@ impl Conn {
 
     /// Probes a silent peer after `idle`, and gives it up when it answers none of three probes.
     pub fn set_keepalive(&self, idle: Duration) {
-        if matches!(self.stream, Stream::Unix(_)) || idle.is_zero() {
+        let Stream::Tcp(stream) = &self.stream else { return };
+        if idle.is_zero() {
             return;
         }
         let secs = idle.as_secs().max(1) as u32;
-        let fd = self.as_fd();
         // As above: errors here mean that the connection is gone.
-        let _ = setsockopt(&fd, sockopt::KeepAlive, &true);
-        let _ = setsockopt(&fd, sockopt::TcpKeepIdle, &secs);
-        let _ = setsockopt(&fd, sockopt::TcpKeepInterval, &(secs / 3).max(1));
-        let _ = setsockopt(&fd, sockopt::TcpKeepCount, &3);
+        let _ = setsockopt(stream, sockopt::KeepAlive, &true);
+        let _ = setsockopt(stream, sockopt::TcpKeepIdle, &secs);
+        let _ = setsockopt(stream, sockopt::TcpKeepInterval, &(secs / 3).max(1));
+        let _ = setsockopt(stream, sockopt::TcpKeepCount, &3);
     }
-}
 
-impl AsRawFd for Conn {
-    fn as_raw_fd(&self) -> RawFd {
+    /// Its descriptor, if it is the system's.
+    pub fn fd(&self) -> Option<RawFd> {
         match &self.stream {
-            Stream::Tcp(stream) => stream.as_raw_fd(),
-            Stream::Unix(stream) => stream.as_raw_fd(),
+            Stream::Tcp(stream) => Some(stream.as_raw_fd()),
+            Stream::Unix(stream) => Some(stream.as_raw_fd()),
+            Stream::Memory(_) => None,
         }
     }
 }
 
-impl AsFd for Conn {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.as_fd(),
-            Stream::Unix(stream) => stream.as_fd(),
-        }
-    }
+fn system(reactor: &Reactor) -> io::Result<&Registry> {
+    reactor.registry().ok_or_else(of_another_kind)
 }

@@ -6,13 +6,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use mio::Interest;
 use mio::net::{TcpListener, UnixListener};
-use mio::{Interest, Registry, Token};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
 };
 
 use super::conn::Conn;
+use super::memory::MemoryListener;
+use super::reactor::{Reactor, Source, of_another_kind};
 
 /// A socket that accepts connections.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub enum Listener {
     Tcp(TcpListener),
     /// With the path to remove when it is closed.
     Unix(UnixListener, PathBuf),
+    Memory(MemoryListener),
 }
 
 /// Errors with which `accept` hands over what was wrong with the connection itself, which is out of the queue then.
@@ -69,18 +72,29 @@ impl Listener {
         Ok(Listener::Unix(UnixListener::from_std(listener), path.to_owned()))
     }
 
-    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+    pub fn register(&mut self, reactor: &Reactor, source: Source) -> io::Result<()> {
+        if let Listener::Memory(listener) = self {
+            listener.watch(reactor.host().ok_or_else(of_another_kind)?, source);
+            return Ok(());
+        }
+        let registry = reactor.registry().ok_or_else(of_another_kind)?;
         match self {
-            Listener::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
-            Listener::Unix(listener, _) => registry.register(listener, token, Interest::READABLE),
+            Listener::Tcp(listener) => registry.register(listener, source.token(), Interest::READABLE),
+            Listener::Unix(listener, _) => registry.register(listener, source.token(), Interest::READABLE),
+            Listener::Memory(_) => Ok(()),
         }
     }
 
-    pub fn deregister(&mut self, registry: &Registry) {
+    pub fn deregister(&mut self, reactor: &Reactor) {
         // It fails only where there is nothing to forget.
-        let _ = match self {
-            Listener::Tcp(listener) => registry.deregister(listener),
-            Listener::Unix(listener, _) => registry.deregister(listener),
+        let _ = match (self, reactor.registry()) {
+            (Listener::Tcp(listener), Some(registry)) => registry.deregister(listener),
+            (Listener::Unix(listener, _), Some(registry)) => registry.deregister(listener),
+            (Listener::Memory(listener), _) => {
+                listener.unwatch();
+                Ok(())
+            }
+            _ => Ok(()),
         };
     }
 
@@ -94,6 +108,7 @@ impl Listener {
             let accepted = match self {
                 Listener::Tcp(listener) => listener.accept().map(|(stream, _)| Conn::tcp(stream)),
                 Listener::Unix(listener, _) => listener.accept().map(|(stream, _)| Conn::unix(stream)),
+                Listener::Memory(listener) => return Ok(listener.accept().map(Conn::memory)),
             };
             return match accepted {
                 Ok(conn) => Ok(Some(conn)),
@@ -107,18 +122,19 @@ impl Listener {
         }
     }
 
-    /// The descriptor.
-    pub fn fd(&self) -> std::os::fd::RawFd {
+    /// The descriptor, if it is the system's.
+    pub fn fd(&self) -> Option<std::os::fd::RawFd> {
         match self {
-            Listener::Tcp(listener) => listener.as_raw_fd(),
-            Listener::Unix(listener, _) => listener.as_raw_fd(),
+            Listener::Tcp(listener) => Some(listener.as_raw_fd()),
+            Listener::Unix(listener, _) => Some(listener.as_raw_fd()),
+            Listener::Memory(_) => None,
         }
     }
 
     /// The path of a unix socket.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Listener::Tcp(_) => None,
+            Listener::Tcp(_) | Listener::Memory(_) => None,
             Listener::Unix(_, path) => Some(path),
         }
     }
@@ -128,6 +144,7 @@ impl Listener {
         match self {
             Listener::Tcp(listener) => listener.local_addr().ok(),
             Listener::Unix(..) => None,
+            Listener::Memory(listener) => Some(listener.addr()),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The reactor: one mio poll for everything that can happen to the server from outside.
+//! The reactor: one place that hears everything that can happen to the server from outside.
 //!
-//! Every source of events has a [`Source`], which travels through mio as a token.
+//! Every source of events has a [`Source`], which travels through mio as a token. The loop does not see mio's events but
+//! [`Event`]s, so that those of a network in memory are the same to it ([`super::memory`]), and a test can make them up.
 //!
 //! The time at which to wake up at the latest is kept by a timer of the kernel that stays set from sleep to sleep. A
 //! timeout of the poll itself would be set and taken back for every sleep, and on a virtual machine each of that is a
@@ -11,6 +12,7 @@
 //! waiting for a second the server is deaf for good: it ends with a crash report, so that a supervisor starts it anew.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
@@ -19,9 +21,14 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use super::conn::Conn;
+use super::listener::Listener;
+use super::memory::Host;
 use crate::env::{clock, process};
 use crate::observe::log::{self, OnceAMinute};
 
+/// Events taken from the system at once.
+const EVENTS: usize = 1024;
 /// The pause after a wait that has failed.
 const AFTER_FAILURE: Duration = Duration::from_millis(10);
 /// For how long waiting may do nothing but fail.
@@ -72,9 +79,144 @@ impl Source {
     }
 }
 
+/// What has happened to a source. Edge-triggered: it is told once, and says how the source stands then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub source: Source,
+    pub readable: bool,
+    pub writable: bool,
+    /// The peer has closed its side.
+    pub read_closed: bool,
+    pub write_closed: bool,
+    pub error: bool,
+}
+
+impl Event {
+    /// One that says nothing yet.
+    pub fn of(source: Source) -> Event {
+        Event {
+            source,
+            readable: false,
+            writable: false,
+            read_closed: false,
+            write_closed: false,
+            error: false,
+        }
+    }
+
+    pub fn says_something(&self) -> bool {
+        self.readable || self.writable || self.read_closed || self.write_closed || self.error
+    }
+
+    /// Adds what another event of the same source says.
+    pub fn join(&mut self, other: &Event) {
+        self.readable |= other.readable;
+        self.writable |= other.writable;
+        self.read_closed |= other.read_closed;
+        self.write_closed |= other.write_closed;
+        self.error |= other.error;
+    }
+}
+
+impl From<&mio::event::Event> for Event {
+    #[inline]
+    fn from(event: &mio::event::Event) -> Event {
+        Event {
+            source: Source::of(event.token()),
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            read_closed: event.is_read_closed(),
+            write_closed: event.is_write_closed(),
+            error: event.is_error(),
+        }
+    }
+}
+
 /// See the head of this file.
-pub struct Reactor {
+pub enum Reactor {
+    System(SystemReactor),
+    /// A machine in a network of a test.
+    Memory(Host),
+}
+
+impl Reactor {
+    /// One that hears the system.
+    pub fn new() -> io::Result<Reactor> {
+        SystemReactor::new().map(Reactor::System)
+    }
+
+    /// Waits for events, or until `timeout` from `now_ns` (monotonic) on has passed. It may wake up early. In memory
+    /// nobody waits: it takes what has happened.
+    ///
+    /// # Panics
+    /// If waiting does nothing but fail: whoever cannot hear must not stay.
+    pub fn wait(&mut self, events: &mut Vec<Event>, now_ns: u64, timeout: Duration) {
+        events.clear();
+        match self {
+            Reactor::System(system) => system.wait(events, now_ns, timeout),
+            Reactor::Memory(host) => host.take_events(events),
+        }
+    }
+
+    /// Begins a connection; it is made when it becomes writable and [`Conn::take_error`] has none. `from` is the
+    /// address to connect from, if that matters.
+    pub fn connect(&self, to: SocketAddr, from: Option<SocketAddr>) -> io::Result<Conn> {
+        match self {
+            Reactor::System(_) => Conn::connect(to, from),
+            Reactor::Memory(host) => Ok(Conn::connecting_in_memory(host.connect(to))),
+        }
+    }
+
+    /// Listens on a TCP address.
+    pub fn listen(&self, addr: SocketAddr, queue: u32) -> io::Result<Listener> {
+        match self {
+            Reactor::System(_) => Listener::tcp(addr, queue),
+            Reactor::Memory(host) => host.listen(addr).map(Listener::Memory),
+        }
+    }
+
+    /// Watches a plain descriptor (a pipe, an eventfd) for reading. In memory the conductor of the network knows when
+    /// something has happened to it.
+    pub fn watch_fd(&self, fd: RawFd, source: Source) -> io::Result<()> {
+        match self {
+            Reactor::System(system) => system.watch_fd(fd, source),
+            Reactor::Memory(_) => Ok(()),
+        }
+    }
+
+    /// Forgets a plain descriptor, before it is closed.
+    pub fn forget_fd(&self, fd: RawFd) {
+        if let Reactor::System(system) = self {
+            // It fails only where there is nothing to forget.
+            let _ = system.registry().deregister(&mut SourceFd(&fd));
+        }
+    }
+
+    /// mio's registry, where there is one.
+    pub(super) fn registry(&self) -> Option<&Registry> {
+        match self {
+            Reactor::System(system) => Some(system.registry()),
+            Reactor::Memory(_) => None,
+        }
+    }
+
+    pub(super) fn host(&self) -> Option<&Host> {
+        match self {
+            Reactor::System(_) => None,
+            Reactor::Memory(host) => Some(host),
+        }
+    }
+}
+
+/// A socket of the system was to be watched by a reactor in memory, or the other way round.
+pub(super) fn of_another_kind() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "the socket is of another kind than the reactor")
+}
+
+/// One mio poll, and the timer.
+pub struct SystemReactor {
     poll: Poll,
+    heard: Events,
     timer: TimerFd,
     /// When it is going to ring (monotonic nanoseconds), unless it has.
     rings_at: Option<u64>,
@@ -84,12 +226,13 @@ pub struct Reactor {
     timer_failures: OnceAMinute,
 }
 
-impl Reactor {
-    pub fn new() -> io::Result<Reactor> {
+impl SystemReactor {
+    fn new() -> io::Result<SystemReactor> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
-        let reactor = Reactor {
+        let reactor = SystemReactor {
             poll: Poll::new()?,
+            heard: Events::with_capacity(EVENTS),
             timer,
             rings_at: None,
             failing_since_ns: None,
@@ -101,21 +244,18 @@ impl Reactor {
         Ok(reactor)
     }
 
-    pub fn registry(&self) -> &Registry {
+    fn registry(&self) -> &Registry {
         self.poll.registry()
     }
 
-    /// Waits for events, or until `timeout` from `now_ns` (monotonic) on has passed. It may wake up early.
-    ///
-    /// # Panics
-    /// If waiting does nothing but fail: whoever cannot hear must not stay.
-    pub fn wait(&mut self, events: &mut Events, now_ns: u64, timeout: Duration) {
+    fn wait(&mut self, events: &mut Vec<Event>, now_ns: u64, timeout: Duration) {
         let rings = timeout > Duration::ZERO && self.ring_by(now_ns + timeout.as_nanos() as u64, now_ns);
-        match self.poll.poll(events, (!rings).then_some(timeout)) {
+        match self.poll.poll(&mut self.heard, (!rings).then_some(timeout)) {
             Ok(()) => self.failing_since_ns = None,
             Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
             Err(why) => self.wait_has_failed(&why),
         }
+        events.extend(self.heard.iter().map(Event::from));
     }
 
     fn wait_has_failed(&mut self, why: &io::Error) {
@@ -145,15 +285,8 @@ impl Reactor {
         true
     }
 
-    /// Watches a plain descriptor (a pipe, an eventfd) for reading.
-    pub fn watch_fd(&self, fd: RawFd, source: Source) -> io::Result<()> {
+    fn watch_fd(&self, fd: RawFd, source: Source) -> io::Result<()> {
         self.registry().register(&mut SourceFd(&fd), source.token(), Interest::READABLE)
-    }
-
-    /// Forgets a plain descriptor, before it is closed.
-    pub fn forget_fd(&self, fd: RawFd) {
-        // It fails only where there is nothing to forget.
-        let _ = self.registry().deregister(&mut SourceFd(&fd));
     }
 }
 
@@ -164,8 +297,7 @@ mod tests {
 
     #[test]
     fn it_wakes_up_in_time_however_the_timer_was_set_before() {
-        let mut reactor = Reactor::new().expect("a reactor");
-        let mut events = Events::with_capacity(8);
+        let (mut reactor, mut events) = (SystemReactor::new().expect("a reactor"), Vec::new());
         for ms in [30, 5, 60, 1, 1, 40] {
             let began = clock::monotonic_ns();
             let end = began + ms * 1_000_000;
@@ -189,8 +321,7 @@ mod tests {
 
     #[test]
     fn a_timer_that_cannot_be_set_keeps_no_event_from_being_heard() {
-        let mut reactor = Reactor::new().expect("a reactor");
-        let mut events = Events::with_capacity(8);
+        let (mut reactor, mut events) = (SystemReactor::new().expect("a reactor"), Vec::new());
         let something = EventFd::new().expect("an eventfd");
         reactor.watch_fd(something.as_fd().as_raw_fd(), Source::Signals).expect("it can be watched");
         spoil(reactor.timer.as_fd().as_raw_fd());
@@ -199,7 +330,7 @@ mod tests {
             reactor.wait(&mut events, clock::monotonic_ns(), Duration::from_millis(20));
         }
         something.write(1).expect("it can be written");
-        while !events.iter().any(|event| Source::of(event.token()) == Source::Signals) {
+        while !events.iter().any(|event: &Event| event.source == Source::Signals) {
             reactor.wait(&mut events, clock::monotonic_ns(), Duration::from_secs(60));
         }
         assert!(clock::monotonic_ns() - began < 20_000_000_000, "the event is heard at once");
@@ -207,8 +338,7 @@ mod tests {
 
     #[test]
     fn a_reactor_that_has_failed_for_a_moment_goes_on() {
-        let mut reactor = Reactor::new().expect("a reactor");
-        let mut events = Events::with_capacity(8);
+        let (mut reactor, mut events) = (SystemReactor::new().expect("a reactor"), Vec::new());
         let epoll = reactor.poll.as_raw_fd();
         // SAFETY: plain calls on descriptors of this test; what `dup` has kept is put back and closed.
         let kept = unsafe { libc::dup(epoll) };
@@ -228,8 +358,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "waiting for events does nothing but fail: Invalid argument")]
     fn a_reactor_that_fails_for_good_ends_the_process() {
-        let mut reactor = Reactor::new().expect("a reactor");
-        let mut events = Events::with_capacity(8);
+        let (mut reactor, mut events) = (SystemReactor::new().expect("a reactor"), Vec::new());
         spoil(reactor.poll.as_raw_fd());
         let began = clock::monotonic_ns();
         while clock::monotonic_ns() - began < 20_000_000_000 {

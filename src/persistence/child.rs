@@ -34,6 +34,7 @@ use nix::unistd::{ForkResult, Pid, fork, pipe2};
 
 use super::dump::{DumpOptions, Progress, write_dataset};
 use super::rdb::SavingAux;
+use super::simulated::{Fate, SimulatedForks};
 use super::snapshot::{Destination, save_to_file, temp_name};
 use crate::env::{clock, process, signals};
 use crate::keyspace::Keyspace;
@@ -65,6 +66,8 @@ pub struct ChildOptions<'a> {
     pub title: &'a str,
     /// What the child must not keep open: the listeners, so that a server started anew can have its ports.
     pub close: &'a [RawFd],
+    /// Where children are born that are no processes, in a simulation.
+    pub simulated: Option<&'a SimulatedForks>,
     /// What else is to be done first in the child: its OOM score, its processors.
     pub prepare: &'a mut dyn FnMut(),
 }
@@ -116,6 +119,8 @@ pub struct Child {
     reports: OwnedFd,
     closed: bool,
     failure: Option<String>,
+    /// Set if it is no process.
+    simulated: Option<Fate>,
 }
 
 impl AsRawFd for Child {
@@ -140,6 +145,12 @@ impl Child {
                 Some((read, write))
             }
         };
+        if let Some(forks) = options.simulated {
+            let (data, pipe) = pipe.unzip();
+            let (pid, fate) = forks.fork(target, keyspace, &options, child_reports, pipe)?;
+            let started_ms = options.aux.ctime * 1000;
+            return Ok(Child { started_ms, ..Child::born(pid, target, reports, data, Some(fate)) });
+        }
         let parent = process::pid();
         let started_ms = clock::unix_ms();
         let before_us = clock::monotonic_us();
@@ -152,21 +163,34 @@ impl Child {
                 child_main(parent, Reporter::new(child_reports), target, pipe, keyspace, options)
             }
             ForkResult::Parent { child } => {
-                let pid = child.as_raw();
-                Ok(Child {
-                    pid,
-                    started_ms,
-                    fork_us: clock::monotonic_us() - before_us,
-                    data: pipe.map(|(read, _)| read),
-                    temp_path: match target {
-                        Target::Disk(to) => Some(to.dir.join(temp_name(pid))),
-                        Target::Pipe => None,
-                    },
-                    reports,
-                    closed: false,
-                    failure: None,
-                })
+                let fork_us = clock::monotonic_us() - before_us;
+                let data = pipe.map(|(read, _)| read);
+                Ok(Child { started_ms, fork_us, ..Child::born(child.as_raw(), target, reports, data, None) })
             }
+        }
+    }
+
+    fn born(
+        pid: i32,
+        target: Target,
+        reports: OwnedFd,
+        data: Option<OwnedFd>,
+        simulated: Option<Fate>,
+    ) -> Child {
+        let temp_path = match target {
+            Target::Disk(to) => Some(to.dir.join(temp_name(pid))),
+            Target::Pipe => None,
+        };
+        Child {
+            pid,
+            started_ms: 0,
+            fork_us: 0,
+            data,
+            temp_path,
+            reports,
+            closed: false,
+            failure: None,
+            simulated,
         }
     }
 
@@ -197,6 +221,9 @@ impl Child {
     /// How the child ended, if it has. Does not wait; `None` for a child that has hung up means to ask again at the
     /// next tick. What it had reported must have been polled before.
     pub fn reap(&mut self) -> Option<Exit> {
+        if let Some(fate) = &self.simulated {
+            return fate.reap();
+        }
         // A process closes its descriptors a moment before it can be reaped.
         let patience = if self.closed { 20 } else { 0 };
         for attempt in 0..=patience {
@@ -222,6 +249,9 @@ impl Child {
 
     /// Tells the child to stop and keep nothing of its work. It still has to be reaped.
     pub fn stop(&self) {
+        if let Some(fate) = &self.simulated {
+            return fate.stop();
+        }
         // It may have ended already; then there is nothing to stop.
         let _ = signals::stop_child(self.pid);
     }
@@ -262,6 +292,41 @@ fn receive(socket: &OwnedFd) -> nix::Result<Option<Report>> {
         (b'F', _) => Some(Report::Failed { text: String::from_utf8_lossy(body).into_owned() }),
         _ => unreachable!("the child sends no other reports"),
     })
+}
+
+/// How a report is sent.
+pub(super) mod report {
+    use super::*;
+
+    pub fn opened(socket: &OwnedFd, file: &File) -> nix::Result<usize> {
+        let fds = [file.as_raw_fd()];
+        let with = [ControlMessage::ScmRights(&fds)];
+        let part = [IoSlice::new(b"O")];
+        sendmsg::<UnixAddr>(socket.as_raw_fd(), &part, &with, MsgFlags::MSG_NOSIGNAL, None)
+    }
+
+    pub fn failed(socket: &OwnedFd, text: &str) -> nix::Result<usize> {
+        let text = &text.as_bytes()[..text.len().min(TEXT_MAX)];
+        send(socket.as_raw_fd(), &[b"F", text].concat(), MsgFlags::MSG_NOSIGNAL)
+    }
+
+    pub fn done(socket: &OwnedFd, written: Progress) -> nix::Result<usize> {
+        numbers(socket, b'D', written, 0, MsgFlags::empty())
+    }
+
+    pub(super) fn numbers(
+        socket: &OwnedFd,
+        tag: u8,
+        progress: Progress,
+        cow_bytes: u64,
+        flags: MsgFlags,
+    ) -> nix::Result<usize> {
+        let mut report = [tag; 25];
+        for (at, number) in [progress.keys, progress.bytes, cow_bytes].into_iter().enumerate() {
+            report[1 + 8 * at..9 + 8 * at].copy_from_slice(&number.to_le_bytes());
+        }
+        send(socket.as_raw_fd(), &report, flags | MsgFlags::MSG_NOSIGNAL)
+    }
 }
 
 // --- In the child ---
@@ -370,16 +435,7 @@ impl Reporter {
     }
 
     fn opened(&mut self, file: &File) {
-        let fds = [file.as_raw_fd()];
-        let with = [ControlMessage::ScmRights(&fds)];
-        let sent = sendmsg::<UnixAddr>(
-            self.socket.as_raw_fd(),
-            &[IoSlice::new(b"O")],
-            &with,
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        );
-        or_leave(sent);
+        or_leave(report::opened(&self.socket, file));
     }
 
     fn progress(&mut self, progress: Progress) {
@@ -410,17 +466,11 @@ impl Reporter {
     }
 
     fn failed(&mut self, text: &str) {
-        let text = &text.as_bytes()[..text.len().min(TEXT_MAX)];
-        let report = [b"F", text].concat();
-        or_leave(send(self.socket.as_raw_fd(), &report, MsgFlags::MSG_NOSIGNAL));
+        or_leave(report::failed(&self.socket, text));
     }
 
     fn send_numbers(&self, tag: u8, progress: Progress, flags: MsgFlags) -> nix::Result<usize> {
-        let mut report = [tag; 25];
-        for (at, number) in [progress.keys, progress.bytes, self.cow].into_iter().enumerate() {
-            report[1 + 8 * at..9 + 8 * at].copy_from_slice(&number.to_le_bytes());
-        }
-        send(self.socket.as_raw_fd(), &report, flags | MsgFlags::MSG_NOSIGNAL)
+        report::numbers(&self.socket, tag, progress, self.cow, flags)
     }
 
     fn measure(&mut self, now_us: u64) {
@@ -485,7 +535,14 @@ mod tests {
             key_save_delay_us,
             release: true,
         };
-        let options = ChildOptions { aux, dump, title: "redis-rdb-bgsave", close: &[], prepare: &mut || () };
+        let options = ChildOptions {
+            aux,
+            dump,
+            title: "redis-rdb-bgsave",
+            close: &[],
+            simulated: None,
+            prepare: &mut || (),
+        };
         Child::fork(target, keyspace, options).unwrap()
     }
 

@@ -4,11 +4,19 @@
 //! - `dump`: the databases on their way into a dump. `load`: and back, a slice at a time; `decode`: what it
 //!   holds for a key, on its way to being a value.
 //! - `snapshot`: a dump that takes the place of the old file only when it is whole.
-//! - `child`: the forked process that writes one while the server goes on.
+//! - `child`: the forked process that writes one while the server goes on; `simulated`: one that is no process.
+//!   `snapshots`: which one runs and what for, and how the last ones ended; `save_points`: when one is due.
+//! - `loading`: what is being loaded, as a task of the loop.
+//! - `temp_files`: what processes that were killed have left behind.
 
 pub mod child;
 mod decode;
 pub mod dump;
 pub mod load;
+pub mod loading;
 pub mod rdb;
+pub mod save_points;
+pub mod simulated;
 pub mod snapshot;
+pub mod snapshots;
+pub mod temp_files;

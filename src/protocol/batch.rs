@@ -1,18 +1,19 @@
 //! Whole requests of the common form, several at a time: what a pipeline is made of.
 //!
-//! It takes what stands whole in a buffer, in multibulk form with short headers, and stops before whatever is not:
-//! an incomplete request, an inline command, a value of a megabyte, an error. That is for the [`Parser`] to read, so
-//! this one knows no limits and no errors. With several requests in hand the server can ask the processor for the
+//! It is a loop of the one reader of that form ([`multibulk`](super::multibulk)): it takes what stands whole in a buffer
+//! and stops before whatever does not, or is of another form: an incomplete request, an inline command, a value of a
+//! megabyte, an error. That is for the [`Parser`] to read, so this one has no limits of its own and tells no errors. With several requests in hand the server can ask the processor for the
 //! keys of all of them before it runs the first.
 //!
 //! [`Parser`]: super::Parser
 
-use super::request::{Request, Span};
+use super::multibulk;
+use super::request::{Limits, Request, Span};
 
 /// Requests taken at once: enough for their cache misses to overlap, few enough for their keys to stay in the cache.
 pub const AHEAD: usize = 16;
-/// Digits of a number that is read here. Six are less than any limit of a length that can be configured.
-const DIGITS: usize = 6;
+/// What is taken here: less than any limit of a length that can be configured.
+const TAKEN: Limits = Limits { max_bulk: 999_999, authenticated: true };
 
 /// Where a request stands: its bytes in the buffer, its words among the spans.
 #[derive(Clone, Copy, Debug)]
@@ -74,64 +75,18 @@ impl Batch {
         self.requests[index].end
     }
 
-    /// Reads one request at the beginning of `bytes`; returns its length.
+    /// Reads one request at the beginning of `bytes`, if it is one that is taken here; returns its length.
     #[inline]
     fn read_one(&mut self, bytes: &[u8]) -> Option<usize> {
-        let (count, mut rest) = header(bytes, b'*')?;
-        if count == 0 {
-            return None;
-        }
-        for _ in 0..count {
-            let (len, word) = header(rest, b'$')?;
-            // The line end behind the bytes is skipped, not looked at, as Redis does.
-            rest = word.get(len + 2..)?;
-            self.spans.push(Span { start: bytes.len() - word.len(), len });
-        }
-        Some(bytes.len() - rest.len())
+        let Ok(Some((mut left @ 1.., rest))) = multibulk::count(bytes, &TAKEN) else { return None };
+        let rest = multibulk::read_args(bytes, rest, &mut left, &mut None, &mut self.spans, &TAKEN).ok()?;
+        (left == 0).then_some(bytes.len() - rest.len())
     }
-}
-
-/// The number of a header line, if it is a plain and short one, and what follows the line. One digit or two is what
-/// nearly every header has; they are recognised in four bytes at once.
-#[inline(always)]
-fn header(bytes: &[u8], kind: u8) -> Option<(usize, &[u8])> {
-    /// The first and the third byte of four, and the first and the fourth.
-    const KIND_AND_END: u32 = 0x00ff_00ff;
-    const KIND_AND_FAR_END: u32 = 0xff00_00ff;
-    let (head, rest) = bytes.split_first_chunk()?;
-    let head = u32::from_le_bytes(*head);
-    // Of a digit nothing but its value is left, of other bytes more than that.
-    let first = (head >> 8) as u8 ^ b'0';
-    if head & KIND_AND_END == u32::from_le_bytes([kind, 0, b'\r', 0]) && first <= 9 {
-        return Some((usize::from(first), rest));
-    }
-    let second = (head >> 16) as u8 ^ b'0';
-    if head & KIND_AND_FAR_END == u32::from_le_bytes([kind, 0, 0, b'\r'])
-        && (1..=9).contains(&first)
-        && second <= 9
-    {
-        return Some((usize::from(first) * 10 + usize::from(second), rest.get(1..)?));
-    }
-    long_header(bytes, kind)
-}
-
-/// As `header`, for a number of any size that is read here.
-#[cold]
-fn long_header(line: &[u8], kind: u8) -> Option<(usize, &[u8])> {
-    if line[0] != kind || !(b'1'..=b'9').contains(&line[1]) {
-        return None;
-    }
-    let digits = line.iter().skip(1).take_while(|byte| byte.is_ascii_digit()).take(DIGITS + 1).count();
-    if digits > DIGITS || line.get(1 + digits) != Some(&b'\r') || line.len() < digits + 3 {
-        return None;
-    }
-    let number = line[1..=digits].iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0'));
-    Some((number, &line[digits + 3..]))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::{Limits, Parsed, Parser, encode_command};
+    use super::super::request::{Parsed, Parser, encode_command};
     use super::*;
     use proptest::prelude::*;
 

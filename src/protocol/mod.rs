@@ -3,6 +3,7 @@
 mod batch;
 mod error;
 mod long_double;
+mod multibulk;
 pub mod number;
 mod output;
 mod reply;
@@ -16,4 +17,4 @@ pub use long_double::LongDouble;
 pub use number::parse_int;
 pub use output::{BUFFER, BY_REFERENCE, Mark, Output, Shared};
 pub use reply::{Bulks, Deferred, Reply, append_bulk};
-pub use request::{Big, Limits, Parsed, Parser, ProtocolError, Request, Span, encode_command, split_line};
+pub use request::{Big, Limits, Parsed, Parser, ProtocolError, Request, Span, encode_command};

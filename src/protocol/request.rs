@@ -5,28 +5,21 @@
 //! thousand pieces is still scanned once. Only inline commands (a line of words, for people with telnet) are copied:
 //! they are rewritten into the multibulk form, and from there on look like every other request.
 //!
-//! ```text
-//! *3\r\n $3\r\nSET\r\n $3\r\nkey\r\n $5\r\nvalue\r\n
-//!        ^ header      spans: (4+4,3) …
-//! ```
-//!
-//! Limits and error texts are those of Redis 7.2 (networking.c, processMultibulkBuffer and processInlineBuffer).
+//! The multibulk form is read by [`multibulk`](super::multibulk), one request at a time here and several at a time by a
+//! [`Batch`](super::Batch). Limits and error texts are those of Redis 7.2 (networking.c, processInlineBuffer).
 
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
+use super::multibulk;
 use super::reply::append_bulk;
-use crate::structures::decimal::parse_int;
+use crate::structures::quoted::split_args;
 
-/// Longest header line, and longest inline request, in bytes.
-const MAX_LINE: usize = 64 * 1024;
+/// Longest inline request, in bytes.
+const MAX_INLINE: usize = multibulk::MAX_LINE;
 /// Heap memory, in bytes, that is kept for the next request.
 const KEPT: usize = 64 * 1024;
-/// What a client that has not authenticated yet may send: arguments a request, bytes an argument.
-const UNAUTHENTICATED_ARGS: i64 = 10;
-const UNAUTHENTICATED_BULK: i64 = 16 * 1024;
-
 /// Where an argument stands, relative to the first byte of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -119,8 +112,8 @@ pub struct Parser {
     detached: Detached,
     /// How far into the request we have read.
     at: usize,
-    /// Arguments still to come; `None` before the header was read.
-    left: Option<i64>,
+    /// Arguments still to come; none before the first header was read.
+    left: usize,
     /// Length of the argument whose bytes come next.
     bulk: Option<usize>,
     /// The multibulk form of an inline request.
@@ -197,9 +190,7 @@ impl Parser {
         }
         self.spans.clear();
         self.inline.clear();
-        self.at = 0;
-        self.left = None;
-        self.bulk = None;
+        (self.at, self.left, self.bulk) = (0, 0, None);
         self.detached = Detached::Nothing;
     }
 
@@ -237,7 +228,7 @@ impl Parser {
 
     /// Whether a request has been begun and not finished.
     pub fn in_progress(&self) -> bool {
-        self.left.is_some()
+        self.left > 0
     }
 
     /// Bytes known to be missing behind the first `have` bytes of the request.
@@ -268,111 +259,61 @@ impl Parser {
 
     /// Reads on in `buf`, which begins with the first byte of the request and has grown since the last call.
     pub fn parse(&mut self, buf: &[u8], limits: &Limits) -> Result<Parsed, ProtocolError> {
-        let mut left = match self.left {
-            Some(left) => left,
-            None => match buf.first() {
+        if !self.in_progress() {
+            match buf.first() {
                 None => return Ok(Parsed::Incomplete(0)),
                 Some(b'*') => {
-                    let Some(count) = self.header(buf, ProtocolError::BigCountLine)? else {
+                    let Some((count, rest)) = multibulk::count(buf, limits)? else {
                         return Ok(Parsed::Incomplete(0));
                     };
-                    let count = count.ok_or(ProtocolError::InvalidCount)?;
-                    if count > i64::from(i32::MAX) {
-                        return Err(ProtocolError::InvalidCount);
-                    }
-                    if count > UNAUTHENTICATED_ARGS && !limits.authenticated {
-                        return Err(ProtocolError::UnauthenticatedCount);
-                    }
-                    if count <= 0 {
+                    (self.at, self.left) = (buf.len() - rest.len(), count);
+                    if count == 0 {
                         return Ok(Parsed::Nothing);
                     }
                     // A header alone reserves little: the arguments have to arrive before they cost memory.
-                    self.spans.reserve(count.min(64) as usize);
-                    count
+                    self.spans.reserve(count.min(64));
                 }
                 Some(_) => return self.parse_inline(buf),
-            },
-        };
-        while left > 0 {
-            let len = match self.bulk.take() {
-                Some(len) => len,
-                None => {
-                    match buf.get(self.at) {
-                        None => break,
-                        Some(b'$') => {}
-                        Some(&other) => return Err(ProtocolError::ExpectedDollar(other)),
-                    }
-                    let Some(len) = self.header(buf, ProtocolError::BigBulkLine)? else { break };
-                    let len = len.ok_or(ProtocolError::InvalidBulk)?;
-                    if len < 0 || len > limits.max_bulk {
-                        return Err(ProtocolError::InvalidBulk);
-                    }
-                    if len > UNAUTHENTICATED_BULK && !limits.authenticated {
-                        return Err(ProtocolError::UnauthenticatedBulk);
-                    }
-                    len as usize
-                }
-            };
-            // The line end behind the bytes is skipped, not looked at, as Redis does.
-            self.bulk = Some(len);
-            let missing = self.missing(buf.len());
-            if missing > 0 {
-                self.left = Some(left);
-                return Ok(Parsed::Incomplete(missing));
             }
-            self.bulk = None;
-            if let Detached::Coming(word, _) = &mut self.detached {
-                let word = Arc::new(mem::take(word));
-                self.detached = Detached::Come(Big { word, at: self.at });
-                self.spans.push(Span { start: OUTSIDE, len });
-                self.at += 2;
-            } else {
-                self.spans.push(Span { start: self.at, len });
-                self.at += len + 2;
-            }
-            left -= 1;
         }
-        if left == 0 {
-            self.left = None;
-            return Ok(Parsed::Request);
+        if !self.detached_has_come(buf.len()) {
+            return Ok(Parsed::Incomplete(self.missing(buf.len())));
         }
-        self.left = Some(left);
-        Ok(Parsed::Incomplete(0))
+        let (left, bulk) = (&mut self.left, &mut self.bulk);
+        let rest = multibulk::read_args(buf, &buf[self.at..], left, bulk, &mut self.spans, limits)?;
+        self.at = buf.len() - rest.len();
+        if self.left > 0 {
+            return Ok(Parsed::Incomplete(self.missing(buf.len())));
+        }
+        Ok(Parsed::Request)
     }
 
-    /// Reads the number of a header line at `self.at` (behind its type byte) and steps over the line. `None` while
-    /// the line is incomplete, `Some(None)` if it is not a number.
-    fn header(&mut self, buf: &[u8], too_long: ProtocolError) -> Result<Option<Option<i64>>, ProtocolError> {
-        let line = &buf[self.at + 1..];
-        // Nearly every header is one digit or two: look there before searching.
-        let end = match line {
-            [_, b'\r', ..] => 1,
-            [_, _, b'\r', ..] => 2,
-            _ => match memchr::memchr(b'\r', line) {
-                Some(end) => end,
-                None if line.len() > MAX_LINE => return Err(too_long),
-                None => return Ok(None),
-            },
-        };
-        if end + 1 >= line.len() {
-            // A line that is empty is no number, whatever follows: the short way above has overlooked that.
-            return Ok((line.first() == Some(&b'\r')).then_some(None));
+    /// Steps over the argument that was detached, if that is what comes next and it is there, of a request of which
+    /// `have` bytes are there. False while it lacks something.
+    fn detached_has_come(&mut self, have: usize) -> bool {
+        if !matches!(self.detached, Detached::Coming(..)) {
+            return true;
         }
-        let number = parse_int(&line[..end]);
-        self.at += 1 + end + 2;
-        Ok(Some(number))
+        if self.missing(have) > 0 {
+            return false;
+        }
+        let Detached::Coming(word, len) = mem::take(&mut self.detached) else { return true };
+        self.detached = Detached::Come(Big { word: Arc::new(word), at: self.at });
+        self.spans.push(Span { start: OUTSIDE, len });
+        (self.at, self.left, self.bulk) = (self.at + 2, self.left - 1, None);
+        true
     }
 
     fn parse_inline(&mut self, buf: &[u8]) -> Result<Parsed, ProtocolError> {
         let Some(newline) = memchr::memchr(b'\n', buf) else {
-            if buf.len() > MAX_LINE {
+            if buf.len() > MAX_INLINE {
                 return Err(ProtocolError::BigInline);
             }
             return Ok(Parsed::Incomplete(0));
         };
         let line = &buf[..newline];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let words = split_line(line).ok_or(ProtocolError::UnbalancedQuotes)?;
+        let words = split_args(line).ok_or(ProtocolError::UnbalancedQuotes)?;
         self.at = newline + 1;
         if words.is_empty() {
             return Ok(Parsed::Nothing);
@@ -392,85 +333,6 @@ pub fn encode_command<'a>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item 
     out.extend_from_slice(itoa::Buffer::new().format(words.len()).as_bytes());
     out.extend_from_slice(b"\r\n");
     words.for_each(|word| append_bulk(out, word));
-}
-
-/// Splits a line into words as a shell would: blanks separate, `"…"` knows escapes (`\n \r \t \b \a \xHH`), `'…'`
-/// only `\'`. `None` if a quote is not closed, or closed with a word glued behind it.
-pub fn split_line(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut words = Vec::new();
-    let mut at = 0;
-    let byte = |at: usize| line.get(at).copied();
-    // A NUL ends the line, as it does in Redis.
-    let is_end = |at: usize| byte(at).is_none_or(|b| b == 0);
-    loop {
-        while byte(at).is_some_and(is_space) {
-            at += 1;
-        }
-        if is_end(at) {
-            return Some(words);
-        }
-        let mut word = Vec::new();
-        while !is_end(at) && !byte(at).is_some_and(is_space) {
-            let quote = line[at];
-            if quote != b'"' && quote != b'\'' {
-                word.push(quote);
-                at += 1;
-                continue;
-            }
-            at += 1;
-            loop {
-                match byte(at) {
-                    None | Some(0) => return None,
-                    Some(b'\\') if quote == b'"' => at += unescape(&line[at..], &mut word)?,
-                    Some(b'\\') if byte(at + 1) == Some(b'\'') => {
-                        word.push(b'\'');
-                        at += 2;
-                    }
-                    Some(b) if b == quote => {
-                        at += 1;
-                        if !is_end(at) && !byte(at).is_some_and(is_space) {
-                            return None;
-                        }
-                        break;
-                    }
-                    Some(b) => {
-                        word.push(b);
-                        at += 1;
-                    }
-                }
-            }
-        }
-        words.push(word);
-    }
-}
-
-/// Reads one escape (`rest` begins with a backslash) and returns the bytes it took.
-fn unescape(rest: &[u8], word: &mut Vec<u8>) -> Option<usize> {
-    let hex = |b: u8| char::from(b).to_digit(16);
-    match rest {
-        [_, b'x', high, low, ..] if hex(*high).is_some() && hex(*low).is_some() => {
-            word.push((hex(*high)? * 16 + hex(*low)?) as u8);
-            Some(4)
-        }
-        [_, 0, ..] | [_] => None,
-        [_, other, ..] => {
-            word.push(match other {
-                b'n' => b'\n',
-                b'r' => b'\r',
-                b't' => b'\t',
-                b'b' => 8,
-                b'a' => 7,
-                other => *other,
-            });
-            Some(2)
-        }
-        [] => None,
-    }
-}
-
-/// The blanks of C's isspace.
-fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 #[cfg(test)]

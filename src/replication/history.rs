@@ -11,7 +11,7 @@
 //! On the wire an offset names the *next byte wanted*, counted from 1; inside it is the number of bytes before it.
 //! Source: replication.c of Redis 7.2, masterTryPartialResynchronization.
 
-use crate::env::random;
+use crate::env::random::Secrets;
 use crate::journal::Log;
 
 /// The names of our stream.
@@ -23,25 +23,28 @@ pub struct History {
     pub id2: Option<(String, u64)>,
 }
 
+/// Digits of an id.
+const ID: usize = 40;
 /// What the second id is shown as when there is none.
 pub const NO_ID: &str = "0000000000000000000000000000000000000000";
 
 impl Default for History {
+    /// One that has no name yet: a server begins with [`History::renew`].
     fn default() -> Self {
-        History { id: random::hex(40), id2: None }
+        History { id: NO_ID.to_owned(), id2: None }
     }
 }
 
 impl History {
     /// Begins a stream of our own at `offset`, that continues the one we followed.
-    pub fn shift(&mut self, offset: u64) {
-        let old = std::mem::replace(&mut self.id, random::hex(40));
+    pub fn shift(&mut self, offset: u64, secrets: &mut Secrets) {
+        let old = std::mem::replace(&mut self.id, secrets.hex(ID));
         self.id2 = Some((old, offset));
     }
 
     /// Begins a stream that continues nothing.
-    pub fn renew(&mut self) {
-        *self = History::default();
+    pub fn renew(&mut self, secrets: &mut Secrets) {
+        *self = History { id: secrets.hex(ID), id2: None };
     }
 
     /// Follows a master's stream from its snapshot on.
@@ -75,14 +78,14 @@ pub struct Wanted<'a> {
 
 /// The answer to PSYNC.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum Answer {
     /// Go on: from this position of the log.
     Continue(u64),
     /// Start with a snapshot.
     Full(FullResyncReason),
 }
 
-/// FullResyncReason a replica has to start with a snapshot.
+/// Why a replica has to start with a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FullResyncReason {
     /// It asked for it (`?`).
@@ -94,22 +97,23 @@ pub enum FullResyncReason {
 }
 
 /// Whether a replica may go on. `log` is `None` while nothing is kept.
-pub fn decide(history: &History, log: Option<&Log>, wanted: &Wanted) -> Decision {
-    if wanted.id != history.id.as_bytes() {
-        let second = history.id2.as_ref().filter(|(id, _)| id.as_bytes() == wanted.id);
+pub fn decide(history: &History, log: Option<&Log>, wanted: &Wanted) -> Answer {
+    // Ids are hexadecimal: case does not tell them apart.
+    if !wanted.id.eq_ignore_ascii_case(history.id.as_bytes()) {
+        let second = history.id2.as_ref().filter(|(id, _)| wanted.id.eq_ignore_ascii_case(id.as_bytes()));
         match second {
             Some((_, offset)) if wanted.offset <= *offset as i64 + 1 => {}
-            _ if wanted.id == b"?" => return Decision::Full(FullResyncReason::Asked),
+            _ if wanted.id == b"?" => return Answer::Full(FullResyncReason::Asked),
             _ => {
                 let second_offset = second.map(|(_, offset)| *offset as i64 + 1);
-                return Decision::Full(FullResyncReason::OtherStream { second_offset });
+                return Answer::Full(FullResyncReason::OtherStream { second_offset });
             }
         }
     }
     let position = wanted.offset.checked_sub(1).and_then(|at| u64::try_from(at).ok());
     match (position, log) {
-        (Some(position), Some(log)) if log.has(position) => Decision::Continue(position),
-        _ => Decision::Full(FullResyncReason::NotInLog),
+        (Some(position), Some(log)) if log.has(position) => Answer::Continue(position),
+        _ => Answer::Full(FullResyncReason::NotInLog),
     }
 }
 
@@ -127,31 +131,33 @@ mod tests {
         let mut log = Log::new(100);
         log.append(&[b'x'; 50]);
         let ask = |offset| decide(&history, Some(&log), &wanted(&"a".repeat(40), offset));
-        assert_eq!(ask(101), Decision::Continue(100));
-        assert_eq!(ask(151), Decision::Continue(150));
-        assert_eq!(ask(100), Decision::Full(FullResyncReason::NotInLog));
-        assert_eq!(ask(152), Decision::Full(FullResyncReason::NotInLog));
-        assert_eq!(ask(-1), Decision::Full(FullResyncReason::NotInLog));
-        assert_eq!(ask(i64::MIN), Decision::Full(FullResyncReason::NotInLog));
+        assert_eq!(ask(101), Answer::Continue(100));
+        assert_eq!(ask(151), Answer::Continue(150));
+        let shouted = decide(&history, Some(&log), &wanted(&"A".repeat(40), 101));
+        assert_eq!(shouted, Answer::Continue(100));
+        assert_eq!(ask(100), Answer::Full(FullResyncReason::NotInLog));
+        assert_eq!(ask(152), Answer::Full(FullResyncReason::NotInLog));
+        assert_eq!(ask(-1), Answer::Full(FullResyncReason::NotInLog));
+        assert_eq!(ask(i64::MIN), Answer::Full(FullResyncReason::NotInLog));
         let nothing = decide(&history, None, &wanted(&"a".repeat(40), 101));
-        assert_eq!(nothing, Decision::Full(FullResyncReason::NotInLog));
+        assert_eq!(nothing, Answer::Full(FullResyncReason::NotInLog));
     }
 
     #[test]
     fn after_a_promotion_the_old_id_counts_up_to_where_it_ended() {
         let mut history = History { id: "a".repeat(40), id2: None };
-        history.shift(120);
+        history.shift(120, &mut Secrets::System);
         let mut log = Log::new(100);
         log.append(&[b'x'; 50]);
         let ask = |id: &str, offset| decide(&history, Some(&log), &wanted(id, offset));
-        assert_eq!(ask(&"a".repeat(40), 121), Decision::Continue(120));
-        let beyond = Decision::Full(FullResyncReason::OtherStream { second_offset: Some(121) });
+        assert_eq!(ask(&"a".repeat(40), 121), Answer::Continue(120));
+        let beyond = Answer::Full(FullResyncReason::OtherStream { second_offset: Some(121) });
         assert_eq!(ask(&"a".repeat(40), 122), beyond);
-        assert_eq!(ask(&history.id.clone(), 140), Decision::Continue(139));
-        assert_eq!(ask("?", -1), Decision::Full(FullResyncReason::Asked));
+        assert_eq!(ask(&history.id.clone(), 140), Answer::Continue(139));
+        assert_eq!(ask("?", -1), Answer::Full(FullResyncReason::Asked));
         assert_eq!(
             ask(&"b".repeat(40), 121),
-            Decision::Full(FullResyncReason::OtherStream { second_offset: None })
+            Answer::Full(FullResyncReason::OtherStream { second_offset: None })
         );
     }
 }

@@ -1,28 +1,29 @@
 //! From a configuration to a running server, in the order that the log tells.
 
 use std::fmt;
-use std::path::PathBuf;
 
-use super::replicas::PipePiece;
-use super::{Lifecycle, Net, Program, Server, ShutdownState, Snapshots, Stats, Table, Watching};
+use super::{Lifecycle, Net, Program, Server, ShutdownState, Stats, Table, Watching};
 use crate::client::{BlockedClients, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted};
 use crate::config::{self, Config, OomScoreAdj, Supervised};
 use crate::env::alloc;
 use crate::env::clock::Clock;
 use crate::env::process::{self, OomScore};
-use crate::env::random::Rng;
+use crate::env::random::{Rng, Secrets};
 use crate::env::signals::Signals;
 use crate::env::supervise::Supervisor;
 use crate::exec::Command;
 use crate::journal::Journal;
 use crate::keyspace::access::Stamp;
-use crate::keyspace::{Changes, Expired, Keyspace, Turn};
-use crate::net::Source;
+use crate::keyspace::{Changes, Expired, Freer, Keyspace, Turn};
+use crate::net::{Reactor, Source};
 use crate::observe::latency::Latency;
 use crate::observe::log;
 use crate::observe::slowlog::SlowLog;
+use crate::persistence::simulated::SimulatedForks;
+use crate::persistence::snapshots::Snapshots;
+use crate::persistence::temp_files;
 use crate::replication::Replication;
-use crate::replication::link::Link;
+use crate::replication::replica::MasterLink;
 use crate::structures::quicklist::Shape;
 use crate::structures::stream::BlockLimits;
 use crate::types::Thresholds;
@@ -50,8 +51,21 @@ pub fn oom_mode(mode: OomScoreAdj) -> process::OomScoreAdj {
     }
 }
 
-/// Makes a server: listening, and with its data being loaded. The process is what it is to be (daemonised, in its
-/// directory, logging) when this is called.
+/// What a server stands in, and does not make itself: the process, or a simulation.
+pub struct Surroundings {
+    pub clock: Clock,
+    pub secrets: Secrets,
+    pub reactor: Reactor,
+    /// Those of the process, if it is this server's alone.
+    pub signals: Option<Signals>,
+    pub supervisor: Supervisor,
+    pub program: Program,
+    /// Where children are born that are no processes.
+    pub forks: Option<SimulatedForks>,
+}
+
+/// Makes the server of a process: listening, and with its data being loaded. The process is what it is to be (daemonised,
+/// in its directory, logging) when this is called.
 pub fn boot(
     mut config: Config,
     families: &[&'static [Command<Server>]],
@@ -62,33 +76,72 @@ pub fn boot(
     crate::structures::hash::seed([rng.next_u64(), rng.next_u64()]);
     let signals =
         Signals::take(super::shutdown::insisted).map_err(|why| failed("Can't take the signals over", why))?;
+    crate::env::examine::warn_of_clock(&mut log::tell);
+    process::check_memory_settings(config.disable_thp, &mut log::tell);
+    config.maxclients =
+        process::adjust_open_files_limit(config.maxclients, &mut log::tell).map_err(BootError)?;
+    process::check_tcp_backlog(config.tcp_backlog, &mut log::tell);
+    let reactor = Reactor::new().map_err(|why| failed("Failed creating the event loop", why))?;
+    reactor
+        .watch_fd(std::os::fd::AsRawFd::as_raw_fd(&signals), Source::Signals)
+        .map_err(|why| failed("Can't watch the signals", why))?;
+    alloc::set_background_thread(config.jemalloc_bg_thread);
+    let surroundings = Surroundings {
+        clock: Clock::system(),
+        secrets: Secrets::System,
+        reactor,
+        signals: Some(signals),
+        supervisor,
+        program,
+        forks: None,
+    };
+    Server::new(config, families, surroundings)
+}
+
+impl Server {
+    /// Makes a server in those surroundings: listening, and with its data being loaded.
+    pub fn new(
+        config: Config,
+        families: &[&'static [Command<Server>]],
+        surroundings: Surroundings,
+    ) -> Result<Server, BootError> {
+        let mut server = assemble(config, families, surroundings)?;
+        server.net.listen(&server.config).map_err(|why| BootError(why.to_string()))?;
+        if server.net.listeners.is_empty() {
+            return Err(BootError("Configured to not listen anywhere, exiting.".into()));
+        }
+        server.snapshots.last_save = server.clock.unix_secs();
+        server.apply_thresholds();
+        server.refresh_stamp(false);
+        server.apply_oom_score();
+        server.keyspace.freer.start();
+        server.life.startup_memory = alloc::allocated();
+        server.begin()?;
+        Ok(server)
+    }
+}
+
+/// Puts the parts together.
+fn assemble(
+    config: Config,
+    families: &[&'static [Command<Server>]],
+    surroundings: Surroundings,
+) -> Result<Server, BootError> {
+    let Surroundings { clock, mut secrets, reactor, signals, supervisor, program, forks } = surroundings;
+    let mut rng = secrets.rng();
     let mut table = Table::new(families, rng.next_u64());
     for rename in &config.rename_commands {
         table.rename(rename).map_err(|why| BootError(rename.fatal(why).to_string()))?;
     }
-    crate::env::examine::warn_of_clock(&mut log::tell);
-    process::check_memory_settings(config.disable_thp, &mut log::tell);
-    let max_clients =
-        process::adjust_open_files_limit(config.maxclients, &mut log::tell).map_err(BootError)?;
-    config.maxclients = max_clients;
-    process::check_tcp_backlog(config.tcp_backlog, &mut log::tell);
-    let clock = Clock::system();
-    let mut net = Net::new().map_err(|why| failed("Failed creating the event loop", why))?;
-    net.listen(&config).map_err(|why| BootError(why.to_string()))?;
-    if net.listeners.is_empty() {
-        return Err(BootError("Configured to not listen anywhere, exiting.".into()));
+    let mut keyspace = Keyspace::new(config.databases as usize, clock.unix_ms());
+    if clock.is_simulated() {
+        keyspace.freer = Freer::without_helper();
     }
-    net.reactor
-        .watch_fd(std::os::fd::AsRawFd::as_raw_fd(&signals), Source::Signals)
-        .map_err(|why| failed("Can't watch the signals", why))?;
-    let master = config.replicaof.0.clone();
-    let mut replication = Replication::default();
-    if master.is_some() {
-        replication.link = Link::Waiting { retry_at_ms: 0 };
-        replication.link_down_since_ms = Some(clock.monotonic_ms());
-    }
-    replication.set_master(master);
-    let mut server = Server {
+    let max_clients = config.maxclients;
+    let link = MasterLink::configured(config.replicaof.0.clone(), clock.monotonic_ms());
+    let mut replication = Replication { link, ..Replication::default() };
+    replication.history.renew(&mut secrets);
+    Ok(Server {
         turn: Turn {
             now_ms: clock.unix_ms(),
             stamp: Stamp::lru(clock.unix_secs()),
@@ -100,7 +153,7 @@ pub fn boot(
             timed: false,
         },
         limits: Thresholds::default(),
-        keyspace: Keyspace::new(config.databases as usize, clock.unix_ms()),
+        keyspace,
         changes: Changes::default(),
         journal: Journal::default(),
         clients: Clients::default(),
@@ -111,13 +164,14 @@ pub fn boot(
         pubsub: PubSub::default(),
         monitors: Monitors::default(),
         redacted: Redacted::default(),
-        snapshots: Snapshots::default(),
+        snapshots: Snapshots::new(forks),
+        loading: None,
         replication,
         stats: Stats::default(),
         slowlog: SlowLog::default(),
         latency: Latency::default(),
         life: Lifecycle {
-            run_id: crate::env::random::hex(40),
+            run_id: secrets.hex(40),
             started_unix_secs: clock.unix_secs(),
             started_mono_ms: clock.monotonic_ms(),
             pid: process::pid(),
@@ -131,23 +185,14 @@ pub fn boot(
             cron: super::cron::Cron::default(),
             active_expiry: true,
         },
-        pipe_piece: PipePiece::default(),
         signals,
-        net,
+        net: Net::new(reactor),
+        secrets,
         table,
         rng,
         clock,
         config,
-    };
-    server.snapshots.last_save = server.clock.unix_secs();
-    server.apply_thresholds();
-    server.refresh_stamp(false);
-    server.apply_oom_score();
-    alloc::set_background_thread(server.config.jemalloc_bg_thread);
-    server.keyspace.freer.start();
-    server.life.startup_memory = alloc::allocated();
-    server.begin()?;
-    Ok(server)
+    })
 }
 
 impl Server {
@@ -159,8 +204,8 @@ impl Server {
             self.set_watchdog();
         }
         log::notice!("Server initialized");
-        let path = PathBuf::from(String::from_utf8_lossy(&self.config.dbfilename).into_owned());
-        match self.begin_loading(&path, false, super::snapshots::LoadInto::Place) {
+        temp_files::remove_orphans(self.config.directory());
+        match self.begin_loading_own() {
             Ok(true) => {}
             Ok(false) => self.ready_to_accept(),
             Err(why) => {
@@ -171,21 +216,6 @@ impl Server {
             }
         }
         Ok(())
-    }
-
-    /// The data is there: says so to the log and to whoever supervises us.
-    pub(super) fn ready_to_accept(&mut self) {
-        if self.net.listeners.iter().any(|listener| listener.path().is_none()) {
-            log::notice!("Ready to accept connections tcp");
-        }
-        if self.net.listeners.iter().any(|listener| listener.path().is_some()) {
-            log::notice!("Ready to accept connections unix");
-        }
-        self.life.supervisor.ready(self.is_replica(), &mut log::tell);
-        if self.is_replica() {
-            // The first attempt need not wait for the cron.
-            self.link_cron();
-        }
     }
 
     /// Takes over what the data types need to know of the configuration.
@@ -226,49 +256,6 @@ impl Server {
                 false
             }
         }
-    }
-
-    /// Sets the title that `ps` shows. False if the template gives none.
-    pub fn set_title(&mut self) -> bool {
-        if !self.config.set_proc_title {
-            return true;
-        }
-        match self.expand_title(&self.life.program.called()) {
-            Some(title) => {
-                process::set_title(&title);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// The title of a child.
-    pub(super) fn child_title(&self, what: &str) -> String {
-        self.expand_title(what).unwrap_or_else(|| what.to_owned())
-    }
-
-    fn expand_title(&self, title: &str) -> Option<String> {
-        let template = String::from_utf8_lossy(&self.config.proc_title_template).into_owned();
-        let host =
-            self.config.bind.addresses().next().map_or("*".to_owned(), |address| address.host.to_owned());
-        process::expand_title(&template, |name| {
-            Some(match name {
-                "title" => title.to_owned(),
-                "listen-addr" if self.config.port != 0 => format!("{host}:{}", self.config.port),
-                "listen-addr" => String::from_utf8_lossy(&self.config.unixsocket).into_owned(),
-                "server-mode" => String::new(),
-                "port" => self.config.port.to_string(),
-                "tls-port" => self.config.tls_port.to_string(),
-                "unixsocket" => String::from_utf8_lossy(&self.config.unixsocket).into_owned(),
-                "config-file" => self
-                    .config
-                    .config_file
-                    .as_ref()
-                    .map(|path| path.display().to_string())
-                    .unwrap_or_default(),
-                _ => return None,
-            })
-        })
     }
 }
 

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use super::Server;
 use crate::client::Role;
-use crate::config::MaxmemoryPolicy;
-use crate::env::{alloc, clock, watchdog};
-use crate::keyspace::access::Stamp;
+use crate::env::{alloc, watchdog};
 use crate::observe::log;
 
 /// Clients looked at in one run of the cron, at least.
@@ -37,7 +35,7 @@ impl Server {
         if self.config.watchdog_period > 0 {
             watchdog::arm(self.watchdog_period());
         }
-        let began = clock::monotonic_us();
+        let began = self.clock.moment_us();
         let hz = self.current_hz();
         self.life.cron.next_ms = now + u64::from(1000 / hz);
         self.life.cron.runs += 1;
@@ -46,13 +44,15 @@ impl Server {
         }
         self.refresh_stamp(false);
         self.stats.peak_memory = self.stats.peak_memory.max(alloc::allocated());
-        self.stats.sample(now);
+        self.stats.sample(now, &self.replication.stats);
         self.shut_down_if_asked();
         self.handle_shutdown();
         self.clients_cron(hz);
         self.resize_tables();
-        self.expire_writable_replica_keys();
-        self.snapshots_cron();
+        if self.snapshots.running().is_some() {
+            self.poll_child();
+        }
+        self.save_if_due();
         if self.tracking.is_used() {
             // The limit may have become another, and nobody says anything.
             self.limit_tracking_table();
@@ -61,7 +61,7 @@ impl Server {
             self.life.cron.next_second_ms = now + 1000;
             self.each_second();
         }
-        self.stats.cron_us += clock::monotonic_us() - began;
+        self.stats.cron_us += self.clock.moment_us() - began;
     }
 
     fn watchdog_period(&self) -> Duration {
@@ -77,8 +77,7 @@ impl Server {
     }
 
     fn each_second(&mut self) {
-        self.link_cron();
-        self.replicas_cron();
+        self.replication_each_second();
         self.net.peers.close_idle(self.clock.monotonic_ms());
         if log::enabled(log::Level::Debug) {
             self.log_summary();
@@ -94,28 +93,6 @@ impl Server {
             }
         }
         hz.min(500)
-    }
-
-    /// The stamp that lookups leave: none while a child shares our pages, or for a client that leaves no trace.
-    pub(super) fn refresh_stamp(&mut self, silent: bool) {
-        use MaxmemoryPolicy::{AllkeysLfu, VolatileLfu};
-        let secs = self.clock.unix_secs();
-        let stamp = match self.config.maxmemory_policy {
-            AllkeysLfu | VolatileLfu => Stamp::lfu(
-                secs,
-                self.config.lfu_decay_time,
-                self.config.lfu_log_factor,
-                self.clock.unix_us() as u64,
-            ),
-            _ => Stamp::lru(secs),
-        };
-        let resting = silent || self.snapshots.running().is_some();
-        self.turn.stamp = if resting { stamp.silent() } else { stamp };
-        self.turn.silent = silent;
-        self.turn.lazy_expire = self.config.lazyfree_lazy_expire;
-        self.turn.lazy_server_del = self.config.lazyfree_lazy_server_del;
-        self.turn.lazy_user_del = self.config.lazyfree_lazy_user_del;
-        self.turn.timed = self.config.latency_monitor_threshold > 0;
     }
 
     /// Looks at some clients: those that are idle too long, those over their limits.
@@ -135,7 +112,7 @@ impl Server {
                 self.close_client(id);
                 continue;
             }
-            self.check_output_limit(id, false);
+            self.check_output_limits(id, false);
         }
         self.close_marked_clients();
     }
@@ -143,14 +120,14 @@ impl Server {
     /// Lets tables that have lost many keys shrink, a little at a time.
     fn resize_tables(&mut self) {
         // While a dump is loaded, tables are large for what is still to come.
-        let waits = self.snapshots.running().is_some() || self.snapshots.loading().is_some();
+        let waits = self.snapshots.running().is_some() || self.loading.is_some();
         if waits || !self.config.activerehashing {
             return;
         }
-        let until = clock::monotonic_us() + 1000;
+        let until = self.clock.moment_us() + 1000;
         for index in 0..self.keyspace.count() {
             while self.keyspace.db_mut(index).dict_mut().resize_step(64) {
-                if clock::monotonic_us() >= until {
+                if self.clock.moment_us() >= until {
                     return;
                 }
             }

@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use mio::Events;
-
 use super::Server;
-use crate::client::{Address, Auth, Client, ClientId, Role, Session};
-use crate::env::{clock, ticks};
+use crate::client::{Auth, ClientId, Role};
+use crate::env::ticks;
 use crate::keyspace::Due;
-use crate::net::{Conn, Source};
+use crate::net::{Conn, Event, Source};
 use crate::observe::log;
-use crate::protocol::Output;
 
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 1000;
@@ -20,61 +17,71 @@ const EVENTS_AHEAD: usize = 4;
 /// comes while many keys end. It takes some 50 µs, against which the rest of an empty turn is little.
 const EXPIRIES: usize = 250;
 
+/// Keys of a writable replica's own that are deleted in one run of the cron.
+const WRITABLE_REPLICA_EXPIRES: usize = 2000;
+
 impl Server {
     /// Runs until [`Server::leave`]. Returns the exit status.
     pub fn run(&mut self) -> i32 {
-        let mut events = Events::with_capacity(1024);
-        let (mut began, mut commands) = (ticks::now(), self.stats.commands);
+        let mut events = Vec::with_capacity(1024);
+        self.before_sleep();
         loop {
-            self.before_sleep();
-            let us = ticks::ns_since(began) / 1000;
-            // RESETSTAT may have begun to count anew.
-            self.stats.note_turn(us, self.stats.commands.saturating_sub(commands));
             if let Some(status) = self.life.shutdown.exit_status() {
                 return status;
             }
             let timeout = self.timeout();
             self.net.reactor.wait(&mut events, self.clock.monotonic_ns(), timeout);
-            self.begin_turn();
-            (began, commands) = (ticks::now(), self.stats.commands);
-            let mut ahead = events.iter().skip(EVENTS_AHEAD);
-            for event in &events {
-                if let Some(Source::Client(slot)) = ahead.next().map(|event| Source::of(event.token())) {
-                    self.clients.prefetch(slot);
-                }
-                self.handle(event);
-            }
-            self.run_ready();
-            self.accept_postponed();
-            self.cron_if_due();
+            self.turn(&events);
         }
     }
 
-    /// The time of a new turn.
-    pub(super) fn begin_turn(&mut self) {
-        self.clock.refresh();
-        self.turn.now_ms = self.clock.unix_ms();
+    /// One turn of the loop: what has happened is heard, run and settled. Nothing in it waits.
+    pub fn turn(&mut self, events: &[Event]) {
+        self.begin_turn();
+        let (began, commands) = (ticks::now(), self.stats.commands);
+        let mut ahead = events.iter().skip(EVENTS_AHEAD);
+        for event in events {
+            if let Some(Source::Client(slot)) = ahead.next().map(|event| event.source) {
+                self.clients.prefetch(slot);
+            }
+            self.handle(event);
+        }
+        self.run_ready();
+        self.accept_postponed();
+        self.cron_if_due();
+        self.before_sleep();
+        let us = ticks::ns_since(began) / 1000;
+        // RESETSTAT may have begun to count anew.
+        self.stats.note_turn(us, self.stats.commands.saturating_sub(commands));
     }
 
-    /// How long nothing has to be done.
-    fn timeout(&self) -> Duration {
+    /// How long nothing has to be done, unless something happens.
+    pub fn timeout(&self) -> Duration {
         let busy = !self.net.ready.is_empty()
             || self.outgoing.has_to_flush()
-            || self.snapshots.loading().is_some()
-            || self.pipe_piece.more
-            || self.replication.link_has_more;
+            || self.loading.is_some()
+            || self.replication.replicas.pipe_has_more()
+            || self.replication.link.has_more()
+            || !self.replication.decisions.is_empty();
         if busy {
             return Duration::ZERO;
         }
         let now = self.clock.unix_ms();
         let mut wait_ms = self.cron_wait_ms();
-        let deadlines =
-            [self.blocked_clients.next_deadline(), self.next_expiry(now), self.transfer_deadline(now)];
+        let child_runs = self.snapshots.running().is_some();
+        let deadlines = [
+            self.blocked_clients.next_deadline(),
+            self.next_expiry(now),
+            self.replication.replicas.transfer_deadline(child_runs, now),
+        ];
         for deadline in deadlines.into_iter().flatten() {
             wait_ms = wait_ms.min((deadline - now).max(0) as u64);
         }
         if let Some(at) = self.net.accept_again_ms {
             wait_ms = wait_ms.min(at.saturating_sub(self.clock.monotonic_ms()));
+        }
+        if let Some(deadline) = self.replication.link.deadline() {
+            wait_ms = wait_ms.min(deadline.saturating_sub(self.clock.monotonic_ms()));
         }
         Duration::from_millis(wait_ms)
     }
@@ -88,12 +95,12 @@ impl Server {
     fn active_expiry_runs(&self) -> bool {
         self.life.active_expiry
             && self.replication.master().is_none()
-            && self.snapshots.loading().is_none()
+            && self.loading.is_none()
             && !self.blocked_clients.pauses(true, self.clock.unix_ms())
     }
 
-    fn handle(&mut self, event: &mio::event::Event) {
-        match Source::of(event.token()) {
+    fn handle(&mut self, event: &Event) {
+        match event.source {
             Source::Signals => self.handle_signals(),
             // What is due is seen to in every turn.
             Source::Timer => {}
@@ -113,7 +120,7 @@ impl Server {
                 if client.conn.is_readable() {
                     self.net.ready.push(id);
                 }
-                if event.is_writable() && self.clients.get(id).is_some_and(|client| client.has_to_write()) {
+                if event.writable && self.clients.get(id).is_some_and(|client| client.has_to_write()) {
                     self.queue_flush(id);
                 }
             }
@@ -122,7 +129,8 @@ impl Server {
 
     /// Reads and runs what clients have sent. Those that have more are asked again in the next turn.
     fn run_ready(&mut self) {
-        if self.replication.link_has_more {
+        let link = &self.replication.link;
+        if link.has_more() || link.deadline().is_some_and(|at| at <= self.clock.monotonic_ms()) {
             self.drive_link();
         }
         let mut ready = std::mem::take(&mut self.net.ready);
@@ -188,65 +196,43 @@ impl Server {
         conn.set_nodelay(true);
         conn.set_keepalive(Duration::from_secs(u64::from(self.config.tcp_keepalive)));
         let slot = self.clients.next_slot();
-        if let Err(why) = conn.register(self.net.reactor.registry(), Source::Client(slot).token()) {
+        if let Err(why) = conn.register(&self.net.reactor, Source::Client(slot)) {
             log::warning!("Error registering fd event for the new client: {why}");
             return;
         }
         let auth = if self.config.requirepass.is_set() { Auth::Required } else { Auth::Done };
         self.stats.connections += 1;
-        let id = self.add_client(conn, auth, Role::Normal);
+        let now = self.clock.unix_ms();
+        let id = self.clients.connected(conn, auth, Role::Normal, &self.config.unixsocket, now);
         log::verbose!(
             "Accepted {}",
             self.clients.get(id).map_or_else(String::new, |client| client.addr.to_string())
         );
     }
 
-    /// Adds a client whose connection is registered for the next slot.
-    pub(super) fn add_client(&mut self, conn: Conn, auth: Auth, role: Role) -> ClientId {
-        let now = self.clock.unix_ms();
-        let id = self.clients.take_id();
-        let unix = conn.is_unix();
-        let path = || Address::unix(&self.config.unixsocket);
-        let (addr, laddr) =
-            if unix { (path(), path()) } else { (Address::tcp(conn.peer()), Address::tcp(conn.local())) };
-        self.clients.add(Client {
-            session: Session::new(id, auth),
-            role,
-            conn,
-            addr,
-            laddr,
-            input: Vec::new(),
-            parser: None,
-            output: Output::default(),
-            blocked: None,
-            close_after_reply: false,
-            close_now: false,
-            sends_big: false,
-            flush_queued: false,
-            backlogged: false,
-            created_secs: (now / 1000) as u32,
-            active_ms: now,
-            last_command: &"NULL",
-            write_offset: 0,
-        })
-    }
-
     /// What is done before every sleep: what this turn has brought leaves the house.
     fn before_sleep(&mut self) {
         self.load_slice();
-        if self.pipe_piece.more {
-            self.pump_pipe();
+        if self.replication.replicas.pipe_has_more() {
+            self.feed_transfers();
         }
+        self.feed_growing_dumps();
         // Ending a child starts none: what goes on without it, and what the next is for, is decided behind it.
         self.finish_child();
-        self.load_received_dump();
         self.end_without_child();
-        self.start_what_replicas_wait_for();
+        self.carry_out();
         self.expire_due();
+        self.expire_writable_replica_keys();
         self.give_up_waiting();
-        self.serve_waiters_of_replicas();
+        self.retry_blocked();
+        if self.replication.replicas.take_acked() {
+            self.serve_replica_waiters();
+        }
+        self.ask_for_acks();
         self.send_broadcasts();
-        self.feed_stream();
+        for id in self.feed_stream() {
+            self.check_output_limits(id, true);
+        }
         self.check_grown_outputs();
         self.close_marked_clients();
         self.flush_clients();
@@ -259,18 +245,18 @@ impl Server {
         if self.keyspace.with_deadlines().next().is_none() || !self.active_expiry_runs() {
             return;
         }
-        let now = clock::unix_ms().max(self.clock.unix_ms());
-        let began = clock::monotonic_us();
+        let now = (self.clock.moment_unix_us() / 1000).max(self.clock.unix_ms());
+        let began = self.clock.moment_us();
         let share = began.saturating_sub(self.clock.monotonic_us()) / 3;
         let mut expired = false;
         while self.expire_some(now) {
             expired = true;
-            if clock::monotonic_us() - began >= share {
+            if self.clock.moment_us() - began >= share {
                 break;
             }
         }
         if expired {
-            let us = clock::monotonic_us() - began;
+            let us = self.clock.moment_us() - began;
             self.stats.expiry_us += us;
             self.note_latency("expire-cycle", us);
         }
@@ -302,12 +288,25 @@ impl Server {
         expired
     }
 
+    /// Deletes keys whose time is over that a writable replica's own clients gave them.
+    fn expire_writable_replica_keys(&mut self) {
+        if !self.is_replica() {
+            return self.replication.writable_expires.clear();
+        }
+        let now = self.clock.unix_ms();
+        for _ in 0..WRITABLE_REPLICA_EXPIRES {
+            let due = self.replication.writable_expires.next_due(&self.keyspace, now);
+            let Some((db, key)) = due else { return };
+            self.expire_key(db, &key);
+        }
+    }
+
     /// Deletes one key because its time has come.
     pub(super) fn expire_key(&mut self, db: usize, key: &[u8]) {
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
         self.keyspace.view(db, &mut self.changes, &self.turn).expire(key);
         self.settle_changes(ClientId { id: 0, slot: usize::MAX }, None, true);
-        self.after_command();
+        self.retry_blocked();
     }
 
     /// Deletes fields of a hash because their time has come, up to so many; returns how many. Replicas hear of each
@@ -323,21 +322,8 @@ impl Server {
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
         self.keyspace.view(db, &mut self.changes, &self.turn).fields_expired(key, names.len());
         self.settle_changes(NOBODY, None, true);
-        self.after_command();
+        self.retry_blocked();
         names.len()
-    }
-
-    /// A client in words, for the log.
-    pub fn describe(&self, id: ClientId) -> String {
-        self.clients.get(id).map_or_else(String::new, |client| {
-            format!(
-                "id={} addr={} laddr={} name={}",
-                id.id,
-                client.addr,
-                client.laddr,
-                String::from_utf8_lossy(client.session.name())
-            )
-        })
     }
 }
 

@@ -59,6 +59,17 @@ pub struct Lifecycle {
 }
 
 impl Server {
+    /// The data is there: says so to the log and to whoever supervises us.
+    pub(super) fn ready_to_accept(&mut self) {
+        if self.net.listeners.iter().any(|listener| listener.path().is_none()) {
+            log::notice!("Ready to accept connections tcp");
+        }
+        if self.net.listeners.iter().any(|listener| listener.path().is_some()) {
+            log::notice!("Ready to accept connections unix");
+        }
+        self.life.supervisor.ready(self.is_replica(), &mut log::tell);
+    }
+
     /// Becomes a new server in the same process, with the same arguments; gracefully, after writing down what is to
     /// be kept. Comes back only if that is not possible, and then the log tells why.
     pub fn restart(&mut self, gracefully: bool, delay: Duration) {
@@ -74,14 +85,14 @@ impl Server {
                 return;
             }
         }
-        self.await_stopped_child();
+        self.snapshots.stop_and_wait();
         let program = &self.life.program;
         let mut arguments = program.arguments.get(1..).unwrap_or_default().to_vec();
         // A relative path was meant from where the server was started.
         if let (Some(first), Some(file)) = (arguments.first_mut(), &self.config.config_file) {
             *first = file.clone().into_os_string();
         }
-        std::thread::sleep(delay);
+        self.clock.pause(delay);
         let why = Command::new(&program.executable).args(arguments).exec();
         log::warning!("Can't restart: {}", crate::env::process::strerror(&why));
     }

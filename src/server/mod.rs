@@ -3,14 +3,20 @@
 //! ```text
 //! boot         from a configuration to a running server
 //! event_loop   one turn: wait, read, run, before_sleep
+//! turn         its time, and how its commands look keys up
 //! input        bytes of a client become requests
 //! dispatch     a request finds its row and passes the checks
 //! call         a row is run, and what it did is settled
-//! output       replies and the write stream leave
+//! output       what is owed to clients, and its limits
+//! flush        replies and the write stream leave
+//! closing      a client is closed, and who knows of it is told
 //! cron         what is to be done from time to time
-//! snapshots    save points, the child, loading
-//! replicas     replicas of ours: how dumps and the stream reach them
-//! link         the link to our master: how they reach us
+//! carry_out    what services have decided is done, once a turn, in one written order
+//! saving       what a snapshot child has to know of all of us
+//! loading      what the server makes of a load that has ended
+//! replication  the parts that replicas and the link to our master are given
+//! role         master or replica: REPLICAOF
+//! title        what `ps` shows
 //! pushes       what clients are sent beside replies: pub/sub, monitors, invalidation tracking
 //! reconfigure  CONFIG SET takes effect
 //! memory       where the memory goes
@@ -20,32 +26,36 @@
 //! [`Server`] owns everything, in named parts. A service gets the parts it touches as arguments, never the whole.
 
 pub mod boot;
+mod carry_out;
+mod closing;
 mod cron;
 mod event_loop;
+mod flush;
 mod lifecycle;
-mod link;
+mod loading;
 mod memory;
 mod net;
 mod output;
 mod pushes;
 mod reconfigure;
-mod replicas;
+mod replication;
 mod request;
+mod role;
+mod saving;
 mod shutdown;
-mod snapshots;
 mod stats;
+mod title;
+mod turn;
 
-pub use boot::{BootError, boot};
+pub use boot::{BootError, Surroundings, boot};
 pub use event_loop::show_address;
 pub use lifecycle::{Lifecycle, Program};
 pub use memory::{MemoryAccount, Share};
 pub use net::Net;
-pub use replicas::PipePiece;
-pub use request::blocked::files_reply;
-pub use request::table::{RowId, Table};
+pub use request::table::Table;
 pub use request::transactions::Watching;
+pub use request::unblock::files_reply;
 pub use shutdown::{ShutdownFlags, ShutdownState};
-pub use snapshots::{Loading, Purpose, Snapshots};
 pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
 
@@ -55,13 +65,15 @@ use crate::client::{
 };
 use crate::config::Config;
 use crate::env::clock::Clock;
-use crate::env::random::Rng;
+use crate::env::random::{Rng, Secrets};
 use crate::env::signals::Signals;
 use crate::exec::Args;
 use crate::journal::Journal;
 use crate::keyspace::{Changes, Keyspace, Turn};
 use crate::observe::latency::Latency;
 use crate::observe::slowlog::SlowLog;
+use crate::persistence::loading::Loading;
+use crate::persistence::snapshots::Snapshots;
 use crate::protocol::{Output, Reply};
 use crate::replication::Replication;
 use crate::types::Thresholds;
@@ -75,6 +87,8 @@ pub struct Server {
     pub turn: Turn,
     pub limits: Thresholds,
     pub rng: Rng,
+    /// Where ids and EOF markers come from.
+    pub secrets: Secrets,
     pub keyspace: Keyspace,
     /// What the command in hand has done so far.
     pub changes: Changes,
@@ -89,14 +103,16 @@ pub struct Server {
     pub redacted: Redacted,
     pub tracking: InvalidationTracking,
     pub snapshots: Snapshots,
+    /// What is being loaded, at the start or from our master.
+    pub loading: Option<Loading>,
     pub replication: Replication,
     pub net: Net,
     pub stats: Stats,
     pub slowlog: SlowLog,
     pub latency: Latency,
     pub life: Lifecycle,
-    pub pipe_piece: PipePiece,
-    signals: Signals,
+    /// Those of the process, if it is ours alone.
+    signals: Option<Signals>,
 }
 
 impl Server {
@@ -132,6 +148,13 @@ impl Server {
     /// The database that a client has selected.
     pub fn db_of(&self, id: ClientId) -> usize {
         self.clients.get(id).map_or(0, |client| client.session.db)
+    }
+
+    /// Forgets all keys that a client watches (UNWATCH, EXEC, DISCARD, the end).
+    pub fn forget_watches(&mut self, id: ClientId) {
+        if let Some(client) = self.clients.get_mut(id) {
+            self.watching.forget(id, client);
+        }
     }
 
     /// Whether this server is a replica.

@@ -58,9 +58,9 @@ impl fmt::Display for ListenError {
 }
 
 impl Net {
-    pub fn new() -> io::Result<Net> {
-        Ok(Net {
-            reactor: Reactor::new()?,
+    pub fn new(reactor: Reactor) -> Net {
+        Net {
+            reactor,
             listeners: Vec::new(),
             read_buffer: vec![0; READ_BUFFER],
             parser: None,
@@ -71,7 +71,7 @@ impl Net {
             http_warned_secs: 0,
             peers: Peers::default(),
             round: 0,
-        })
+        }
     }
 
     /// Listens as the configuration says. The sockets that were there are closed only if all goes well.
@@ -79,7 +79,7 @@ impl Net {
         let old = std::mem::take(&mut self.listeners);
         let (unix, mut tcp): (Vec<_>, Vec<_>) = old.into_iter().partition(|l| l.path().is_some());
         let mut fresh = Vec::new();
-        let result = tcp_listeners(config, &mut tcp, &mut fresh);
+        let result = tcp_listeners(&self.reactor, config, &mut tcp, &mut fresh);
         if result.is_err() {
             // Sockets taken over from `tcp` go back there.
             tcp.extend(fresh);
@@ -87,7 +87,7 @@ impl Net {
             return Err(ListenError::Tcp(config.port));
         }
         for mut closed in tcp {
-            closed.deregister(self.reactor.registry());
+            closed.deregister(&self.reactor);
         }
         let mut all: Vec<Listener> = unix;
         all.extend(fresh);
@@ -104,20 +104,18 @@ impl Net {
 
     /// Gives every listener its token (its place in the list may have changed).
     fn register_listeners(&mut self) -> io::Result<()> {
-        let registry = self.reactor.registry();
         for (index, listener) in self.listeners.iter_mut().enumerate() {
-            listener.deregister(registry);
-            listener.register(registry, Source::Listener(index).token())?;
+            listener.deregister(&self.reactor);
+            listener.register(&self.reactor, Source::Listener(index))?;
         }
         Ok(())
     }
 
     /// Asks for the event of a listener anew, where more connections wait than were accepted.
     pub fn rearm(&mut self, index: usize) {
-        let registry = self.reactor.registry();
         if let Some(listener) = self.listeners.get_mut(index) {
-            listener.deregister(registry);
-            if let Err(why) = listener.register(registry, Source::Listener(index).token()) {
+            listener.deregister(&self.reactor);
+            if let Err(why) = listener.register(&self.reactor, Source::Listener(index)) {
                 log::warning!("Can't watch the listening socket: {why}");
             }
         }
@@ -140,7 +138,7 @@ impl Net {
 
     /// The descriptors of the listeners, for a child to close.
     pub fn listener_fds(&self) -> Vec<std::os::fd::RawFd> {
-        self.listeners.iter().map(Listener::fd).collect()
+        self.listeners.iter().filter_map(Listener::fd).collect()
     }
 
     /// Closes the listeners, and removes the file of the unix socket.
@@ -155,7 +153,12 @@ impl Net {
 }
 
 /// Opens the TCP listeners, taking over those of `old` that have the same address.
-fn tcp_listeners(config: &Config, old: &mut Vec<Listener>, fresh: &mut Vec<Listener>) -> Result<(), Logged> {
+fn tcp_listeners(
+    reactor: &Reactor,
+    config: &Config,
+    old: &mut Vec<Listener>,
+    fresh: &mut Vec<Listener>,
+) -> Result<(), Logged> {
     if config.port == 0 {
         return Ok(());
     }
@@ -174,7 +177,7 @@ fn tcp_listeners(config: &Config, old: &mut Vec<Listener>, fresh: &mut Vec<Liste
                 fresh.push(old.swap_remove(at));
                 continue;
             }
-            match Listener::tcp(addr, config.tcp_backlog) {
+            match reactor.listen(addr, config.tcp_backlog) {
                 Ok(listener) => fresh.push(listener),
                 Err(why) => {
                     let unavailable = match why.raw_os_error() {

@@ -4,7 +4,6 @@
 
 use super::Server;
 use crate::client::{ClientId, Outbox, Tracking, TrackingTable};
-use crate::env::clock;
 use crate::exec::{Args, Command, flags};
 
 /// A table of more keys than this is worth the way to the thread that frees.
@@ -35,11 +34,11 @@ impl Server {
     pub(super) fn show_to_monitors(&mut self, id: ClientId, command: &Command<Server>, args: Args) {
         if self.monitors.count() > 0
             && !command.has(flags::SKIP_MONITOR | flags::ADMIN)
-            && self.snapshots.loading().is_none()
+            && self.loading.is_none()
         {
             let mut outbox = Outbox::new(&mut self.clients, &mut self.outgoing);
             let args = self.redacted.shown(args.iter());
-            self.monitors.show(&mut outbox, id, args, clock::unix_us(), &self.config.unixsocket);
+            self.monitors.show(&mut outbox, id, args, self.clock.moment_unix_us(), &self.config.unixsocket);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::config::{Apply, Change, SetError, Setter};
 use crate::env::{alloc, crash, process};
 use crate::keyspace::KeyspaceStats;
 use crate::observe::log;
+use crate::replication::SyncStats;
 
 impl Server {
     /// Sets directives and applies what follows. If the last of them cannot be applied, all are as they were.
@@ -38,6 +39,9 @@ impl Server {
         self.keyspace.stats = KeyspaceStats::default();
         self.keyspace.freer.reset_freed();
         self.snapshots.saves = 0;
+        self.snapshots.forks = 0;
+        self.snapshots.last_fork_us = 0;
+        self.replication.stats = SyncStats::default();
     }
 
     fn apply(&mut self, change: Change) -> Result<(), String> {

@@ -44,6 +44,11 @@ struct Pending {
 }
 
 impl ShutdownState {
+    /// The server leaves, with this exit status, at the end of the turn.
+    pub fn leave(&mut self, status: i32) {
+        self.exit = Some(status);
+    }
+
     /// The status to leave with, once it is time.
     pub fn exit_status(&self) -> Option<i32> {
         self.exit
@@ -76,8 +81,8 @@ pub(super) fn insisted() {
 
 impl Server {
     pub(super) fn handle_signals(&mut self) {
-        for signal in self.signals.by_ref() {
-            match self.snapshots.loading() {
+        while let Some(signal) = self.signals.as_mut().and_then(Iterator::next) {
+            match self.loading {
                 Some(_) => log::warning!("Received shutdown signal during loading, scheduling shutdown."),
                 None => log::warning!("{}", signal.acknowledgement()),
             }
@@ -122,7 +127,7 @@ impl Server {
             return Ok(false);
         }
         // What is half loaded must not be saved over the whole.
-        if self.snapshots.loading().is_some() {
+        if self.loading.is_some() {
             flags = ShutdownFlags { nosave: true, save: false, ..flags };
         }
         log::notice!("User requested shutdown...");
@@ -132,7 +137,7 @@ impl Server {
             let now = self.clock.monotonic_ms();
             self.blocked_clients.pause_until(i64::MAX, true);
             if !self.is_replica() {
-                self.journal.append_raw(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
+                self.journal.ask_for_acks();
             }
             self.life.shutdown.pending =
                 Some(Pending { flags, deadline_ms: now + u64::from(wait_secs) * 1000 });
@@ -174,7 +179,8 @@ impl Server {
         self.life.shutdown.ending = None;
         self.shutdown_waiters(FAILED);
         if self.life.shutdown.pending.take().is_some() {
-            self.unpause();
+            // Those whom it held back run when this turn ends.
+            self.blocked_clients.end_pause();
         }
     }
 
@@ -183,7 +189,7 @@ impl Server {
         self.count_lagging_replicas();
         if self.snapshots.running().is_some() {
             log::warning!("There is a child saving an .rdb. Killing it!");
-            self.stop_child();
+            self.snapshots.stop();
             self.life.shutdown.ending = Some(flags);
             return Ok(false);
         }
@@ -222,7 +228,7 @@ impl Server {
         // Those who follow us get what we have for them.
         self.feed_stream();
         self.flush_clients();
-        self.leave(0);
+        self.life.shutdown.leave(0);
         Ok(())
     }
 
@@ -247,11 +253,6 @@ impl Server {
         if all > 0 {
             log::notice!("{} of {all} replicas are in sync when shutting down.", all - lagging);
         }
-    }
-
-    /// Leaves, with this exit status, at the end of the turn.
-    pub fn leave(&mut self, status: i32) {
-        self.life.shutdown.exit = Some(status);
     }
 
     /// Takes down what is visible from outside. The last thing a server does.

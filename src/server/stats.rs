@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::observe::histogram::Histogram;
+use crate::replication::SyncStats;
 
 /// Counts of one command.
 #[derive(Clone, Debug, Default)]
@@ -27,21 +28,14 @@ pub struct Stats {
     pub rejected_connections: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
-    pub bytes_in_replication: u64,
-    pub bytes_out_replication: u64,
     pub reads: u64,
     pub writes: u64,
-    pub sync_full: u64,
-    pub sync_partial_ok: u64,
-    pub sync_partial_err: u64,
     pub errors: u64,
     /// Error replies by their code.
     pub errors_by_code: BTreeMap<String, u64>,
     pub unexpected_errors: u64,
     pub client_query_limit_disconnections: u64,
     pub client_output_limit_disconnections: u64,
-    pub forks: u64,
-    pub last_fork_us: u64,
     pub peak_memory: usize,
     /// Clients blocked at this time are counted in `blocked clients`; keys found expired in `keyspace`.
     pub event_loop_turns: u64,
@@ -94,13 +88,13 @@ impl Stats {
     }
 
     /// Takes a sample of all rates.
-    pub fn sample(&mut self, now_ms: u64) {
+    pub fn sample(&mut self, now_ms: u64, replication: &SyncStats) {
         let totals = [
             self.commands,
-            self.bytes_in + self.bytes_in_replication,
-            self.bytes_out + self.bytes_out_replication,
-            self.bytes_in_replication,
-            self.bytes_out_replication,
+            self.bytes_in + replication.bytes_in,
+            self.bytes_out + replication.bytes_out,
+            replication.bytes_in,
+            replication.bytes_out,
             self.event_loop_turns,
             self.event_loop_us,
         ];

@@ -3,97 +3,13 @@
 
 use redis_rs::structures::quoted::push_quoted;
 
-/// Splits a line into words. `"…"` knows the escapes `\n \r \t \b \a \xHH`, `'…'` only `\'`; a closing quote must be
-/// followed by a blank or the end. `None` when quotes are not closed so.
-pub fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut words = Vec::new();
-    let mut rest = line;
-    loop {
-        while let [first, tail @ ..] = rest
-            && is_blank(*first)
-        {
-            rest = tail;
-        }
-        if rest.is_empty() {
-            return Some(words);
-        }
-        let mut word = Vec::new();
-        loop {
-            rest = match rest {
-                [] => break,
-                [b'"', tail @ ..] => closed(double_quoted(tail, &mut word)?)?,
-                [b'\'', tail @ ..] => closed(single_quoted(tail, &mut word)?)?,
-                // Only these end a bare word; the vertical tab and the form feed are part of it.
-                [b' ' | b'\n' | b'\r' | b'\t', ..] => break,
-                [byte, tail @ ..] => {
-                    word.push(*byte);
-                    tail
-                }
-            };
-        }
-        words.push(word);
-    }
-}
+/// Splits a line into words.
+pub use redis_rs::structures::quoted::split_args as split;
 
 /// The text of one quoted (or bare) word, or `None` when it is not exactly one word.
 pub fn unquote(text: &[u8]) -> Option<Vec<u8>> {
     let mut words = split(text)?;
     if words.len() == 1 { words.pop() } else { None }
-}
-
-fn is_blank(byte: u8) -> bool {
-    byte.is_ascii_whitespace() || byte == 0x0b
-}
-
-/// What follows a closing quote, when it is a blank or the end: the word ends there too.
-fn closed(rest: &[u8]) -> Option<&[u8]> {
-    match rest {
-        [byte, ..] if !is_blank(*byte) => None,
-        _ => Some(rest),
-    }
-}
-
-fn double_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        let (byte, tail) = match rest {
-            [] => return None,
-            [b'"', tail @ ..] => return Some(tail),
-            [b'\\', b'x', high, low, tail @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                (hex(*high) * 16 + hex(*low), tail)
-            }
-            [b'\\', escaped, tail @ ..] => {
-                let byte = match escaped {
-                    b'n' => b'\n',
-                    b'r' => b'\r',
-                    b't' => b'\t',
-                    b'b' => 0x08,
-                    b'a' => 0x07,
-                    other => *other,
-                };
-                (byte, tail)
-            }
-            [byte, tail @ ..] => (*byte, tail),
-        };
-        word.push(byte);
-        rest = tail;
-    }
-}
-
-fn single_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]> {
-    loop {
-        let (byte, tail) = match rest {
-            [] => return None,
-            [b'\'', tail @ ..] => return Some(tail),
-            [b'\\', b'\'', tail @ ..] => (b'\'', tail),
-            [byte, tail @ ..] => (*byte, tail),
-        };
-        word.push(byte);
-        rest = tail;
-    }
-}
-
-fn hex(digit: u8) -> u8 {
-    char::from(digit).to_digit(16).unwrap_or(0) as u8
 }
 
 /// A text in quotes.

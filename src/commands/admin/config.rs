@@ -1,6 +1,6 @@
 //! CONFIG: the directives of the running server.
 
-use crate::client::ClientId;
+use crate::client::{Client, ClientId};
 use crate::commands::help;
 use crate::config::{self, Setter};
 use crate::exec::flags::*;
@@ -89,7 +89,10 @@ fn set(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
             server.redacted.redact(at + 1);
         }
     }
-    let setter = Setter { is_local: server.is_local(id), loading: server.snapshots.loading().is_some() };
+    let setter = Setter {
+        is_local: server.clients.get(id).is_some_and(Client::is_local),
+        loading: server.loading.is_some(),
+    };
     server.reconfigure(&pairs, setter).map_err(|why| CmdError::new(why.to_string()))?;
     server.reply(id).ok();
     Ok(Done)

@@ -18,7 +18,7 @@ use crate::structures::quicklist::Shape;
 use crate::types::NewValue;
 
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[server("debug", debug, -2)
-    .flags(ADMIN | NOSCRIPT | LOADING | STALE | PROTECTED)
+    .flags(ADMIN | NOSCRIPT | LOADING | STALE | PROTECTED_DEBUG)
     .doc(Group::Server, "1.0.0", "Depends on subcommand.", "A container for commands that debug the server.")
     .syscmd()];
 
@@ -286,7 +286,7 @@ pub(in crate::commands) fn done(server: &mut Server, id: ClientId) -> CmdResult 
 fn sleep(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let seconds = std::str::from_utf8(args.get(2)).ok().and_then(|word| word.trim().parse::<f64>().ok());
     // What is no time at all, or none that can be waited for, is no reason for an error either.
-    std::thread::sleep(Duration::try_from_secs_f64(seconds.unwrap_or(0.0)).unwrap_or_default());
+    server.clock.pause(Duration::try_from_secs_f64(seconds.unwrap_or(0.0)).unwrap_or_default());
     done(server, id)
 }
 
@@ -457,7 +457,7 @@ fn pause_cron(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 /// DEBUG CHANGE-REPL-ID
 fn change_repl_id(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     log::notice!("Changing replication IDs after receiving DEBUG change-repl-id");
-    server.replication.history.renew();
+    server.replication.history.renew(&mut server.secrets);
     done(server, id)
 }
 
@@ -467,7 +467,7 @@ fn replicate(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     if !server.is_replica() {
         let mut command = Vec::new();
         encode_command(&mut command, args.from(2));
-        server.journal.append_raw(&command);
+        server.journal.append_verbatim(&command);
     }
     done(server, id)
 }
@@ -481,7 +481,7 @@ fn config_rewrite_force_all(server: &mut Server, id: ClientId, _: Args) -> CmdRe
 /// DEBUG STRINGMATCH-TEST
 fn stringmatch_test(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     const ROUNDS: usize = 100_000;
-    let until = clock::monotonic_us() + 1_000_000;
+    let until = server.clock.moment_us() + 1_000_000;
     for _ in 0..ROUNDS {
         // Few different bytes, so that patterns match now and then.
         let mut random = || {
@@ -490,7 +490,7 @@ fn stringmatch_test(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
         };
         let (pattern, text) = (random(), random());
         std::hint::black_box(glob::matches(&pattern, &text, false));
-        if clock::monotonic_us() > until {
+        if server.clock.moment_us() > until {
             break;
         }
     }

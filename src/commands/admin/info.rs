@@ -10,7 +10,7 @@ use crate::env::{alloc, process};
 use crate::exec::flags::*;
 use crate::exec::{ArgKind, Args, CmdResult, Command, Done, Group, acl, arg, server};
 use crate::keyspace::access::Stamp;
-use crate::replication::link::{Body, Link};
+use crate::replication::replica::SyncProgress;
 use crate::server::{Rate, Server};
 
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[server("info", info, -1)
@@ -267,8 +267,8 @@ fn about_persistence(server: &Server, text: &mut Text) {
     let cow = running.map_or(0, |running| running.cow_bytes);
     let seconds = |at_ms: i64| (server.clock.unix_ms() - at_ms) / 1000;
     let loaded = snapshots.last_loaded;
-    let aside = snapshots.loading().is_some_and(|loading| loading.serves_old_data());
-    text.flag("loading", snapshots.loading().is_some() && !aside);
+    let aside = server.loading.as_ref().is_some_and(|loading| loading.serves_old_data());
+    text.flag("loading", server.loading.is_some() && !aside);
     text.flag("async_loading", aside);
     text.field("current_cow_peak", cow);
     text.field("current_cow_size", cow);
@@ -301,7 +301,7 @@ fn about_persistence(server: &Server, text: &mut Text) {
     text.field("aof_last_cow_size", 0);
     text.flag("module_fork_in_progress", false);
     text.field("module_fork_last_cow_size", 0);
-    if let Some(loading) = snapshots.loading() {
+    if let Some(loading) = &server.loading {
         let progress = loading.progress();
         let (loaded, total) = (progress.loaded_bytes, progress.total_bytes);
         let share = if total == 0 { 0.0 } else { loaded as f64 / total as f64 * 100.0 };
@@ -319,24 +319,25 @@ fn about_persistence(server: &Server, text: &mut Text) {
 
 fn about_stats(server: &Server, text: &mut Text) {
     let stats = &server.stats;
+    let sync = &server.replication.stats;
     let keyspace = server.keyspace.stats;
     let kbps = |rate| format!("{:.2}", stats.rate(rate) as f64 / 1024.0);
     let in_commands_ns: u64 = server.table.rows().map(|(_, stats)| stats.ns).sum();
     text.field("total_connections_received", stats.connections);
     text.field("total_commands_processed", stats.commands);
     text.field("instantaneous_ops_per_sec", stats.rate(Rate::Commands));
-    text.field("total_net_input_bytes", stats.bytes_in + stats.bytes_in_replication);
-    text.field("total_net_output_bytes", stats.bytes_out + stats.bytes_out_replication);
-    text.field("total_net_repl_input_bytes", stats.bytes_in_replication);
-    text.field("total_net_repl_output_bytes", stats.bytes_out_replication);
+    text.field("total_net_input_bytes", stats.bytes_in + sync.bytes_in);
+    text.field("total_net_output_bytes", stats.bytes_out + sync.bytes_out);
+    text.field("total_net_repl_input_bytes", sync.bytes_in);
+    text.field("total_net_repl_output_bytes", sync.bytes_out);
     text.field("instantaneous_input_kbps", kbps(Rate::BytesIn));
     text.field("instantaneous_output_kbps", kbps(Rate::BytesOut));
     text.field("instantaneous_input_repl_kbps", kbps(Rate::BytesInReplication));
     text.field("instantaneous_output_repl_kbps", kbps(Rate::BytesOutReplication));
     text.field("rejected_connections", stats.rejected_connections);
-    text.field("sync_full", stats.sync_full);
-    text.field("sync_partial_ok", stats.sync_partial_ok);
-    text.field("sync_partial_err", stats.sync_partial_err);
+    text.field("sync_full", sync.full);
+    text.field("sync_partial_ok", sync.partial_ok);
+    text.field("sync_partial_err", sync.partial_err);
     text.field("expired_keys", keyspace.expired);
     text.field("expired_subkeys", keyspace.expired_fields);
     // Keys are deleted within a turn of their time: none are stale, and no cycle is cut short by a limit of time.
@@ -352,8 +353,8 @@ fn about_stats(server: &Server, text: &mut Text) {
     text.field("pubsub_channels", server.pubsub.topics(Kind::Channel).len());
     text.field("pubsub_patterns", server.pubsub.topics(Kind::Pattern).len());
     text.field("pubsubshard_channels", server.pubsub.topics(Kind::ShardChannel).len());
-    text.field("latest_fork_usec", stats.last_fork_us);
-    text.field("total_forks", stats.forks);
+    text.field("latest_fork_usec", server.snapshots.last_fork_us);
+    text.field("total_forks", server.snapshots.forks);
     text.field("migrate_cached_sockets", server.net.peers.len());
     text.field("slave_expires_tracked_keys", 0);
     for name in
@@ -429,29 +430,21 @@ fn about_master(server: &Server, text: &mut Text) {
     let Some(master) = replication.master() else { return };
     let now_ms = server.clock.monotonic_ms();
     let seconds_since = |at_ms: u64| now_ms.saturating_sub(at_ms) / 1000;
-    let heard = seconds_since(replication.master_active_ms);
+    let heard = seconds_since(replication.link.active_ms());
     let online = replication.link.is_online();
     // Where a stream is known, it can be gone on with; else the first byte is what is wanted next.
-    let known = online || replication.can_resume;
+    let known = online || replication.link.can_resume();
     let applied = if known { server.journal.offset() } else { 1 };
-    let unread = match replication.link {
-        Link::Online { client } => server.clients.get(client).map_or(0, |client| client.input.len()),
-        _ => 0,
-    };
-    let read = applied + (replication.uncommitted.len() + unread) as u64;
-    let transfer = match &replication.link {
-        Link::Transfer(transfer) => Some(match transfer.body {
-            Body::Header(_) => (-1, 0),
-            Body::Length(length) => (length as i64, transfer.received as i64),
-            Body::Mark { .. } => (0, transfer.received as i64),
-        }),
-        Link::Received { .. } => Some((0, 0)),
-        Link::Loading { .. } => server.snapshots.loading().map(|loading| {
-            let total = loading.progress().total_bytes as i64;
+    let client = replication.link.client().and_then(|client| server.clients.get(client));
+    let unread = client.map_or(0, |client| client.input.len());
+    let read = applied + (replication.link.uncommitted() + unread) as u64;
+    let transfer = replication.link.sync_progress().map(|progress| match progress {
+        SyncProgress::Receiving { total, received } => (total, received),
+        SyncProgress::Received => {
+            let total = server.loading.as_ref().map_or(0, |loading| loading.progress().total_bytes as i64);
             (total, total)
-        }),
-        _ => None,
-    };
+        }
+    });
     text.field("master_host", &master.host);
     text.field("master_port", master.port);
     text.field("master_link_status", if online { "up" } else { "down" });
@@ -468,7 +461,7 @@ fn about_master(server: &Server, text: &mut Text) {
         text.field("master_sync_last_io_seconds_ago", heard);
     }
     if !online {
-        let since = replication.link_down_since_ms.map_or(-1, |at| seconds_since(at) as i64);
+        let since = replication.link.down_since_ms().map_or(-1, |at| seconds_since(at) as i64);
         text.field("master_link_down_since_seconds", since);
     }
     text.field("slave_priority", server.config.replica_priority);

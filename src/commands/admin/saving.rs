@@ -4,7 +4,8 @@ use crate::client::ClientId;
 use crate::exec::flags::*;
 use crate::exec::{Arg, Args, CmdError, CmdResult, Command, Done, Group, acl, one_of, server, token};
 use crate::observe::log::Logged;
-use crate::server::{Purpose, Server, ShutdownFlags};
+use crate::persistence::snapshots::Purpose;
+use crate::server::{Server, ShutdownFlags};
 
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
     server("save", save, 1).flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING | NO_MULTI).doc(

@@ -285,6 +285,13 @@ fn quoting(before: &str, given: &[u8], after: &str) -> CmdError {
     CmdError::bytes([before.as_bytes(), given, after.as_bytes()].concat())
 }
 
+/// The line that describes the client that has sent a request, for the log.
+pub fn shown_line(server: &Server, id: ClientId, args: Args) -> String {
+    let mut line = Vec::new();
+    describe(server, id, (id, args), &mut line);
+    String::from_utf8_lossy(line.trim_ascii_end()).into_owned()
+}
+
 /// Appends the line that describes a client. The request in hand counts to the client that sent it.
 fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out: &mut Vec<u8>) {
     use std::io::Write;
@@ -304,7 +311,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
     let query = client.unread() + if asks { args.size() } else { 0 };
     let query_free = client.input.capacity() - client.input.len();
     let pending = match client.role {
-        Role::Replica => server.replication.pending(id, server.journal.offset()) as usize,
+        Role::Replica => server.replication.replicas.pending(id, server.journal.offset()) as usize,
         _ => 0,
     };
     let output = &client.output;
@@ -320,7 +327,7 @@ fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out
         id.id,
         client.addr,
         client.laddr,
-        std::os::fd::AsRawFd::as_raw_fd(&client.conn),
+        client.conn.fd().unwrap_or(-1),
         shown(session.name()),
         now - i64::from(client.created_secs),
         now - client.active_ms / 1000,

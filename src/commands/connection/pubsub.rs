@@ -17,15 +17,15 @@ const A_PATTERN: &[Arg] = &[arg("pattern", ArgKind::Pattern).optional()];
 
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
     server("subscribe", subscribe, -2)
-        .flags(PUBSUB | NOSCRIPT | LOADING | STALE)
+        .flags(PUBSUB | NOSCRIPT | LOADING | STALE | WHILE_SUBSCRIBED)
         .doc(Group::PubSub, "2.0.0", "O(N) for N channels", "Listens to channels.")
         .args(CHANNELS),
     server("unsubscribe", unsubscribe, -1)
-        .flags(PUBSUB | NOSCRIPT | LOADING | STALE)
+        .flags(PUBSUB | NOSCRIPT | LOADING | STALE | WHILE_SUBSCRIBED)
         .doc(Group::PubSub, "2.0.0", "O(N) for N channels", "Stops listening to channels, or to all.")
         .args(SOME_CHANNELS),
     server("psubscribe", psubscribe, -2)
-        .flags(PUBSUB | NOSCRIPT | LOADING | STALE)
+        .flags(PUBSUB | NOSCRIPT | LOADING | STALE | WHILE_SUBSCRIBED)
         .doc(
             Group::PubSub,
             "2.0.0",
@@ -34,16 +34,16 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
         )
         .args(&[arg("pattern", ArgKind::Pattern).multiple()]),
     server("punsubscribe", punsubscribe, -1)
-        .flags(PUBSUB | NOSCRIPT | LOADING | STALE)
+        .flags(PUBSUB | NOSCRIPT | LOADING | STALE | WHILE_SUBSCRIBED)
         .doc(Group::PubSub, "2.0.0", "O(N) for N patterns", "Stops listening by patterns, or by all.")
         .args(&[arg("pattern", ArgKind::Pattern).optional().multiple()]),
     server("ssubscribe", ssubscribe, -2)
-        .flags(PUBSUB | NOSCRIPT | LOADING | STALE)
+        .flags(PUBSUB | NOSCRIPT | LOADING | STALE | WHILE_SUBSCRIBED)
         .keys(&[KeySpec::range(key_flags::NOT_KEY, 1, -1, 1)])
         .doc(Group::PubSub, "7.0.0", "O(N) for N shard channels", "Listens to shard channels.")
         .args(&[arg("shardchannel", ArgKind::String).multiple()]),
     server("sunsubscribe", sunsubscribe, -1)
-        .flags(PUBSUB | NOSCRIPT | LOADING | STALE)
+        .flags(PUBSUB | NOSCRIPT | LOADING | STALE | WHILE_SUBSCRIBED)
         .keys(&[KeySpec::range(key_flags::NOT_KEY, 1, -1, 1)])
         .doc(
             Group::PubSub,

@@ -16,7 +16,7 @@ pub(in crate::commands) const DEFAULT_USER: &[u8] = b"default";
 
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
     data("ping", ping, -1)
-        .flags(FAST)
+        .flags(FAST | WHILE_SUBSCRIBED | PROBES_WRITES)
         .acl(acl::CONNECTION)
         .doc(Group::Connection, "1.0.0", "O(1)", "Answers, to show that the server lives.")
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
@@ -62,12 +62,12 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
         )
         .optional()]),
     server("quit", quit, -1)
-        .flags(ALLOW_BUSY | NOSCRIPT | LOADING | STALE | FAST | NO_AUTH)
+        .flags(ALLOW_BUSY | NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | UNQUEUED | WHILE_SUBSCRIBED)
         .acl(acl::CONNECTION)
         .doc(Group::Connection, "1.0.0", "O(1)", "Closes the connection.")
         .deprecated("7.2.0", "just closing the connection"),
     server("reset", reset, 1)
-        .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
+        .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY | UNQUEUED | WHILE_SUBSCRIBED)
         .acl(acl::CONNECTION)
         .doc(Group::Connection, "6.2.0", "O(1)", "Makes the connection what it was when it was new."),
 ];

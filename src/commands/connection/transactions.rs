@@ -7,17 +7,20 @@ use crate::server::Server;
 
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
     server("multi", multi, 1)
-        .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY)
+        .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY | UNQUEUED)
         .acl(acl::TRANSACTION)
         .doc(Group::Transactions, "1.2.0", "O(1)", "Begins a transaction: commands are queued until EXEC."),
-    server("exec", exec, 1).flags(NOSCRIPT | LOADING | STALE | SKIP_SLOWLOG).acl(acl::TRANSACTION).doc(
-        Group::Transactions,
-        "1.2.0",
-        "Depends on commands in the transaction",
-        "Runs the queued commands of a transaction, one after the other and nothing between them.",
-    ),
+    server("exec", exec, 1)
+        .flags(NOSCRIPT | LOADING | STALE | SKIP_SLOWLOG | UNQUEUED | RUNS_QUEUED)
+        .acl(acl::TRANSACTION)
+        .doc(
+            Group::Transactions,
+            "1.2.0",
+            "Depends on commands in the transaction",
+            "Runs the queued commands of a transaction, one after the other and nothing between them.",
+        ),
     server("discard", discard, 1)
-        .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY)
+        .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY | UNQUEUED)
         .acl(acl::TRANSACTION)
         .doc(
             Group::Transactions,
@@ -26,7 +29,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
             "Forgets the queued commands of a transaction.",
         ),
     server("watch", watch, -2)
-        .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY)
+        .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY | UNQUEUED)
         .acl(acl::TRANSACTION)
         .keys(&[KeySpec::range(key_flags::RO, 1, -1, 1)])
         .doc(

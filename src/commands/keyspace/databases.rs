@@ -146,7 +146,7 @@ fn flushall(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
     flush(&mut server.keyspace, &mut server.changes, &server.turn, None, lazily);
     server.invalidate_everything();
     // A child that saves what is gone has nothing to do any more, and the file it was to replace is outdated, too.
-    server.stop_child();
+    server.snapshots.stop();
     if !server.config.save.points().is_empty() && server.save().is_ok() {
         server.changes.dirty = 0;
     }

@@ -149,10 +149,8 @@ fn restore(ctx: &mut Ctx) -> CmdResult {
     let lazily = db.turn.lazy_server_del;
     let old = db.db.remove(key);
     let replaced = old.is_some();
-    if let Some(old) = old
-        && lazily
-    {
-        db.freer.free(old);
+    if let Some(old) = old {
+        db.freer.free(old, lazily);
     }
     if expiry.is_some_and(|at| at <= db.turn.now_ms) && db.turn.expired == Expired::Delete {
         // It has expired on its way: what is left to do is the deletion.

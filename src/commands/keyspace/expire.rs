@@ -166,10 +166,8 @@ fn expire_generic(ctx: &mut Ctx, base_ms: i64, unit_ms: i64) -> CmdResult {
     // Only a master makes a deletion of a time that has passed; everybody else waits for its word.
     if at <= ctx.now_ms() && ctx.db.turn.expired == Expired::Delete {
         let lazily = ctx.db.turn.lazy_expire;
-        if let Some(entry) = ctx.db.db.remove(key)
-            && lazily
-        {
-            ctx.db.freer.free(entry);
+        if let Some(entry) = ctx.db.db.remove(key) {
+            ctx.db.freer.free(entry, lazily);
         }
         let verb: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
         ctx.db.changes.propagate(ctx.db.index, [verb, key]);

@@ -148,9 +148,7 @@ fn delete(ctx: &mut Ctx, lazily: bool) -> CmdResult {
         // An expired key is deleted as such here, and not counted; where it is only hidden, it is there to delete.
         ctx.db.peek(key);
         let Some(entry) = ctx.db.db.remove(key) else { continue };
-        if lazily {
-            ctx.db.freer.free(entry);
-        }
+        ctx.db.freer.free(entry, lazily);
         ctx.db.changed(key, Class::GENERIC, "del");
         deleted += 1;
     }
@@ -216,10 +214,8 @@ fn rename_unless(ctx: &mut Ctx, must_be_free: bool) -> Result<bool, CmdError> {
 /// Puts an entry in the place of whatever has its key.
 pub(in crate::commands) fn replace(db: &mut DbView, entry: Entry) {
     // Also what is expired and only hidden has to go.
-    if let Some(old) = db.db.remove(entry.key())
-        && db.turn.lazy_server_del
-    {
-        db.freer.free(old);
+    if let Some(old) = db.db.remove(entry.key()) {
+        db.freer.free(old, db.turn.lazy_server_del);
     }
     db.insert(entry);
 }

@@ -190,12 +190,8 @@ fn migrate(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     if !options.copy && !outcome.arrived.is_empty() {
         let mut view = server.keyspace.view(index, &mut server.changes, &server.turn);
         for key in &outcome.arrived {
-            let lazily = view.turn.lazy_server_del;
-            let entry = view.remove(key);
-            if let Some(entry) = entry
-                && lazily
-            {
-                view.freer.free(entry);
+            if let Some(entry) = view.remove(key) {
+                view.freer.free(entry, view.turn.lazy_server_del);
             }
             view.changed(key, Class::GENERIC, "del");
         }

@@ -353,9 +353,7 @@ fn bitop(ctx: &mut Ctx) -> CmdResult {
         ctx.db.set(key, None, NewValue::Edited(result));
         ctx.db.changed(key, Class::STRING, "set");
     } else if let Some(old) = ctx.db.remove(key) {
-        if ctx.db.turn.lazy_server_del {
-            ctx.db.freer.free(old);
-        }
+        ctx.db.freer.free(old, ctx.db.turn.lazy_server_del);
         if is_new {
             ctx.db.changes.propagate(index, [&b"DEL"[..], key]);
         }

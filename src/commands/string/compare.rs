@@ -188,9 +188,8 @@ fn delifeq(ctx: &mut Ctx) -> CmdResult {
 /// Deletes the key of a request, which is there.
 fn delete(ctx: &mut Ctx) {
     let key = ctx.args.key();
-    let lazily = ctx.db.turn.lazy_user_del;
-    if let Some(entry) = ctx.db.db.remove(key).filter(|_| lazily) {
-        ctx.db.freer.free(entry);
+    if let Some(entry) = ctx.db.db.remove(key) {
+        ctx.db.freer.free(entry, ctx.db.turn.lazy_user_del);
     }
     ctx.db.changed(key, Class::GENERIC, "del");
     ctx.db.changes.propagate(ctx.db.index, [&b"DEL"[..], key]);

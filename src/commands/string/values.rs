@@ -788,8 +788,8 @@ fn getex(ctx: &mut Ctx) -> CmdResult {
             if expire.unit.is_absolute() && at <= now_ms && ctx.db.turn.expired == Expired::Delete =>
         {
             let lazy = ctx.db.turn.lazy_expire;
-            if let Some(entry) = ctx.db.remove(key).filter(|_| lazy) {
-                ctx.db.freer.free(entry);
+            if let Some(entry) = ctx.db.remove(key) {
+                ctx.db.freer.free(entry, lazy);
             }
             ctx.db.changed(key, Class::GENERIC, "del");
             let verb: &[u8] = if lazy { b"UNLINK" } else { b"DEL" };

@@ -6,11 +6,11 @@
 
 use std::collections::HashSet;
 
-use crate::commands::blocking::{deadline, wait_for};
+use crate::commands::blocking::{ManyPop, deadline, pop_first, pop_first_or_wait};
 use crate::commands::hash::fields::{Found, delete_emptied, random_count, reply_element};
 use crate::commands::keyspace::scan::{Scan, Scanned, parse_cursor, write_cursor};
 use crate::exec::{
-    ArgKind, Args, CmdError, CmdResult, Command, Ctx, Cursor, Done, Group, KeySpec, acl, arg, block, data,
+    ArgKind, CmdError, CmdResult, Command, Ctx, Cursor, Done, Group, KeySpec, acl, arg, block, data,
     flags::*, key, key_flags as kf, one_of, token,
 };
 use crate::keyspace::{Class, DbView};
@@ -214,9 +214,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
 /// Deletes the key that a result was to be stored in, as there is none.
 pub(in crate::commands) fn delete_destination(db: &mut DbView, key: &[u8]) {
     let Some(entry) = db.remove(key) else { return };
-    if db.turn.lazy_server_del {
-        db.freer.free(entry);
-    }
+    db.freer.free(entry, db.turn.lazy_server_del);
     db.changed(key, Class::GENERIC, "del");
 }
 
@@ -604,88 +602,43 @@ fn pop(ctx: &mut Ctx, end: End) -> CmdResult {
     Ok(Done)
 }
 
-/// What ZMPOP and BZMPOP are asked for, behind the timeout.
-struct ManyPop {
-    /// Index of the first key, and how many there are.
-    first: usize,
-    keys: usize,
-    end: End,
-    count: usize,
+fn end_of(word: &[u8]) -> Result<End, CmdError> {
+    match word {
+        word if word.eq_ignore_ascii_case(b"MIN") => Ok(End::Lowest),
+        word if word.eq_ignore_ascii_case(b"MAX") => Ok(End::Highest),
+        _ => Err(CmdError::SYNTAX),
+    }
 }
 
-impl ManyPop {
-    /// Reads `numkeys key [key ...] MIN|MAX [COUNT count]`.
-    fn parse(mut words: Cursor) -> Result<ManyPop, CmdError> {
-        let keys =
-            words.int_in(1..=i64::MAX, CmdError::text("ERR numkeys should be greater than 0"))? as usize;
-        let first = words.position();
-        if keys >= words.left() {
-            return Err(CmdError::SYNTAX);
-        }
-        words.by_ref().take(keys).for_each(drop);
-        let end = match words.word()? {
-            word if word.eq_ignore_ascii_case(b"MIN") => End::Lowest,
-            word if word.eq_ignore_ascii_case(b"MAX") => End::Highest,
-            _ => return Err(CmdError::SYNTAX),
-        };
-        let mut count = None;
-        while !words.is_done() {
-            if count.is_some() || !words.option("COUNT", 1) {
-                return Err(CmdError::SYNTAX);
-            }
-            let error = CmdError::text("ERR count should be greater than 0");
-            count = Some(words.int_in(1..=i64::MAX, error)? as usize);
-        }
-        Ok(ManyPop { first, keys, end, count: count.unwrap_or(1) })
-    }
-
-    fn keys<'a>(&self, args: Args<'a>) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        args.from(self.first).take(self.keys)
-    }
-
-    /// Pops and replies, if there is anything to pop.
-    fn run(&self, ctx: &mut Ctx) -> Result<bool, CmdError> {
-        for key in self.keys(ctx.args) {
-            let Some(zset) = ctx.db.write_as::<Zset>(key)? else { continue };
-            let popped = self.count.min(zset.len());
-            ctx.reply.array(2);
-            ctx.reply.bulk(key);
-            ctx.reply.array(popped);
-            pop_members(&mut ctx.db, key, self.end, popped, |(member, score)| {
-                ctx.reply.array(2);
-                reply_element(&mut ctx.reply, member);
-                ctx.reply.double(score);
-            });
-            let mut digits = itoa::Buffer::new();
-            let words = [self.end.verb(), key, digits.format(popped).as_bytes()];
-            ctx.db.changes.propagate(ctx.db.index, words);
-            return Ok(true);
-        }
-        Ok(false)
-    }
+/// Pops what ZMPOP or BZMPOP asks for from a set and replies, if there is one.
+fn pop_as_asked(ctx: &mut Ctx, key: &[u8], pop: &ManyPop<End>) -> Result<bool, CmdError> {
+    let Some(zset) = ctx.db.write_as::<Zset>(key)? else { return Ok(false) };
+    let popped = pop.count.min(zset.len());
+    ctx.reply.array(2);
+    ctx.reply.bulk(key);
+    ctx.reply.array(popped);
+    pop_members(&mut ctx.db, key, pop.end, popped, |(member, score)| {
+        ctx.reply.array(2);
+        reply_element(&mut ctx.reply, member);
+        ctx.reply.double(score);
+    });
+    let mut digits = itoa::Buffer::new();
+    let words = [pop.end.verb(), key, digits.format(popped).as_bytes()];
+    ctx.db.changes.propagate(ctx.db.index, words);
+    Ok(true)
 }
 
 /// ZMPOP numkeys key [key ...] MIN|MAX [COUNT count]
 fn zmpop(ctx: &mut Ctx) -> CmdResult {
-    let pop = ManyPop::parse(ctx.args.cursor(1))?;
-    if !pop.run(ctx)? {
-        ctx.reply.null_array();
-    }
-    Ok(Done)
+    let pop = ManyPop::parse(ctx.args.cursor(1), end_of)?;
+    pop_first(ctx, pop.keys(ctx.args), |ctx, key| pop_as_asked(ctx, key, &pop))
 }
 
 /// BZMPOP timeout numkeys key [key ...] MIN|MAX [COUNT count]
 fn bzmpop(ctx: &mut Ctx) -> CmdResult {
-    let pop = ManyPop::parse(ctx.args.cursor(2))?;
+    let pop = ManyPop::parse(ctx.args.cursor(2), end_of)?;
     let deadline = deadline(ctx, ctx.args.get(1))?;
-    if pop.run(ctx)? {
-        return Ok(Done);
-    }
-    if ctx.session.deny_blocking {
-        ctx.reply.null_array();
-        return Ok(Done);
-    }
-    wait_for(pop.keys(ctx.args), deadline)
+    pop_first_or_wait(ctx, pop.keys(ctx.args), deadline, |ctx, key| pop_as_asked(ctx, key, &pop))
 }
 
 /// BZPOPMIN key [key ...] timeout
@@ -701,10 +654,9 @@ fn bzpopmax(ctx: &mut Ctx) -> CmdResult {
 fn blocking_pop(ctx: &mut Ctx, end: End) -> CmdResult {
     let last = ctx.args.len() - 1;
     let deadline = deadline(ctx, ctx.args.get(last))?;
-    let keys = ctx.args.from(1).take(last - 1);
-    for key in keys.clone() {
+    pop_first_or_wait(ctx, ctx.args.from(1).take(last - 1), deadline, |ctx, key| {
         if ctx.db.write_as::<Zset>(key)?.is_none() {
-            continue;
+            return Ok(false);
         }
         ctx.reply.array(3);
         ctx.reply.bulk(key);
@@ -713,13 +665,8 @@ fn blocking_pop(ctx: &mut Ctx, end: End) -> CmdResult {
             ctx.reply.double(score);
         });
         ctx.db.changes.propagate(ctx.db.index, [end.verb(), key]);
-        return Ok(Done);
-    }
-    if ctx.session.deny_blocking {
-        ctx.reply.null_array();
-        return Ok(Done);
-    }
-    wait_for(keys, deadline)
+        Ok(true)
+    })
 }
 
 // ---- by chance, and one after the other

@@ -1,22 +1,17 @@
-//! The fast path: a data command of a client in whose way nothing stands.
+//! The fast path: data commands of a client in whose way nothing stands.
 //!
-//! Most requests come from a plain client of a server in its usual state: nobody monitors, pauses, loads, tracks keys or
-//! waits for one, and the client is in no transaction and subscribed to nothing. Whether that is so is found out once for
-//! a batch of requests ([`Server::fast_path`]); then each data command of the batch is run without asking again. Only a
-//! command that works on the server can change the answer, and none is run here: such a one, and whatever else is out of
-//! the common, takes the long way of `dispatch` and `call`, and the question is asked anew behind it. Between MULTI and
-//! EXEC the same question tells that commands can be queued; and EXEC asks it for what it runs.
-//!
-//! What happens to a command here must be what `dispatch` and `call` do to it; a debug build checks that they would admit
-//! it.
+//! Most requests come from a plain client of a server in its usual state. Whether that is so is found out once for a batch
+//! of requests ([`Server::admission`]); then each data command of the batch is run without asking again, by the same
+//! runner as all others. Only a command that works on the server can change the answer, and none is run here: such a one,
+//! and whatever else is out of the common, takes the long way of `dispatch`, and the question is asked anew behind it.
+//! Between MULTI and EXEC the same answer says that commands can be queued; and EXEC asks it for what it runs.
 
-use super::call::NOTICEABLE_NS;
-use super::dispatch::{Admitted, enqueue};
-use crate::client::{Auth, ClientId, ReplyMode, Role};
-use crate::env::ticks::{self, Ticks};
-use crate::exec::{Args, Ctx, Handler, Outcome, flags};
-use crate::protocol::Reply;
-use crate::server::{RowId, Server};
+use super::admission::{Admission, Decision};
+use super::call::Run;
+use super::dispatch::enqueue;
+use crate::client::{ClientId, RowId};
+use crate::exec::{Args, CmdResult, Ctx, Handler, flags};
+use crate::server::Server;
 
 /// Which way the next data command of a client takes.
 pub(in crate::server) enum Path {
@@ -27,7 +22,8 @@ pub(in crate::server) enum Path {
 }
 
 impl Path {
-    /// A request took the long way: how the client and the server are now has to be found out again, if it mattered.
+    /// A request took the long way, or something else has happened: how the client and the server are now has to be
+    /// found out again, if it mattered.
     pub(in crate::server) fn ends(&mut self) {
         if matches!(self, Path::Fast(_)) {
             *self = Path::Unknown;
@@ -37,67 +33,27 @@ impl Path {
 
 /// What is the same for all commands of a batch.
 pub(in crate::server) struct FastPath {
-    /// Commands with one of these flags have to take the long way.
-    refused: u64,
-    /// Bytes of replies that the client may be owed.
-    room: usize,
-    /// What takes as long as this, in nanoseconds, may have to be told of.
-    noted_ns: u64,
-    /// When the command before this one was over: one reading of the clock serves both.
-    began: Ticks,
-    /// The client is between MULTI and EXEC: commands are queued, not run.
-    queues: bool,
+    admission: Admission,
+    run: Run,
 }
+
+/// The handler of a data command.
+type DataHandler = fn(&mut Ctx) -> CmdResult;
 
 impl Server {
     /// Whether the next commands of a client can take the fast path, as things stand.
     fn fast_path(&mut self, id: ClientId) -> Option<FastPath> {
-        let now = self.clock.unix_ms();
-        let held_up = self.monitors.count() > 0
-            || self.tracking.is_used()
-            || self.blocked_clients.wait_for_keys()
-            || self.blocked_clients.is_paused()
-            || self.snapshots.loading().is_some()
-            || self.snapshots.writes_are_stopped(&self.config)
-            || self.slowlog.is_longer_than(self.config.slowlog_max_len);
-        if held_up {
+        // Each request is shown to monitors; and of each of a client that tracks keys it is remembered what it read.
+        if self.monitors.count() > 0 {
             return None;
         }
-        let mut refused = flags::PROTECTED | flags::BLOCKING;
-        if self.is_replica() {
-            if !self.config.replica_serve_stale_data && self.replication.is_stale() {
-                return None;
-            }
-            refused |= flags::WRITE | flags::MAY_REPLICATE;
-        } else if self.replication.too_few_good_replicas(&self.config, now) {
-            refused |= flags::WRITE;
+        let client = self.clients.get(id).filter(|client| client.session.tracking.is_none())?;
+        let mut admission = self.admission(client)?;
+        admission.refused |= flags::BLOCKING;
+        if self.tracking.is_used() {
+            self.limit_tracking_table();
         }
-        let client = self.clients.get(id)?;
-        let session = &client.session;
-        let plain = session.auth == Auth::Done
-            && client.role == Role::Normal
-            && !client.is_suspended()
-            && !session.is_master
-            && session.subscriptions.is_none()
-            && session.reply_mode == ReplyMode::On;
-        if !plain {
-            return None;
-        }
-        let queues = session.transaction.is_some();
-        if queues {
-            refused |= flags::NO_MULTI;
-        }
-        self.prepare_turn(id);
-        self.redacted.begin_call();
-        self.changes.begin(self.somebody_observes(), self.journal.is_active());
-        let limit = self.config.client_output_buffer_limit.normal.hard_bytes;
-        Some(FastPath {
-            refused,
-            room: if limit == 0 { usize::MAX } else { limit as usize },
-            noted_ns: self.noted_us().saturating_mul(1000),
-            began: ticks::now(),
-            queues,
-        })
+        Some(FastPath { admission, run: self.begin_run(id)? })
     }
 
     /// Runs a request by the fast path, if it may take it: false if it was not run. While the path is `Fast`, the client
@@ -110,7 +66,15 @@ impl Server {
         args: Args,
         path: &mut Path,
     ) -> bool {
-        self.run_on_path::<false>(id, row, args, path)
+        let Some((handler, fast)) = self.take_path(id, row, args, path) else { return false };
+        let wanted = if fast.admission.queues { Decision::Queue } else { Decision::Call };
+        debug_assert_eq!(self.admit(id, row, args), wanted);
+        if fast.admission.queues {
+            self.queue_fast(id, row, args, path);
+        } else if !self.run_data::<true>(id, row, handler, args, &mut fast.run) {
+            self.leave_path(id, path);
+        }
+        true
     }
 
     /// As `run_fast`, for a command of the transaction that EXEC is running: it was counted when it was queued.
@@ -121,95 +85,56 @@ impl Server {
         args: Args,
         path: &mut Path,
     ) -> bool {
-        self.run_on_path::<true>(id, row, args, path)
+        let Some((handler, fast)) = self.take_path(id, row, args, path) else { return false };
+        if !self.run_data::<false>(id, row, handler, args, &mut fast.run) {
+            self.leave_path(id, path);
+        }
+        true
     }
 
-    #[inline]
-    fn run_on_path<const QUEUED: bool>(
+    /// The handler of a request that may take the fast path.
+    #[inline(always)]
+    fn take_path<'p>(
         &mut self,
         id: ClientId,
         row: RowId,
         args: Args,
-        path: &mut Path,
-    ) -> bool {
+        path: &'p mut Path,
+    ) -> Option<(DataHandler, &'p mut FastPath)> {
         let command = self.table.command(row);
-        let Handler::Data(run) = command.handler else {
+        let Handler::Data(handler) = command.handler else {
             // What it does to the server may change the answer.
             *path = Path::Unknown;
-            return false;
+            return None;
         };
         if matches!(path, Path::Unknown) {
             *path = self.fast_path(id).map_or(Path::Long, Path::Fast);
         }
-        let Path::Fast(fast) = path else { return false };
-        if command.flags & fast.refused != 0 || !command.arity_fits(args.len()) {
-            return false;
-        }
-        if fast.queues {
-            return self.queue_fast(id, row, args, path);
-        }
-        debug_assert!(QUEUED || matches!(self.admit(id, args), Ok(Admitted::Call(_))));
-        let Some(client) = self.clients.get_mut(id) else { return false };
-        if !QUEUED {
-            self.stats.commands += 1;
-            client.last_command = &command.full_name;
-        }
-        self.outgoing.lend(client);
-        let mark = client.output.mark();
-        let result = run(&mut Ctx {
-            args,
-            db: self.keyspace.view(client.session.db, &mut self.changes, &self.turn),
-            reply: Reply::new(&mut client.output, client.session.resp).within(fast.room),
-            session: &client.session,
-            limits: &self.limits,
-            rng: &mut self.rng,
-        });
-        self.outgoing.queue_flush(client, id);
-        let overflows = client.output.overflow() > 0;
-        let now = ticks::now();
-        let ns = now.ns_since(fast.began);
-        fast.began = now;
-        if ns >= fast.noted_ns {
-            self.note_slow(id, command, args, ns / 1000);
-        }
-        self.count_call(row, ns);
-        if ns >= NOTICEABLE_NS && !QUEUED {
-            self.begin_turn();
-        }
-        if !matches!(result, Ok(Outcome::Done)) {
-            *path = Path::Unknown;
-            self.settle(id, row, args, result, mark);
-        } else if self.changes.is_plain() && !self.journal.is_active() {
-            self.snapshots.note_changes(std::mem::take(&mut self.changes.dirty));
-        } else if !self.changes.is_empty() {
-            let told = !self.changes.is_plain();
-            self.settle(id, row, args, result, mark);
-            // Telling others is not what the next command takes.
-            if told {
-                fast.began = ticks::now();
-            }
-        }
-        if overflows {
-            *path = Path::Unknown;
-            self.check_output_limit(id, true);
-        }
-        true
+        let Path::Fast(fast) = path else { return None };
+        let fits = command.flags & fast.admission.refused == 0 && command.arity_fits(args.len());
+        fits.then_some((handler, fast))
     }
 
-    /// Queues a request that may take the fast path, between MULTI and EXEC.
-    fn queue_fast(&mut self, id: ClientId, row: RowId, args: Args, path: &mut Path) -> bool {
-        debug_assert!(matches!(self.admit(id, args), Ok(Admitted::Queue(_))));
+    /// Queues a request between MULTI and EXEC.
+    fn queue_fast(&mut self, id: ClientId, row: RowId, args: Args, path: &mut Path) {
         let command = self.table.command(row);
-        let Some(client) = self.clients.get_mut(id) else { return false };
+        let Some(client) = self.clients.get_mut(id) else { return };
         self.stats.commands += 1;
         client.last_command = &command.full_name;
         self.outgoing.lend(client);
-        enqueue(client, command, args);
+        enqueue(client, row, command, args);
         self.outgoing.queue_flush(client, id);
         if client.output.overflow() > 0 {
-            *path = Path::Unknown;
-            self.check_output_limit(id, true);
+            self.leave_path(id, path);
         }
-        true
+    }
+
+    /// Something out of the common has come of a command: its client may be owed too much now.
+    #[cold]
+    fn leave_path(&mut self, id: ClientId, path: &mut Path) {
+        *path = Path::Unknown;
+        if self.clients.get(id).is_some_and(|client| client.output.overflow() > 0) {
+            self.check_output_limits(id, true);
+        }
     }
 }

@@ -4,14 +4,16 @@
 //! the client. A client may read a bounded amount in a turn: one that has more stands in `net.ready`, so that nobody
 //! starves.
 
+use std::io;
+
 use super::fast_path::Path;
-use crate::client::{Auth, ClientId, Role};
+use crate::client::{Auth, Client, ClientId, Role, RowId};
 use crate::exec::Args;
 use crate::net::Got;
 use crate::observe::log;
 use crate::protocol::{AHEAD, Batch, Limits, Parsed, ProtocolError, Request};
+use crate::server::Server;
 use crate::server::net::READ_BUFFER;
-use crate::server::{RowId, Server};
 
 /// Bytes that a client may send before others get their turn.
 const TURN_BYTES: usize = 4 * READ_BUFFER;
@@ -22,14 +24,35 @@ const WINDOW: usize = 256 * 1024;
 /// Bytes reserved for a long request before any of it has come, and by how much its room grows when that is full.
 const RESERVE: usize = 1 << 20;
 const STEP: usize = 8;
-/// Bytes read at first from a client that sends big words: these are copied to where the word will live, and what
+/// Bytes read at first from a client that sends big arguments: these are copied to where the argument will live, and what
 /// follows is read to that place.
 const BEGINNING: usize = 4 * 1024;
-/// What ends a word.
+/// What ends an argument.
 const LINE_END: usize = 2;
 
 /// Databases of fewer keys than this stand in the processor's caches anyway.
 pub(in crate::server) const PREFETCH_FROM: usize = 4 * 1024;
+
+/// Reads once from a client: to its own buffers as far as it has any, and to the shared one. Also how much of what comes
+/// does not go to the shared one.
+fn read_once(client: &mut Client, shared: &mut [u8]) -> (io::Result<Got>, usize) {
+    let window = if client.sends_big { &mut shared[..BEGINNING] } else { shared };
+    match client.parser.as_mut().and_then(|parser| parser.coming()) {
+        Some((arg, missing)) if missing > 0 => {
+            let room = missing.min(arg.capacity() - arg.len()).min(WINDOW);
+            let beyond = if room == missing { window } else { &mut [] };
+            (client.conn.read_into(arg, room, beyond), room)
+        }
+        _ if client.input.is_empty() => (client.conn.read(window), 0),
+        _ => {
+            if client.input.len() == client.input.capacity() {
+                client.input.reserve(READ_BUFFER);
+            }
+            let room = (client.input.capacity() - client.input.len()).min(WINDOW);
+            (client.conn.read_into(&mut client.input, room, &mut []), room)
+        }
+    }
+}
 
 impl Server {
     /// Reads what a client has sent, and runs it.
@@ -47,29 +70,12 @@ impl Server {
                 break;
             }
             let own = !client.input.is_empty();
-            // How much of what comes does not go to the shared buffer.
-            let mut room = 0;
-            let window = if client.sends_big { &mut shared[..BEGINNING] } else { &mut shared[..] };
-            let got = match client.parser.as_mut().and_then(|parser| parser.coming()) {
-                Some((word, missing)) if missing > 0 => {
-                    room = missing.min(word.capacity() - word.len()).min(WINDOW);
-                    let beyond = if room == missing { window } else { &mut [] };
-                    client.conn.read_into(word, room, beyond)
-                }
-                _ if own => {
-                    if client.input.len() == client.input.capacity() {
-                        client.input.reserve(READ_BUFFER);
-                    }
-                    room = (client.input.capacity() - client.input.len()).min(WINDOW);
-                    client.conn.read_into(&mut client.input, room, &mut [])
-                }
-                _ => client.conn.read(window),
-            };
+            let (got, room) = read_once(client, &mut shared);
             let n = match got {
                 Ok(Got::Bytes(n)) => n,
                 Ok(Got::WouldBlock) => break,
                 Ok(Got::Closed) => {
-                    log::verbose!("Client closed connection {}", self.describe(id));
+                    log::verbose!("Client closed connection {}", self.clients.describe(id));
                     self.end_input(id);
                     break;
                 }
@@ -83,8 +89,8 @@ impl Server {
             client.active_ms = self.clock.unix_ms();
             self.stats.reads += 1;
             if client.role == Role::Master {
-                self.stats.bytes_in_replication += n as u64;
-                self.replication.note_master_activity(self.clock.monotonic_ms());
+                self.replication.stats.bytes_in += n as u64;
+                self.replication.link.note_activity(self.clock.monotonic_ms());
             } else {
                 self.stats.bytes_in += n as u64;
             }
@@ -99,7 +105,7 @@ impl Server {
     /// Nothing more is to be read from a client: it hears the replies that it is owed still, and is closed then. What it
     /// was blocked for it does not get, nor does it listen any longer.
     fn end_input(&mut self, id: ClientId) {
-        self.forget_blocked(id);
+        drop(self.blocked_clients.unblock(&mut self.clients, id));
         let Some(client) = self.clients.get_mut(id) else { return };
         if client.output.is_empty() || matches!(client.role, Role::Master | Role::Replica) {
             return self.close_client(id);
@@ -112,7 +118,7 @@ impl Server {
     fn run_read(&mut self, id: ClientId, own: bool, mut shared: &[u8]) {
         if own {
             let Some(client) = self.clients.get_mut(id) else { return };
-            // The request that a word was detached from may end with it. What follows is none of its own then.
+            // The request that an argument was detached from may end with it. What follows is none of its own then.
             let end = shared.split_off(..shared.len().min(LINE_END)).unwrap_or_default();
             client.input.extend_from_slice(end);
             self.run_input(id);
@@ -131,7 +137,7 @@ impl Server {
     }
 
     /// Keeps the beginning of a request until the rest of it comes, in the buffers of the client, which are empty. A big
-    /// word is detached: it becomes a value without being copied.
+    /// argument is detached: it becomes a value without being copied.
     fn keep(&mut self, id: ClientId, rest: &[u8]) {
         let Some(client) = self.clients.get_mut(id) else { return };
         // A master's stream goes on to our replicas byte by byte, as it stands in the buffer.
@@ -191,8 +197,7 @@ impl Server {
         let mut batch = std::mem::take(&mut self.net.batch);
         let mut at = 0;
         while let Some(client) = self.clients.get(id) {
-            // A request that was begun is for the parser that knows how far it came, and so is what a stranger sends,
-            // who has to keep to small limits.
+            // A request that was begun is for the parser that knows how far it came, and so is what is sent by who has not authenticated and to keep to small limits.
             if client.parser.is_none() && client.session.auth == Auth::Done {
                 batch.read(buf, at);
                 if self.run_batch(id, buf, &batch, &mut at) && batch.is_full() {
@@ -237,29 +242,35 @@ impl Server {
             let request = batch.request(buf, index);
             let ran = row.is_some_and(|row| self.run_fast(id, row, Args::new(request), &mut path));
             if !ran {
-                if !(self.goes_on(id) && self.run_request(id, request, request.bytes)) {
+                if !(self.goes_on(id) && self.run_request(id, row, request, request.bytes)) {
                     return false;
                 }
                 path.ends();
-                // What a stranger sends is read under other limits: after RESET, by the parser.
+                // What is sent without authentication is read under other limits: after RESET, by the parser.
                 if self.clients.get(id).is_some_and(|client| client.session.auth != Auth::Done) {
                     *at = batch.end(index);
                     return self.goes_on(id);
                 }
             }
             *at = batch.end(index);
+            if self.blocked_clients.has_ready() {
+                self.retry_blocked();
+                path.ends();
+            }
         }
         matches!(path, Path::Fast(_)) || self.goes_on(id)
     }
 
-    /// Runs a request; `raw` is how it came, in whatever form. False if it has to wait where it stands: our master's, in
-    /// a pause.
-    fn run_request(&mut self, id: ClientId, request: Request, raw: &[u8]) -> bool {
+    /// Runs a request the long way; `found` is the row of its first argument, and `raw` is how it came, in whatever form.
+    /// False if it has to wait where it stands: our master's, in a pause.
+    fn run_request(&mut self, id: ClientId, found: Option<RowId>, request: Request, raw: &[u8]) -> bool {
+        let args = Args::new(request);
+        let row = self.table.resolve(found, args);
         let is_master = self.clients.get(id).is_some_and(|client| client.role == Role::Master);
-        if is_master && self.holds_master_back(id, Args::new(request)) {
+        if is_master && row.as_ref().is_ok_and(|&row| self.holds_master_back(id, row, args)) {
             return false;
         }
-        self.execute(id, Args::new(request));
+        self.execute(id, row, args);
         if is_master {
             self.master_stream_applied(id, raw);
         }
@@ -306,11 +317,14 @@ impl Server {
         let rest = &buf[*at..];
         let goes_on = match parser.parse(rest, &Limits { max_bulk, authenticated }) {
             Ok(Parsed::Request) => {
-                let ran = self.run_request(id, parser.request(rest), &rest[..parser.consumed()]);
+                let request = parser.request(rest);
+                let found = self.table.find(Args::new(request).get(0));
+                let ran = self.run_request(id, found, request, &rest[..parser.consumed()]);
                 if ran {
                     *at += parser.consumed();
                 }
                 parser.reset();
+                self.retry_blocked();
                 ran
             }
             Ok(Parsed::Nothing) => {
@@ -318,7 +332,7 @@ impl Server {
                     self.master_stream_applied(id, &rest[..parser.consumed()]);
                 } else if self.clients.get(id).is_some_and(|client| client.role == Role::Replica) {
                     // A bare line end is how old replicas show that they are alive while they load.
-                    self.replication.replica_is_alive(id, self.clock.unix_ms());
+                    self.replication.replicas.alive(id, self.clock.unix_ms());
                 }
                 // Nothing is a request as well: CLIENT REPLY SKIP skips it.
                 if let Some(client) = self.clients.get(id) {
@@ -353,7 +367,7 @@ impl Server {
         let is_master = self.clients.get(id).is_some_and(|client| client.role == Role::Master);
         let line = format!(
             "Protocol error ({error}) from client: {}. Query buffer during protocol error: '{shown}'",
-            self.describe(id)
+            self.clients.describe(id)
         );
         if is_master {
             log::warning!("{line}");
@@ -379,7 +393,7 @@ impl Server {
         }
         log::warning!(
             "Closing client that reached max query buffer length: {} (qbuf initial bytes: {:?})",
-            self.describe(id),
+            self.clients.describe(id),
             String::from_utf8_lossy(&client.input[..64.min(client.input.len())])
         );
         self.stats.client_query_limit_disconnections += 1;

@@ -3,17 +3,14 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
+use crate::client::RowId;
 use crate::config::RenameCommand;
-use crate::exec::{BeginSearch, Command, FindKeys};
+use crate::exec::{Args, BeginSearch, CmdError, Command, FindKeys, printed};
 use crate::server::{CommandStats, Server};
-
-/// Which row: an index into the table. Subcommands have rows of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RowId(u16);
 
 struct Row {
     command: &'static Command<Server>,
-    /// The word behind its name is a key.
+    /// Its first argument behind the name is a key.
     begins_with_key: bool,
     stats: CommandStats,
 }
@@ -144,7 +141,22 @@ impl Table {
         self.by_name.get(&*lower).copied()
     }
 
-    /// Whether the word behind the command's name is a key.
+    /// The row that a request names, its subcommand's if it has some; `found` is the row of its first argument.
+    pub fn resolve(&self, found: Option<RowId>, args: Args) -> Result<RowId, CmdError> {
+        let Some(row) = found else { return Err(unknown_command(args)) };
+        let command = self.command(row);
+        if command.subcommands.is_empty() || args.len() < 2 {
+            return Ok(row);
+        }
+        self.find_subcommand(row, args.get(1)).ok_or_else(|| unknown_subcommand(command.name, args.get(1)))
+    }
+
+    /// Whether a name is none of a command's but how a request of HTTP begins.
+    pub fn is_http(&self, name: &[u8]) -> bool {
+        ["post", "host:"].iter().any(|word| name.eq_ignore_ascii_case(word.as_bytes()))
+    }
+
+    /// Whether the first argument behind the command's name is a key.
     pub fn begins_with_key(&self, id: RowId) -> bool {
         self.rows[usize::from(id.0)].begins_with_key
     }
@@ -190,4 +202,32 @@ impl Table {
             row.stats = CommandStats::default();
         }
     }
+}
+
+fn unknown_subcommand(container: &str, name: &[u8]) -> CmdError {
+    let mut text = b"ERR unknown subcommand '".to_vec();
+    let shown = printed(name);
+    text.extend_from_slice(&shown[..shown.len().min(128)]);
+    text.extend_from_slice(format!("'. Try {} HELP.", container.to_uppercase()).as_bytes());
+    CmdError::bytes(text)
+}
+
+/// The text quotes the beginning of the arguments, each up to its first zero byte.
+fn unknown_command(args: Args) -> CmdError {
+    let beginning = |arg: &'_ [u8], room: usize| arg.iter().take(room).take_while(|&&byte| byte != 0).count();
+    let mut text = b"ERR unknown command '".to_vec();
+    text.extend_from_slice(&args.get(0)[..beginning(args.get(0), 128)]);
+    text.extend_from_slice(b"', with args beginning with: ");
+    let mut quoted: Vec<u8> = Vec::new();
+    for arg in args.from(1) {
+        if quoted.len() >= 128 {
+            break;
+        }
+        let end = beginning(arg, 128 - quoted.len());
+        quoted.push(b'\'');
+        quoted.extend_from_slice(&arg[..end]);
+        quoted.extend_from_slice(b"' ");
+    }
+    text.extend_from_slice(&quoted);
+    CmdError::bytes(text)
 }

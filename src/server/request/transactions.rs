@@ -50,6 +50,14 @@ impl Watching {
         }
     }
 
+    /// A client watches nothing any more.
+    pub fn forget(&mut self, id: ClientId, client: &mut Client) {
+        client.session.watch_dirty = false;
+        for (db, key, _) in client.session.take_watched() {
+            self.unwatch(id, db, &key);
+        }
+    }
+
     /// A key has changed: the transactions of those who watch it will fail. Not of those for whom it had ended already
     /// when they began to watch, if all that happened is that it is deleted now.
     pub fn touched(&self, db: usize, key: &[u8], keyspace: &Keyspace, clients: &mut Clients) {
@@ -122,24 +130,19 @@ impl Watching {
         self.ends.push((db, self.gathered.len()));
     }
 
-    /// EXEC has ended: what it gathered enters the stream, as one unit; a single command is a unit by itself. Tells
-    /// whether there was anything.
+    /// EXEC has ended: what it gathered enters the stream, as one unit; a single command is a unit by itself. False
+    /// if there was nothing.
     pub fn exec_ends(&mut self, journal: &mut Journal) -> bool {
         if self.ends.is_empty() {
             return false;
         }
-        let framed = self.ends.len() > 1;
-        if framed {
-            journal.append_raw(b"*1\r\n$5\r\nMULTI\r\n");
-        }
-        let mut start = 0;
-        for (db, end) in self.ends.drain(..) {
-            journal.append(db, &self.gathered[start..end]);
-            start = end;
-        }
-        if framed {
-            journal.append_raw(b"*1\r\n$4\r\nEXEC\r\n");
-        }
+        journal.append_unit(self.ends.len() > 1, |journal| {
+            let mut start = 0;
+            for (db, end) in self.ends.drain(..) {
+                journal.append(db, &self.gathered[start..end]);
+                start = end;
+            }
+        });
         self.gathered.clear();
         self.gathered.shrink_to(KEPT);
         true
@@ -209,14 +212,14 @@ impl Server {
         }
         self.reply(id).array(transaction.queued.len());
         let mut path = Path::Unknown;
-        for (index, request) in transaction.queued.from(0).enumerate() {
+        for (index, (row, request)) in transaction.queued.from(0).enumerate() {
             if index.is_multiple_of(AT_ONCE) {
                 self.prefetch_queued(id, transaction, index);
             }
             let args = Args::new(request);
-            let row = self.table.find(args.get(0));
-            if !row.is_some_and(|row| self.run_queued_fast(id, row, args, &mut path)) {
-                self.run_queued(id, args);
+            if !self.run_queued_fast(id, row, args, &mut path) {
+                self.call(id, row, args);
+                self.show_to_monitors(id, self.table.command(row), args);
                 path.ends();
             }
         }
@@ -238,19 +241,8 @@ impl Server {
     fn prefetch_queued(&mut self, id: ClientId, transaction: &Transaction, from: usize) {
         let db = self.db_of(id);
         if self.keyspace.db(db).len() >= PREFETCH_FROM {
-            let requests = transaction.queued.from(from).map(Args::new);
+            let requests = transaction.queued.from(from).map(|(_, request)| Args::new(request));
             self.keyspace.prefetch(db, requests.filter(|args| args.len() > 1).map(|args| args.key()));
-        }
-    }
-
-    /// Runs a queued command the long way.
-    fn run_queued(&mut self, id: ClientId, args: Args) {
-        match self.resolve(args) {
-            Ok(row) => {
-                self.call(id, row, args);
-                self.show_to_monitors(id, self.table.command(row), args);
-            }
-            Err(error) => self.reply(id).error(error.as_bytes()),
         }
     }
 }

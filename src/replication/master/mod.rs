@@ -1,11 +1,57 @@
-//! Our replicas, as their master sees them: where each stands between asking and following the stream.
+//! What we are to our replicas: where each stands between asking and following the stream.
+//!
+//! ```text
+//! Handshake ──PSYNC/SYNC──▶ Waiting ──▶ File | Pipe ──▶ Online
+//!                └───────── partial resync ─────────────▲
+//! ```
+//! - `attach`: answers SYNC and PSYNC, and says when a snapshot is to be made for those who wait.
+//! - `transfer`: moves dumps, growing files as well as the pipe of a diskless child.
+//! - `feed`: the stream to those who follow it; who is silent too long; what of the log is still read.
+//! - `acks`: what replicas say they have.
+//!
+//! One child serves all who wait when it starts, and those who come while it writes a file, for the log holds everything
+//! since the fork. Everything goes through [`Serving`], a view of the parts; nothing here starts or stops a child.
+
+mod acks;
+mod attach;
+mod feed;
+mod transfer;
 
 use std::fs::File;
 
-use crate::client::ClientId;
-use crate::config::Config;
+use transfer::PipePiece;
 
-/// What a snapshot on its way to a replica looks like on the wire.
+use super::history::History;
+use super::{Decision, SyncStats};
+use crate::client::{ClientId, Outbox};
+use crate::config::Config;
+use crate::env::random::Secrets;
+use crate::journal::Journal;
+use crate::persistence::snapshots::Snapshots;
+
+/// The parts that serving replicas touches.
+pub struct Serving<'a> {
+    pub outbox: Outbox<'a>,
+    pub journal: &'a mut Journal,
+    pub history: &'a mut History,
+    pub snapshots: &'a mut Snapshots,
+    pub config: &'a Config,
+    pub secrets: &'a mut Secrets,
+    pub stats: &'a mut SyncStats,
+    pub decisions: &'a mut Vec<Decision>,
+    /// Unix time.
+    pub now_ms: i64,
+    /// What our own master's stream has selected, if we have a master.
+    pub upstream_db: Option<usize>,
+}
+
+impl Serving<'_> {
+    fn is_replica(&self) -> bool {
+        self.upstream_db.is_some()
+    }
+}
+
+/// A dump file on its way to a replica.
 #[derive(Debug)]
 pub struct FileTransfer {
     /// The dump, perhaps still being written; `None` until it can be opened.
@@ -14,8 +60,8 @@ pub struct FileTransfer {
     pub sent: u64,
     /// Its length, once the child is done.
     pub len: Option<u64>,
-    /// The mark that ends it, for a replica that takes the dump before its length is known.
-    pub mark: Option<String>,
+    /// The EOF marker behind it, for a replica that takes the dump before its length is known.
+    pub eof_marker: Option<String>,
 }
 
 /// Where a replica stands.
@@ -28,7 +74,7 @@ pub enum Phase {
     /// A snapshot is made or sent for it; the write stream waits for it at `position`.
     File(FileTransfer),
     /// It is sent a snapshot straight from the child, through our hands: so many bytes of the piece in hand.
-    Pipe { sent: usize, mark: String },
+    Pipe { sent: usize, eof_marker: String },
     /// It follows the stream; until its first acknowledgement only if it does not have to give one.
     Online { after_ack: bool },
 }
@@ -49,7 +95,7 @@ pub struct Replica {
     pub capa_psync2: bool,
     /// It reads dumps of version 12, though its own version says otherwise: one of us.
     pub capa_rdb12: bool,
-    /// The version it told, as a number (0x00070204), 0 if none.
+    /// The version it reported, as a number (0x00070204), 0 if none.
     pub version: u32,
     /// It only wants the dump (`redis-cli --rdb`).
     pub rdb_only: bool,
@@ -138,6 +184,15 @@ impl Replica {
 #[derive(Debug, Default)]
 pub struct Replicas {
     list: Vec<Replica>,
+    /// Of a diskless dump: what is being passed on.
+    piece: PipePiece,
+    /// Something was acknowledged that somebody may wait for.
+    acked: bool,
+    /// Somebody waits for acknowledgements: ask for them before the turn ends.
+    pub ask_for_acks: bool,
+    /// Since when (unix ms) nobody follows us.
+    pub alone_since_ms: Option<i64>,
+    last_ping_ms: i64,
 }
 
 impl Replicas {
@@ -181,28 +236,5 @@ impl Replicas {
 
     pub fn ids(&self) -> Vec<ClientId> {
         self.list.iter().map(|replica| replica.id).collect()
-    }
-
-    /// The oldest position of the log that one of them still reads.
-    pub fn oldest_position(&self) -> Option<u64> {
-        self.list.iter().filter(|replica| replica.reads_log()).map(|replica| replica.position).min()
-    }
-
-    /// Replicas that have acknowledged everything up to an offset.
-    pub fn acknowledged(&self, offset: u64) -> i64 {
-        self.list.iter().filter(|replica| replica.is_online() && replica.acked >= offset).count() as i64
-    }
-
-    /// Replicas whose append-only file holds everything up to an offset.
-    pub fn acknowledged_files(&self, offset: u64) -> i64 {
-        self.list.iter().filter(|replica| replica.is_online() && replica.acked_file >= offset).count() as i64
-    }
-
-    /// Replicas that are online and were heard of within `min-replicas-max-lag`.
-    pub fn good(&self, config: &Config, now_ms: i64) -> usize {
-        let good = |replica: &&Replica| {
-            replica.is_online() && replica.lag_secs(now_ms) <= i64::from(config.min_replicas_max_lag)
-        };
-        self.list.iter().filter(good).count()
     }
 }

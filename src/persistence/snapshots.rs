@@ -1,0 +1,389 @@
+//! The snapshot child: which one runs and what for, and how the last ones ended.
+//!
+//! There is one child at a time, whatever it is for. While it lives the parent avoids touching pages: the tables rest,
+//! and lookups leave no stamp. Ending a child never starts another: [`Snapshots::finish`] says that one has ended and
+//! how, and who wants the next one asks for it in his turn.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+use super::child::{Child, ChildOptions, Exit, Report, Target};
+use super::dump::{DumpOptions, Usage};
+use super::load::LoadProgress;
+use super::rdb::{SavingAux, WriterOptions};
+use super::save_points;
+use super::simulated::SimulatedForks;
+use super::snapshot::{Destination, save_to_file};
+use crate::config::{Config, SavePoint};
+use crate::env::{clock, process};
+use crate::keyspace::Keyspace;
+use crate::net::{Reactor, Source};
+use crate::observe::log::{self, Logged};
+
+/// Bytes of the stream that are kept for who may still come for a running snapshot, at least.
+const HELD_FOR_LATECOMERS: u64 = 256 << 20;
+
+/// What a child is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The dump file; replicas may be fed from it too.
+    Disk,
+    /// Replicas alone, through a pipe.
+    Pipe,
+}
+
+impl Purpose {
+    /// What `ps` calls the child.
+    pub fn title(self) -> &'static str {
+        match self {
+            Purpose::Disk => "redis-rdb-bgsave",
+            Purpose::Pipe => "redis-rdb-to-slaves",
+        }
+    }
+
+    /// Where the log says that a snapshot for replicas goes.
+    pub fn target(self) -> &'static str {
+        match self {
+            Purpose::Disk => "disk",
+            Purpose::Pipe => "replicas sockets",
+        }
+    }
+
+    /// What the log calls its work.
+    fn work(self) -> &'static str {
+        match self {
+            Purpose::Disk => "saving",
+            Purpose::Pipe => "transfer",
+        }
+    }
+}
+
+/// What a child is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub purpose: Purpose,
+    /// Where the write stream stands, if it is kept: replicas can start from here.
+    pub offset: Option<u64>,
+    /// Version of the dump's format.
+    pub version: u16,
+    /// It says less than the data set holds, and so counts as no save.
+    pub lossy: bool,
+}
+
+/// A child at work.
+#[derive(Debug)]
+pub struct Running {
+    pub child: Child,
+    pub plan: Plan,
+    /// Changes since the last save at the time of the fork: what the dump covers.
+    dirty: u64,
+    /// The growing file, once the child has opened it.
+    pub file: Option<File>,
+    pub keys: u64,
+    pub total_keys: u64,
+    pub cow_bytes: u64,
+    /// It was told to stop: nothing is to be expected of it.
+    stopped: bool,
+    /// How it ended; what it has left in a pipe may still have to be passed on.
+    exit: Option<Exit>,
+}
+
+impl Running {
+    /// Tells the child to stop; it is gone soon.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+        self.child.stop();
+    }
+
+    /// Where the stream stood at the fork, for a replica that may share this dump.
+    pub fn shared_from(&self) -> Option<u64> {
+        self.plan.offset.filter(|_| self.plan.purpose == Purpose::Disk && !self.stopped)
+    }
+}
+
+/// A child that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub purpose: Purpose,
+    pub ok: bool,
+    /// How long it took to remove what it had left, if it had left anything.
+    pub unlink_us: Option<u64>,
+}
+
+/// See the head of this file.
+#[derive(Default)]
+pub struct Snapshots {
+    running: Option<Running>,
+    /// Where children are born that are no processes, in a simulation.
+    simulated: Option<SimulatedForks>,
+    /// Changes since the last save.
+    pub dirty: u64,
+    /// Unix seconds.
+    pub last_save: i64,
+    last_try: i64,
+    pub last_ok: Option<bool>,
+    /// Seconds that the last child took.
+    pub last_secs: Option<i64>,
+    pub last_cow_bytes: u64,
+    pub saves: u64,
+    pub forks: u64,
+    pub last_fork_us: u64,
+    pub last_loaded: LoadProgress,
+}
+
+impl Snapshots {
+    /// With children that are processes, or with those of a simulation.
+    pub fn new(simulated: Option<SimulatedForks>) -> Snapshots {
+        Snapshots { simulated, ..Snapshots::default() }
+    }
+
+    /// Where children are born that are no processes, in a simulation.
+    pub fn simulated_forks(&self) -> Option<SimulatedForks> {
+        self.simulated.clone()
+    }
+
+    pub fn running(&self) -> Option<&Running> {
+        self.running.as_ref()
+    }
+
+    pub fn running_mut(&mut self) -> Option<&mut Running> {
+        self.running.as_mut()
+    }
+
+    pub fn note_changes(&mut self, changes: u64) {
+        self.dirty += changes;
+    }
+
+    /// Whether the last save has succeeded (or none was tried).
+    pub fn last_save_ok(&self) -> bool {
+        self.last_ok != Some(false)
+    }
+
+    /// Whether writes are refused because the data cannot be saved.
+    pub fn writes_are_stopped(&self, config: &Config) -> bool {
+        config.stop_writes_on_bgsave_error && !config.save.points().is_empty() && self.last_ok == Some(false)
+    }
+
+    /// What is in memory is on the disk now.
+    pub fn saved(&mut self, now_secs: i64) {
+        self.dirty = 0;
+        self.last_save = now_secs;
+        self.last_ok = Some(true);
+    }
+
+    /// The save point that asks for a child now, if one does.
+    pub fn save_point_due(&self, points: &[SavePoint], now_secs: i64) -> Option<SavePoint> {
+        let may_try = self.last_save_ok() || now_secs - self.last_try > save_points::RETRY_SECS;
+        let due = save_points::due(points, self.dirty, now_secs - self.last_save);
+        due.filter(|_| may_try && self.running.is_none())
+    }
+
+    /// The oldest position of the stream that the running child holds for replicas that may still come for its dump.
+    pub fn held_position(&self, end: u64, backlog: u64) -> Option<u64> {
+        let shared_from = self.running.as_ref()?.shared_from()?;
+        Some(shared_from.max(end.saturating_sub(backlog.max(HELD_FOR_LATECOMERS))))
+    }
+
+    /// Saves in the foreground. The error is the log's.
+    pub fn save(
+        &mut self,
+        keyspace: &Keyspace,
+        aux: &SavingAux,
+        config: &Config,
+        version: u16,
+        now_secs: i64,
+    ) -> Result<(), Logged> {
+        let name = dbfilename(config);
+        let options = dump_options(config, version, false);
+        let to = destination(config, &name, false);
+        let result = save_to_file(keyspace, aux, &options, &to, &mut |_| {}, &mut |_| {});
+        self.saves += 1;
+        match result {
+            Ok(_) => {
+                log::notice!("DB saved on disk");
+                self.saved(now_secs);
+                Ok(())
+            }
+            Err(why) => {
+                // Whoever asked for it hears of it; only what nobody waits for stops writes when it fails.
+                log::warning!("{why}");
+                Err(Logged)
+            }
+        }
+    }
+
+    /// Forks a child. The error is what the system said, and the log has it.
+    ///
+    /// # Panics
+    /// If one runs.
+    pub fn start(
+        &mut self,
+        plan: Plan,
+        target: Target,
+        options: ChildOptions,
+        keyspace: &mut Keyspace,
+        reactor: &Reactor,
+    ) -> Result<(), String> {
+        assert!(self.running.is_none(), "one child at a time");
+        self.last_try = options.aux.ctime;
+        let total_keys = keyspace.keys() as u64;
+        let child = Child::fork(target, keyspace, options).map_err(|why| {
+            let why = process::strerror(&why);
+            log::warning!("Can't save in background: fork: {why}");
+            self.last_ok = Some(false);
+            why
+        })?;
+        self.forks += 1;
+        self.last_fork_us = child.fork_us;
+        match plan.purpose {
+            Purpose::Disk => log::notice!("Background saving started by pid {}", child.pid),
+            Purpose::Pipe => log::notice!("Background RDB transfer started by pid {}", child.pid),
+        }
+        let watched = reactor.watch_fd(child.as_raw_fd(), Source::Child).and_then(|()| match &child.data {
+            Some(data) => reactor.watch_fd(data.as_raw_fd(), Source::ChildData),
+            None => Ok(()),
+        });
+        if let Err(why) = watched {
+            // It cannot be heard, so it is asked by the cron.
+            log::warning!("Can't watch the child: {why}");
+        }
+        keyspace.pause_resize(true);
+        self.saves += 1;
+        self.running = Some(Running {
+            child,
+            plan,
+            dirty: if plan.lossy { 0 } else { self.dirty },
+            file: None,
+            keys: 0,
+            total_keys,
+            cow_bytes: 0,
+            stopped: false,
+            exit: None,
+        });
+        Ok(())
+    }
+
+    /// Hears what the child reports, and whether it has ended.
+    pub fn poll(&mut self) {
+        let Some(running) = &mut self.running else { return };
+        for report in running.child.poll_reports() {
+            match report {
+                Report::Opened(file) => running.file = Some(file),
+                Report::Progress { keys, cow_bytes, .. } | Report::Done { keys, cow_bytes, .. } => {
+                    running.keys = keys;
+                    running.cow_bytes = running.cow_bytes.max(cow_bytes);
+                }
+                Report::Failed { .. } => {}
+            }
+        }
+        if running.exit.is_none() && running.child.has_hung_up() {
+            running.exit = running.child.reap();
+        }
+    }
+
+    /// Takes the child out if it has ended. One that did well is kept until what it has left in a pipe was passed on
+    /// (`drained`): that belongs to the snapshot.
+    pub fn finish(
+        &mut self,
+        drained: bool,
+        keyspace: &mut Keyspace,
+        reactor: &Reactor,
+        now_secs: i64,
+    ) -> Option<Ended> {
+        let running = self.running.as_mut()?;
+        let exit = match running.exit.take()? {
+            // It had done its work when it was told to stop; nobody counts on it any more.
+            Exit::Ok if running.stopped => Exit::Stopped,
+            Exit::Ok if !drained => {
+                running.exit = Some(Exit::Ok);
+                return None;
+            }
+            exit => exit,
+        };
+        let running = self.running.take()?;
+        reactor.forget_fd(running.child.as_raw_fd());
+        if let Some(data) = &running.child.data {
+            reactor.forget_fd(data.as_raw_fd());
+        }
+        keyspace.pause_resize(false);
+        let work = running.plan.purpose.work();
+        match &exit {
+            Exit::Ok => log::notice!("Background {work} terminated with success"),
+            Exit::Failed(_) => log::warning!("Background {work} error"),
+            Exit::Stopped => log::notice!("Background {work} was stopped"),
+            Exit::Signal(signal) => log::warning!("Background {work} terminated by signal {signal}"),
+        }
+        let unlink_us = match running.plan.purpose {
+            Purpose::Disk => self.disk_child_ended(&running, &exit, keyspace, now_secs),
+            Purpose::Pipe => None,
+        };
+        Some(Ended { purpose: running.plan.purpose, ok: exit == Exit::Ok, unlink_us })
+    }
+
+    /// Notes how a child ended that was to write the dump file; removes what it has left if it failed.
+    fn disk_child_ended(
+        &mut self,
+        running: &Running,
+        exit: &Exit,
+        keyspace: &mut Keyspace,
+        now_secs: i64,
+    ) -> Option<u64> {
+        self.last_secs = Some(now_secs - running.child.started_ms / 1000);
+        self.last_cow_bytes = running.cow_bytes;
+        match exit {
+            Exit::Ok => {
+                self.dirty = self.dirty.saturating_sub(running.dirty);
+                self.last_save = now_secs;
+                self.last_ok = Some(true);
+                return None;
+            }
+            // A child that we stopped ourselves is no failure of the disk.
+            Exit::Stopped => {}
+            Exit::Failed(_) | Exit::Signal(_) => self.last_ok = Some(false),
+        }
+        let began = clock::monotonic_us();
+        if let Some(garbage) = running.child.remove_temp() {
+            keyspace.freer.free_any(Box::new(garbage), 0);
+        }
+        Some(clock::monotonic_us() - began)
+    }
+
+    /// Tells the child to stop, if one runs. It is gone soon, and [`Snapshots::finish`] will say so.
+    pub fn stop(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.stop();
+        }
+    }
+
+    /// Stops the child and waits until it is gone, within moments: for a process that is about to become another.
+    pub fn stop_and_wait(&mut self) {
+        let Some(mut running) = self.running.take() else { return };
+        running.stop();
+        while running.exit.take().or_else(|| running.child.reap()).is_none() {
+            running.child.poll_reports();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        running.child.remove_temp();
+    }
+}
+
+/// Name of the dump file.
+pub fn dbfilename(config: &Config) -> String {
+    String::from_utf8_lossy(&config.dbfilename).into_owned()
+}
+
+/// Where a dump of ours goes; its pages stay in the cache if somebody is about to read it.
+pub fn destination<'a>(config: &'a Config, dbfilename: &'a str, keep_cache: bool) -> Destination<'a> {
+    let incremental_fsync = config.rdb_save_incremental_fsync;
+    Destination { dir: config.directory(), dbfilename, incremental_fsync, keep_cache }
+}
+
+/// How a dump of that version is written.
+pub fn dump_options(config: &Config, version: u16, release: bool) -> DumpOptions {
+    DumpOptions {
+        writer: WriterOptions { version, compress: config.rdbcompression, checksum: config.rdbchecksum },
+        usage: Usage::of(config.maxmemory_policy, config.lfu_decay_time),
+        key_save_delay_us: config.rdb_key_save_delay,
+        release,
+    }
+}

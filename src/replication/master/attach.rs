@@ -1,0 +1,260 @@
+//! SYNC and PSYNC are answered: go on, or wait for a snapshot; and when one is to be made for those who wait.
+
+use super::{FileTransfer, Phase, Replica, Replicas, Serving};
+use crate::client::{ClientId, Role};
+use crate::exec::CmdError;
+use crate::observe::log;
+use crate::persistence::dump::dataset_without_data;
+use crate::persistence::rdb::RDB_VERSION;
+use crate::persistence::snapshots::{Purpose, dump_options};
+use crate::replication::history::{self, Answer, FullResyncReason, Wanted};
+use crate::replication::saving_aux;
+
+/// Length of a dump's EOF marker.
+const EOF_MARKER: usize = 40;
+
+impl Replicas {
+    /// Answers SYNC or PSYNC. `stale`: we are a replica without its master.
+    pub fn attach(
+        &mut self,
+        id: ClientId,
+        wanted: Option<Wanted>,
+        stale: bool,
+        cx: &mut Serving,
+    ) -> Result<(), CmdError> {
+        let Some(client) = cx.outbox.clients.get(id) else { return Ok(()) };
+        if client.role == Role::Replica && self.get(id).is_some_and(|replica| replica.state().is_some()) {
+            return Ok(());
+        }
+        if stale {
+            return Err(CmdError::text("NOMASTERLINK Can't SYNC while not connected with my master"));
+        }
+        if !client.output.is_empty() && client.role == Role::Normal {
+            return Err(CmdError::text("ERR SYNC and PSYNC are invalid with pending output"));
+        }
+        if self.get(id).is_some_and(|replica| replica.without_data && !replica.capa_eof) {
+            return Err(CmdError::text("ERR Filtered replica requires EOF capability"));
+        }
+        let name = self.introduced(id, cx.outbox.clients, cx.now_ms).name();
+        log::notice!("Replica {name} asks for synchronization");
+        if let Some(client) = cx.outbox.clients.get_mut(id) {
+            client.role = Role::Replica;
+            // `repl-disable-tcp-nodelay`: fewer packets, at the price of some delay.
+            if cx.config.repl_disable_tcp_nodelay {
+                client.conn.set_nodelay(false);
+            }
+        }
+        self.alone_since_ms = None;
+        if let Some(wanted) = &wanted {
+            match history::decide(cx.history, cx.journal.backlog(), wanted) {
+                Answer::Continue(position) => {
+                    self.go_on(id, position, &name, cx);
+                    return Ok(());
+                }
+                Answer::Full(why) => refuse_partial(&why, wanted, &name, cx),
+            }
+        }
+        self.await_snapshot(id, wanted.is_some(), cx);
+        Ok(())
+    }
+
+    /// A replica goes on where it was.
+    fn go_on(&mut self, id: ClientId, position: u64, name: &str, cx: &mut Serving) {
+        cx.stats.partial_ok += 1;
+        let Some(replica) = self.get_mut(id) else { return };
+        replica.phase = Phase::Online { after_ack: false };
+        replica.position = position;
+        replica.acked_at_ms = cx.now_ms;
+        let line = match replica.capa_psync2 {
+            true => format!("+CONTINUE {}\r\n", cx.history.id),
+            false => "+CONTINUE\r\n".to_owned(),
+        };
+        cx.outbox.send(id, line.as_bytes());
+        log::notice!(
+            "Partial resynchronization request from {name} accepted. Sending {} bytes of backlog starting from offset {}.",
+            cx.journal.offset() - position,
+            position + 1
+        );
+    }
+
+    /// A replica starts over: it waits for a snapshot. `by_psync`: it can be told the name of our stream.
+    fn await_snapshot(&mut self, id: ClientId, by_psync: bool, cx: &mut Serving) {
+        cx.stats.full += 1;
+        if !cx.journal.is_active() {
+            // A stream begins: nobody may take it for one that was there before.
+            cx.history.renew(cx.secrets);
+            cx.journal.activate();
+            log::notice!(
+                "Replication backlog created, my new replication IDs are '{}' and '{}'",
+                cx.history.id,
+                cx.history.second().0
+            );
+        }
+        let Some(replica) = self.get_mut(id) else { return };
+        replica.phase = Phase::Waiting;
+        replica.asked_at_ms = cx.now_ms;
+        replica.capa_psync2 |= by_psync;
+        replica.synced = by_psync;
+        if replica.without_data {
+            self.send_dump_without_data(id, cx);
+        }
+    }
+
+    /// Who wants none of the data needs no child to write it: the little there is in such a dump is sent at once, and
+    /// nobody else shares it.
+    fn send_dump_without_data(&mut self, id: ClientId, cx: &mut Serving) {
+        if !cx.is_replica() {
+            cx.journal.forget_selection();
+        }
+        let offset = cx.journal.offset();
+        let Some(replica) = self.get_mut(id) else { return };
+        announce(replica, offset, cx);
+        replica.position = offset;
+        replica.phase = Phase::Online { after_ack: true };
+        let version = dump_version(replica, RDB_VERSION);
+        let eof_marker = cx.secrets.hex(EOF_MARKER);
+        let aux = saving_aux(cx.history, cx.journal, cx.upstream_db, cx.now_ms / 1000);
+        let dump = dataset_without_data(&aux, dump_options(cx.config, version, false).writer)
+            .expect("memory takes what is written to it");
+        let parts = [b"$EOF:", eof_marker.as_bytes(), b"\r\n", &dump, eof_marker.as_bytes()];
+        cx.outbox.send(id, &parts.concat());
+        self.dump_is_sent(id, cx);
+    }
+
+    /// What kind of snapshot those who wait for one are due now, if any. Not for one that runs: see
+    /// [`Replicas::share_running_snapshot`].
+    pub fn wanted_snapshot(&self, cx: &Serving) -> Option<Purpose> {
+        let waiting = || self.iter().filter(|replica| matches!(replica.phase, Phase::Waiting));
+        let longest = waiting().map(|replica| cx.now_ms - replica.asked_at_ms).max()?;
+        if !cx.config.repl_diskless_sync || !waiting().all(|replica| replica.capa_eof) {
+            return Some(Purpose::Disk);
+        }
+        let delay = i64::from(cx.config.repl_diskless_sync_delay) * 1000;
+        let enough = cx.config.repl_diskless_sync_max_replicas as usize;
+        let many = enough > 0 && waiting().count() >= enough;
+        (longest >= delay || many).then_some(Purpose::Pipe)
+    }
+
+    /// The newest version of the dump format that all read for whom a snapshot would be made now; `None` if it is
+    /// made for nobody.
+    pub fn dump_version(&self, wanted: u16) -> Option<u16> {
+        let waiting = self.iter().filter(|replica| !replica.is_online());
+        waiting.map(|replica| dump_version(replica, wanted)).min()
+    }
+
+    /// A snapshot was begun for those who wait.
+    pub fn snapshot_started(&mut self, purpose: Purpose, cx: &mut Serving) {
+        match purpose {
+            Purpose::Pipe => self.begin_pipe_transfers(cx),
+            Purpose::Disk => self.share_running_snapshot(cx),
+        }
+    }
+
+    /// No snapshot could be begun: those who wait ask again after a while, and by then there may be memory.
+    pub fn snapshot_failed(&mut self, cx: &mut Serving) {
+        for replica in self.iter().filter(|replica| matches!(replica.phase, Phase::Waiting)) {
+            cx.outbox.reply(replica.id).error("ERR BGSAVE failed, replication can't continue");
+            cx.outbox.close_after_reply(replica.id);
+        }
+    }
+
+    /// Lets those who wait share the snapshot under way, if its place in the stream is known and it goes to a file.
+    pub fn share_running_snapshot(&mut self, cx: &mut Serving) {
+        let Some(running) = cx.snapshots.running() else { return };
+        let Some(offset) = running.shared_from() else { return };
+        let version = running.plan.version;
+        if !cx.journal.log().has(offset) {
+            return;
+        }
+        for replica in self.iter_mut() {
+            if !matches!(replica.phase, Phase::Waiting) || dump_version(replica, version) < version {
+                continue;
+            }
+            log::notice!("Waiting for end of BGSAVE for SYNC");
+            let eof_marker = takes_growing_file(replica, cx).then(|| cx.secrets.hex(EOF_MARKER));
+            replica.position = offset;
+            replica.phase = Phase::File(FileTransfer { file: None, sent: 0, len: None, eof_marker });
+            announce(replica, offset, cx);
+        }
+        self.hand_out_file(cx);
+    }
+
+    fn begin_pipe_transfers(&mut self, cx: &mut Serving) {
+        let Some(offset) = cx.snapshots.running().and_then(|running| running.plan.offset) else { return };
+        self.piece = super::PipePiece::default();
+        for replica in self.iter_mut().filter(|replica| matches!(replica.phase, Phase::Waiting)) {
+            let eof_marker = cx.secrets.hex(EOF_MARKER);
+            let header = format!("$EOF:{eof_marker}\r\n");
+            replica.position = offset;
+            replica.phase = Phase::Pipe { sent: 0, eof_marker };
+            announce(replica, offset, cx);
+            cx.outbox.send(replica.id, header.as_bytes());
+        }
+    }
+
+    /// A replica has been sent its dump. Who wanted no more than that is let go.
+    pub(super) fn dump_is_sent(&mut self, id: ClientId, cx: &mut Serving) {
+        let Some(replica) = self.get(id) else { return };
+        let name = replica.name();
+        if replica.rdb_only {
+            log::notice!("RDB transfer completed, rdb only replica ({name}) should be disconnected asap");
+            cx.outbox.close_after_reply(id);
+        } else {
+            log::notice!("Synchronization with replica {name} succeeded");
+            cx.outbox.queue_flush(id);
+        }
+    }
+}
+
+/// Whether a replica is sent the dump while it grows, with an EOF marker behind it. It then has to acknowledge before
+/// the stream may follow, for who looks for a marker looks at the end of what has come. With `repl-diskless-sync no`
+/// real masters send a length, and the stream follows at once; tools that read the stream count on that. Only who is
+/// known to be a server, and to acknowledge, gets it sooner.
+fn takes_growing_file(replica: &Replica, cx: &Serving) -> bool {
+    let is_server = replica.version > 0 || replica.capa_rdb12;
+    replica.capa_eof && (cx.config.repl_diskless_sync || is_server)
+}
+
+/// Tells a replica that it starts over, from which offset.
+fn announce(replica: &Replica, offset: u64, cx: &mut Serving) {
+    if replica.synced {
+        let line = format!("+FULLRESYNC {} {offset}\r\n", cx.history.id);
+        cx.outbox.send(replica.id, line.as_bytes());
+    }
+}
+
+/// The log gets the reason of a full resync.
+fn refuse_partial(why: &FullResyncReason, wanted: &Wanted, name: &str, cx: &mut Serving) {
+    match why {
+        FullResyncReason::Asked => log::notice!("Full resync requested by replica {name}"),
+        FullResyncReason::OtherStream { second_offset: None } => log::notice!(
+            "Partial resynchronization not accepted: Replication ID mismatch (Replica asked for '{}', my replication IDs are '{}' and '{}')",
+            String::from_utf8_lossy(wanted.id),
+            cx.history.id,
+            cx.history.second().0
+        ),
+        FullResyncReason::OtherStream { second_offset: Some(second) } => log::notice!(
+            "Partial resynchronization not accepted: Requested offset for second ID was {}, but I can reply up to {second}",
+            wanted.offset
+        ),
+        FullResyncReason::NotInLog => log::notice!(
+            "Unable to partial resync with replica {name} for lack of backlog (Replica request was: {}).",
+            wanted.offset
+        ),
+    }
+    if wanted.id != b"?" {
+        cx.stats.partial_err += 1;
+    }
+}
+
+/// The version of the dump format for a replica that reported its own version (0: nothing), and perhaps that it reads
+/// more than that.
+fn dump_version(replica: &Replica, wanted: u16) -> u16 {
+    match replica.version {
+        _ if replica.capa_rdb12 => wanted,
+        0x0007_0400.. => wanted,
+        0x0007_0200.. => wanted.min(11),
+        // Servers before 7.2 refuse version 11, and those of them that report their version are newer anyway.
+        _ => wanted.min(10),
+    }
+}

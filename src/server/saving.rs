@@ -1,0 +1,94 @@
+//! Snapshots as the whole server sees them: what a child has to know of all of us. The child itself is
+//! `persistence::snapshots`.
+
+use std::os::fd::RawFd;
+
+use super::Server;
+use crate::observe::log::{self, Logged};
+use crate::persistence::child::{ChildOptions, Target};
+use crate::persistence::dump::version_for;
+use crate::persistence::rdb::RDB_VERSION;
+use crate::persistence::snapshots::{Plan, Purpose, dbfilename, destination, dump_options};
+
+impl Server {
+    /// Saves in the foreground. The error is the log's.
+    pub fn save(&mut self) -> Result<(), Logged> {
+        let aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
+        let version = version_for(&self.keyspace);
+        self.snapshots.save(&self.keyspace, &aux, &self.config, version, self.clock.unix_secs())
+    }
+
+    /// Forks a child that writes a snapshot. The caller has seen to it that none runs.
+    pub fn start_snapshot(&mut self, purpose: Purpose) -> Result<(), String> {
+        let plan = self.snapshot_plan(purpose);
+        let name = dbfilename(&self.config);
+        let for_replicas = self.replication.replicas.dump_version(plan.version).is_some();
+        let close = self.descriptors();
+        let target = match purpose {
+            Purpose::Disk => Target::Disk(destination(&self.config, &name, for_replicas)),
+            Purpose::Pipe => Target::Pipe,
+        };
+        let title = self.child_title(purpose.title());
+        let (mode, score) = (self.config.oom_score_adj, self.config.oom_score_adj_values.child);
+        let mut oom = self.life.oom_score.clone();
+        let mut prepare = || {
+            // A child that the system would rather spare is a child all the same.
+            let _ = oom.apply(super::boot::oom_mode(mode), score);
+        };
+        let aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
+        let dump = dump_options(&self.config, plan.version, true);
+        let forks = self.snapshots.simulated_forks();
+        let simulated = forks.as_ref();
+        let options =
+            ChildOptions { aux, dump, title: &title, close: &close, simulated, prepare: &mut prepare };
+        self.snapshots.start(plan, target, options, &mut self.keyspace, &self.net.reactor)?;
+        if !self.is_replica() {
+            // Readers of the stream that start from this snapshot have selected nothing.
+            self.journal.forget_selection();
+        }
+        self.note_latency("fork", self.snapshots.last_fork_us);
+        self.refresh_stamp(false);
+        Ok(())
+    }
+
+    /// What a child for that purpose is to write: what all read who wait for it.
+    fn snapshot_plan(&self, purpose: Purpose) -> Plan {
+        let wanted = version_for(&self.keyspace);
+        let version = match (self.replication.replicas.dump_version(wanted), purpose) {
+            (Some(version), _) => version,
+            (None, Purpose::Pipe) => wanted.min(10),
+            (None, Purpose::Disk) => wanted,
+        };
+        let lossy = wanted > RDB_VERSION && version < wanted;
+        if lossy {
+            // Replicas before 7.4 would refuse the dump, and those up to 8 do not tell what they are. The fields are
+            // deleted there as well, since the master says so; only until when they live is not known.
+            log::warning!(
+                "A replica of this snapshot may be older than Redis 7.4: hash fields with a time to live are written without it"
+            );
+        }
+        let offset = self.journal.is_active().then(|| self.journal.offset());
+        Plan { purpose, offset, version, lossy }
+    }
+
+    /// What a child must not keep open: a connection whose end would not be seen, a port that could not be had again.
+    fn descriptors(&mut self) -> Vec<RawFd> {
+        let mut all = self.net.listener_fds();
+        all.extend(self.clients.iter().filter_map(|(_, client)| client.conn.fd()));
+        all.extend(self.replication.link.conn_mut().and_then(|conn| conn.fd()));
+        all
+    }
+
+    /// Starts what save points ask for.
+    pub(super) fn save_if_due(&mut self) {
+        if self.loading.is_some() {
+            return;
+        }
+        let now = self.clock.unix_secs();
+        if let Some(point) = self.snapshots.save_point_due(self.config.save.points(), now) {
+            log::notice!("{} changes in {} seconds. Saving...", point.changes, point.seconds);
+            // The reason of a failure stands in the log, and the next try comes after a while.
+            let _ = self.start_snapshot(Purpose::Disk);
+        }
+    }
+}

@@ -1,0 +1,504 @@
+//! A tree of servers under whatever a seed thinks of: writes, cuts, resets, slow and failing children, crashes with and
+//! without a word, promotions, sub-replicas; and then rest.
+//!
+//! What must hold:
+//! - No two histories are joined: servers that stand at one place of one stream hold the same data, whenever this is
+//!   looked at.
+//! - At rest every server stands where its master stands, and holds the same data.
+//! - No write is lost that every replica had acknowledged (WAIT), as long as one of those that have it leads.
+//! - No turn waits, and no server spins (the clock and the world see to that).
+//!
+//! ```text
+//! cargo test --test sim seeds                      a few of them
+//! make simulate SEEDS=5000                         thousands, optimised
+//! REDIS_RS_SEED=17 REDIS_RS_TRACE=1 cargo test --test sim seeds -- --nocapture     that one again, with the logs
+//! ```
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redis_rs::env::random::Rng;
+
+use crate::client::Client;
+use crate::world::{Children, NodeId, World};
+
+/// How long everything may take to come to rest, in milliseconds of the world.
+const REST_MS: u64 = 300_000;
+/// Keys that each type of command writes to.
+const KEYS: u64 = 12;
+
+/// Writes that are known to be held by a server: by key, how far its counter had come.
+type Held = BTreeMap<String, u64>;
+
+struct Sim {
+    world: World,
+    rng: Rng,
+    /// Whom each server was told to follow.
+    follows: Vec<Option<NodeId>>,
+    root: NodeId,
+    client: Option<(NodeId, Client)>,
+    /// The number of the last write.
+    counter: u64,
+    held: Vec<Held>,
+    /// The data at places of streams, by replication id and offset.
+    places: BTreeMap<(String, u64), String>,
+    log: Vec<String>,
+}
+
+fn text(reply: &[u8]) -> String {
+    String::from_utf8_lossy(reply).into_owned()
+}
+
+/// A field of INFO.
+fn field(info: &str, name: &str) -> String {
+    let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.unwrap_or_default().trim().to_owned()
+}
+
+impl Sim {
+    fn new(seed: u64) -> Sim {
+        let mut rng = Rng::seeded(seed);
+        let mut world = World::new(rng.next_u64());
+        let count = 2 + rng.below(4) as usize;
+        let choice = |rng: &mut Rng, values: &[&'static str]| values[rng.below(values.len() as u64) as usize];
+        for id in 0..count {
+            let config = [
+                ("repl-diskless-sync", choice(&mut rng, &["yes", "no"])),
+                ("repl-diskless-sync-delay", choice(&mut rng, &["0", "0", "1"])),
+                ("repl-diskless-load", choice(&mut rng, &["disabled", "on-empty-db", "swapdb"])),
+                ("repl-backlog-size", choice(&mut rng, &["16384", "65536", "1048576"])),
+                ("repl-timeout", choice(&mut rng, &["5", "10", "60"])),
+                ("repl-ping-replica-period", choice(&mut rng, &["1", "3", "10"])),
+                ("save", choice(&mut rng, &["", "", "1 1"])),
+            ];
+            world.add(["a", "b", "c", "d", "e"][id], &config);
+        }
+        let held = vec![Held::new(); count];
+        let follows = vec![None; count];
+        let places = BTreeMap::new();
+        let mut sim =
+            Sim { world, rng, follows, root: 0, client: None, counter: 0, held, places, log: Vec::new() };
+        for id in 1..count {
+            // Some follow the root, some another that does.
+            let master = if sim.rng.one_in(3) { sim.rng.below(id as u64) as usize } else { 0 };
+            sim.follow(id, Some(master));
+        }
+        sim
+    }
+
+    fn note(&mut self, what: String) {
+        if self.world.trace {
+            println!("{:>10} us  -- {what}", self.world.now_us);
+        }
+        self.log.push(format!("{} us {what}", self.world.now_us));
+    }
+
+    fn name(&self, id: NodeId) -> &str {
+        &self.world.nodes[id].name
+    }
+
+    /// Tells a server whom to follow; one that is down will know when it starts.
+    fn follow(&mut self, id: NodeId, master: Option<NodeId>) {
+        self.follows[id] = master;
+        let (host, port) = match master {
+            Some(master) => (self.world.address(master).ip().to_string(), "6379".to_owned()),
+            None => ("no".to_owned(), "one".to_owned()),
+        };
+        self.note(format!("{} follows {host}", self.name(id)));
+        let line = if master.is_some() { format!("{host} {port}") } else { String::new() };
+        self.world.configure(id, "replicaof", &line);
+        if master.is_some() {
+            self.held[id].clear();
+        }
+        if self.world.is_up(id) {
+            self.world.ask(id, &["REPLICAOF", &host, &port]);
+        }
+    }
+
+    fn info(&mut self, id: NodeId) -> String {
+        text(&self.world.ask(id, &["INFO", "replication", "persistence"]))
+    }
+
+    /// Those that follow the root themselves.
+    fn direct(&self) -> Vec<NodeId> {
+        (0..self.follows.len()).filter(|&id| self.follows[id] == Some(self.root)).collect()
+    }
+
+    fn some_node(&mut self) -> NodeId {
+        self.rng.below(self.follows.len() as u64) as usize
+    }
+
+    /// One thing happens.
+    fn step(&mut self) {
+        match self.rng.below(100) {
+            0..40 => self.write(),
+            40..52 => self.write_and_wait(),
+            52..58 => self.cut(),
+            58..63 => {
+                self.note("all are joined".into());
+                self.world.join_all();
+            }
+            63..67 => self.reset(),
+            67..71 => self.crash(),
+            71..77 => self.restart_one(),
+            77..81 => self.promote(),
+            81..85 => self.rearrange(),
+            85..91 => self.children_change(),
+            91..94 => self.save(),
+            94..97 => self.delays_change(),
+            _ => {
+                let ms = 1000 + self.rng.below(15_000);
+                self.note(format!("{ms} ms pass"));
+                self.world.pass_ms(ms);
+            }
+        }
+        let us = if self.rng.one_in(3) { self.rng.below(400_000) } else { self.rng.below(5_000) };
+        self.world.pass_us(us);
+        self.look_at_places();
+    }
+
+    /// The connection to the root, if it runs.
+    fn client(&mut self) -> Option<Client> {
+        match self.client.take() {
+            Some((id, client)) if id == self.root && !client.closed => Some(client),
+            _ if self.world.is_up(self.root) => Some(self.world.connect(self.root)),
+            _ => None,
+        }
+    }
+
+    fn write(&mut self) {
+        let Some(mut client) = self.client() else { return };
+        for _ in 0..1 + self.rng.below(6) {
+            self.counter += 1;
+            let words = self.some_write();
+            client.send(&words);
+        }
+        while client.reply().is_some() {}
+        self.client = Some((self.root, client));
+    }
+
+    fn some_write(&mut self) -> Vec<String> {
+        let n = self.rng.below(KEYS);
+        let value = match self.rng.below(12) {
+            0 => "x".repeat(500 + self.rng.below(20_000) as usize),
+            _ => format!("v{}", self.counter),
+        };
+        let words: &[&str] = match self.rng.below(15) {
+            0 | 1 => &["SET", "s", &value],
+            2 => &["INCR", "n"],
+            3 => &["APPEND", "s", "more"],
+            4 => &["RPUSH", "l", &value, "y"],
+            5 => &["LPOP", "l"],
+            6 => &["SADD", "t", &value, "b", "c"],
+            7 => &["SPOP", "t"],
+            8 => &["HSET", "h", "f", &value],
+            9 => &["ZINCRBY", "z", "1.5", &value],
+            10 => &["XADD", "x", "MAXLEN", "~", "50", "*", "f", &value],
+            11 => &["DEL", "s"],
+            12 => &["SELECT", if self.rng.one_in(4) { "1" } else { "0" }],
+            13 => &["PEXPIRE", "s", if self.rng.one_in(2) { "300" } else { "30000" }],
+            _ => match self.rng.below(12) {
+                0 => &["FLUSHDB"],
+                1..4 => &["MULTI"],
+                4..7 => &["EXEC"],
+                7 => &["EVICT"],
+                _ => &["SINTERSTORE", "t", "t", "t"],
+            },
+        };
+        let mut words: Vec<String> = words.iter().map(|word| word.to_string()).collect();
+        let keyed = !matches!(words[0].as_str(), "SELECT" | "FLUSHDB" | "MULTI" | "EXEC" | "EVICT");
+        let keys = if words[0] == "SINTERSTORE" { 1..words.len() } else { 1..2 };
+        for at in keys {
+            if keyed && at < words.len() {
+                words[at] = format!("{}:{n}", words[at]);
+            }
+        }
+        words
+    }
+
+    /// A write that is said to be safe once every replica of the root has it.
+    fn write_and_wait(&mut self) {
+        if !self.world.is_up(self.root) {
+            return;
+        }
+        let root = self.root;
+        let mut client = self.world.connect(root);
+        self.counter += 1;
+        let key = format!("w:{}", self.rng.below(KEYS));
+        let number = self.counter;
+        // In a database of its own, which nothing empties.
+        client.send(&["SELECT", "5"]);
+        client.send(&["SET", &key, &number.to_string()]);
+        let direct = self.direct();
+        client.send(&["WAIT", &direct.len().to_string(), "500"]);
+        let mut replies = Vec::new();
+        for _ in 0..300 {
+            self.world.pass_us(5_000);
+            replies.extend(std::iter::from_fn(|| client.reply()));
+            if replies.len() >= 3 || client.closed || !self.world.is_up(root) {
+                break;
+            }
+        }
+        let acknowledged = replies.get(2).and_then(|reply| text(reply).trim()[1..].parse::<usize>().ok());
+        let accepted = replies.get(1).is_some_and(|reply| reply == b"+OK\r\n");
+        if accepted && acknowledged.is_some_and(|count| count >= direct.len()) {
+            self.note(format!("{key} = {number} is acknowledged by {}", direct.len()));
+            for id in direct.into_iter().chain([root]) {
+                if self.world.is_up(id) {
+                    self.held[id].insert(key.clone(), number);
+                }
+            }
+        }
+    }
+
+    fn cut(&mut self) {
+        let (a, b) = (self.some_node(), self.some_node());
+        if a != b {
+            self.note(format!("cut {} {}", self.name(a), self.name(b)));
+            self.world.cut(a, b);
+        }
+    }
+
+    fn reset(&mut self) {
+        let (a, b) = (self.some_node(), self.some_node());
+        self.note(format!("reset {} {}", self.name(a), self.name(b)));
+        self.world.reset(a, b);
+    }
+
+    fn crash(&mut self) {
+        let id = self.some_node();
+        if !self.world.is_up(id) {
+            return;
+        }
+        let loses_power = self.rng.one_in(2);
+        self.note(format!("crash {}{}", self.name(id), if loses_power { ", power" } else { "" }));
+        if loses_power {
+            self.world.lose_power(id)
+        } else {
+            self.world.kill(id)
+        }
+        self.held[id].clear();
+    }
+
+    fn restart_one(&mut self) {
+        let down: Vec<NodeId> = (0..self.follows.len()).filter(|&id| !self.world.is_up(id)).collect();
+        if !down.is_empty() {
+            let id = down[self.rng.below(down.len() as u64) as usize];
+            self.restart(id);
+        }
+    }
+
+    fn restart(&mut self, id: NodeId) {
+        self.note(format!("restart {}", self.name(id)));
+        // It comes back with what its last dump holds, and whoever follows it takes that over.
+        for other in 0..self.follows.len() {
+            if self.leads_to(other, id) {
+                self.held[other].clear();
+            }
+        }
+        self.world.start(id);
+    }
+
+    fn leads_to(&self, from: NodeId, to: NodeId) -> bool {
+        std::iter::successors(Some(from), |&id| self.follows[id]).any(|id| id == to)
+    }
+
+    /// What Sentinel would do: the direct replica that has come furthest leads, and the others follow it.
+    fn promote(&mut self) {
+        let mut candidates = Vec::new();
+        for id in self.direct() {
+            if self.world.is_up(id) {
+                let info = self.info(id);
+                let offset = field(&info, "slave_repl_offset").parse::<u64>().unwrap_or(0);
+                if field(&info, "loading") == "0" && field(&info, "master_sync_in_progress") == "0" {
+                    candidates.push((offset, id));
+                }
+            }
+        }
+        let Some(&(_, chosen)) = candidates.iter().max_by_key(|(offset, _)| *offset) else { return };
+        let old = std::mem::replace(&mut self.root, chosen);
+        self.note(format!("{} takes over from {}", self.name(chosen), self.name(old)));
+        self.follow(chosen, None);
+        for id in 0..self.follows.len() {
+            if id != chosen && (self.follows[id] == Some(old) || id == old) {
+                if self.rng.one_in(2) {
+                    self.world.pass_us(self.world.now_us % 50_000);
+                }
+                self.follow(id, Some(chosen));
+            }
+        }
+    }
+
+    /// A replica goes to another place in the tree.
+    fn rearrange(&mut self) {
+        let (id, master) = (self.some_node(), self.some_node());
+        if id != self.root && !self.leads_to(master, id) {
+            self.follow(id, Some(master));
+        }
+    }
+
+    fn children_change(&mut self) {
+        let id = self.some_node();
+        let ms = [1, 20, 300, 4000][self.rng.below(4) as usize];
+        self.world.nodes[id].children = match self.rng.below(6) {
+            0 => Children::Fail { ms, percent: self.rng.below(100) },
+            1 => Children::Hang,
+            _ => Children::Take { ms, steps: 1 + self.rng.below(10) },
+        };
+        self.note(format!("children of {}: {:?}", self.name(id), self.world.nodes[id].children));
+    }
+
+    fn save(&mut self) {
+        let id = self.some_node();
+        if self.world.is_up(id) {
+            self.note(format!("{} saves", self.name(id)));
+            self.world.ask(id, &["BGSAVE"]);
+        }
+    }
+
+    fn delays_change(&mut self) {
+        let most = [100, 1000, 30_000, 400_000][self.rng.below(4) as usize];
+        self.note(format!("deliveries take up to {most} us"));
+        self.world.latency_us = (most / 10, most);
+    }
+
+    /// Servers at one place of one stream hold the same data.
+    fn look_at_places(&mut self) {
+        for id in 0..self.follows.len() {
+            if !self.world.is_up(id) || !self.rng.one_in(2) {
+                continue;
+            }
+            let info = self.info(id);
+            let link_is_up = field(&info, "master_link_status");
+            if field(&info, "loading") != "0" || link_is_up == "down" {
+                continue;
+            }
+            let Ok(offset) = field(&info, "master_repl_offset").parse::<u64>() else { continue };
+            let place = (field(&info, "master_replid"), offset);
+            let digest = text(&self.world.ask(id, &["DEBUG", "DIGEST"]));
+            let name = self.name(id).to_owned();
+            let (known, same) = match self.places.get(&place) {
+                Some(known) => (known.clone(), *known == digest),
+                None => (digest.clone(), true),
+            };
+            assert!(same, "{name} at {place:?} holds {digest}, where another held {known}");
+            self.places.insert(place, digest);
+        }
+    }
+
+    /// Everything is mended, and comes to rest.
+    fn rest(&mut self) {
+        self.note("rest".into());
+        self.client = None;
+        self.world.join_all();
+        self.world.latency_us = (50, 500);
+        for id in 0..self.follows.len() {
+            self.world.nodes[id].children = Children::Take { ms: 20, steps: 3 };
+            if !self.world.is_up(id) {
+                self.restart(id);
+            }
+        }
+        let until = self.world.now_us + REST_MS * 1000;
+        let mut stands = self.stand();
+        while stands.is_some() {
+            assert!(self.world.now_us < until, "no rest: {}", stands.unwrap_or_default());
+            self.world.pass_ms(250);
+            stands = self.stand();
+        }
+        let digests: Vec<String> =
+            (0..self.follows.len()).map(|id| text(&self.world.ask(id, &["DEBUG", "DIGEST"]))).collect();
+        for (id, digest) in digests.iter().enumerate() {
+            assert_eq!(digest, &digests[self.root], "{} and {} differ", self.name(id), self.name(self.root));
+        }
+        self.world.ask(self.root, &["SELECT", "5"]);
+        for (key, number) in std::mem::take(&mut self.held[self.root]) {
+            let value = text(&self.world.ask(self.root, &["GET", &key]));
+            let value = value.lines().nth(1).and_then(|line| line.parse::<u64>().ok());
+            assert!(value >= Some(number), "{key} = {number} was acknowledged by all, and is {value:?} now");
+        }
+    }
+
+    /// Who does not stand where its master stands.
+    fn stand(&mut self) -> Option<String> {
+        for id in 0..self.follows.len() {
+            let info = self.info(id);
+            let Some(master) = self.follows[id] else { continue };
+            let theirs = self.info(master);
+            let offset = |info: &str| field(info, "master_repl_offset");
+            if field(&info, "master_link_status") != "up" || offset(&info) != offset(&theirs) {
+                return Some(format!("{} and {}:\n{info}\n{theirs}", self.name(id), self.name(master)));
+            }
+        }
+        None
+    }
+}
+
+/// Plays a seed; what went wrong, if something did.
+fn play(seed: u64) -> Result<u64, String> {
+    let mut sim = Sim::new(seed);
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        sim.world.pass_ms(1500);
+        for _ in 0..30 + sim.rng.below(50) {
+            sim.step();
+        }
+        sim.rest();
+    }));
+    match played {
+        Ok(()) => Ok(sim.world.now_us),
+        Err(panic) => {
+            let what = panic.downcast_ref::<String>().cloned();
+            let what = what.or_else(|| panic.downcast_ref::<&str>().map(|what| what.to_string()));
+            let last = sim.log[sim.log.len().saturating_sub(30)..].join("\n  ");
+            Err(format!("seed {seed}: {}\n  {last}", what.unwrap_or_default()))
+        }
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let value = std::env::var(variable).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
+}
+
+/// `REDIS_RS_SEED` plays that one; `REDIS_RS_SEEDS` says how many, `REDIS_RS_FIRST_SEED` from which on.
+#[test]
+fn whatever_happens_histories_stay_apart_and_what_was_acknowledged_is_kept() {
+    if let Some(seed) = number("REDIS_RS_SEED") {
+        return play(seed).map(drop).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+    let seeds = number("REDIS_RS_SEEDS").unwrap_or(40);
+    let first = number("REDIS_RS_FIRST_SEED").unwrap_or(1);
+    let next = AtomicU64::new(first);
+    let (began, simulated_us) = (std::time::Instant::now(), AtomicU64::new(0));
+    let failures = std::sync::Mutex::new(Vec::new());
+    // A panic is told once, with its seed.
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + seeds {
+                        return;
+                    }
+                    match play(seed) {
+                        Ok(us) => drop(simulated_us.fetch_add(us, Ordering::Relaxed)),
+                        Err(failure) => failures.lock().unwrap().push((seed, failure)),
+                    }
+                }
+            });
+        }
+    });
+    let took = began.elapsed();
+    println!(
+        "{seeds} seeds in {:.1} s, {:.0} a minute; {:.0} s of the world each",
+        took.as_secs_f64(),
+        seeds as f64 * 60.0 / took.as_secs_f64(),
+        simulated_us.load(Ordering::Relaxed) as f64 / 1e6 / seeds as f64
+    );
+    let mut failures = failures.into_inner().unwrap();
+    failures.sort();
+    let numbers: Vec<u64> = failures.iter().map(|(seed, _)| *seed).collect();
+    let shown: Vec<String> = failures.into_iter().take(3).map(|(_, failure)| failure).collect();
+    assert!(numbers.is_empty(), "{} seeds fail: {numbers:?}\n{}", numbers.len(), shown.join("\n\n"));
+}
