@@ -104,6 +104,8 @@ pub struct LoadProgress {
 pub struct LoadedInfo {
     pub progress: LoadProgress,
     pub origin: Origin,
+    /// The code of its libraries of functions. Whether they are good is for whoever takes them.
+    pub libraries: Vec<Vec<u8>>,
 }
 
 /// What a step came to.
@@ -144,10 +146,8 @@ pub enum LoadError {
         offset: u64,
         why: &'static str,
     },
-    /// Libraries of functions, which this server does not have.
-    Functions {
-        offset: u64,
-    },
+    /// A library of functions that cannot be taken, and why.
+    Library(String),
 }
 
 impl LoadError {
@@ -169,10 +169,9 @@ impl LoadError {
                 RdbReason::Signature | RdbReason::Version(_) | RdbReason::ModuleAux(_) => None,
                 _ => Some(*offset),
             },
-            LoadError::Corrupt { offset, .. }
-            | LoadError::Unsupported { offset, .. }
-            | LoadError::Functions { offset } => Some(*offset),
-            LoadError::NotFound
+            LoadError::Corrupt { offset, .. } | LoadError::Unsupported { offset, .. } => Some(*offset),
+            LoadError::Library(_)
+            | LoadError::NotFound
             | LoadError::Open { .. }
             | LoadError::Databases { .. }
             | LoadError::Duplicate { .. } => None,
@@ -225,12 +224,7 @@ impl fmt::Display for LoadError {
                 inside(f, offset, &format_args!("key '{key}' holds a {what}, not supported yet by redis-rs"))
             }
             LoadError::Corrupt { offset, why } => inside(f, offset, why),
-            LoadError::Functions { offset } => inside(
-                f,
-                offset,
-                &"the dump holds libraries of functions, not supported yet by redis-rs; save it without them \
-                  (FUNCTION FLUSH)",
-            ),
+            LoadError::Library(why) => write!(f, "Failed loading library, {why}"),
         }
     }
 }
@@ -256,6 +250,7 @@ pub struct Loader<R = File> {
     progress: LoadProgress,
     origin: Origin,
     expired: Vec<(usize, Vec<u8>)>,
+    libraries: Vec<Vec<u8>>,
 }
 
 impl Loader<File> {
@@ -284,6 +279,7 @@ impl<R: Read> Loader<R> {
             expected: None,
             waiting: Vec::with_capacity(AT_ONCE),
             expired: Vec::new(),
+            libraries: Vec::new(),
         })
     }
 
@@ -364,7 +360,7 @@ impl<R: Read> Loader<R> {
                     .filter(|&db| db < keyspace.count())
                     .ok_or(LoadError::Databases { offset, configured: keyspace.count() })?;
             }
-            Record::Function(_) => return Err(LoadError::Functions { offset }),
+            Record::Function(code) => self.libraries.push(code),
             Record::ModuleAux { .. } => unreachable!("the reader refuses data of modules"),
             Record::ResizeDb { .. } | Record::Eof { .. } => unreachable!("these are seen before"),
         }
@@ -510,7 +506,11 @@ impl<R: Read> Loader<R> {
             "Done loading RDB, keys loaded: {}, keys expired: {}{empty}.",
             progress.keys_loaded, progress.keys_expired
         ));
-        LoadedInfo { progress, origin: mem::take(&mut self.origin) }
+        LoadedInfo {
+            progress,
+            origin: mem::take(&mut self.origin),
+            libraries: mem::take(&mut self.libraries),
+        }
     }
 }
 
@@ -634,7 +634,7 @@ mod tests {
 
     fn dumped(keyspace: &Keyspace, usage: Usage) -> Vec<u8> {
         let aux =
-            SavingAux { redis_ver: "7.2.4", ctime: 1000, used_mem: 1, replication: None, aof_base: false };
+            SavingAux { redis_ver: "7.2.4", ctime: 1000, used_mem: 1, replication: None, aof_base: false, libraries: Vec::new() };
         let options =
             DumpOptions { writer: WriterOptions::default(), usage, key_save_delay_us: 0, release: false };
         write_dataset(Vec::new(), keyspace, &aux, &options, &mut |_| ()).unwrap().0
@@ -679,7 +679,7 @@ mod tests {
                     ctime: 1000,
                     used_mem: 1,
                     replication: None,
-                    aof_base: false,
+                    aof_base: false, libraries: Vec::new(),
                 };
                 let writer = WriterOptions { version, ..WriterOptions::default() };
                 let options =

@@ -100,6 +100,6 @@ fn saving_aux<'a>(
             id: &history.id,
             offset: journal.offset() as i64,
         }),
-        aof_base: false,
+        aof_base: false, libraries: Vec::new(),
     }
 }

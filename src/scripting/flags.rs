@@ -1,6 +1,7 @@
 //! What a script says about itself: the flags of its first line (`#!lua flags=no-writes`), or of a function.
 
-use crate::protocol::{CmdError, split_line};
+use crate::protocol::CmdError;
+use crate::structures::quoted::split_args;
 
 /// What a script promises, or asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +63,7 @@ pub(super) fn read_shebang(text: &[u8]) -> Result<(Flags, usize), CmdError> {
     }
     let end = memchr::memchr2(b'\n', 0, text).filter(|&end| text[end] == b'\n');
     let Some(end) = end else { return Err(CmdError::text("ERR Invalid script shebang")) };
-    let words = split_line(&text[..end]).unwrap_or_default();
+    let words = split_args(&text[..end]).unwrap_or_default();
     let Some((engine, options)) = words.split_first() else {
         return Err(CmdError::text("ERR Invalid engine in script shebang"));
     };

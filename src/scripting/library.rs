@@ -12,7 +12,8 @@ use super::run::{LOADING_US, Load, Task, push_error};
 use super::sandbox::{Purpose, World};
 use super::{Words, push_words};
 use crate::env::clock;
-use crate::protocol::{CmdError, split_line};
+use crate::protocol::CmdError;
+use crate::structures::quoted::split_args;
 
 const BAD_NAME: &str = "Library names can only contain letters, numbers, or underscores(_) and must be at least one character long";
 
@@ -264,7 +265,7 @@ impl Header {
         }
         let invalid = || CmdError::text("ERR Invalid library metadata");
         let end = memchr::memchr2(b'\n', 0, code).filter(|&end| code[end] == b'\n').ok_or_else(invalid)?;
-        let words = split_line(&code[..end]).ok_or_else(invalid)?;
+        let words = split_args(&code[..end]).ok_or_else(invalid)?;
         let (engine, options) = words.split_first().ok_or_else(invalid)?;
         let mut name = None;
         for option in options {

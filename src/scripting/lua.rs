@@ -378,6 +378,10 @@ impl Lua {
     }
 }
 
+// SAFETY: a machine is one block of memory that nothing outside refers to: who has it has all of it, and no state of it
+// belongs to a thread.
+unsafe impl Send for Lua {}
+
 impl Drop for Lua {
     fn drop(&mut self) {
         // SAFETY: the state is closed first, which frees by the allocator; then nobody has the slot any more.

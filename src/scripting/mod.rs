@@ -86,6 +86,9 @@ pub struct Ended {
     pub uncounted: Vec<Vec<u8>>,
 }
 
+/// A machine that nobody uses any more, to be dropped here or in another thread.
+pub struct Discarded(#[expect(dead_code, reason = "it is there to be dropped")] Lua);
+
 impl Default for Scripting {
     fn default() -> Self {
         Scripting::new()
@@ -127,18 +130,25 @@ impl Scripting {
         self.scripts.flags(id)
     }
 
+    /// What a text declares.
+    pub fn declared(text: &[u8]) -> Result<Flags, CmdError> {
+        flags::read_shebang(text).map(|(flags, _)| flags)
+    }
+
     /// What a script that is perhaps not there yet would declare.
     pub fn flags_of_text(&self, text: &[u8]) -> Result<Flags, CmdError> {
         match self.find_script_text(text).and_then(|id| self.script_flags(id)) {
             Some(flags) => Ok(flags),
-            None => flags::read_shebang(text).map(|(flags, _)| flags),
+            None => Scripting::declared(text),
         }
     }
 
-    /// Forgets all scripts, and whatever they have left behind in their VM. What is taken out can be freed elsewhere by
-    /// who wants to.
-    pub fn flush_scripts(&mut self) {
-        self.scripts = Scripts::new();
+    /// Forgets all scripts, and whatever they have left behind in their VM. What is taken out may be freed elsewhere.
+    pub fn flush_scripts(&mut self) -> Discarded {
+        let evicted = self.scripts.evicted;
+        let old = std::mem::replace(&mut self.scripts, Scripts::new());
+        self.scripts.evicted = evicted;
+        Discarded(old.lua)
     }
 
     /// Runs a script.
@@ -199,8 +209,8 @@ impl Scripting {
     }
 
     /// Deletes all libraries, with whatever they have left behind in their VM.
-    pub fn flush_libraries(&mut self) {
-        self.libraries = Libraries::new();
+    pub fn flush_libraries(&mut self) -> Discarded {
+        Discarded(std::mem::replace(&mut self.libraries, Libraries::new()).lua)
     }
 
     /// Adds libraries to those that are there, or takes their place. All of them or none.

@@ -6,7 +6,6 @@ use super::library::Registered;
 use super::lua::{Raise, Stack};
 use super::random::Random;
 use crate::env::clock;
-use crate::observe::log;
 use crate::protocol::{CmdError, Output, Request, Span, append_bulk};
 
 /// How long a library may take to register its functions, in microseconds.
@@ -61,9 +60,6 @@ impl<'h> Task<'h> {
             Task::Run(run) => {
                 if !run.killed && run.host.interrupted() == Verdict::Continue {
                     return false;
-                }
-                if !run.killed {
-                    log::notice!("Lua script killed by user with SCRIPT KILL.");
                 }
                 run.killed = true;
                 push_error(stack, b"ERR Script killed by user with SCRIPT KILL...");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Lifecycle, Net, Program, Server, ShutdownState, Stats, Table, Watching};
+use super::{Lifecycle, Net, Program, Scripts, Server, ShutdownState, Stats, Table, Watching};
 use crate::client::{BlockedClients, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted};
 use crate::config::{self, Config, OomScoreAdj, Supervised};
 use crate::env::alloc;
@@ -167,6 +167,7 @@ fn assemble(
         snapshots: Snapshots::new(forks),
         loading: None,
         replication,
+        scripts: Scripts::default(),
         stats: Stats::default(),
         slowlog: SlowLog::default(),
         latency: Latency::default(),

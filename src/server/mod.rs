@@ -18,6 +18,8 @@
 //! role         master or replica: REPLICAOF
 //! title        what `ps` shows
 //! pushes       what clients are sent beside replies: pub/sub, monitors, invalidation tracking
+//! scripting    scripts and functions: what they may do now, and how their commands run
+//! busy         what others are served while a script takes too long
 //! reconfigure  CONFIG SET takes effect
 //! memory       where the memory goes
 //! shutdown     the end
@@ -26,6 +28,7 @@
 //! [`Server`] owns everything, in named parts. A service gets the parts it touches as arguments, never the whole.
 
 pub mod boot;
+mod busy;
 mod carry_out;
 mod closing;
 mod cron;
@@ -42,6 +45,7 @@ mod replication;
 mod request;
 mod role;
 mod saving;
+mod scripting;
 mod shutdown;
 mod stats;
 mod title;
@@ -55,6 +59,7 @@ pub use net::Net;
 pub use request::table::Table;
 pub use request::transactions::Watching;
 pub use request::unblock::files_reply;
+pub use scripting::{RunningFunction, Scripts};
 pub use shutdown::{ShutdownFlags, ShutdownState};
 pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
@@ -106,6 +111,7 @@ pub struct Server {
     /// What is being loaded, at the start or from our master.
     pub loading: Option<Loading>,
     pub replication: Replication,
+    pub scripts: Scripts,
     pub net: Net,
     pub stats: Stats,
     pub slowlog: SlowLog,

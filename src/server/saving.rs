@@ -13,7 +13,8 @@ use crate::persistence::snapshots::{Plan, Purpose, dbfilename, destination, dump
 impl Server {
     /// Saves in the foreground. The error is the log's.
     pub fn save(&mut self) -> Result<(), Logged> {
-        let aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
+        let mut aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
+        aux.libraries = self.scripts.codes();
         let version = version_for(&self.keyspace);
         self.snapshots.save(&self.keyspace, &aux, &self.config, version, self.clock.unix_secs())
     }
@@ -35,7 +36,8 @@ impl Server {
             // A child that the system would rather spare is a child all the same.
             let _ = oom.apply(super::boot::oom_mode(mode), score);
         };
-        let aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
+        let mut aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
+        aux.libraries = self.scripts.codes();
         let dump = dump_options(&self.config, plan.version, true);
         let forks = self.snapshots.simulated_forks();
         let simulated = forks.as_ref();

@@ -11,46 +11,41 @@
 //! 3. what goes to replicas is gathered, and enters the stream as one unit when the script ends;
 //! 4. SELECT does not outlast the script.
 //!
-//! A script that runs longer than `busy-reply-threshold` lets the loop turn for others from time to time
-//! ([`Server::turn_while_busy`]): they are answered BUSY, but for the few commands that may end it.
+//! A script that runs longer than `busy-reply-threshold` lets the loop turn for others from time to time (`busy`): they
+//! are answered BUSY, but for the few commands that may end it.
 
 use super::Server;
+use super::busy::Busy;
+use super::request::ScriptRules;
 use crate::client::{ClientId, Outbox};
-use crate::env::clock;
-use crate::exec::{Args, CmdError, CmdResult, Done, flags};
-use crate::observe::log;
+use crate::env::clock::Clock;
+use crate::exec::{Args, CmdError, CmdResult, Command, Done, Outcome, flags};
 use crate::protocol::{Output, Reply, Request};
 use crate::scripting::{
     Call, Ended, Flags, Host, Library, Origin, Policy, ScriptId, Scripting, Statistics, Verdict, Words,
 };
-use crate::server::RowId;
 
 /// The scripts of a server, and the one that runs.
 #[derive(Default)]
 pub struct Scripts {
     /// Made when it is first needed: a machine takes some 60 KiB.
     room: Option<Box<Scripting>>,
-    running: Option<Running>,
-    /// The errors that the script which has just ended left, for the statistics.
-    ended: Option<Ended>,
+    pub(super) running: Option<Running>,
     /// What there was when the script in hand began.
     before: Statistics,
 }
 
 /// The script that runs.
-struct Running {
-    function: bool,
-    caller: ClientId,
-    began_us: u64,
-    /// It must not write.
-    read_only: bool,
-    /// What it writes goes to replicas.
+pub(super) struct Running {
+    pub function: bool,
+    pub caller: ClientId,
+    pub began_us: u64,
+    pub rules: ScriptRules,
+    /// What it writes goes into the stream.
     propagates: bool,
-    /// A writing command of it has run.
-    wrote: bool,
-    /// Others are answered BUSY: the name of what runs, and the command that called it.
-    busy: Option<(Vec<u8>, Vec<Vec<u8>>)>,
-    killed: bool,
+    /// It has taken too long, and others are answered BUSY.
+    pub busy: Option<Busy>,
+    pub killed: bool,
 }
 
 /// What is called.
@@ -84,6 +79,16 @@ impl Scripts {
         self.room.get_or_insert_default()
     }
 
+    /// The room itself, if there is one and no script runs.
+    pub fn idle_room(&self) -> Option<&Scripting> {
+        self.room.as_deref()
+    }
+
+    /// The code of all libraries, for a dump.
+    pub(super) fn codes(&self) -> Vec<&[u8]> {
+        self.libraries().map(|library| &*library.code).collect()
+    }
+
     /// What there is and what it takes; while a script runs, as it was before.
     pub fn statistics(&self) -> Statistics {
         self.room.as_ref().map_or(self.before, |room| room.statistics())
@@ -100,22 +105,22 @@ impl Scripts {
         Some(if running.function { BUSY_FUNCTION } else { BUSY_SCRIPT })
     }
 
-    /// The client whose script takes too long: it is left alone until that ends.
-    pub(super) fn busy_caller(&self) -> Option<ClientId> {
-        self.running.as_ref().filter(|running| running.busy.is_some()).map(|running| running.caller)
-    }
-
     /// Whether a script runs that said that its writes go nowhere.
     pub(super) fn suppresses_propagation(&self) -> bool {
         self.running.as_ref().is_some_and(|running| !running.propagates)
     }
 
     /// The function that runs, for FUNCTION STATS, which is answered only when it takes long.
-    pub fn running_function(&self) -> Option<RunningFunction<'_>> {
+    pub fn running_function(&self, clock: &Clock) -> Option<RunningFunction<'_>> {
         let running = self.running.as_ref()?;
-        let (name, command) = running.busy.as_ref()?;
-        let ms = (clock::monotonic_us() - running.began_us) / 1000;
+        let Busy { name, command, .. } = running.busy.as_ref()?;
+        let ms = clock.moment_us().saturating_sub(running.began_us) / 1000;
         Some(RunningFunction { name, command, ms })
+    }
+
+    /// Whether one runs.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
     }
 
     /// SCRIPT KILL, FUNCTION KILL: the script ends when it next looks.
@@ -128,7 +133,7 @@ impl Scripts {
                 "UNKILLABLE The busy script was sent by a master instance in the context of replication and cannot be killed.",
             ));
         }
-        if running.wrote {
+        if running.rules.wrote {
             return Err(CmdError::text(
                 "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
             ));
@@ -145,19 +150,12 @@ impl Scripts {
         self.running.as_ref().map(|running| running.caller)
     }
 
-    /// Forgets all scripts, and those counts that come with them.
-    pub fn flush(&mut self) {
-        if let Some(room) = &mut self.room {
-            room.flush_scripts();
-        }
-    }
-
-    /// Makes these libraries the only ones: those of a dump, or of our master.
-    pub fn replace_libraries(&mut self, codes: &[Vec<u8>]) -> Result<(), CmdError> {
+    /// Takes the libraries of a dump, or of our master.
+    pub fn restore_libraries(&mut self, codes: &[Vec<u8>], policy: Policy) -> Result<(), CmdError> {
         if codes.is_empty() && self.room.is_none() {
             return Ok(());
         }
-        self.room().restore_libraries(codes, Policy::Flush)
+        self.room().restore_libraries(codes, policy)
     }
 }
 
@@ -175,7 +173,9 @@ impl Host for ScriptHost<'_> {
     }
 
     fn may_run(&mut self, request: Request<'_>) -> Option<bool> {
-        self.server.resolve(Args::new(request)).ok().map(|_| true)
+        let args = Args::new(request);
+        let found = self.server.table.find(args.get(0));
+        self.server.table.resolve(found, args).ok().map(|_| true)
     }
 
     fn interrupted(&mut self) -> Verdict {
@@ -184,6 +184,32 @@ impl Host for ScriptHost<'_> {
 }
 
 impl Server {
+    /// Forgets all scripts of EVAL; a helper thread frees them if that is to be done `lazily`.
+    pub fn flush_scripts(&mut self, lazily: bool) {
+        let Some(room) = &mut self.scripts.room else { return };
+        let (scripts, old) = (room.statistics().scripts as u64, room.flush_scripts());
+        if lazily {
+            self.keyspace.freer.free_any(Box::new(old), scripts);
+        }
+    }
+
+    /// Deletes all libraries of functions, likewise.
+    pub fn flush_libraries(&mut self, lazily: bool) {
+        let Some(room) = &mut self.scripts.room else { return };
+        let (functions, old) = (room.statistics().functions as u64, room.flush_libraries());
+        if lazily {
+            self.keyspace.freer.free_any(Box::new(old), functions);
+        }
+    }
+
+    /// SCRIPT KILL, FUNCTION KILL
+    pub fn kill_script(&mut self, function: bool) -> Result<(), CmdError> {
+        let caller = self.scripts.running.as_ref().map(|running| running.caller);
+        let caller = caller.and_then(|caller| self.clients.get(caller));
+        let obeyed = caller.is_some_and(|caller| caller.session.is_master);
+        self.scripts.kill(function, obeyed)
+    }
+
     /// EVAL and its kin: runs a script with what stands behind the number of keys.
     pub fn eval(&mut self, id: ClientId, args: Args, read_only: bool, by_sha: bool) -> CmdResult {
         self.show_script_to_monitors(id, args);
@@ -201,8 +227,8 @@ impl Server {
         let flags = room.script_flags(script).unwrap_or_default();
         let sha = room.script_sha(script).unwrap_or([b'0'; 40]);
         let read_only = self.prepare_script(id, flags, read_only)?;
-        self.run_script(id, args, Target::Script(script), &sha, keys as usize, read_only);
-        Ok(Done)
+        let ended = self.run_script(id, args, Target::Script(script), &sha, keys as usize, read_only);
+        self.script_has_ended(&ended)
     }
 
     /// FCALL and its kin.
@@ -216,16 +242,16 @@ impl Server {
         let keys = args.int(2).map_err(|_| CmdError::text("ERR Bad number of keys provided"))?;
         check_keys(keys, args)?;
         let read_only = self.prepare_script(id, flags, read_only)?;
-        self.run_script(id, args, Target::Function(name), name, keys as usize, read_only);
-        Ok(Done)
+        let ended = self.run_script(id, args, Target::Function(name), name, keys as usize, read_only);
+        self.script_has_ended(&ended)
     }
 
     /// Monitors see a script before the commands that it calls.
     fn show_script_to_monitors(&mut self, id: ClientId, args: Args) {
-        if self.monitors.count() > 0 && self.snapshots.loading().is_none() {
+        if self.monitors.count() > 0 && self.loading.is_none() {
             let mut outbox = Outbox::new(&mut self.clients, &mut self.outgoing);
             let shown = self.redacted.shown(args.iter());
-            self.monitors.show(&mut outbox, id, shown, clock::unix_us(), &self.config.unixsocket);
+            self.monitors.show(&mut outbox, id, shown, self.clock.moment_unix_us(), &self.config.unixsocket);
         }
     }
 
@@ -270,25 +296,25 @@ impl Server {
         name: &[u8],
         keys: usize,
         read_only: bool,
-    ) {
-        let Some(client) = self.clients.get_mut(id) else { return };
+    ) -> Ended {
+        let Some(client) = self.clients.get_mut(id) else { return Ended::default() };
         let session = &mut client.session;
         let (db, in_exec, deny_blocking) = (session.db, session.in_exec, session.deny_blocking);
         (session.in_exec, session.deny_blocking, session.in_script) = (true, true, true);
         let resp = session.resp;
+        // What others may send the caller meanwhile goes behind the reply.
+        let mut output = std::mem::take(&mut client.output);
         let mut room = self.scripts.room.take().unwrap_or_default();
         self.scripts.before = room.statistics();
         self.scripts.running = Some(Running {
             function: matches!(target, Target::Function(_)),
             caller: id,
-            began_us: clock::monotonic_us(),
-            read_only,
+            began_us: self.clock.moment_us(),
+            rules: ScriptRules { read_only, wrote: false },
             propagates: true,
-            wrote: false,
             busy: None,
             killed: false,
         });
-        let mut output = Output::default();
         let mut reply = Reply::new(&mut output, resp);
         let words = Words { keys: args.from(3).take(keys), args: args.from(3 + keys) };
         let mut host = ScriptHost { server: self, caller: id, args, name };
@@ -296,26 +322,27 @@ impl Server {
             Target::Script(script) => room.eval(&mut host, script, words, &mut reply),
             Target::Function(function) => room.fcall(&mut host, function, words, &mut reply),
         };
-        let was_busy = self.scripts.running.take().is_some_and(|running| running.busy.is_some());
         self.scripts.room = Some(room);
-        self.scripts.ended = Some(ended);
+        let running = self.scripts.running.take();
+        if let Some(busy) = running.and_then(|running| running.busy) {
+            self.end_busy_turns(id, busy);
+        }
         if let Some(client) = self.clients.get_mut(id) {
             let session = &mut client.session;
             (session.db, session.in_exec, session.deny_blocking) = (db, in_exec, deny_blocking);
             session.in_script = false;
-            client.output.append(&mut output);
+            let mut later = std::mem::replace(&mut client.output, output);
+            if !later.is_empty() {
+                client.output.append(&mut later);
+            }
         }
         if !in_exec {
-            let wrote = self.watching.exec_ends(&mut self.journal);
-            if let Some(client) = self.clients.get_mut(id).filter(|_| wrote) {
-                client.write_offset = self.journal.offset();
-            }
+            self.unit_ends(id);
         }
         // What the script did was settled command by command.
         self.changes.clear();
-        if was_busy {
-            self.end_busy_turns(id);
-        }
+        self.redacted.begin_call();
+        ended
     }
 
     /// Runs a command that a script calls.
@@ -326,11 +353,21 @@ impl Server {
         call: Call,
         reply: &mut Output,
     ) -> Result<(), CmdError> {
-        let row = self.admit_from_script(id, args).inspect_err(|why| self.stats.count_error(why.code()))?;
+        let found = self.table.find(args.get(0));
+        let Ok(row) = self.table.resolve(found, args) else {
+            self.stats.count_error(b"ERR");
+            return Err(CmdError::text("ERR Unknown Redis command called from script"));
+        };
+        let Some(running) = &self.scripts.running else { return Err(CmdError::SYNTAX) };
+        if let Err(why) = self.admit_from_script(id, row, args, running.rules) {
+            self.stats.count_error(why.code());
+            self.table.stats_mut(row).rejected += 1;
+            return Err(why);
+        }
         let command = self.table.command(row);
         if let Some(running) = &mut self.scripts.running {
-            running.wrote |= command.has(flags::WRITE);
-            running.propagates = call.propagation.aof || call.propagation.replicas;
+            running.rules.wrote |= command.has(flags::WRITE);
+            running.propagates = call.propagation.replicas;
         }
         self.stats.commands += 1;
         let Some(client) = self.clients.get_mut(id) else { return Err(CmdError::SYNTAX) };
@@ -345,132 +382,61 @@ impl Server {
         Ok(())
     }
 
-    /// Whether a command may run in the script that does.
-    fn admit_from_script(&mut self, id: ClientId, args: Args) -> Result<RowId, CmdError> {
-        let Ok(row) = self.resolve(args) else {
-            return Err(CmdError::text("ERR Unknown Redis command called from script"));
-        };
-        let command = self.table.command(row);
-        let admitted = if !command.arity_fits(args.len()) {
-            Err(CmdError::text("ERR Wrong number of args calling Redis command from script"))
-        } else if command.has(flags::NOSCRIPT) {
-            Err(CmdError::text("ERR This Redis command is not allowed from script"))
-        } else {
-            self.admit_row_from_script(id, command.flags)
-        };
-        if admitted.is_err() {
-            self.table.stats_mut(row).rejected += 1;
+    /// Shows monitors what a script calls.
+    fn show_to_monitors_from_script(&mut self, id: ClientId, command: &Command<Server>, args: Args) {
+        if self.monitors.count() > 0 && !command.has(flags::SKIP_MONITOR | flags::ADMIN) {
+            let mut outbox = Outbox::new(&mut self.clients, &mut self.outgoing);
+            let shown = self.redacted.shown(args.iter());
+            let now = self.clock.moment_unix_us();
+            self.monitors.show_from_script(&mut outbox, id, shown, now);
         }
-        admitted.map(|()| row)
     }
 
-    /// The checks that depend on the state of the server. Behind its first write a script is not stopped any more: the
-    /// half of it would be worse.
-    fn admit_row_from_script(&self, id: ClientId, row_flags: u64) -> Result<(), CmdError> {
-        let Some(running) = &self.scripts.running else { return Err(CmdError::SYNTAX) };
-        let obeyed = self.clients.get(id).is_some_and(|client| client.session.is_master);
-        if !self.config.replica_serve_stale_data
-            && self.replication.is_stale()
-            && row_flags & flags::STALE == 0
-        {
-            return Err(CmdError::text("ERR Can not execute the command on a stale replica"));
+    /// What a script has come to: the errors that it leaves stand in its reply, and are counted unless they were.
+    fn script_has_ended(&mut self, ended: &Ended) -> CmdResult {
+        for text in &ended.uncounted {
+            self.stats.count_error(text.split(|&byte| byte == b' ').next().unwrap_or_default());
         }
-        if running.read_only && row_flags & (flags::WRITE | flags::MAY_REPLICATE) != 0 {
-            return Err(CmdError::text("ERR Write commands are not allowed from read-only scripts."));
-        }
-        if row_flags & flags::WRITE == 0 || running.wrote || obeyed {
-            return Ok(());
-        }
-        if self.is_replica() && self.config.replica_read_only {
-            return Err(CmdError::READ_ONLY);
-        }
-        if self.snapshots.writes_are_stopped(&self.config) {
-            return Err(CmdError::MISCONF);
-        }
-        if self.replication.too_few_good_replicas(&self.config, self.clock.unix_ms()) {
-            return Err(CmdError::NO_REPLICAS);
-        }
-        Ok(())
+        Ok(if ended.failed { Outcome::Failed } else { Done })
     }
 
-    /// Asked from time to time while a script runs: whether it may go on. Once it has taken too long, others are served
-    /// before it does.
-    fn script_is_interrupted(&mut self, name: &[u8], args: Args) -> Verdict {
-        let Some(running) = &mut self.scripts.running else { return Verdict::End };
-        if running.busy.is_none() {
-            let ms = (clock::monotonic_us() - running.began_us) / 1000;
-            let threshold = self.config.busy_reply_threshold;
-            if threshold <= 0 || ms < threshold as u64 {
-                return Verdict::Continue;
-            }
-            let kill = if running.function { "FUNCTION KILL" } else { "SCRIPT KILL" };
-            log::warning!(
-                "Slow script detected: still in execution after {ms} milliseconds. You can try killing the script using the {kill} command. Script name is: {}.",
-                String::from_utf8_lossy(name)
-            );
-            running.busy = Some((name.to_vec(), args.iter().map(<[u8]>::to_vec).collect()));
-        }
-        self.turn_while_busy();
-        let killed = self.scripts.running.as_ref().is_none_or(|running| running.killed);
-        let leaves = self.life.shutdown.exit_status().is_some();
-        if leaves {
-            // Nothing of half a script is kept.
-            self.watching.exec_is_dropped();
-        }
-        if killed || leaves { Verdict::End } else { Verdict::Continue }
-    }
-
-    /// What a row's flags are for this call: of a script that declares what it does, those that follow from that.
-    pub(super) fn flags_of_script(&self, row_flags: u64, declared: Option<Flags>) -> Option<u64> {
-        let declared = declared.filter(|declared| declared.is_declared())?;
-        let mut own = row_flags & !(flags::STALE | flags::DENYOOM | flags::WRITE | flags::MAY_REPLICATE);
-        if !declared.has(Flags::NO_WRITES) {
-            own |= flags::WRITE;
-            if !declared.has(Flags::ALLOW_OOM) {
-                own |= flags::DENYOOM;
-            }
-        }
-        if declared.has(Flags::ALLOW_STALE) {
-            own |= flags::STALE;
-        }
-        Some(own)
-    }
-
-    /// What the script of a text declares.
-    pub fn declared_by_text(&self, args: Args) -> Option<Flags> {
-        match &self.scripts.room {
+    /// What the script of a text declares, as flags of the row that calls it.
+    pub fn flags_by_text(&self, row_flags: u64, args: Args) -> Option<u64> {
+        let declared = match &self.scripts.room {
             Some(room) => room.flags_of_text(args.get(1)).ok(),
             None => Scripting::declared(args.get(1)).ok(),
-        }
+        };
+        flags_of_script(row_flags, declared?)
     }
 
     /// What the script of a hash declares.
-    pub fn declared_by_sha(&self, args: Args) -> Option<Flags> {
+    pub fn flags_by_sha(&self, row_flags: u64, args: Args) -> Option<u64> {
         let room = self.scripts.room.as_ref()?;
-        room.script_flags(room.find_script(args.get(1))?)
+        flags_of_script(row_flags, room.script_flags(room.find_script(args.get(1))?)?)
     }
 
     /// What a function declares.
-    pub fn declared_by_function(&self, args: Args) -> Option<Flags> {
-        Some(self.scripts.room.as_ref()?.function(args.get(1))?.flags)
+    pub fn flags_by_function(&self, row_flags: u64, args: Args) -> Option<u64> {
+        flags_of_script(row_flags, self.scripts.room.as_ref()?.function(args.get(1))?.flags)
     }
+}
 
-    /// Counts the errors that a script has left: they stand in its reply.
-    pub(super) fn count_script_errors(&mut self, row: RowId) {
-        let Some(ended) = self.scripts.ended.take() else { return };
-        for text in &ended.uncounted {
-            let code = text.split(|&byte| byte == b' ').next().unwrap_or_default();
-            self.stats.count_error(code);
-        }
-        if ended.failed {
-            self.table.stats_mut(row).failed += 1;
+/// What a row's flags are for this call, of a script that declares what it does: those that follow from that.
+fn flags_of_script(row_flags: u64, declared: Flags) -> Option<u64> {
+    if !declared.is_declared() {
+        return None;
+    }
+    let mut own = row_flags & !(flags::STALE | flags::DENYOOM | flags::WRITE | flags::MAY_REPLICATE);
+    if !declared.has(Flags::NO_WRITES) {
+        own |= flags::WRITE;
+        if !declared.has(Flags::ALLOW_OOM) {
+            own |= flags::DENYOOM;
         }
     }
-
-    /// Whether a script has just ended.
-    pub(super) fn script_has_ended(&self) -> bool {
-        self.scripts.ended.is_some()
+    if declared.has(Flags::ALLOW_STALE) {
+        own |= flags::STALE;
     }
+    Some(own)
 }
 
 const NO_SCRIPT: CmdError = CmdError::text("NOSCRIPT No matching script. Please use EVAL.");

@@ -327,7 +327,7 @@ fn reload(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         server.invalidate_everything();
     }
     server
-        .load_at_once(merge)
+        .load_at_once(flush, merge)
         .map_err(|Logged| CmdError::text("ERR Error trying to load the RDB dump, check server logs."))?;
     log::notice!("DB reloaded by DEBUG RELOAD");
     done(server, id)

@@ -35,6 +35,15 @@ pub(in crate::server) struct Admission {
     pub queues: bool,
 }
 
+/// What binds the commands of a script, beside what binds every command.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::server) struct ScriptRules {
+    /// It has said that it does not write, or its caller has.
+    pub read_only: bool,
+    /// A writing command of it has run.
+    pub wrote: bool,
+}
+
 /// A request as the checks see it.
 struct Attempt<'a> {
     client: &'a Client,
@@ -48,8 +57,18 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    fn new(client: &'a Client, command: &'static Command<Server>, args: Args<'a>) -> Attempt<'a> {
-        let (may, does, lacks) = (command.flags, command.flags_with(args), !command.flags);
+    fn new(
+        server: &'a Server,
+        client: &'a Client,
+        command: &'static Command<Server>,
+        args: Args<'a>,
+    ) -> Attempt<'a> {
+        let declared = command.declared.and_then(|declared| declared(server, args));
+        let (may, does) = match declared {
+            Some(declared) => (declared, declared),
+            None => (command.flags, command.flags_with(args)),
+        };
+        let lacks = !may;
         let mut attempt = Attempt { client, command, args, may, does, lacks };
         if command.has(flags::RUNS_QUEUED)
             && let Some(transaction) = &client.session.transaction
@@ -123,7 +142,7 @@ impl Server {
     /// If the client is gone.
     pub(in crate::server) fn admit(&self, id: ClientId, row: RowId, args: Args) -> Decision {
         let client = self.clients.get(id).expect("its request is in hand");
-        let attempt = Attempt::new(client, self.table.command(row), args);
+        let attempt = Attempt::new(self, client, self.table.command(row), args);
         if let Err(error) = self.check(&attempt) {
             return Decision::Refuse(error);
         }
@@ -149,7 +168,44 @@ impl Server {
         attempt.check_subscribed()?;
         self.check_link(attempt)?;
         self.check_loading(attempt)?;
+        self.check_busy(attempt)?;
         attempt.check_role()
+    }
+
+    /// Whether a script may run a row now, which has a row of checks of its own. Behind its first write it is not stopped
+    /// any more: half of what it does would be worse.
+    ///
+    /// # Panics
+    /// If the client is gone.
+    pub(in crate::server) fn admit_from_script(
+        &self,
+        id: ClientId,
+        row: RowId,
+        args: Args,
+        rules: ScriptRules,
+    ) -> Result<(), CmdError> {
+        let client = self.clients.get(id).expect("its script is running");
+        let attempt = Attempt::new(self, client, self.table.command(row), args);
+        if attempt.check_arity().is_err() {
+            return Err(CmdError::text("ERR Wrong number of args calling Redis command from script"));
+        }
+        if attempt.command.has(flags::NOSCRIPT) {
+            return Err(CmdError::text("ERR This Redis command is not allowed from script"));
+        }
+        if self.check_link(&attempt).is_err() && !attempt.is_master() {
+            return Err(CmdError::text("ERR Can not execute the command on a stale replica"));
+        }
+        if rules.read_only && attempt.may(flags::WRITE | flags::MAY_REPLICATE) {
+            return Err(CmdError::text("ERR Write commands are not allowed from read-only scripts."));
+        }
+        if !attempt.may(flags::WRITE) || rules.wrote || attempt.is_master() {
+            return Ok(());
+        }
+        if self.is_replica() && self.config.replica_read_only {
+            return Err(CmdError::READ_ONLY);
+        }
+        self.check_disk(&attempt)?;
+        self.check_good_replicas(&attempt)
     }
 
     /// DEBUG and MODULE are for those whom the configuration lets.
@@ -192,7 +248,7 @@ impl Server {
     pub(in crate::server) fn applies_unsaved(&self, id: ClientId, row: RowId, args: Args) -> bool {
         let master = self.clients.get(id).filter(|client| client.session.is_master);
         master
-            .is_some_and(|client| self.would_be_unsaved(&Attempt::new(client, self.table.command(row), args)))
+            .is_some_and(|client| self.would_be_unsaved(&Attempt::new(self, client, self.table.command(row), args)))
     }
 
     /// `min-replicas-to-write`: a master asks what the command may do.
@@ -230,6 +286,14 @@ impl Server {
         Ok(())
     }
 
+    /// A script takes too long: nothing runs beside it but what may end it.
+    fn check_busy(&self, attempt: &Attempt) -> Result<(), CmdError> {
+        match self.scripts.busy() {
+            Some(busy) if attempt.lacks & flags::ALLOW_BUSY != 0 => Err(busy),
+            _ => Ok(()),
+        }
+    }
+
     fn check_loading(&self, attempt: &Attempt) -> Result<(), CmdError> {
         let Some(loading) = &self.loading else { return Ok(()) };
         let refused = match loading.serves_old_data() {
@@ -255,7 +319,7 @@ impl Server {
             return false;
         }
         let Some(client) = self.clients.get(id) else { return false };
-        let attempt = Attempt::new(client, self.table.command(row), args);
+        let attempt = Attempt::new(self, client, self.table.command(row), args);
         self.blocked_clients.pauses(attempt.may(flags::WRITE | flags::MAY_REPLICATE), now)
     }
 
@@ -271,6 +335,7 @@ impl Server {
             && session.reply_mode == ReplyMode::On;
         let usual = !self.blocked_clients.is_paused()
             && self.loading.is_none()
+            && self.scripts.busy().is_none()
             && !self.snapshots.writes_are_stopped(&self.config);
         if !plain || !usual {
             return None;
