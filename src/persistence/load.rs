@@ -633,8 +633,14 @@ mod tests {
     use crate::types::{Digest, Hash, List, Value};
 
     fn dumped(keyspace: &Keyspace, usage: Usage) -> Vec<u8> {
-        let aux =
-            SavingAux { redis_ver: "7.2.4", ctime: 1000, used_mem: 1, replication: None, aof_base: false, libraries: Vec::new() };
+        let aux = SavingAux {
+            redis_ver: "7.2.4",
+            ctime: 1000,
+            used_mem: 1,
+            replication: None,
+            aof_base: false,
+            libraries: Vec::new(),
+        };
         let options =
             DumpOptions { writer: WriterOptions::default(), usage, key_save_delay_us: 0, release: false };
         write_dataset(Vec::new(), keyspace, &aux, &options, &mut |_| ()).unwrap().0
@@ -679,7 +685,8 @@ mod tests {
                     ctime: 1000,
                     used_mem: 1,
                     replication: None,
-                    aof_base: false, libraries: Vec::new(),
+                    aof_base: false,
+                    libraries: Vec::new(),
                 };
                 let writer = WriterOptions { version, ..WriterOptions::default() };
                 let options =

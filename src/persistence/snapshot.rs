@@ -250,7 +250,8 @@ mod tests {
                 id: "0123456789012345678901234567890123456789",
                 offset: 77,
             }),
-            aof_base: false, libraries: Vec::new(),
+            aof_base: false,
+            libraries: Vec::new(),
         }
     }
 

@@ -100,6 +100,7 @@ fn saving_aux<'a>(
             id: &history.id,
             offset: journal.offset() as i64,
         }),
-        aof_base: false, libraries: Vec::new(),
+        aof_base: false,
+        libraries: Vec::new(),
     }
 }

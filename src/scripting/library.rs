@@ -38,6 +38,17 @@ pub struct Library {
     pub functions: BTreeMap<Vec<u8>, Function>,
 }
 
+impl Library {
+    /// Bytes of names and texts.
+    fn overhead(&self) -> usize {
+        let function = |(name, function): (&Vec<u8>, &Function)| {
+            2 * name.len() + function.description.as_ref().map_or(0, Vec::len) + 2 * size_of::<Function>()
+        };
+        let functions: usize = self.functions.iter().map(function).sum();
+        self.code.len() + 2 * self.name.len() + size_of::<Library>() + functions
+    }
+}
+
 /// What becomes of the libraries that are there when others are restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
@@ -53,13 +64,15 @@ pub(super) struct Libraries {
     by_name: BTreeMap<Vec<u8>, Library>,
     /// The library of each function.
     owners: HashMap<Vec<u8>, Vec<u8>>,
+    /// Bytes of names and texts.
+    overhead: usize,
 }
 
 impl Libraries {
     pub(super) fn new() -> Libraries {
         let mut lua = Lua::new();
         let world = World::build(&mut lua, Purpose::Functions);
-        Libraries { lua, world, by_name: BTreeMap::new(), owners: HashMap::new() }
+        Libraries { lua, world, by_name: BTreeMap::new(), owners: HashMap::new(), overhead: 0 }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Library> {
@@ -99,16 +112,7 @@ impl Libraries {
 
     /// Bytes of names and texts.
     pub(super) fn overhead(&self) -> usize {
-        let function = |(name, function): (&Vec<u8>, &Function)| {
-            2 * name.len() + function.description.as_ref().map_or(0, Vec::len) + 2 * size_of::<Function>()
-        };
-        let library = |library: &Library| {
-            library.code.len()
-                + 2 * library.name.len()
-                + size_of::<Library>()
-                + library.functions.iter().map(function).sum::<usize>()
-        };
-        self.iter().map(library).sum()
+        self.overhead
     }
 
     /// Loads a library; its name comes back. One that a master sends may take its time.
@@ -145,6 +149,7 @@ impl Libraries {
             functions.insert(function, value);
         }
         let library = Library { name: name.clone(), code: code.to_vec(), functions };
+        self.overhead += library.overhead();
         self.by_name.insert(name.clone(), library);
         Ok(name)
     }
@@ -194,6 +199,7 @@ impl Libraries {
     /// Deletes a library; false if there is none of that name.
     pub(super) fn delete(&mut self, name: &[u8]) -> bool {
         let Some(library) = self.by_name.remove(name) else { return false };
+        self.overhead -= library.overhead();
         for function in library.functions.keys() {
             self.owners.remove(function);
         }
@@ -241,6 +247,7 @@ impl Libraries {
     pub(super) fn verify(&self) {
         let functions: usize = self.iter().map(|library| library.functions.len()).sum();
         assert_eq!(functions, self.owners.len());
+        assert_eq!(self.overhead, self.iter().map(Library::overhead).sum::<usize>());
         for library in self.iter() {
             assert!(!library.functions.is_empty());
             for function in library.functions.keys() {

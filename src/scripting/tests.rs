@@ -91,7 +91,12 @@ fn unescape(text: &str) -> Vec<u8> {
 /// Runs a test where C has the stack that the server's main thread has; without optimisation, frames of Rust are many times as
 /// large.
 fn with_a_servers_stack(test: fn()) {
-    std::thread::Builder::new().stack_size(if cfg!(debug_assertions) { 64 << 20 } else { 8 << 20 }).spawn(test).unwrap().join().unwrap();
+    std::thread::Builder::new()
+        .stack_size(if cfg!(debug_assertions) { 64 << 20 } else { 8 << 20 })
+        .spawn(test)
+        .unwrap()
+        .join()
+        .unwrap();
 }
 
 #[test]

@@ -18,6 +18,9 @@ pub struct MemoryAccount {
     /// What replicas need of the log beyond the backlog.
     pub replicas: usize,
     pub normal_clients: usize,
+    /// What scripts and functions take beside their machines.
+    pub scripts: usize,
+    pub functions: usize,
     pub databases: Vec<DatabaseAccount>,
     pub keys: usize,
     /// All of it that is not keys and values.
@@ -111,7 +114,9 @@ impl Server {
             })
             .collect();
         let tables: usize = databases.iter().map(|db| db.main + db.expires).sum();
-        let overhead = startup + backlog + replicas + normal_clients + tables;
+        let statistics = self.scripts.statistics();
+        let (scripts, functions) = (statistics.scripts_bytes, statistics.functions_bytes);
+        let overhead = startup + backlog + replicas + normal_clients + scripts + functions + tables;
         MemoryAccount {
             used,
             peak: self.stats.peak_memory.max(used),
@@ -121,6 +126,8 @@ impl Server {
             backlog,
             replicas,
             normal_clients,
+            scripts,
+            functions,
             databases,
             keys: self.keyspace.keys(),
             overhead,

@@ -61,9 +61,8 @@ pub struct RunningFunction<'a> {
     pub ms: u64,
 }
 
-const BUSY_SCRIPT: CmdError = CmdError::text(
-    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
-);
+const BUSY_SCRIPT: CmdError =
+    CmdError::text("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.");
 const BUSY_FUNCTION: CmdError = CmdError::text(
     "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.",
 );

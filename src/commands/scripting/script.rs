@@ -86,8 +86,7 @@ fn debug(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 
 /// SCRIPT EXISTS sha1 [sha1 ...]
 fn exists(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    let found: Vec<bool> =
-        args.from(2).map(|sha| server.scripts.room().find_script(sha).is_some()).collect();
+    let found: Vec<bool> = args.from(2).map(|sha| server.scripts.room().find_script(sha).is_some()).collect();
     let mut reply = server.reply(id);
     reply.array(found.len());
     found.into_iter().for_each(|found| reply.int(i64::from(found)));

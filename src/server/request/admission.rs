@@ -247,8 +247,9 @@ impl Server {
     /// Whether a request of our master is about to be applied although the data cannot be saved.
     pub(in crate::server) fn applies_unsaved(&self, id: ClientId, row: RowId, args: Args) -> bool {
         let master = self.clients.get(id).filter(|client| client.session.is_master);
-        master
-            .is_some_and(|client| self.would_be_unsaved(&Attempt::new(self, client, self.table.command(row), args)))
+        master.is_some_and(|client| {
+            self.would_be_unsaved(&Attempt::new(self, client, self.table.command(row), args))
+        })
     }
 
     /// `min-replicas-to-write`: a master asks what the command may do.
