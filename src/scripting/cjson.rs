@@ -426,7 +426,7 @@ impl Parser<'_> {
             b':' => Token::Colon,
             b',' => Token::Comma,
             b'"' => return self.string(),
-            b'-' | b'0'..=b'9' => {
+            b'-' | b'+' | b'0'..=b'9' => {
                 if !self.settings.decode_invalid && self.is_invalid_number() {
                     return (begin, Token::Error("invalid number"));
                 }

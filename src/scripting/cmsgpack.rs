@@ -9,6 +9,10 @@ use super::lua::{Kind, Raise, Returned, Stack};
 use super::sandbox::{check_number, check_text, is_given, to_i64};
 
 /// How deep tables are packed.
+const ARRAY_OVERFLOW: &str = "stack overflow (in function mp_decode_to_lua_array)";
+const MAP_OVERFLOW: &str = "stack overflow (in function mp_decode_to_lua_hash)";
+const RESULTS_OVERFLOW: &str =
+    "stack overflow (too many return values at once; use unpack_one or unpack_limit instead.)";
 const DEPTH: u32 = 16;
 
 /// Pushes the library.
@@ -174,12 +178,10 @@ impl<'a> Cursor<'a> {
         Ok(self.take(len)?.iter().fold(0, |n, &byte| n << 8 | u64::from(byte)))
     }
 
-    /// Pushes the next value.
-    fn push(&mut self, stack: &mut Stack) -> Result<(), Raise> {
+    /// Pushes the next value. `overflow` is the error if there is no room for it.
+    fn push(&mut self, stack: &mut Stack, overflow: &'static str) -> Result<(), Raise> {
         if !stack.ensure(4) {
-            return Err(Raise::error(
-                "stack overflow (too many return values at once; use unpack_one or unpack_limit instead.)",
-            ));
+            return Err(Raise::error(overflow));
         }
         let head = self.take(1)?[0];
         match head {
@@ -223,11 +225,11 @@ impl<'a> Cursor<'a> {
         stack.push_table(len.min(self.rest.len()), 0);
         for n in 1..=len {
             if !stack.ensure(3) {
-                return Err(Raise::error("stack overflow (in function mp_decode_to_lua_array)"));
+                return Err(Raise::error(ARRAY_OVERFLOW));
             }
             // The key comes first: that makes the depth at which there is no room the one of real servers.
             stack.push_number(n as f64);
-            self.push(stack)?;
+            self.push(stack, ARRAY_OVERFLOW)?;
             stack.set(-3);
         }
         Ok(())
@@ -237,10 +239,10 @@ impl<'a> Cursor<'a> {
         stack.push_table(0, len.min(self.rest.len()));
         for _ in 0..len {
             if !stack.ensure(3) {
-                return Err(Raise::error("stack overflow (in function mp_decode_to_lua_hash)"));
+                return Err(Raise::error(MAP_OVERFLOW));
             }
-            self.push(stack)?;
-            self.push(stack)?;
+            self.push(stack, MAP_OVERFLOW)?;
+            self.push(stack, MAP_OVERFLOW)?;
             if stack.kind(-2) == Kind::Nil || stack.number(-2).is_some_and(f64::is_nan) {
                 let what = if stack.kind(-2) == Kind::Nil { "nil" } else { "NaN" };
                 stack.push_bytes(format!("table index is {what}").as_bytes());
@@ -269,7 +271,7 @@ fn unpack_from(stack: &mut Stack, limit: i64, offset: i64) -> Returned {
     let mut cursor = Cursor { rest };
     let mut count = 0;
     while !cursor.rest.is_empty() && i64::from(count) < limit {
-        cursor.push(stack)?;
+        cursor.push(stack, RESULTS_OVERFLOW)?;
         count += 1;
     }
     if !all {

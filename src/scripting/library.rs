@@ -19,12 +19,14 @@ const BAD_NAME: &str = "Library names can only contain letters, numbers, or unde
 
 /// A function that a library has registered while it loaded.
 pub(super) struct Registered {
-    name: Vec<u8>,
+    /// Its name in small letters.
+    key: Vec<u8>,
     function: Function,
 }
 
 /// A function.
 pub struct Function {
+    pub name: Vec<u8>,
     pub description: Option<Vec<u8>>,
     pub flags: Flags,
     callback: Ref,
@@ -34,7 +36,7 @@ pub struct Function {
 pub struct Library {
     pub name: Vec<u8>,
     pub code: Vec<u8>,
-    /// Its functions by name.
+    /// Its functions by their names in small letters.
     pub functions: BTreeMap<Vec<u8>, Function>,
 }
 
@@ -62,7 +64,7 @@ pub(super) struct Libraries {
     pub lua: Lua,
     pub world: World,
     by_name: BTreeMap<Vec<u8>, Library>,
-    /// The library of each function.
+    /// The library of each function, by its name in small letters: FCALL takes any case.
     owners: HashMap<Vec<u8>, Vec<u8>>,
     /// Bytes of names and texts.
     overhead: usize,
@@ -88,7 +90,8 @@ impl Libraries {
     }
 
     pub(super) fn function(&self, name: &[u8]) -> Option<&Function> {
-        self.by_name.get(self.owners.get(name)?)?.functions.get(name)
+        let name = name.to_ascii_lowercase();
+        self.by_name.get(self.owners.get(&name)?)?.functions.get(&name)
     }
 
     /// Puts the handler of errors, a function and its arguments on the empty stack.
@@ -100,8 +103,9 @@ impl Libraries {
         name: &[u8],
         words: Words<impl ExactSizeIterator<Item = &'w [u8]>, impl ExactSizeIterator<Item = &'w [u8]>>,
     ) {
-        let library = self.owners.get(name).and_then(|owner| self.by_name.get(owner));
-        let function = library.and_then(|library| library.functions.get(name));
+        let name = name.to_ascii_lowercase();
+        let library = self.owners.get(&name).and_then(|owner| self.by_name.get(owner));
+        let function = library.and_then(|library| library.functions.get(&name));
         let function = function.expect("the function was found for this call");
         let mut stack = self.lua.stack();
         stack.push_kept(&self.world.handler);
@@ -130,12 +134,12 @@ impl Libraries {
         let registered = self.run(&code[end..], patient)?;
         let taken = registered
             .iter()
-            .find(|registered| self.owners.get(&registered.name).is_some_and(|owner| *owner != name));
+            .find(|registered| self.owners.get(&registered.key).is_some_and(|owner| *owner != name));
         let refused = match taken {
             _ if registered.is_empty() => Some(CmdError::text("ERR No functions registered")),
-            Some(taken) => {
-                Some(CmdError::bytes([b"ERR Function ", &taken.name[..], b" already exists"].concat()))
-            }
+            Some(taken) => Some(CmdError::bytes(
+                [b"ERR Function ", &taken.function.name[..], b" already exists"].concat(),
+            )),
             None => None,
         };
         if let Some(refused) = refused {
@@ -144,9 +148,9 @@ impl Libraries {
         }
         self.delete(&name);
         let mut functions = BTreeMap::new();
-        for Registered { name: function, function: value } in registered {
-            self.owners.insert(function.clone(), name.clone());
-            functions.insert(function, value);
+        for Registered { key, function } in registered {
+            self.owners.insert(key.clone(), name.clone());
+            functions.insert(key, function);
         }
         let library = Library { name: name.clone(), code: code.to_vec(), functions };
         self.overhead += library.overhead();
@@ -225,10 +229,12 @@ impl Libraries {
             }
             let taken = library
                 .functions
-                .keys()
-                .find(|function| self.owners.get(*function).is_some_and(|owner| !replaced(owner)));
-            if let Some(taken) = taken {
-                return Err(CmdError::bytes([b"ERR Function ", &taken[..], b" already exists"].concat()));
+                .iter()
+                .find(|(key, _)| self.owners.get(*key).is_some_and(|owner| !replaced(owner)));
+            if let Some((_, taken)) = taken {
+                return Err(CmdError::bytes(
+                    [b"ERR Function ", &taken.name[..], b" already exists"].concat(),
+                ));
             }
         }
         // They go first, since what they have may stand in other libraries now.
@@ -306,9 +312,9 @@ pub(super) fn register_function(stack: &mut Stack, task: &mut Task) -> Returned 
         _ => Err("wrong number of arguments to redis.register_function"),
     };
     let registered = read.map_err(|why| fail(stack, why))?;
-    let refused = if !is_name(&registered.name) {
+    let refused = if !is_name(&registered.function.name) {
         Some(BAD_NAME)
-    } else if load.functions.iter().any(|other| other.name == registered.name) {
+    } else if load.functions.iter().any(|other| other.key == registered.key) {
         Some("Function already exists in the library")
     } else {
         None
@@ -332,8 +338,9 @@ fn read_positional(stack: &mut Stack) -> Result<Registered, &'static str> {
         return Err("second argument to redis.register_function must be a function");
     }
     let callback = stack.keep();
-    let function = Function { description: None, flags: Flags::of_function(), callback };
-    Ok(Registered { name, function })
+    let key = name.to_ascii_lowercase();
+    let function = Function { name, description: None, flags: Flags::of_function(), callback };
+    Ok(Registered { key, function })
 }
 
 fn read_named(stack: &mut Stack) -> Result<Registered, &'static str> {
@@ -373,7 +380,8 @@ fn read_named(stack: &mut Stack) -> Result<Registered, &'static str> {
     stack.push_bytes(&key);
     stack.get(1);
     let callback = stack.keep();
-    Ok(Registered { name, function: Function { description, flags, callback } })
+    let key = name.to_ascii_lowercase();
+    Ok(Registered { key, function: Function { name, description, flags, callback } })
 }
 
 /// The flags in the table on top.

@@ -129,6 +129,8 @@ fn is_integer(option: u8) -> bool {
 /// `pack(format, value, ..)`
 fn pack(stack: &mut Stack) -> Returned {
     let mut format = Format::of_argument(stack)?;
+    // What lacks is nil to real servers, who put one behind the arguments.
+    stack.push_nil();
     let mut out = Vec::new();
     let mut index = 2;
     while let Some((option, size)) = format.option()? {

@@ -64,6 +64,7 @@ pub(super) fn push_loading(stack: &mut Stack) {
     stack.set_field(-2, "log");
     stack.push_task_function(library::register_function);
     stack.set_field(-2, "register_function");
+    refuse_unknown(stack);
     super::sandbox::protect(stack);
     stack.set_field(-2, "redis");
     refuse_unknown(stack);
@@ -285,7 +286,10 @@ pub(super) fn handle_error(stack: &mut Stack) -> Returned {
         place = stack.place(2);
     }
     if stack.kind(1) != Kind::Table {
-        let text = stack.text(1).unwrap_or_else(|| stack.kind(1).name().into());
+        let text = match stack.kind(1) {
+            Kind::Boolean => stack.truth(1).to_string().into(),
+            kind => stack.text(1).unwrap_or_else(|| kind.name().into()),
+        };
         push_error(stack, &[b"ERR ", &text[..]].concat());
         stack.replace(1);
     }

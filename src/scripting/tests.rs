@@ -563,7 +563,7 @@ fn libraries_that_do_not_load_have_the_texts_of_real_servers() {
         ("#!lua name=\n".into(), format!("ERR {names}")),
         ("#!lua name=m\nreturn return".into(), "ERR Error compiling function: user_function:2: unexpected symbol near 'return'".into()),
         ("#!lua name=m\ncall()".into(), "ERR Error registering functions: ERR user_function:2: Script attempted to access nonexistent global variable 'call'".into()),
-        ("#!lua name=m\nredis.call('x')".into(), "ERR Error registering functions: ERR user_function:2: attempt to call field 'call' (a nil value)".into()),
+        ("#!lua name=m\nredis.call('x')".into(), "ERR Error registering functions: ERR user_function:2: Script attempted to access nonexistent global variable 'call'".into()),
         (format!("#!lua name=m\n{register}('f-f', function() end)"), format!("ERR Error registering functions: ERR {names}")),
         (format!("#!lua name=m\n{register}('f', function() end) {register}('f', function() end)"), "ERR Error registering functions: ERR Function already exists in the library".into()),
         (format!("#!lua name=m\n{register}{{function_name='f', callback=function() end, flags={{'bad'}}}}"), "ERR Error registering functions: ERR unknown flag given".into()),

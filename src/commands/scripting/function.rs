@@ -212,7 +212,7 @@ fn show_library(library: &Library, with_code: bool, reply: &mut Reply) {
     reply.bulk(b"LUA");
     reply.bulk(b"functions");
     reply.array(library.functions.len());
-    for (name, Function { description, flags, .. }) in &library.functions {
+    for Function { name, description, flags, .. } in library.functions.values() {
         reply.map(3);
         reply.bulk(b"name");
         reply.bulk(name);
