@@ -30,6 +30,7 @@ mod replication;
 mod replication_faults;
 mod replication_load;
 mod replication_real;
+mod scripts;
 mod streams;
 mod tidy;
 mod tracking;

@@ -31,6 +31,8 @@ pub struct Scripts {
     /// Made when it is first needed: a machine takes some 60 KiB.
     room: Option<Box<Scripting>>,
     pub(super) running: Option<Running>,
+    /// Scripts may call what is not for them (DEBUG SET-DISABLE-DENY-SCRIPTS).
+    pub allow_all: bool,
     /// What there was when the script in hand began.
     before: Statistics,
 }
@@ -115,6 +117,12 @@ impl Scripts {
         let Busy { name, command, .. } = running.busy.as_ref()?;
         let ms = clock.moment_us().saturating_sub(running.began_us) / 1000;
         Some(RunningFunction { name, command, ms })
+    }
+
+    /// What FUNCTION STATS answers while it is no function that takes too long.
+    pub fn busy_script(&self) -> Option<CmdError> {
+        let running = self.running.as_ref()?;
+        (!running.function).then_some(BUSY_SCRIPT)
     }
 
     /// Whether one runs.

@@ -352,6 +352,7 @@ fn about_stats(server: &Server, text: &mut Text) {
     text.field("expired_time_cap_reached_count", 0);
     text.field("expire_cycle_cpu_milliseconds", stats.expiry_us / 1000);
     text.field("evicted_keys", 0);
+    text.field("evicted_scripts", server.scripts.statistics().evicted_scripts);
     text.field("evicted_clients", 0);
     text.field("total_eviction_exceeded_time", 0);
     text.field("current_eviction_exceeded_time", 0);

@@ -5,13 +5,14 @@ use crate::client::ClientId;
 use crate::commands::help;
 use crate::exec::flags::*;
 use crate::exec::{
-    ArgKind, Args, CmdError, CmdResult, Command, Done, Group, acl, arg, container, one_of, server, token,
+    ArgKind, Args, CmdError, CmdResult, Command, Done, Group, acl, arg, container, one_of, printed, server,
+    token,
 };
 use crate::persistence::rdb::{WriterOptions, decode_libraries, encode_libraries};
 use crate::protocol::Reply;
 use crate::scripting::{Function, Library, Policy};
 use crate::server::Server;
-use crate::structures::glob;
+use crate::structures::glob::Pattern;
 
 const GROUP: Group = Group::Scripting;
 const ALL_SHARDS: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
@@ -103,10 +104,13 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[container(
 .doc(GROUP, "7.0.0", "Depends on subcommand.", "A container for commands on libraries of functions.")];
 
 /// The error of a subcommand with too many arguments.
-fn wrong_number(subcommand: &str) -> CmdError {
-    CmdError::new(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try FUNCTION HELP."
-    ))
+fn wrong_number(args: Args) -> CmdError {
+    let text: [&[u8]; 3] = [
+        b"ERR unknown subcommand or wrong number of arguments for '",
+        printed(args.get(1)),
+        b"'. Try FUNCTION HELP.",
+    ];
+    CmdError::bytes(text.concat())
 }
 
 /// FUNCTION DELETE library-name
@@ -131,7 +135,7 @@ fn dump(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
 /// FUNCTION FLUSH [ASYNC | SYNC]
 fn flush(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     if args.len() > 3 {
-        return Err(wrong_number("flush"));
+        return Err(wrong_number(args));
     }
     let lazily = is_lazy(
         args,
@@ -190,13 +194,14 @@ fn list(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
             with_code = true;
         } else if pattern.is_none() && option.eq_ignore_ascii_case(b"libraryname") {
             let missing = CmdError::text("ERR library name argument was not given");
-            pattern = Some(options.next().ok_or(missing)?);
+            pattern = Some(Pattern::ignoring_case(options.next().ok_or(missing)?));
         } else {
             return Err(CmdError::bytes([b"ERR Unknown argument ", option].concat()));
         }
     }
     server.reply_with(id, |server, reply| {
-        let wanted = |library: &&Library| pattern.is_none_or(|it| glob::matches(it, &library.name, true));
+        let wanted =
+            |library: &&Library| pattern.as_ref().is_none_or(|pattern| pattern.matches(&library.name));
         let libraries: Vec<&Library> = server.scripts.libraries().filter(wanted).collect();
         reply.array(libraries.len());
         libraries.into_iter().for_each(|library| show_library(library, with_code, reply));
@@ -258,7 +263,7 @@ fn restore(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
                 "ERR Wrong restore policy given, value should be either FLUSH, APPEND or REPLACE.",
             ));
         }
-        _ => return Err(wrong_number("restore")),
+        _ => return Err(wrong_number(args)),
     };
     let codes = decode_libraries(args.get(2)).map_err(|why| CmdError::new(format!("ERR {why}")))?;
     server.scripts.room().restore_libraries(&codes, policy)?;
@@ -269,6 +274,10 @@ fn restore(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 
 /// FUNCTION STATS
 fn stats(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
+    // While it is a script that takes long there is nothing to be told of functions.
+    if let Some(busy) = server.scripts.busy_script() {
+        return Err(busy);
+    }
     server.reply_with(id, |server, reply| {
         reply.map(2);
         reply.bulk(b"running_script");
