@@ -100,6 +100,12 @@ impl Server {
         for id in ready {
             self.read_while_busy(id, caller);
         }
+        if self.life.shutdown.is_ending() {
+            // A child may have to end before the server does.
+            self.poll_child();
+            self.finish_child();
+            self.end_without_child();
+        }
         self.send_while_busy(caller);
         self.outgoing.resume_command(command);
         self.tracking.resume_own_keys(own);

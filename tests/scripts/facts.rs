@@ -77,8 +77,7 @@ fn play(path: &Path) {
             continue;
         };
         let got = send(&mut clients[client], command);
-        let is_reply =
-            |line: &&str| !(line.is_empty() || line.starts_with(['>', '#']) || line.starts_with("3>"));
+        let is_reply = |line: &&str| !["> ", "3> ", "# "].iter().any(|other| line.starts_with(other));
         let expected = lines.next_if(is_reply).unwrap_or_default();
         if got != expected {
             different.push(format!("{line}\n  theirs {expected}\n  ours   {got}"));
