@@ -1,6 +1,6 @@
 //! The library `bit`: operations on the low 32 bits of numbers, which come out with a sign.
 
-use super::lua::{Returned, Stack};
+use super::lua::{Push, Returned, Stack};
 use super::sandbox::{check_number, is_given};
 
 /// Adding it brings the low bits of a number, rounded to even, to where those of a double's fraction are.
@@ -9,7 +9,7 @@ const SHIFTED: f64 = 6_755_399_441_055_744.0;
 /// Pushes the library.
 pub(super) fn push(stack: &mut Stack) {
     stack.push_table(0, 12);
-    let functions: [(&str, fn(&mut Stack)); 12] = [
+    let functions: [(&str, Push); 12] = [
         ("tobit", |stack| stack.push_function(tobit)),
         ("bnot", |stack| stack.push_function(bnot)),
         ("band", |stack| stack.push_function(|stack: &mut Stack| fold(stack, |a, b| a & b))),

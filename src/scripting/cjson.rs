@@ -39,7 +39,8 @@ pub(super) fn push(stack: &mut Stack) {
     stack.push_own(DEFAULT);
     let own = stack.top();
     stack.push_table(0, 16);
-    let functions: [(&str, fn(&mut Stack, c_int)); 9] = [
+    type PushWith = fn(&mut Stack, c_int);
+    let functions: [(&str, PushWith); 9] = [
         ("encode", |stack, own| stack.push_function_with(own, encode)),
         ("decode", |stack, own| stack.push_function_with(own, decode)),
         ("encode_sparse_array", |stack, own| stack.push_function_with(own, encode_sparse_array)),

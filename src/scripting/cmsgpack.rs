@@ -5,7 +5,7 @@
 
 use std::ffi::c_int;
 
-use super::lua::{Kind, Raise, Returned, Stack};
+use super::lua::{Kind, Push, Raise, Returned, Stack};
 use super::sandbox::{check_number, check_text, is_given, to_i64};
 
 /// How deep tables are packed.
@@ -28,7 +28,7 @@ pub(super) fn push(stack: &mut Stack) {
         stack.push_bytes(text.as_bytes());
         stack.set_field(-2, name);
     }
-    let functions: [(&str, fn(&mut Stack)); 4] = [
+    let functions: [(&str, Push); 4] = [
         ("pack", |stack| stack.push_function(pack)),
         ("unpack", |stack| stack.push_function(unpack)),
         ("unpack_one", |stack| stack.push_function(unpack_one)),

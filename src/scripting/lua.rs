@@ -132,6 +132,9 @@ pub(super) struct Stack<'l> {
     vm: PhantomData<&'l mut ()>,
 }
 
+/// Pushes what stands under a name in a table.
+pub(super) type Push = fn(&mut Stack);
+
 /// Memory for Lua. Ends the process when there is none: see the head of this file.
 unsafe extern "C" fn allocate(_slot: *mut c_void, at: *mut c_void, old: usize, new: usize) -> *mut c_void {
     let layout = |size| Layout::from_size_align(size, ALIGN).unwrap_or(Layout::new::<u64>());

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use super::convert::push_reply;
 use super::host::Propagation;
 use super::library;
-use super::lua::{Kind, Place, Raise, Returned, Stack};
+use super::lua::{Kind, Place, Push, Raise, Returned, Stack};
 use super::run::{Run, Task, push_error};
 use super::sandbox::{Purpose, refuse_unknown, to_i64};
 use crate::exec::printed;
@@ -25,7 +25,7 @@ const LEVELS: [(&str, Level); 4] = [
 pub(super) fn push(stack: &mut Stack, purpose: Purpose) {
     stack.push_table(0, 32);
     push_common(stack);
-    let functions: [(&str, fn(&mut Stack)); 9] = [
+    let functions: [(&str, Push); 9] = [
         ("call", |stack| stack.push_task_function(call)),
         ("pcall", |stack| stack.push_task_function(pcall)),
         ("setresp", |stack| stack.push_task_function(setresp)),

@@ -12,7 +12,7 @@ use std::ffi::c_int;
 
 use crate::exec::printed;
 
-use super::lua::{Kind, Library, Lua, Raise, Ref, Returned, Stack};
+use super::lua::{Kind, Library, Lua, Push, Raise, Ref, Returned, Stack};
 use super::random;
 use super::{bit, cjson, cmsgpack, packing, redis_table};
 
@@ -208,7 +208,7 @@ fn guard_base(stack: &mut Stack, plain: c_int, real: c_int) {
     stack.set_element(-2, 2);
     stack.push_function_over(pairs);
     stack.set_field(real, "pairs");
-    let guards: [(&str, fn(&mut Stack)); 5] = [
+    let guards: [(&str, Push); 5] = [
         ("rawset", |stack| stack.push_guard(guard_rawset)),
         ("rawget", |stack| stack.push_guard(guard_next)),
         ("setmetatable", |stack| stack.push_guard(guard_setmetatable)),
@@ -220,7 +220,7 @@ fn guard_base(stack: &mut Stack, plain: c_int, real: c_int) {
         push(stack);
         stack.set_field(real, name);
     }
-    let ours: [(&str, fn(&mut Stack)); 7] = [
+    let ours: [(&str, Push); 7] = [
         ("getmetatable", |stack| stack.push_function(getmetatable)),
         ("load", |stack| stack.push_function(load)),
         ("loadstring", |stack| stack.push_function(loadstring)),
@@ -279,7 +279,7 @@ fn guard_libraries(stack: &mut Stack, plain: c_int, real: c_int) {
 
 /// The libraries that Redis adds.
 fn own_libraries(stack: &mut Stack, real: c_int) {
-    let libraries: [(&str, fn(&mut Stack)); 4] =
+    let libraries: [(&str, Push); 4] =
         [("bit", bit::push), ("cjson", cjson::push), ("cmsgpack", cmsgpack::push), ("struct", packing::push)];
     for (name, push) in libraries {
         push(stack);

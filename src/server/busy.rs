@@ -14,22 +14,12 @@ use std::time::Duration;
 
 use super::Server;
 use super::net::READ_BUFFER;
+use super::scripts::Busy;
 use crate::client::{ClientId, Role};
 use crate::exec::Args;
 use crate::net::{Event, Source};
 use crate::observe::log;
 use crate::scripting::Verdict;
-
-/// What is kept while a script takes too long.
-#[derive(Default)]
-pub(super) struct Busy {
-    /// What runs, and the command that called it.
-    pub name: Vec<u8>,
-    pub command: Vec<Vec<u8>>,
-    events: Vec<Event>,
-    /// Those who may have more to read when the script is over.
-    ready: Vec<ClientId>,
-}
 
 impl Server {
     /// Asked from time to time while a script runs: whether it may go on. Once it has taken too long, others are served

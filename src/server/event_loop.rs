@@ -140,7 +140,7 @@ impl Server {
         let mut ready = std::mem::take(&mut self.net.ready);
         for id in ready.drain(..) {
             self.read_leftover(id);
-            // What is so much leaves at once, while it stands in the processor's caches, and its buffer is the next
+            // What is so much leaves at once, while the processor still has it at hand, and its buffer is the next
             // client's: replies to many would push each other out before they are sent.
             if self.clients.get(id).is_some_and(|client| client.output.overflow() > 0) {
                 self.flush_client(id);

@@ -18,7 +18,8 @@
 //! role         master or replica: REPLICAOF
 //! title        what `ps` shows
 //! pushes       what clients are sent beside replies: pub/sub, monitors, invalidation tracking
-//! scripting    scripts and functions: what they may do now, and how their commands run
+//! scripts      scripts and functions, and the one that runs
+//! scripting    whether one may run, and how what it calls does
 //! busy         what others are served while a script takes too long
 //! reconfigure  CONFIG SET takes effect
 //! memory       where the memory goes
@@ -46,6 +47,7 @@ mod request;
 mod role;
 mod saving;
 mod scripting;
+mod scripts;
 mod shutdown;
 mod stats;
 mod title;
@@ -53,14 +55,13 @@ mod turn;
 
 pub use boot::{BootError, Surroundings, boot};
 pub use event_loop::show_address;
-pub use lifecycle::{Lifecycle, Program};
+pub use lifecycle::{Lifecycle, Program, ShutdownFlags, ShutdownState};
 pub use memory::{MemoryAccount, Share};
 pub use net::Net;
 pub use request::table::Table;
 pub use request::transactions::Watching;
 pub use request::unblock::files_reply;
-pub use scripting::{RunningFunction, Scripts};
-pub use shutdown::{ShutdownFlags, ShutdownState};
+pub use scripts::{RunningFunction, Scripts};
 pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
 

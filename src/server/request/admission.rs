@@ -12,6 +12,7 @@
 use crate::client::{Auth, Client, ClientId, ReplyMode, Role, RowId};
 use crate::exec::{Args, CmdError, Command, Group, flags};
 use crate::server::Server;
+use crate::server::scripts::ScriptRules;
 
 /// What is to be done with a request.
 #[derive(Debug, PartialEq)]
@@ -33,15 +34,6 @@ pub(in crate::server) struct Admission {
     pub refused: u64,
     /// The client is between MULTI and EXEC: commands are queued, not run.
     pub queues: bool,
-}
-
-/// What binds the commands of a script, beside what binds every command.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::server) struct ScriptRules {
-    /// It has said that it does not write, or its caller has.
-    pub read_only: bool,
-    /// A writing command of it has run.
-    pub wrote: bool,
 }
 
 /// A request as the checks see it.

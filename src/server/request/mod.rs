@@ -25,5 +25,3 @@ pub(in crate::server) mod settle;
 pub(in crate::server) mod table;
 pub(in crate::server) mod transactions;
 pub(in crate::server) mod unblock;
-
-pub(in crate::server) use admission::ScriptRules;
