@@ -14,6 +14,7 @@
 //! replication/   history (who may go on); master/: our replicas; replica/: the link to our master
 //! scripting/     Lua 5.1 for scripts and functions: its sandbox, conversions, cache and libraries; sees the server as a trait
 //! persistence/   rdb/ (the format), the snapshot child, save points, loading as a task of the loop
+//! acl/           users, what each may do and what was denied: pure but for the user file
 //! exec/          Command row, Ctx, Args, Outcome
 //! keyspace/      Db, its view for commands, Changes, expiry, eviction's choice, access bits, freeing elsewhere
 //! client/        Client, Clients, sessions; outbox, flush and limits; blocked clients, pub/sub, monitors, invalidation
@@ -90,6 +91,7 @@
 //! Keys that end, and hashes with fields that end, stand on the timing wheel of their database (`structures::wheel`), which
 //! says what is due; `server::event_loop` deletes it, a bounded number a turn. Replicas delete nothing by themselves.
 
+pub mod acl;
 pub mod client;
 pub mod commands;
 pub mod config;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors from the ground up, as `src/lib.rs` draws them.
-const FLOORS: [&str; 16] = [
+const FLOORS: [&str; 17] = [
     "env",
     "structures",
     "config",
@@ -17,6 +17,7 @@ const FLOORS: [&str; 16] = [
     "client",
     "keyspace",
     "exec",
+    "acl",
     "persistence",
     "scripting",
     "replication",

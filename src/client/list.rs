@@ -168,8 +168,12 @@ impl Clients {
             true => (path(), path()),
             false => (Address::tcp(conn.peer()), Address::tcp(conn.local())),
         };
+        let mut session = Session::new(id, auth);
+        if role == Role::Master {
+            session.user = super::UserId::SUPERUSER;
+        }
         self.add(Client {
-            session: Session::new(id, auth),
+            session,
             role,
             conn,
             addr,

@@ -326,6 +326,18 @@ pub mod acl {
     }
 }
 
+/// Which words of a command are channels that it subscribes or publishes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    None,
+    /// The one behind its name (PUBLISH).
+    First,
+    /// All behind its name (SUBSCRIBE).
+    All,
+    /// All behind its name, and they are patterns (PSUBSCRIBE).
+    Patterns,
+}
+
 /// Indexes of the words that are keys, with the flags of each.
 pub type FindKeysFn = fn(Args) -> Result<Vec<(usize, u16)>, CmdError>;
 
@@ -348,6 +360,7 @@ pub struct Command<S: 'static> {
     pub writes_if: Option<fn(Args) -> bool>,
     /// Of a command that runs what somebody wrote: the flags of a call, if what it runs declares any.
     pub declared: Option<fn(&S, Args) -> Option<u64>>,
+    pub channels: Channels,
     pub subcommands: &'static [Command<S>],
     pub group: Group,
     pub since: &'static str,
@@ -393,6 +406,7 @@ const fn row<S>(name: &'static str, handler: Handler<S>, arity: i32) -> Command<
         get_keys: None,
         writes_if: None,
         declared: None,
+        channels: Channels::None,
         subcommands: &[],
         group: Group::Generic,
         since: "1.0.0",
@@ -428,6 +442,10 @@ impl<S> Command<S> {
     }
     pub const fn get_keys(mut self, find: FindKeysFn) -> Self {
         self.get_keys = Some(find);
+        self
+    }
+    pub const fn channels(mut self, channels: Channels) -> Self {
+        self.channels = channels;
         self
     }
     pub const fn writes_if(mut self, writes: fn(Args) -> bool) -> Self {
@@ -524,6 +542,13 @@ impl<S> Command<S> {
     /// Whether any word of it can be a key.
     pub fn has_keys(&self) -> bool {
         self.get_keys.is_some() || self.keys.iter().any(|spec| !spec.is_fake())
+    }
+
+    /// Whether it may read keys that no word of it names, since the data do (SORT BY and GET).
+    pub fn reads_unnamed_keys(&self) -> bool {
+        self.keys
+            .iter()
+            .any(|spec| matches!(spec.begin, BeginSearch::Unknown) && spec.flags & key_flags::ACCESS != 0)
     }
 
     /// The index of every word that is a key, with what is done to it. `None` where the words do not make sense.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Lifecycle, Net, Program, Scripts, Server, Stats, Table, Watching};
+use super::{Acl, Lifecycle, Net, Program, Scripts, Server, Stats, Table, Watching};
 use crate::client::{BlockedClients, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted};
 use crate::config::{self, Config, Supervised};
 use crate::env::alloc;
@@ -133,7 +133,8 @@ fn assemble(
 ) -> Result<Server, BootError> {
     let Surroundings { clock, mut secrets, reactor, signals, supervisor, program, forks } = surroundings;
     let mut rng = secrets.rng();
-    let mut table = Table::new(families, rng.next_u64());
+    let acl = Acl::boot(&config, families)?;
+    let mut table = Table::new(families, acl.users.catalog(), rng.next_u64());
     for rename in &config.rename_commands {
         table.rename(rename).map_err(|why| BootError(rename.fatal(why).to_string()))?;
     }
@@ -153,6 +154,7 @@ fn assemble(
         watching: Watching::default(),
         tracking: InvalidationTracking::default(),
         blocked_clients: BlockedClients::default(),
+        acl,
         pubsub: PubSub::default(),
         monitors: Monitors::default(),
         redacted: Redacted::default(),

@@ -176,7 +176,7 @@ impl Server {
     pub fn restart(&mut self, gracefully: bool, delay: Duration) {
         if gracefully {
             if self.config.config_file.is_some()
-                && let Err(why) = self.config.rewrite()
+                && let Err(why) = self.config.rewrite(self.user_lines())
             {
                 log::warning!("Can't restart: configuration rewrite process failed: {why}");
                 return;

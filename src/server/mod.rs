@@ -18,6 +18,8 @@
 //! role         master or replica: REPLICAOF
 //! title        what `ps` shows
 //! pushes       what clients are sent beside replies: pub/sub, monitors, invalidation tracking
+//! acl          rights are checked, and connections that lose them closed
+//! client_info  a client in one line
 //! scripts      scripts and functions, and the one that runs
 //! scripting    whether one may run, and how what it calls does
 //! busy         what others are served while a script takes too long
@@ -28,9 +30,11 @@
 //!
 //! [`Server`] owns everything, in named parts. A service gets the parts it touches as arguments, never the whole.
 
+mod acl;
 pub mod boot;
 mod busy;
 mod carry_out;
+mod client_info;
 mod closing;
 mod cron;
 mod event_loop;
@@ -53,6 +57,7 @@ mod stats;
 mod title;
 mod turn;
 
+pub use acl::Acl;
 pub use boot::{BootError, Surroundings, boot};
 pub use event_loop::show_address;
 pub use lifecycle::{Lifecycle, Program, ShutdownFlags, ShutdownState};
@@ -104,6 +109,7 @@ pub struct Server {
     pub outgoing: Outgoing,
     pub watching: Watching,
     pub blocked_clients: BlockedClients,
+    pub acl: Acl,
     pub pubsub: PubSub,
     pub monitors: Monitors,
     pub redacted: Redacted,

@@ -15,8 +15,10 @@
 //! are answered BUSY, but for the few commands that may end it.
 
 use super::Server;
+use super::request::admission::Refusal;
 use super::scripts::{Running, ScriptRules};
-use crate::client::{ClientId, Outbox};
+use crate::acl::{Context, UserId};
+use crate::client::{ClientId, Outbox, RowId};
 use crate::exec::{Args, CmdError, CmdResult, Command, Done, Outcome, flags};
 use crate::protocol::{Output, Reply, Request};
 use crate::scripting::{Call, Ended, Flags, Host, Origin, ScriptId, Scripting, Verdict, Words};
@@ -43,7 +45,13 @@ impl Host for ScriptHost<'_> {
     fn may_run(&mut self, request: Request<'_>) -> Option<bool> {
         let args = Args::new(request);
         let found = self.server.table.find(args.get(0));
-        self.server.table.resolve(found, args).ok().map(|_| true)
+        let row = self.server.table.resolve(found, args).ok()?;
+        let client = self.server.clients.get(self.caller)?;
+        // Without its words it is not known what the command would touch.
+        if !self.server.table.command(row).arity_fits(args.len()) {
+            return Some(self.server.acl.users.is_unrestricted(client.session.user));
+        }
+        Some(self.server.check_rights(row, client, args).is_ok())
     }
 
     fn interrupted(&mut self) -> Verdict {
@@ -227,7 +235,8 @@ impl Server {
             return Err(CmdError::text("ERR Unknown Redis command called from script"));
         };
         let Some(running) = &self.scripts.running else { return Err(CmdError::SYNTAX) };
-        if let Err(why) = self.admit_from_script(id, row, args, running.rules) {
+        if let Err(refusal) = self.admit_from_script(id, row, args, running.rules) {
+            let why = self.refusal_in_script(id, row, args, refusal);
             self.stats.count_error(why.code());
             self.table.stats_mut(row).rejected += 1;
             return Err(why);
@@ -248,6 +257,18 @@ impl Server {
             client.session.resp = resp;
         }
         Ok(())
+    }
+
+    /// The error of a command that a script may not call.
+    fn refusal_in_script(&mut self, id: ClientId, row: RowId, args: Args, refusal: Refusal) -> CmdError {
+        let denial = match refusal {
+            Refusal::Error(error) => return error,
+            Refusal::Denied(denial) => denial,
+        };
+        self.note_denial(id, row, args, denial, Context::Lua);
+        let user = self.clients.get(id).map_or(UserId::DEFAULT, |client| client.session.user);
+        let message = denial.message(self.acl.users.name(user), self.table.command(row).full_name);
+        CmdError::bytes([b"ERR ACL failure in script: ", &message[..]].concat())
     }
 
     /// Shows monitors what a script calls.

@@ -133,3 +133,32 @@ fn replies_that_are_off_stay_off_and_select_ends_with_the_script() {
     assert_eq!(eval(&mut client, "return redis.call('get', 'x')"), "$1\r\n1\r\n");
     client.expect_silence(Duration::from_millis(20));
 }
+
+#[test]
+fn what_a_user_may_not_do_its_scripts_may_not_do() {
+    let server = Server::start(&[]);
+    let mut client = server.raw();
+    load(&server, "f", "return redis.call('set', 'x', 1)");
+    ok(&mut client, "ACL SETUSER u on nopass +@scripting +get +set ~a*");
+    ok(&mut client, "AUTH u x");
+    assert_eq!(eval(&mut client, "return redis.call('set', 'a', 1)"), "+OK\r\n");
+    let text = eval(&mut client, "return redis.call('set', 'x', 1)");
+    assert!(
+        text.starts_with("-ERR ACL failure in script: No permissions to access a key script: "),
+        "{text}"
+    );
+    let text = eval(&mut client, "return redis.pcall('incr', 'a')");
+    assert_eq!(text, "-ERR ACL failure in script: User u has no permissions to run the 'incr' command\r\n");
+    let text = reply(&mut client, &["FCALL", "f", "0"]);
+    assert_eq!(
+        text,
+        "-ERR ACL failure in script: No permissions to access a key script: f, on @user_function:2.\r\n"
+    );
+    let asked = "return {redis.acl_check_cmd('get', 'a'), redis.acl_check_cmd('get', 'x'), redis.acl_check_cmd('incr', 'a')}";
+    assert_eq!(eval(&mut client, asked), "*3\r\n:1\r\n$-1\r\n$-1\r\n");
+    // The keys that a script names are checked before it starts.
+    says(&mut client, "EVAL return_1 1 x", "-NOPERM No permissions to access a key\r\n");
+    ok(&mut client, "AUTH default x");
+    let log = reply(&mut client, &["ACL", "LOG"]);
+    assert!(log.contains("$3\r\nlua\r\n") && log.contains("$4\r\nincr\r\n"), "{log}");
+}

@@ -9,6 +9,7 @@
 //!
 //! A check is a function of a [`Attempt`], so that whoever runs commands for somebody else composes its own row of them.
 
+use crate::acl::{self, Denial};
 use crate::client::{Auth, Client, ClientId, ReplyMode, Role, RowId};
 use crate::exec::{Args, CmdError, Command, Group, flags};
 use crate::server::Server;
@@ -23,8 +24,23 @@ pub(in crate::server) enum Decision {
     Queue,
     /// It waits for the end of a pause.
     Postpone,
-    /// It is not run, and this is the reply.
-    Refuse(CmdError),
+    /// It is not run.
+    Refuse(Refusal),
+}
+
+/// Why a request is not run.
+#[derive(Debug, PartialEq)]
+pub(in crate::server) enum Refusal {
+    /// This is the reply.
+    Error(CmdError),
+    /// Its user has no right to it, which the log of denials is to know.
+    Denied(Denial),
+}
+
+impl From<CmdError> for Refusal {
+    fn from(error: CmdError) -> Refusal {
+        Refusal::Error(error)
+    }
 }
 
 /// What does not depend on the request, for the next requests of a plain client.
@@ -87,13 +103,6 @@ impl<'a> Attempt<'a> {
         Err(CmdError::arity(self.command.full_name))
     }
 
-    fn check_authenticated(&self) -> Result<(), CmdError> {
-        if self.client.session.auth == Auth::Required && !self.command.has(flags::NO_AUTH) {
-            return Err(CmdError::NO_AUTH);
-        }
-        Ok(())
-    }
-
     fn check_transaction(&self) -> Result<(), CmdError> {
         if self.command.has(flags::NO_MULTI) && self.client.session.transaction.is_some() {
             return Err(CmdError::text("ERR Command not allowed inside a transaction"));
@@ -135,8 +144,8 @@ impl Server {
     pub(in crate::server) fn admit(&self, id: ClientId, row: RowId, args: Args) -> Decision {
         let client = self.clients.get(id).expect("its request is in hand");
         let attempt = Attempt::new(self, client, self.table.command(row), args);
-        if let Err(error) = self.check(&attempt) {
-            return Decision::Refuse(error);
+        if let Err(refusal) = self.check(row, &attempt) {
+            return Decision::Refuse(refusal);
         }
         if self.is_postponed(&attempt) {
             return Decision::Postpone;
@@ -147,13 +156,14 @@ impl Server {
         }
     }
 
-    /// All checks, in their order. What a user may do, which server has the slot of the keys, and whether there is memory
-    /// are questions for the place behind `check_transaction`.
-    fn check(&self, attempt: &Attempt) -> Result<(), CmdError> {
+    /// All checks, in their order. Which server has the slot of the keys, and whether there is memory are questions for
+    /// the place behind `check_rights`.
+    fn check(&self, row: RowId, attempt: &Attempt) -> Result<(), Refusal> {
         attempt.check_arity()?;
         self.check_protected(attempt)?;
-        attempt.check_authenticated()?;
+        self.check_authenticated(attempt)?;
         attempt.check_transaction()?;
+        self.check_rights(row, attempt.client, attempt.args).map_err(Refusal::Denied)?;
         self.check_disk(attempt)?;
         self.check_good_replicas(attempt)?;
         self.check_read_only(attempt)?;
@@ -161,7 +171,31 @@ impl Server {
         self.check_link(attempt)?;
         self.check_loading(attempt)?;
         self.check_busy(attempt)?;
-        attempt.check_role()
+        attempt.check_role()?;
+        Ok(())
+    }
+
+    fn check_authenticated(&self, attempt: &Attempt) -> Result<(), CmdError> {
+        if !attempt.command.has(flags::NO_AUTH) && !self.acl.is_authenticated(&attempt.client.session) {
+            return Err(CmdError::NO_AUTH);
+        }
+        Ok(())
+    }
+
+    /// Whether the user of a client may run a command: asked of each request, of each queued one again when EXEC comes to
+    /// it, and of those that were blocked when they try again.
+    pub(in crate::server) fn check_rights(
+        &self,
+        row: RowId,
+        client: &Client,
+        args: Args,
+    ) -> Result<(), Denial> {
+        let user = client.session.user;
+        if self.acl.users.is_unrestricted(user) {
+            return Ok(());
+        }
+        let attempt = acl::Attempt::new(self.table.command_id(row), self.table.command(row), args);
+        self.acl.users.check(user, &attempt)
     }
 
     /// Whether a script may run a row now, which has a row of checks of its own. Behind its first write it is not stopped
@@ -175,31 +209,33 @@ impl Server {
         row: RowId,
         args: Args,
         rules: ScriptRules,
-    ) -> Result<(), CmdError> {
+    ) -> Result<(), Refusal> {
         let client = self.clients.get(id).expect("its script is running");
         let attempt = Attempt::new(self, client, self.table.command(row), args);
         if attempt.check_arity().is_err() {
-            return Err(CmdError::text("ERR Wrong number of args calling Redis command from script"));
+            return Err(CmdError::text("ERR Wrong number of args calling Redis command from script").into());
         }
         // No script runs within another, whatever is allowed for tests.
         let anything = self.scripts.allow_all && attempt.command.group != Group::Scripting;
         if attempt.command.has(flags::NOSCRIPT) && !anything {
-            return Err(CmdError::text("ERR This Redis command is not allowed from script"));
+            return Err(CmdError::text("ERR This Redis command is not allowed from script").into());
         }
         if self.check_link(&attempt).is_err() && !attempt.is_master() {
-            return Err(CmdError::text("ERR Can not execute the command on a stale replica"));
+            return Err(CmdError::text("ERR Can not execute the command on a stale replica").into());
         }
+        self.check_rights(row, client, args).map_err(Refusal::Denied)?;
         if rules.read_only && attempt.may(flags::WRITE | flags::MAY_REPLICATE) {
-            return Err(CmdError::text("ERR Write commands are not allowed from read-only scripts."));
+            return Err(CmdError::text("ERR Write commands are not allowed from read-only scripts.").into());
         }
         if !attempt.may(flags::WRITE) || rules.wrote || attempt.is_master() {
             return Ok(());
         }
         if self.is_replica() && self.config.replica_read_only {
-            return Err(CmdError::READ_ONLY);
+            return Err(CmdError::READ_ONLY.into());
         }
         self.check_disk(&attempt)?;
-        self.check_good_replicas(&attempt)
+        self.check_good_replicas(&attempt)?;
+        Ok(())
     }
 
     /// DEBUG and MODULE are for those whom the configuration lets.
@@ -323,6 +359,7 @@ impl Server {
     pub(in crate::server) fn admission(&self, client: &Client) -> Option<Admission> {
         let session = &client.session;
         let plain = session.auth == Auth::Done
+            && self.acl.users.is_unrestricted(session.user)
             && client.role == Role::Normal
             && !client.is_suspended()
             && !session.is_master
