@@ -7,6 +7,7 @@ mod support;
 
 mod acl;
 mod admin;
+mod aof;
 mod burdens;
 mod clients;
 mod command_table;
@@ -22,6 +23,7 @@ mod fuzz_smoke;
 mod harness;
 mod hash_field_times;
 mod lists;
+mod memory_limits;
 mod migrate;
 mod pipelines;
 mod rdb;

@@ -96,7 +96,10 @@ impl Server {
             self.finish_child();
             self.end_without_child();
         }
-        self.send_while_busy(caller);
+        // What others have written before the script is kept before they are told so.
+        if self.flush_aof() {
+            self.send_while_busy(caller);
+        }
         self.outgoing.resume_command(command);
         self.tracking.resume_own_keys(own);
         (self.clock, self.turn.now_ms) = (clock, turn_ms);
@@ -106,7 +109,9 @@ impl Server {
         match event.source {
             Source::Listener(_) | Source::Client(_) => self.handle(&event),
             Source::Timer => {}
-            Source::Signals | Source::Child | Source::ChildData | Source::Link => later.push(event),
+            Source::Signals | Source::Child | Source::ChildData | Source::Link | Source::Aof => {
+                later.push(event);
+            }
         }
     }
 

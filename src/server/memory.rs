@@ -17,6 +17,8 @@ pub struct MemoryAccount {
     pub backlog: usize,
     /// What replicas need of the log beyond the backlog.
     pub replicas: usize,
+    /// What `maxmemory` does not count.
+    pub not_counted: usize,
     pub normal_clients: usize,
     /// What scripts and functions take beside their machines.
     pub scripts: usize,
@@ -125,6 +127,7 @@ impl Server {
             alloc: alloc::stats(),
             backlog,
             replicas,
+            not_counted: self.uncounted_memory(),
             normal_clients,
             scripts,
             functions,

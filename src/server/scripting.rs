@@ -63,18 +63,20 @@ impl Server {
     /// Forgets all scripts of EVAL; a helper thread frees them if that is to be done `lazily`.
     pub fn flush_scripts(&mut self, lazily: bool) {
         let Some(room) = &mut self.scripts.room else { return };
-        let (scripts, old) = (room.statistics().scripts as u64, room.flush_scripts());
+        let (before, old) = (room.statistics(), room.flush_scripts());
         if lazily {
-            self.keyspace.freer.free_any(Box::new(old), scripts);
+            let bytes = before.scripts_vm_bytes + before.scripts_bytes;
+            self.keyspace.freer.free_any(Box::new(old), before.scripts as u64, bytes);
         }
     }
 
     /// Deletes all libraries of functions, likewise.
     pub fn flush_libraries(&mut self, lazily: bool) {
         let Some(room) = &mut self.scripts.room else { return };
-        let (functions, old) = (room.statistics().functions as u64, room.flush_libraries());
+        let (before, old) = (room.statistics(), room.flush_libraries());
         if lazily {
-            self.keyspace.freer.free_any(Box::new(old), functions);
+            let bytes = before.functions_vm_bytes + before.functions_bytes;
+            self.keyspace.freer.free_any(Box::new(old), before.functions as u64, bytes);
         }
     }
 
@@ -102,8 +104,8 @@ impl Server {
         let room = self.scripts.room();
         let flags = room.script_flags(script).unwrap_or_default();
         let sha = room.script_sha(script).unwrap_or([b'0'; 40]);
-        let read_only = self.prepare_script(id, flags, read_only)?;
-        let ended = self.run_script(id, args, Target::Script(script), &sha, keys as usize, read_only);
+        let rules = self.prepare_script(id, flags, read_only)?;
+        let ended = self.run_script(id, args, Target::Script(script), &sha, keys as usize, rules);
         self.script_has_ended(&ended)
     }
 
@@ -117,8 +119,8 @@ impl Server {
         let flags = function.flags;
         let keys = args.int(2).map_err(|_| CmdError::text("ERR Bad number of keys provided"))?;
         check_keys(keys, args)?;
-        let read_only = self.prepare_script(id, flags, read_only)?;
-        let ended = self.run_script(id, args, Target::Function(name), name, keys as usize, read_only);
+        let rules = self.prepare_script(id, flags, read_only)?;
+        let ended = self.run_script(id, args, Target::Function(name), name, keys as usize, rules);
         self.script_has_ended(&ended)
     }
 
@@ -131,12 +133,14 @@ impl Server {
         }
     }
 
-    /// Whether a script may run at all, by what it declares. Tells whether it must not write.
-    fn prepare_script(&self, id: ClientId, flags: Flags, read_only: bool) -> Result<bool, CmdError> {
+    /// Whether a script may run at all, by what it declares, and what binds its commands.
+    fn prepare_script(&self, id: ClientId, flags: Flags, read_only: bool) -> Result<ScriptRules, CmdError> {
         let obeyed = self.clients.get(id).is_some_and(|client| client.session.is_master);
         let stale = !self.config.replica_serve_stale_data && self.replication.is_stale();
+        let out_of_memory = self.eviction.out_of_memory && !flags.has(Flags::ALLOW_OOM);
+        let rules = ScriptRules { read_only, wrote: false, out_of_memory };
         if !flags.is_declared() {
-            return if stale { Err(CmdError::MASTER_DOWN) } else { Ok(read_only) };
+            return if stale { Err(CmdError::MASTER_DOWN) } else { Ok(rules) };
         }
         if stale && !flags.has(Flags::ALLOW_STALE) {
             return Err(CmdError::text(
@@ -144,23 +148,26 @@ impl Server {
             ));
         }
         if flags.has(Flags::NO_WRITES) {
-            return Ok(true);
+            return Ok(ScriptRules { read_only: true, ..rules });
         }
         if self.is_replica() && self.config.replica_read_only && !obeyed {
-            return Err(CmdError::text("READONLY Can not run script with write flag on readonly replica"));
+            return Err(CmdError::text("READONLY Can not run script with write flag on readonly replica."));
         }
-        if self.snapshots.writes_are_stopped(&self.config) && !obeyed {
-            return Err(CmdError::text(
-                "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Writable scripts are blocked. Use 'no-writes' flag for read only scripts.",
-            ));
+        if !obeyed && let Some(why) = self.disk_error() {
+            return Err(blocked_by_disk(&why));
         }
         if read_only {
             return Err(CmdError::text("ERR Can not execute a script with write flag using *_ro command."));
         }
-        if self.replication.too_few_good_replicas(&self.config, self.clock.unix_ms()) {
+        if !self.is_replica() && self.replication.too_few_good_replicas(&self.config, self.clock.unix_ms()) {
             return Err(CmdError::NO_REPLICAS);
         }
-        Ok(false)
+        if out_of_memory {
+            return Err(CmdError::text(
+                "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
+            ));
+        }
+        Ok(rules)
     }
 
     /// Runs it, and undoes what was different meanwhile.
@@ -171,7 +178,7 @@ impl Server {
         target: Target,
         name: &[u8],
         keys: usize,
-        read_only: bool,
+        rules: ScriptRules,
     ) -> Ended {
         let Some(client) = self.clients.get_mut(id) else { return Ended::default() };
         let session = &mut client.session;
@@ -186,7 +193,7 @@ impl Server {
             function: matches!(target, Target::Function(_)),
             caller: id,
             began_us: self.clock.moment_us(),
-            rules: ScriptRules { read_only, wrote: false },
+            rules,
             propagates: true,
             busy: None,
             killed: false,
@@ -242,9 +249,12 @@ impl Server {
             return Err(why);
         }
         let command = self.table.command(row);
+        let replays = self.is_replaying();
         if let Some(running) = &mut self.scripts.running {
             running.rules.wrote |= command.has(flags::WRITE);
-            running.propagates = call.propagation.replicas;
+            // There is one stream, for replicas and for files. What is replayed from files stands in them.
+            let to_file = call.propagation.aof && self.config.appendonly;
+            running.propagates = (call.propagation.replicas || to_file) && !replays;
         }
         self.stats.commands += 1;
         let Some(client) = self.clients.get_mut(id) else { return Err(CmdError::SYNTAX) };
@@ -308,6 +318,23 @@ impl Server {
     pub fn flags_by_function(&self, row_flags: u64, args: Args) -> Option<u64> {
         flags_of_script(row_flags, self.scripts.room.as_ref()?.function(args.get(1))?.flags)
     }
+}
+
+/// Why no script is run that writes: what would not be kept is not taken in.
+fn blocked_by_disk(why: &CmdError) -> CmdError {
+    let [what, which] = match *why == CmdError::MISCONF {
+        true => ["to save RDB snapshots", ""],
+        false => ["to persist data to AOF", " AOF error: "],
+    };
+    let mut text = format!(
+        "MISCONF Redis is configured {what}, but it's currently unable to persist to disk. Writable scripts are blocked. Use 'no-writes' flag for read only scripts."
+    );
+    if !which.is_empty() {
+        let why = why.to_string();
+        text.push_str(which);
+        text.push_str(why.rsplit(": ").next().unwrap_or_default());
+    }
+    CmdError::new(text)
 }
 
 /// What a row's flags are for this call, of a script that declares what it does: those that follow from that.

@@ -41,6 +41,8 @@ pub(super) struct ScriptRules {
     pub read_only: bool,
     /// A writing command of it has run.
     pub wrote: bool,
+    /// There was no memory when it began, and it has not said that it can do without.
+    pub out_of_memory: bool,
 }
 
 /// What is kept while a script takes too long.

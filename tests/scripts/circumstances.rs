@@ -162,3 +162,24 @@ fn what_a_user_may_not_do_its_scripts_may_not_do() {
     let log = reply(&mut client, &["ACL", "LOG"]);
     assert!(log.contains("$3\r\nlua\r\n") && log.contains("$4\r\nincr\r\n"), "{log}");
 }
+
+#[test]
+fn without_memory_scripts_may_not_begin_to_write() {
+    let server = Server::start(&[]);
+    let mut client = server.raw();
+    load(&server, "f", "return redis.call('set', 'x', 1)");
+    ok(&mut client, "CONFIG SET maxmemory 1");
+    let oom = "-OOM command not allowed when used memory > 'maxmemory'.";
+    let text = eval(&mut client, SET);
+    assert!(text.starts_with(&format!("{oom}{TAIL}")), "{text}");
+    // One with a first line is refused as a whole, as functions are.
+    assert_eq!(eval(&mut client, "#!lua\nreturn 1"), format!("{oom}\r\n"));
+    says(&mut client, "FCALL f 0", &format!("{oom}\r\n"));
+    assert_eq!(reply(&mut client, &["FUNCTION", "LOAD", "x"]), format!("{oom}\r\n"));
+    assert_eq!(eval(&mut client, "#!lua flags=no-writes\nreturn 1"), ":1\r\n");
+    assert_eq!(eval(&mut client, "#!lua flags=allow-oom\nreturn redis.call('set', 'a', 1)"), "+OK\r\n");
+    // What gives memory back may be done, and behind it everything: half a script would be worse.
+    assert_eq!(eval(&mut client, "redis.call('del', 'a') return redis.call('set', 'b', 1)"), "+OK\r\n");
+    assert_eq!(eval(&mut client, "return redis.call('get', 'b')"), "$1\r\n1\r\n");
+    ok(&mut client, "CONFIG SET maxmemory 0");
+}

@@ -283,3 +283,27 @@ fn the_slow_log_has_a_script_and_what_it_calls() {
     let (eval_at, set_at) = (log.find("EVAL").unwrap(), log.rfind("\r\nset\r\n").unwrap());
     assert!(eval_at < set_at, "{log}");
 }
+
+#[test]
+fn functions_and_what_scripts_wrote_come_back_from_append_only_files() {
+    for preamble in ["yes", "no"] {
+        let mut server = Server::start(&[("appendonly", "yes"), ("aof-use-rdb-preamble", preamble)]);
+        load(&server, "one", "return redis.call('incr', 'n')");
+        let mut client = server.raw();
+        eval(&mut client, "redis.call('set', 'n', 5) redis.call('set', 'm', 6)");
+        says(&mut client, "FCALL one 0", ":6\r\n");
+        server.query::<String>(&["BGREWRITEAOF"]);
+        wait_until("the file is rewritten", PATIENCE, || {
+            server.info_field("persistence", "aof_rewrite_in_progress") == "0"
+                && server.info_field("persistence", "aof_rewrite_scheduled") == "0"
+        });
+        load(&server, "two", "return redis.call('incr', 'm')");
+        server.terminate();
+        server.restart();
+        let mut client = server.raw();
+        says(&mut client, "FCALL one 0", ":7\r\n");
+        says(&mut client, "FCALL two 0", ":7\r\n");
+        ok(&mut client, "DEBUG LOADAOF");
+        says(&mut client, "FCALL two 0", ":8\r\n");
+    }
+}
