@@ -275,7 +275,7 @@ impl Server {
         }
         let now = self.clock.unix_ms();
         drop(self.keyspace.take(now));
-        self.flush_libraries(false);
+        self.scripts.flush_libraries(false, &mut self.keyspace.freer);
         // What is on the disk counts, not what was there when this server last looked.
         self.read_aof_folder(false)?;
         let said = |why: AofError| {

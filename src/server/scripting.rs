@@ -60,26 +60,6 @@ impl Host for ScriptHost<'_> {
 }
 
 impl Server {
-    /// Forgets all scripts of EVAL; a helper thread frees them if that is to be done `lazily`.
-    pub fn flush_scripts(&mut self, lazily: bool) {
-        let Some(room) = &mut self.scripts.room else { return };
-        let (before, old) = (room.statistics(), room.flush_scripts());
-        if lazily {
-            let bytes = before.scripts_vm_bytes + before.scripts_bytes;
-            self.keyspace.freer.free_any(Box::new(old), before.scripts as u64, bytes);
-        }
-    }
-
-    /// Deletes all libraries of functions, likewise.
-    pub fn flush_libraries(&mut self, lazily: bool) {
-        let Some(room) = &mut self.scripts.room else { return };
-        let (before, old) = (room.statistics(), room.flush_libraries());
-        if lazily {
-            let bytes = before.functions_vm_bytes + before.functions_bytes;
-            self.keyspace.freer.free_any(Box::new(old), before.functions as u64, bytes);
-        }
-    }
-
     /// SCRIPT KILL, FUNCTION KILL
     pub fn kill_script(&mut self, function: bool) -> Result<(), CmdError> {
         let caller = self.scripts.running.as_ref().map(|running| running.caller);

@@ -6,6 +6,7 @@
 use crate::client::ClientId;
 use crate::env::clock::Clock;
 use crate::exec::CmdError;
+use crate::keyspace::Freer;
 use crate::net::Event;
 use crate::scripting::{Library, Policy, Scripting, Statistics};
 
@@ -150,6 +151,26 @@ impl Scripts {
         }
         running.killed = true;
         Ok(())
+    }
+
+    /// Forgets all scripts of EVAL; the helper thread frees them if that is to be done `lazily`.
+    pub fn flush_scripts(&mut self, lazily: bool, freer: &mut Freer) {
+        let Some(room) = &mut self.room else { return };
+        let (before, old) = (room.statistics(), room.flush_scripts());
+        if lazily {
+            let bytes = before.scripts_vm_bytes + before.scripts_bytes;
+            freer.free_any(Box::new(old), before.scripts as u64, bytes);
+        }
+    }
+
+    /// Deletes all libraries of functions, likewise.
+    pub fn flush_libraries(&mut self, lazily: bool, freer: &mut Freer) {
+        let Some(room) = &mut self.room else { return };
+        let (before, old) = (room.statistics(), room.flush_libraries());
+        if lazily {
+            let bytes = before.functions_vm_bytes + before.functions_bytes;
+            freer.free_any(Box::new(old), before.functions as u64, bytes);
+        }
     }
 
     /// Takes the libraries of a dump, or of our master.

@@ -142,7 +142,7 @@ fn flush(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         server.config.lazyfree_lazy_user_flush,
         "ERR FUNCTION FLUSH only supports SYNC|ASYNC option",
     )?;
-    server.flush_libraries(lazily);
+    server.scripts.flush_libraries(lazily, &mut server.keyspace.freer);
     // Replicas may have something, whatever we had.
     server.changes.dirty += 1;
     server.reply(id).ok();

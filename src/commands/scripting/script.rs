@@ -100,7 +100,7 @@ fn flush(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         server.config.lazyfree_lazy_user_flush,
         "ERR SCRIPT FLUSH only support SYNC|ASYNC option",
     )?;
-    server.flush_scripts(lazily);
+    server.scripts.flush_scripts(lazily, &mut server.keyspace.freer);
     server.reply(id).ok();
     Ok(Done)
 }
