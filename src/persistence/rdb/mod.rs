@@ -42,7 +42,7 @@ pub use opcode::{NODE_PACKED, NODE_PLAIN, ValueType};
 pub use reader::{Checksum, Entry, Reader, Record};
 pub use stream::{RawConsumer, RawGroup, RawIdempotency, RawPending, RawProducer, RawStream, StreamId};
 pub use value::{QuicklistNode, RawString, RawValue};
-pub use writer::{ReplicationAux, SavingAux, Writer, WriterOptions};
+pub use writer::{LIBRARIES_SINCE, ReplicationAux, SavingAux, Writer, WriterOptions};
 pub use ziplist::{Ziplist, ZiplistValue};
 pub use zipmap::Zipmap;
 

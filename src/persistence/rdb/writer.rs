@@ -37,7 +37,7 @@ impl Default for WriterOptions {
 }
 
 /// The version since which a dump can hold libraries of functions.
-const LIBRARIES_SINCE: u16 = 10;
+pub const LIBRARIES_SINCE: u16 = 10;
 
 /// What stands before the data in every dump: what it tells about its origin, and the libraries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -322,6 +322,20 @@ impl<W: Write> Writer<W> {
     /// A score.
     pub fn write_double(&mut self, double: f64) -> io::Result<()> {
         self.write_raw(&double.to_le_bytes())
+    }
+
+    /// A score as text, as it was written before version 8: its length, or what it is instead of a number.
+    pub fn write_text_double(&mut self, double: f64) -> io::Result<()> {
+        match double {
+            _ if double.is_nan() => self.write_raw(&[253]),
+            f64::INFINITY => self.write_raw(&[254]),
+            f64::NEG_INFINITY => self.write_raw(&[255]),
+            _ => {
+                let text = format!("{double:e}");
+                self.write_raw(&[text.len() as u8])?;
+                self.write_raw(text.as_bytes())
+            }
+        }
     }
 
     /// A time in milliseconds.
