@@ -19,6 +19,8 @@ pub struct MemoryAccount {
     pub replicas: usize,
     /// What `maxmemory` does not count.
     pub not_counted: usize,
+    /// What waits to be written to the append-only file.
+    pub aof_buffer: usize,
     pub normal_clients: usize,
     /// What scripts and functions take beside their machines.
     pub scripts: usize,
@@ -128,6 +130,7 @@ impl Server {
             backlog,
             replicas,
             not_counted: self.uncounted_memory(),
+            aof_buffer: self.aof.pending_bytes(self.journal.offset()) as usize,
             normal_clients,
             scripts,
             functions,
