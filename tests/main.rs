@@ -6,6 +6,7 @@
 mod support;
 
 mod admin;
+mod bridge;
 mod burdens;
 mod clients;
 mod command_table;

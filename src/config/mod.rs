@@ -33,7 +33,7 @@ pub use set::{Change, SetError, Setter};
 pub use table::{Config, DIRECTIVES, proc_title};
 pub use value::{
     AclPubsubDefault, AppendFsync, LogLevel, MaxmemoryPolicy, OomScoreAdj, PreferredEndpointType,
-    PropagationErrorBehavior, ProtectedAction, Reason, ReplDisklessLoad, SanitizeDumpPayload, Supervised,
+    OnUnknownCommand, PropagationErrorBehavior, ProtectedAction, Reason, ReplDisklessLoad, SanitizeDumpPayload, Supervised,
     SyslogFacility, Text, TlsAuthClients,
 };
 

@@ -6,6 +6,7 @@ use crate::client::{Client, ClientId, Outbox};
 use crate::exec::CmdError;
 use crate::net::Source;
 use crate::observe::log;
+use crate::persistence::snapshots::Audience;
 use crate::protocol::Mark;
 use crate::replication::Replication;
 use crate::replication::history::Wanted;
@@ -79,7 +80,7 @@ impl Server {
             return;
         }
         log::notice!("Starting BGSAVE for SYNC with target: {}", purpose.target());
-        let started = self.start_snapshot(purpose);
+        let started = self.start_snapshot(purpose, Audience::Replicas);
         let (replicas, mut cx) = self.serving();
         match started {
             Ok(()) => replicas.snapshot_started(purpose, &mut cx),

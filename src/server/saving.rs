@@ -7,8 +7,7 @@ use super::Server;
 use crate::observe::log::{self, Logged};
 use crate::persistence::child::{ChildOptions, Target};
 use crate::persistence::dump::version_for;
-use crate::persistence::rdb::RDB_VERSION;
-use crate::persistence::snapshots::{Plan, Purpose, dbfilename, destination, dump_options};
+use crate::persistence::snapshots::{Audience, Plan, Purpose, dbfilename, destination, dump_options};
 
 impl Server {
     /// Saves in the foreground. The error is the log's.
@@ -19,10 +18,10 @@ impl Server {
     }
 
     /// Forks a child that writes a snapshot. The caller has seen to it that none runs.
-    pub fn start_snapshot(&mut self, purpose: Purpose) -> Result<(), String> {
-        let plan = self.snapshot_plan(purpose);
+    pub fn start_snapshot(&mut self, purpose: Purpose, audience: Audience) -> Result<(), String> {
+        let plan = self.snapshot_plan(purpose, audience);
         let name = dbfilename(&self.config);
-        let for_replicas = self.replication.replicas.dump_version(plan.version).is_some();
+        let for_replicas = audience == Audience::Replicas;
         let close = self.descriptors();
         let target = match purpose {
             Purpose::Disk => Target::Disk(destination(&self.config, &name, for_replicas)),
@@ -51,24 +50,23 @@ impl Server {
         Ok(())
     }
 
-    /// What a child for that purpose is to write: what all read who wait for it.
-    fn snapshot_plan(&self, purpose: Purpose) -> Plan {
-        let wanted = version_for(&self.keyspace);
-        let version = match (self.replication.replicas.dump_version(wanted), purpose) {
-            (Some(version), _) => version,
-            (None, Purpose::Pipe) => wanted.min(10),
-            (None, Purpose::Disk) => wanted,
+    /// What a child is to write: for replicas, what those read who wait for it.
+    fn snapshot_plan(&self, purpose: Purpose, audience: Audience) -> Plan {
+        let best = version_for(&self.keyspace);
+        let version = match audience {
+            Audience::Ourselves => best,
+            Audience::Replicas => self.replication.replicas.dump_version(best, self.clock.unix_ms()),
         };
-        let lossy = wanted > RDB_VERSION && version < wanted;
-        if lossy {
+        let offset = self.journal.is_active().then(|| self.journal.offset());
+        let plan = Plan { purpose, offset, version, best };
+        if plan.is_lossy() {
             // Replicas before 7.4 would refuse the dump, and those up to 8 do not tell what they are. The fields are
             // deleted there as well, since the master says so; only until when they live is not known.
             log::warning!(
-                "A replica of this snapshot may be older than Redis 7.4: hash fields with a time to live are written without it"
+                "A replica of this snapshot may be older than Redis 7.4 or Valkey 9: hash fields with a time to live are written without it"
             );
         }
-        let offset = self.journal.is_active().then(|| self.journal.offset());
-        Plan { purpose, offset, version, lossy }
+        plan
     }
 
     /// What a child must not keep open: a connection whose end would not be seen, a port that could not be had again.
@@ -88,7 +86,7 @@ impl Server {
         if let Some(point) = self.snapshots.save_point_due(self.config.save.points(), now) {
             log::notice!("{} changes in {} seconds. Saving...", point.changes, point.seconds);
             // The reason of a failure stands in the log, and the next try comes after a while.
-            let _ = self.start_snapshot(Purpose::Disk);
+            let _ = self.start_snapshot(Purpose::Disk, Audience::Ourselves);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! that passes with it would pass after a rewrite. Nothing here sleeps for a guess of how long something takes: it
 //! waits for a condition, and fails with its name and the server's log when the condition does not come.
 
+mod fake_master;
 mod proxy;
 mod random;
 mod refuse;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
+pub use fake_master::{FakeMaster, ID, read_command};
 pub use proxy::Proxy;
 pub use random::Random;
 pub use refuse::{Refusal, refuse};

@@ -21,6 +21,10 @@ use crate::persistence::temp_files;
 use crate::protocol::encode_command;
 use crate::replication::{Decision, history};
 
+/// The version that we tell. Only masters of Valkey ask what it means: it is the one whose dumps we read. To whom tells
+/// an older one they cannot write a dump with a hash whose fields expire, and say no more than that the sync has failed.
+const VALKEY_VERSION: &str = "9.0.0";
+
 /// Longest line that a master may answer with.
 pub const LONGEST_LINE: usize = 64 * 1024;
 
@@ -98,7 +102,7 @@ impl Step {
             // A capability that a master does not know it passes over. The last one is ours: the version that we report
             // is of servers that do not read these dumps.
             Step::Capa => vec![b"REPLCONF", b"capa", b"eof", b"capa", b"psync2", b"capa", b"rdb-12"],
-            Step::Version => vec![b"REPLCONF", b"version", crate::config::REDIS_VERSION.as_bytes()],
+            Step::Version => vec![b"REPLCONF", b"version", VALKEY_VERSION.as_bytes()],
             Step::Psync => vec![b"PSYNC", id.as_bytes(), offset.as_bytes()],
         };
         let mut command = Vec::new();
