@@ -311,10 +311,10 @@ mod tests {
     #[test]
     fn everybody_gets_the_dump_that_he_reads() {
         for (version, capa, plain, timed) in [
-            (0, "", 10, 10),                          // Redis up to 7.4
-            (0, "rdb-channel-repl", 11, 12),          // Redis from 8.0 on
-            (0x0007_0204, "", 11, 11),                // Valkey 7.2
-            (0x0008_0108, "", 11, 11),                // Valkey 8.1
+            (0, "", 10, 10),                           // Redis up to 7.4
+            (0, "rdb-channel-repl", 11, 12),           // Redis from 8.0 on
+            (0x0007_0204, "", 11, 11),                 // Valkey 7.2
+            (0x0008_0108, "", 11, 11),                 // Valkey 8.1
             (0x0009_0000, "", 11, RDB_VERSION_VALKEY), // Valkey 9
             (0x0009_0102, "", 11, RDB_VERSION_VALKEY),
             (0x0007_0204, "rdb-12", 11, 12), // one of us, before it told what Valkey tells
@@ -336,7 +336,8 @@ mod tests {
         assert_eq!(replicas.dump_version(12, 10), 12);
         let purpose = Purpose::Disk;
         let plan = |version, best| Plan { purpose, offset: None, version, best };
-        let served = |plan: Plan| replicas.iter().map(|replica| is_served_by(replica, &plan, 10)).collect::<Vec<_>>();
+        let served =
+            |plan: Plan| replicas.iter().map(|replica| is_served_by(replica, &plan, 10)).collect::<Vec<_>>();
         assert_eq!(served(plan(12, 12)), [false, true]);
         assert_eq!(served(plan(10, 12)), [true, false]);
         assert_eq!(served(plan(10, 11)), [true, true]);

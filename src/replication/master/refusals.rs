@@ -63,7 +63,9 @@ impl Refusals {
 
     /// Its connection is closed. Was it sent all of a dump, and has it never said that it has loaded it?
     pub fn gone(&mut self, replica: &Replica, now_ms: i64) {
-        let Some(version) = replica.dump_version.filter(|_| replica.is_online() && !replica.rdb_only) else { return };
+        let Some(version) = replica.dump_version.filter(|_| replica.is_online() && !replica.rdb_only) else {
+            return;
+        };
         let Some(who) = Identity::of(replica) else { return };
         let refusal = match self.0.iter_mut().position(|refusal| refusal.who == who) {
             Some(at) => &mut self.0[at],
