@@ -12,17 +12,23 @@ use redis_rs::config::{Config, DEFAULT_PIDFILE, FatalConfig, Invocation, LogLeve
 use redis_rs::env::{alloc, crash, examine, process, supervise};
 use redis_rs::observe::log;
 use redis_rs::server::Program;
-use redis_rs::server::boot::{self, version};
+use redis_rs::server::boot;
 
 /// How often `--test-memory` goes through all of it.
 const MEMORY_PASSES: usize = 50;
 
+/// How the program is called, for `--help`.
+const SYNOPSIS: &str = "\
+Usage: redis-rs [/path/to/redis.conf] [-] [--directive value ...]
+       redis-rs -v | --version
+       redis-rs -h | --help
+       redis-rs --check-system
+       redis-rs --test-memory <megabytes>";
+
 /// A Redis server.
 ///
-/// redis-rs [/path/to/redis.conf] [-] [--directive value ...]
-///
-/// Every directive of the configuration file can be given as an option: `redis-rs --port 7777 --replicaof 127.0.0.1
-/// 6379`. A dash reads (more) configuration from standard input.
+/// Every directive of the configuration file can be given as an option, such as --port 7777 --replicaof 127.0.0.1
+/// 6379. A dash reads (more) configuration from standard input.
 #[derive(FromArgs)]
 struct Arguments {
     /// print the version and exit
@@ -55,15 +61,27 @@ fn answer_about_ourselves(args: &[OsString]) {
     let word = if only == "-h" { "--help" } else { &*only };
     match Arguments::from_args(&[&program.to_string_lossy()], &[word]) {
         Ok(arguments) if arguments.version => {
-            println!("redis-rs v={} bits=64", version());
+            println!("{}", version_line());
             exit(0)
         }
         Ok(_) => {}
         Err(early) => {
-            println!("{}", early.output);
+            // argh knows the switches alone, and would begin with a synopsis of these.
+            let known = early.output.split_once("\n\n").map_or(&*early.output, |(_, known)| known);
+            println!("{SYNOPSIS}\n\n{known}");
             exit(i32::from(early.status.is_err()))
         }
     }
+}
+
+/// What a real server says, from which programs take the version; then who we are.
+fn version_line() -> String {
+    format!(
+        "Redis server v={} sha=00000000:0 malloc={} bits=64 build=0 redis-rs={}",
+        redis_rs::config::REDIS_VERSION,
+        alloc::name(),
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 /// `--check-system` and `--test-memory`: what is done instead of serving.

@@ -88,7 +88,7 @@ fn values_commented_out_are_the_defaults_where_nothing_else_is_said() {
         "replica-announce-port",
         "notify-keyspace-events",
     ];
-    let show = |config: &Config, name: &str| config.get(&[name.as_bytes()], |_, _, _| false);
+    let show = |config: &Config, name: &str| config.get(&[name.as_bytes()]);
     let defaults = Config::default();
     for line in EXAMPLE.lines().filter_map(commented_out) {
         let name = line.split(' ').next().unwrap();

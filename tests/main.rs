@@ -17,6 +17,7 @@ mod differential;
 mod end_of_input;
 mod endings;
 mod exporter;
+mod first_hour;
 mod fuzz_smoke;
 mod harness;
 mod hash_field_times;

@@ -1,6 +1,7 @@
 //! The built redis-cli against a server that says exactly what the test wants: what it sends, what it prints, how it
 //! ends. No real server is needed.
 
+use crate::support::Server;
 use redis_rs::protocol::value::{Decoder, Value};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -207,7 +208,7 @@ fn no_server_no_reply() {
 
 #[test]
 fn unknown_options_are_refused() {
-    for args in [&["--nosuch"][..], &["--eval", "x"], &["--cluster", "info"], &["-p"]] {
+    for args in [&["--nosuch"][..], &["-q1"], &["-p"]] {
         let output = cli(args, b"");
         let text = format!("Unrecognized option or bad number of args for: '{}'\n", args[0]);
         assert_eq!((err(&output), output.status.code()), (text, Some(1)));
@@ -255,12 +256,6 @@ fn hints_and_help_come_from_the_server() {
          \x1b[33msummary:\x1b[0m Sets settings\r\n  \x1b[33msince:\x1b[0m 2.0.0\r\n  \
          \x1b[33mgroup:\x1b[0m server\r\n\r\n"
     );
-    // An older server names its commands and their arity only.
-    let old = FakeServer::start(vec![vec![
-        ("COMMAND DOCS", b"-ERR unknown subcommand\r\n"),
-        ("COMMAND", b"*1\r\n*6\r\n$3\r\nset\r\n:-3\r\n*0\r\n:1\r\n:1\r\n:1\r\n"),
-    ]]);
-    assert_eq!(out(&old.run(&["--test_hint", "set "], b"")), "key arg ...options...\n");
 }
 
 #[test]
@@ -290,4 +285,74 @@ fn a_dump_is_fetched_to_its_length_or_its_mark() {
         assert_eq!(output.status.code(), Some(0), "{}", err(&output));
         assert_eq!(std::fs::read(&path).unwrap(), b"REDIS-dump");
     }
+}
+
+/// A line without a summary is of a command that the server did not have when it was written.
+#[test]
+fn the_clients_own_table_says_what_the_server_says() {
+    let server = Server::start(&[]);
+    let told = out(&cli(&["-p", &server.port().to_string(), "--test_table"], b""));
+    let own = out(&cli(&["-p", "1", "--test_table"], b""));
+    assert_eq!(own, include_str!("../src/bin/redis-cli/commands.txt"));
+    let missing: Vec<&str> = told
+        .lines()
+        .filter(|line| {
+            let bare = &line[..=line.rfind('\t').unwrap()];
+            !own.lines().any(|known| known == *line || known == bare)
+        })
+        .collect();
+    assert!(missing.is_empty(), "these lines belong into redis-cli's commands.txt:\n{}", missing.join("\n"));
+}
+
+/// A server from before 7.0 tells the names of its commands, and how many words they take; our table knows more of them.
+#[test]
+fn hints_are_as_good_against_a_server_without_docs() {
+    let row = |name: &str| format!("*6\r\n${}\r\n{name}\r\n:-2\r\n*0\r\n:1\r\n:1\r\n:1\r\n", name.len());
+    let rows: &'static str = format!("*2\r\n{}{}", row("get"), row("module.cmd")).leak();
+    for (line, hint) in [("GET ", "key\n"), ("module.cmd ", "key ...options...\n"), ("HSET ", "\n")] {
+        let server = FakeServer::start(vec![vec![
+            ("COMMAND DOCS", b"-ERR Unknown subcommand or wrong number of arguments for 'DOCS'\r\n"),
+            ("COMMAND", rows.as_bytes()),
+        ]]);
+        assert_eq!(out(&server.run(&["--test_hint", line], b"")), hint, "{line}");
+    }
+}
+
+#[test]
+fn redirections_are_followed_when_asked_for() {
+    let asked = FakeServer::start(vec![vec![("ASKING", b"+OK\r\n"), ("get k", b"$1\r\nv\r\n")]]);
+    let ask: &'static str = format!("-ASK 12182 127.0.0.1:{}\r\n", asked.port).leak();
+    let moved_to = FakeServer::start(vec![vec![("get k", ask.as_bytes())]]);
+    let moved: &'static str = format!("-MOVED 12182 :{}\r\n", moved_to.port).leak();
+    let first = FakeServer::start(vec![vec![("get k", moved.as_bytes())]]);
+    let output = first.run(&["-c", "get", "k"], b"");
+    assert_eq!((out(&output).as_str(), output.status.code()), ("v\n", Some(0)), "{}", err(&output));
+    for server in [asked, moved_to] {
+        assert!(server.surprises.lock().unwrap().is_empty(), "{:?}", server.surprises);
+        server.thread.join().unwrap();
+    }
+    // Otherwise they are errors like others.
+    let server = FakeServer::start(vec![vec![("get k", b"-MOVED 12182 127.0.0.1:1\r\n")]]);
+    assert_eq!(out(&server.run(&["get", "k"], b"")).trim_end(), "MOVED 12182 127.0.0.1:1");
+}
+
+#[test]
+fn a_script_is_read_from_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.lua");
+    std::fs::write(&file, "return 1").unwrap();
+    let path = file.to_str().unwrap();
+    let server = FakeServer::start(vec![vec![("EVAL return 1 2 k1 k2 a", b":1\r\n")]]);
+    assert_eq!(out(&server.run(&["--eval", path, "k1", "k2", ",", "a"], b"")), "1\n");
+    let missing = cli(&["-p", "1", "--eval", "/nonexistent.lua"], b"");
+    assert_eq!(err(&missing), "Can't open file '/nonexistent.lua': No such file or directory\n");
+    assert_eq!(missing.status.code(), Some(1));
+}
+
+#[test]
+fn what_this_machine_makes_a_busy_program_wait_is_measured_without_a_server() {
+    let output = cli(&["-p", "1", "--intrinsic-latency", "1"], b"");
+    let told = out(&output);
+    assert!(told.contains("Max latency so far: ") && told.contains(" total runs (avg latency: "), "{told}");
+    assert!(told.ends_with("x longer than the average latency.\n"), "{told}");
 }

@@ -105,15 +105,23 @@ fn chains_of_replicas_hold_the_same_streams_and_groups() {
             run(&master, &format!("XREADGROUP GROUP g{n} c COUNT 20 STREAMS s >"));
             run(&master, &format!("XREADGROUP GROUP g{n} d NOACK COUNT 5 STREAMS s >"));
             run(&master, &format!("XAUTOCLAIM s g{n} e 0 0 COUNT 7"));
+            // Consumers that are given nothing.
+            run(&master, &format!("XREADGROUP GROUP g{n} f STREAMS s 0"));
+            run(&master, &format!("XCLAIM s g{n} g 0 1-1"));
+            run(&master, &format!("XAUTOCLAIM s g{n} h 100000000 0"));
         }
     }
     run(&master, "XTRIM s MINID ~ 1");
     run(&master, "XREADGROUP GROUP g d STREAMS before 0");
     for replica in [&middle, &last] {
         replica.wait_caught_up(&master);
-        for words in
-            [&["XPENDING", "s", "g100"][..], &["XPENDING", "before", "g"], &["XRANGE", "s", "-", "+"]]
-        {
+        for words in [
+            &["XPENDING", "s", "g100"][..],
+            &["XPENDING", "before", "g"],
+            &["XRANGE", "s", "-", "+"],
+            &["XINFO", "GROUPS", "s"],
+            &["XINFO", "GROUPS", "before"],
+        ] {
             assert_eq!(
                 replica.query::<redis::Value>(words),
                 master.query::<redis::Value>(words),

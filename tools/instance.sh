@@ -19,7 +19,10 @@ pidfile=$(directive pidfile)
 pidfile=${pidfile:-/var/run/redis.pid}
 dir=$(directive dir)
 # Relative paths in the file are relative to where the server is started, which is here.
-dir=$(cd "$home" && cd "${dir:-.}" && pwd -P) || { echo "The dir of $conf does not exist." >&2; exit 1; }
+dir=$(cd "$home" && cd "${dir:-.}" && pwd -P) || {
+    echo "The dir line of $conf names a directory that is not there." >&2
+    exit 1
+}
 logfile=$(directive logfile)
 case $logfile in
     '' | /*) ;;
@@ -38,6 +41,11 @@ case $host in
     '' | '*' | 0.0.0.0) host=127.0.0.1 ;;
     '::' | '::*') host=::1 ;;
 esac
+
+# The password that clients need, if the file has one; redis-cli takes it from the environment.
+REDISCLI_AUTH=$(directive requirepass)
+export REDISCLI_AUTH
+[ -n "$REDISCLI_AUTH" ] || unset REDISCLI_AUTH
 
 cli() {
     if [ "$port" = 0 ] && [ -n "$unixsocket" ]; then
@@ -64,18 +72,42 @@ alive() {
     [ -n "$1" ] && [ -d "/proc/$1" ] && ! grep -q '^State:[[:space:]]*Z' "/proc/$1/status" 2>/dev/null
 }
 
-# ours PID: whether that process is a redis-rs that works in this instance's dir.
+# The executable, which is the instance's own unless somebody made it a link.
+executable=$(readlink -f "$home/redis-rs")
+
+# ours PID: whether that process is this instance's server: a redis-rs that runs this instance's executable (which may
+# have been replaced since), or, where several instances share one, works in this instance's dir.
 ours() {
-    alive "$1" && [ "$(cat "/proc/$1/comm" 2>/dev/null)" = redis-rs ] &&
-        [ "$(readlink "/proc/$1/cwd" 2>/dev/null)" = "$dir" ]
+    alive "$1" && [ "$(cat "/proc/$1/comm" 2>/dev/null)" = redis-rs ] || return 1
+    running=$(readlink "/proc/$1/exe" 2>/dev/null)
+    [ "${running% (deleted)}" = "$executable" ] || return 1
+    case $executable in
+        "$home"/*) return 0 ;;
+        *) [ "$(readlink "/proc/$1/cwd" 2>/dev/null)" = "$dir" ] ;;
+    esac
 }
 
 pid_of_file() {
     sed -n '1s/^[[:space:]]*\([0-9][0-9]*\)[[:space:]]*$/\1/p' "$pidfile" 2>/dev/null
 }
 
-# running_pid: the pid of this instance's server, from the pid file; or, when that is missing or tells of something
-# else (it was copied with the instance, or left by a crash), from the processes themselves.
+# pid_at_port: the pid of the server that answers there, if it was started with this very configuration file.
+pid_at_port() {
+    cli info server 2>/dev/null </dev/null | tr -d '\r' | sed -n 's/^process_id:/pid /p; s/^config_file:/file /p' | {
+        pid=
+        while read -r name value; do
+            if [ "$name" = pid ]; then pid=$value; fi
+            if [ "$name" = file ] && [ "$value" = "$conf" ] && [ -n "$pid" ]; then
+                echo "$pid"
+                exit 0
+            fi
+        done
+        exit 1
+    }
+}
+
+# running_pid: the pid of this instance's server: from the pid file; or, when that is missing or tells of something else
+# (it was copied with the instance, or left by a crash), from the processes themselves; or from who answers at the port.
 running_pid() {
     pid=$(pid_of_file)
     if ours "$pid"; then
@@ -86,16 +118,58 @@ running_pid() {
         read -r name 2>/dev/null < "$process/comm" || continue
         [ "$name" = redis-rs ] && ours "${process#/proc/}" && echo "${process#/proc/}" && return
     done
+    pid_at_port
+}
+
+# owner_of PATH: the directory of the other instance that this path lies in, if it does.
+owner_of() {
+    above=$1
+    while [ "$above" != / ] && [ -n "$above" ]; do
+        above=$(dirname "$above")
+        [ "$above" = "$home" ] && return 1
+        [ -e "$above/conf/redis.conf" ] && [ -e "$above/start.sh" ] && echo "$above" && return
+    done
     return 1
 }
 
-# A pid file outside of the instance that names another living redis-rs is somebody else's: most likely the instance was
-# copied and its pidfile line was not edited.
-refuse_foreign_pidfile() {
-    pid=$(pid_of_file)
+# A path of another instance is a line that was not edited after that instance was copied: its server would be stopped,
+# its pid file overwritten, its data loaded and saved over.
+refuse_foreign_lines() {
+    for name in dir pidfile logfile unixsocket; do
+        case $name in
+            # The dot: it may be the other instance's directory itself.
+            dir) value=$dir/. wanted=$home/db ;;
+            pidfile) value=$pidfile wanted=$home/run/redis.pid ;;
+            logfile) value=$logfile wanted=../log/redis.log ;;
+            unixsocket) value=$unixsocket wanted=$home/run/redis.sock ;;
+        esac
+        case $value in
+            /*) ;;
+            *) continue ;;
+        esac
+        # The directory may be reached by links and dots; the file need not be there yet.
+        value=$(cd "$(dirname "$value")" 2>/dev/null && pwd -P)/${value##*/}
+        if owner=$(owner_of "$value"); then
+            echo "The $name line of $conf names ${value%/.}, which belongs to the instance in $owner." >&2
+            echo "Edit that line; for this instance it is: $name $wanted" >&2
+            exit 1
+        fi
+    done
+    # A pid file outside of every instance that names another living redis-rs is somebody else's all the same.
     case $pidfile in "$home"/*) return ;; esac
+    pid=$(pid_of_file)
     if alive "$pid" && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = redis-rs ] && ! ours "$pid"; then
         echo "The pidfile $pidfile belongs to another instance (pid $pid). Edit the pidfile line of $conf." >&2
         exit 1
     fi
+}
+
+# master_of: host and port of the master that the file names; fails if it names none.
+master_of() {
+    line=$(grep -iE '^[[:space:]]*(slaveof|replicaof)[[:space:]]' "$conf" | tail -n 1)
+    set -- $line
+    case "$2 $3" in
+        ' ' | [Nn][Oo]\ [Oo][Nn][Ee]) return 1 ;;
+        *) echo "$2:$3" | tr -d "\"'" ;;
+    esac
 }

@@ -1,8 +1,10 @@
 #!/bin/sh
 # Starts the instance in whose directory this script stands, in the background. Status 0 once the server answers PING
 # (or says that it is loading); otherwise the last log lines are shown and the status is 1. Harmless when it runs already.
+# A replica is given some time to get its master's data, and what has become of that is told; the status is 0 either way.
 . "$(dirname "$0")/instance.sh"
 seconds=${START_SECONDS:-30}
+link_seconds=${LINK_SECONDS:-15}
 
 give_up() {
     echo "$1" >&2
@@ -13,11 +15,11 @@ give_up() {
     exit 1
 }
 
-refuse_foreign_pidfile
 if pid=$(running_pid); then
     echo "Already running with pid $pid ($(where))."
     exit 0
 fi
+refuse_foreign_lines
 if answers; then
     echo "Another server answers at $(where) already. Edit the port line of $conf." >&2
     exit 1
@@ -31,12 +33,33 @@ fi
 cd "$home" || exit 1
 "$home/redis-rs" "$conf" --daemonize yes || give_up "redis-rs did not start."
 
+# tell_of_link: a replica answers before it has its master's data: with nothing, or with what it had saved.
+tell_of_link() {
+    master=$(master_of) || return 0
+    tries=0
+    while [ "$tries" -lt "$((link_seconds * 10))" ]; do
+        case $(cli info replication 2>&1 </dev/null) in
+            *master_link_status:up*)
+                echo "It has the data of its master $master."
+                return
+                ;;
+            *master_link_status:down* | *LOADING*) ;;
+            *) break ;;
+        esac
+        sleep 0.1
+        tries=$((tries + 1))
+    done
+    echo "It does not have the data of its master $master yet: master_link_status in \`redis-cli -p $port info replication\`"
+    echo "tells when it has, and ${logfile:-the log} why not."
+}
+
 tries=0
 while [ "$tries" -lt "$((seconds * 10))" ]; do
     # The first server process is there as soon as the command above returns; when it is gone, it failed.
     pid=$(running_pid) || give_up "redis-rs ended right after its start."
     if answers && ours "$pid"; then
         echo "Started with pid $pid ($(where))."
+        tell_of_link
         exit 0
     fi
     sleep 0.1

@@ -4,8 +4,8 @@
 . "$(dirname "$0")/instance.sh"
 seconds=${STOP_SECONDS:-600}
 
-refuse_foreign_pidfile
 if ! pid=$(running_pid); then
+    refuse_foreign_lines
     echo "Not running."
     exit 0
 fi

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use super::{ClientId, Kind, Outbox, ReplyMode, Subscriptions, Topic};
 use crate::config::KeyspaceEvents;
 use crate::protocol::{BY_REFERENCE, Reply, Shared, append_bulk};
-use crate::structures::glob;
+use crate::structures::glob::Pattern;
 
 /// The head of a message to the subscribers of a channel, of a shard channel, and of a pattern, as RESP2 has it.
 const MESSAGE: &[u8] = b"*3\r\n$7\r\nmessage\r\n";
@@ -28,6 +28,8 @@ const UNSUBSCRIBED: [&str; 3] = ["unsubscribe", "punsubscribe", "sunsubscribe"];
 pub struct PubSub {
     /// The subscribers of each topic, oldest client first.
     subscribers: [BTreeMap<Topic, Vec<ClientId>>; 3],
+    /// The patterns among the topics, compiled: the same keys in the same order.
+    compiled: BTreeMap<Topic, Pattern>,
     /// The message that is being sent, as RESP2 has it: kept for the next one's bytes.
     encoded: Vec<u8>,
 }
@@ -105,6 +107,9 @@ impl PubSub {
             None => topic.into(),
         };
         subscriptions.of_mut(kind).insert(Topic::clone(&topic));
+        if kind == Kind::Pattern && !subscribers.contains_key(&topic) {
+            self.compiled.insert(Topic::clone(&topic), Pattern::new(&topic));
+        }
         let ids = subscribers.entry(topic).or_default();
         if let Err(at) = ids.binary_search(&id) {
             ids.insert(at, id);
@@ -119,13 +124,16 @@ impl PubSub {
             }
             if ids.is_empty() {
                 subscribers.remove(topic);
+                if kind == Kind::Pattern {
+                    self.compiled.remove(topic);
+                }
             }
         }
     }
 
     /// Sends a message to the subscribers of its channel, and of patterns that match it; returns to how many.
     pub fn publish(&mut self, outbox: &mut Outbox, kind: Kind, channel: &[u8], message: &[u8]) -> usize {
-        let PubSub { subscribers, encoded } = self;
+        let PubSub { subscribers, compiled, encoded } = self;
         let mut message = Message { channel, message, encoded, shared: None };
         let mut receivers = 0;
         let head = if kind == Kind::ShardChannel { SMESSAGE } else { MESSAGE };
@@ -134,8 +142,10 @@ impl PubSub {
         }
         // Shard channels know no patterns.
         if kind == Kind::Channel {
-            for (pattern, ids) in &subscribers[Kind::Pattern as usize] {
-                if glob::matches(pattern, channel, false) {
+            let subscribers = &subscribers[Kind::Pattern as usize];
+            debug_assert_eq!(subscribers.len(), compiled.len());
+            for ((pattern, ids), compiled) in subscribers.iter().zip(compiled.values()) {
+                if compiled.matches(channel) {
                     receivers += message.send(outbox, ids, PMESSAGE, Some(pattern));
                 }
             }

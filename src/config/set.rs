@@ -3,6 +3,7 @@
 use super::directive::{Apply, Directive, lookup, rule};
 use super::table::{Config, DIRECTIVES};
 use super::value::{Reason, Source};
+use crate::structures::glob::Pattern;
 use std::fmt;
 
 /// Who sets, and when: what decides whether a directive may be changed now.
@@ -54,13 +55,8 @@ impl Change {
 
 impl Config {
     /// CONFIG GET: name and value of every directive that some pattern names. A name without pattern characters is
-    /// answered as it was spelled, and is the only way to see a hidden directive. How patterns match is known a floor
-    /// above, so the caller hands it in: pattern, text, and whether to ignore case.
-    pub fn get(
-        &self,
-        patterns: &[&[u8]],
-        matches: impl Fn(&[u8], &[u8], bool) -> bool,
-    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+    /// answered as it was spelled, and is the only way to see a hidden directive.
+    pub fn get(&self, patterns: &[&[u8]]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut shown: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         let mut show = |name: &[u8], directive: &Directive| {
             if !shown.iter().any(|(known, _)| known.eq_ignore_ascii_case(name)) {
@@ -74,9 +70,10 @@ impl Config {
                 }
                 continue;
             }
+            let pattern = Pattern::ignoring_case(pattern);
             for directive in DIRECTIVES.iter().filter(|directive| !directive.has(rule::HIDDEN)) {
                 for name in [Some(directive.name), directive.alias].into_iter().flatten() {
-                    if matches(pattern, name.as_bytes(), true) {
+                    if pattern.matches(name.as_bytes()) {
                         show(name.as_bytes(), directive);
                     }
                 }

@@ -5,6 +5,7 @@ pub mod alloc;
 pub mod clock;
 pub mod crash;
 pub mod examine;
+pub mod overwrite;
 pub mod process;
 pub mod random;
 pub mod signals;

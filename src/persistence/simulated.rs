@@ -265,7 +265,15 @@ mod tests {
     fn a_simulated_child_writes_as_much_as_the_pipe_takes() {
         let forks = SimulatedForks::default();
         let mut keyspace = sample();
-        let noise: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        // What does not compress.
+        let mut state = 1u64;
+        let mut byte = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 24) as u8
+        };
+        let noise: Vec<u8> = (0..3_000_000).map(|_| byte()).collect();
         keyspace.db_mut(1).set(b"big", None, crate::types::NewValue::Str(&noise));
         let (child, mut process) = fork(Target::Pipe, &forks, &keyspace);
         let data = child.data.as_ref().unwrap();

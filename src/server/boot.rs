@@ -270,11 +270,6 @@ pub fn supervision(mode: Supervised) -> crate::env::supervise::Mode {
     }
 }
 
-/// The version line of `--version` and of the log.
-pub fn version() -> String {
-    format!("{} (compatible with Redis {})", env!("CARGO_PKG_VERSION"), config::REDIS_VERSION)
-}
-
 /// The log's level for a `loglevel`.
 pub fn log_level(level: config::LogLevel) -> log::Level {
     match level {

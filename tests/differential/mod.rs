@@ -5,7 +5,8 @@
 //! `play` sends them to both and compares by the rules of `compare`; what 7.2 means to do otherwise than 7.0 stands in
 //! `known`. A difference that is not known fails the test, with the shortest stream that shows it (`shrink`).
 //!
-//! The peer is Debian's redis-server, or the program that REDIS_RS_PEER names; against a 7.2 nothing may differ at all.
+//! The peer is Debian's redis-server, or the program that REDIS_RS_PEER names; against a 7.2 only what newer
+//! servers have mended may differ.
 //! `make differential` plays more: REDIS_RS_SEEDS (numbers) and REDIS_RS_COMMANDS (how many for each) say how much.
 
 mod compare;

@@ -45,7 +45,7 @@ pub type Met = BTreeMap<&'static str, (usize, &'static str)>;
 /// Ours and the peer.
 pub struct Pair {
     servers: [Server; 2],
-    /// Whether the peer is of the version that we follow, so that nothing may differ.
+    /// Whether the peer is of the version that we follow, so that next to nothing may differ.
     same_version: bool,
     pub met: Met,
 }
@@ -290,12 +290,10 @@ impl Player<'_> {
         {
             return Ok(());
         }
-        if !self.same_version {
-            let (ours, theirs) = (&canonical(words, ours), &canonical(words, theirs));
-            if let Some(known) = known::find(&Case { words, ours, theirs }) {
-                self.met.entry(known.name).or_insert((0, known.why)).0 += 1;
-                return Ok(());
-            }
+        let case = Case { words, ours: &canonical(words, ours), theirs: &canonical(words, theirs) };
+        if let Some(known) = known::find(&case, self.same_version) {
+            self.met.entry(known.name).or_insert((0, known.why)).0 += 1;
+            return Ok(());
         }
         let what = Step::Commands(vec![words.clone()]).lines().remove(0);
         self.differs(&what, ours, theirs)

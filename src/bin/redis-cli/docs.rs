@@ -1,10 +1,11 @@
 //! What the server says about its commands: COMMAND DOCS as a table of entries, one for each command and subcommand,
-//! sorted by name. An older server without DOCS gives names and arities by COMMAND; without a connection the catalog
-//! is empty. Knows nothing of how hints and help use it.
+//! sorted by name. An older server without DOCS gives names and arities by COMMAND, and our own table (`table`) tells
+//! what it knows of these; without a server that answers, that table is all. Knows nothing of how hints and help use it.
 
 use crate::session::Session;
+use crate::table;
 use redis_rs::protocol::value::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
 pub struct Catalog {
@@ -60,20 +61,22 @@ pub enum Kind {
 }
 
 impl Catalog {
-    /// Asks the server. Whatever fails leaves the catalog empty: there will be no hints.
+    /// Asks the server; what it does not tell, our own table does.
     pub fn load(session: &mut Session) -> Catalog {
-        if session.connect(true).is_err() && !session.is_connected() {
-            return Catalog::default();
-        }
         let mut catalog = Catalog::default();
-        match session.call(&["COMMAND", "DOCS"]) {
-            Ok(reply) if reply.error().is_none() => catalog.add_docs(&reply),
-            Ok(_) => {
-                if let Ok(reply) = session.call(&["COMMAND"]) {
-                    catalog.add_commands(&reply);
+        if session.connect(true).is_ok() || session.is_connected() {
+            match session.call(&["COMMAND", "DOCS"]) {
+                Ok(reply) if reply.error().is_none() => catalog.add_docs(&reply),
+                Ok(_) => {
+                    if let Ok(reply) = session.call(&["COMMAND"]) {
+                        catalog.add_commands(&reply);
+                    }
                 }
+                Err(_) => {}
             }
-            Err(_) => {}
+        }
+        if catalog.entries.is_empty() {
+            catalog.entries = table::entries();
         }
         catalog.entries.sort_by(|a, b| a.words.cmp(&b.words));
         catalog.groups = catalog.entries.iter().map(|entry| entry.group.clone()).collect();
@@ -122,12 +125,21 @@ impl Catalog {
         self.entries.push(entry);
     }
 
-    /// The reply of COMMAND: name, arity, flags, position of the first key.
+    /// The reply of COMMAND: name, arity, flags, position of the first key. What our table has of a name, with its
+    /// subcommands, says more.
     fn add_commands(&mut self, reply: &Value) {
+        let mut known: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+        for entry in table::entries() {
+            known.entry(entry.words[0].clone()).or_default().push(entry);
+        }
         for command in reply.items().unwrap_or_default() {
             let Some([name, Value::Int(arity), _, Value::Int(first_key), ..]) = command.items() else {
                 return;
             };
+            if let Some(entries) = known.remove(&upper(name)) {
+                self.entries.extend(entries);
+                continue;
+            }
             let mut params: Vec<&str> = Vec::new();
             let mut left = arity.unsigned_abs().saturating_sub(1).min(64);
             if *first_key == 1 {

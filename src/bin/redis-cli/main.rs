@@ -1,7 +1,7 @@
 //! # redis-cli
 //!
 //! The command line client: runs one command, or a prompt, or one of a few tasks of its own, against any Redis server.
-//! A client program with a blocking socket: of the server's house it uses the protocol floor only.
+//! A client program with a blocking socket: of the server's house it uses the protocol floor, and its random numbers.
 //!
 //! ```text
 //! options usage url        what the command line says
@@ -9,8 +9,8 @@
 //! connection               socket and decoder
 //! format words             replies as text; quoting
 //! repl history             the prompt
-//! docs hints help          what the server tells of its commands, and what the prompt makes of it
-//! modes/                   --scan, --stat, --latency, --pipe, --rdb, --replica, --bigkeys
+//! docs table hints help    what the server, or our own table, tells of the commands, and what the prompt makes of it
+//! modes/                   --scan, --stat, --latency and its like, --lru-test, --pipe, --rdb, --replica, --bigkeys
 //! terminal interrupt       the terminal; Ctrl-C
 //! ```
 
@@ -25,6 +25,7 @@ mod modes;
 mod options;
 mod repl;
 mod session;
+mod table;
 mod terminal;
 mod url;
 mod usage;
@@ -34,6 +35,7 @@ use options::{Ending, Options, Task};
 use session::{Session, Stop};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -56,6 +58,10 @@ fn main() -> ExitCode {
     let mut session = Session::new(&options);
     let result = match &options.task {
         Task::Commands if command.is_empty() => prompt(&mut session),
+        Task::Eval(file) => match script(file, &command) {
+            Ok(command) => one_command(&mut session, &options, command),
+            Err(stop) => Err(stop),
+        },
         Task::Commands => one_command(&mut session, &options, command),
         _ => modes::run(&mut session, &options),
     };
@@ -122,6 +128,21 @@ fn one_command(session: &mut Session, options: &Options, mut args: Vec<Vec<u8>>)
         session.read_reply(false)?;
     }
     Ok(())
+}
+
+/// `--eval file key [key ...] , arg [arg ...]` as an EVAL.
+fn script(file: &Path, words: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Stop> {
+    let text = std::fs::read(file).map_err(|error| {
+        eprintln!("Can't open file '{}': {}", file.display(), terminal::error_text(&error));
+        Stop::Failed
+    })?;
+    let keys = words.iter().take_while(|word| *word != b",").count();
+    let count = keys.to_string().into_bytes();
+    let arguments = words.iter().skip(keys + 1);
+    Ok([b"EVAL".to_vec(), text, count]
+        .into_iter()
+        .chain(words[..keys].iter().chain(arguments).cloned())
+        .collect())
 }
 
 fn stdin_to_end() -> Result<Vec<u8>, Stop> {

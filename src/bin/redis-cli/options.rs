@@ -22,6 +22,18 @@ pub enum Task {
     Latency {
         history: bool,
     },
+    /// Run the script in a file; the words of the command are its keys and, behind a comma, its arguments.
+    Eval(PathBuf),
+    /// The spectrum of the times of PING.
+    LatencyDist,
+    /// How long this machine lets a busy program wait, measured for so many seconds. No server is needed.
+    IntrinsicLatency {
+        seconds: i64,
+    },
+    /// Write and read so many keys, some far more often than others.
+    LruTest {
+        keys: i64,
+    },
     Pipe,
     /// Fetch a dump: of everything, or of the functions alone.
     Rdb {
@@ -36,6 +48,8 @@ pub enum Task {
     /// Print the hint for a line, or check the hints of a whole file of lines: for tests.
     Hint(Vec<u8>),
     HintFile(PathBuf),
+    /// Print what is known of the commands, in the form of our own table: for tests, and for that table.
+    Table,
 }
 
 #[derive(Debug, Clone)]
@@ -59,6 +73,10 @@ pub struct Options {
     pub resp2: bool,
     pub resp3: Resp3,
     pub show_pushes: bool,
+    /// Follow the redirections of a cluster.
+    pub cluster: bool,
+    /// Without colours, in greys.
+    pub mono: bool,
     pub style: Style,
     pub verbose: bool,
     pub task: Task,
@@ -180,6 +198,22 @@ const TABLE: &[Row] = &[
     Flag("--stat", |options| options.task = Task::Stat),
     Flag("--latency", |options| options.task = Task::Latency { history: false }),
     Flag("--latency-history", |options| options.task = Task::Latency { history: true }),
+    Value("--eval", |options, value| {
+        options.task = Task::Eval(path(value));
+        Ok(())
+    }),
+    Flag("--latency-dist", |options| options.task = Task::LatencyDist),
+    Flag("--mono", |options| options.mono = true),
+    Value("--intrinsic-latency", |options, value| {
+        options.task = Task::IntrinsicLatency { seconds: leading_int(value) };
+        Ok(())
+    }),
+    Value("--lru-test", |options, value| {
+        let keys = leading_int(value);
+        options.task = Task::LruTest { keys };
+        if keys > 0 { Ok(()) } else { Err("--lru-test takes a number of keys, at least 1.".to_string()) }
+    }),
+    Flag("-c", |options| options.cluster = true),
     Flag("--pipe", |options| options.task = Task::Pipe),
     Value("--pipe-timeout", |options, value| {
         options.pipe_timeout_s = leading_int(value);
@@ -200,6 +234,7 @@ const TABLE: &[Row] = &[
         options.task = Task::Hint(value.to_vec());
         Ok(())
     }),
+    Flag("--test_table", |options| options.task = Task::Table),
     Value("--test_hint_file", |options, value| {
         options.task = Task::HintFile(path(value));
         Ok(())
@@ -228,6 +263,8 @@ impl Options {
             resp2: false,
             resp3: Resp3::No,
             show_pushes: stdout_is_tty,
+            cluster: false,
+            mono: false,
             style: Style {
                 output: if stdout_is_tty { Output::Standard } else { Output::Raw },
                 element_delimiter: b"\n".to_vec(),
@@ -254,13 +291,6 @@ impl Options {
                 b"--help" => return Err(Ending::Help),
                 b"-h" if value.is_none() => return Err(Ending::Help),
                 b"-v" | b"--version" => return Err(Ending::Version),
-                b"-c" => {
-                    return Err(Ending::Wrong(
-                        "Cluster mode (-c) is not available: this redis-cli does not follow redirections. \
-                         Without -c it shows the MOVED and ASK errors."
-                            .to_string(),
-                    ));
-                }
                 [b'-', ..] => {}
                 // The first word that is no option begins the command.
                 _ => {
@@ -278,12 +308,10 @@ impl Options {
                     set(&mut options, value).map_err(Ending::Wrong)?;
                     at += 1;
                 }
-                _ => {
-                    let arg = text(arg);
-                    return Err(Ending::Wrong(format!(
-                        "Unrecognized option or bad number of args for: '{arg}'"
-                    )));
-                }
+                _ => match attached(arg) {
+                    Some((set, value)) => set(&mut options, value).map_err(Ending::Wrong)?,
+                    None => return Err(refusal(arg)),
+                },
             }
         }
         options.settle()?;
@@ -347,6 +375,38 @@ impl Options {
     }
 }
 
+type SetValue = fn(&mut Options, &[u8]) -> Result<(), String>;
+
+/// A short option with its value in the same word, as in `-p63791`.
+fn attached(arg: &[u8]) -> Option<(SetValue, &[u8])> {
+    let (option, value) = arg.split_at_checked(2).filter(|(_, value)| !value.is_empty())?;
+    TABLE.iter().find_map(|row| match row {
+        Value(name, set) if name.as_bytes() == option => Some((*set, value)),
+        _ => None,
+    })
+}
+
+/// Options of other redis-clis that this one does not have, by what they begin with, and why.
+const MISSING: &[(&str, &str)] = &[
+    ("--ldb", "the debugger of scripts is not built"),
+    ("--cluster", "the manager of clusters is not built; -c follows a cluster's redirections"),
+    ("--hotkeys", "it needs the access frequencies that a server keeps under a maxmemory-policy of LFU"),
+    ("--tls", "TLS is not built"),
+    ("--sni", "TLS is not built"),
+    ("--cacert", "TLS is not built"),
+    ("--cert", "TLS is not built"),
+    ("--key", "TLS is not built"),
+    ("--insecure", "TLS is not built"),
+];
+
+fn refusal(arg: &[u8]) -> Ending {
+    let arg = text(arg);
+    Ending::Wrong(match MISSING.iter().find(|(option, _)| arg.starts_with(option)) {
+        Some((_, why)) => format!("The option {arg} is not there yet: {why}."),
+        None => format!("Unrecognized option or bad number of args for: '{arg}'"),
+    })
+}
+
 fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value).into_owned()
 }
@@ -392,6 +452,14 @@ mod tests {
     }
 
     #[test]
+    fn a_short_option_may_have_its_value_in_the_same_word() {
+        let (options, command) = parse("-p63791 -hexample -n2 -c get -p1").unwrap();
+        assert_eq!(options.address(), Address::Tcp { host: "example".into(), port: 63791 });
+        assert_eq!((options.db, options.cluster), (2, true));
+        assert_eq!(command, ["get", "-p1"]);
+    }
+
+    #[test]
     fn a_later_option_wins_over_the_url_before_it() {
         let (options, _) = parse("-u redis://u:p@h:1/2 -p 5").unwrap();
         assert_eq!((options.host.as_str(), options.port, options.db), ("h", 5, 2));
@@ -403,7 +471,16 @@ mod tests {
         assert_eq!(wrong("--foo"), "Unrecognized option or bad number of args for: '--foo'");
         assert_eq!(wrong("-"), "Unrecognized option or bad number of args for: '-'");
         assert_eq!(wrong("-p"), "Unrecognized option or bad number of args for: '-p'");
-        assert_eq!(wrong("--eval x"), "Unrecognized option or bad number of args for: '--eval'");
+        assert_eq!(
+            wrong("--ldb"),
+            "The option --ldb is not there yet: the debugger of scripts is not built."
+        );
+        assert_eq!(
+            wrong("--cluster-yes"),
+            "The option --cluster-yes is not there yet: the manager of clusters is not built; -c follows a cluster's redirections."
+        );
+        assert_eq!(wrong("--tls -p 1"), "The option --tls is not there yet: TLS is not built.");
+        assert_eq!(wrong("--lru-test 0"), "--lru-test takes a number of keys, at least 1.");
         assert_eq!(wrong("-p 70000"), "Invalid server port.");
         assert_eq!(wrong("-2 -3"), "Options -2 and -3 are mutually exclusive.");
         assert_eq!(wrong("-x -X tag"), "Options -x and -X are mutually exclusive.");
@@ -412,7 +489,8 @@ mod tests {
             wrong("--rdb a --functions-rdb b"),
             "Option --functions-rdb and --rdb are mutually exclusive."
         );
-        assert!(wrong("-c get x").starts_with("Cluster mode (-c) is not available"));
+        assert_eq!(wrong("-p70000"), "Invalid server port.");
+        assert_eq!(wrong("-q1"), "Unrecognized option or bad number of args for: '-q1'");
         assert_eq!(parse("-h").unwrap_err(), Ending::Help);
         assert_eq!(parse("--version").unwrap_err(), Ending::Version);
     }

@@ -60,6 +60,7 @@ pub struct Session {
     interval: Duration,
     exit_on_error: bool,
     show_pushes: bool,
+    follows_redirections: bool,
 
     connection: Option<Connection>,
     /// The database that the user wants, and the one that the connection has.
@@ -73,6 +74,38 @@ pub struct Session {
     /// SHUTDOWN was sent: losing the connection is success.
     shutting_down: bool,
     last: Option<Value>,
+    /// Where the last command has to be sent instead, and how many such answers it has had in a row.
+    redirection: Option<Redirection>,
+    redirections: usize,
+}
+
+/// So many redirections of one command are followed; then the error is shown.
+const MOST_REDIRECTIONS: usize = 16;
+
+/// The answer of a node of a cluster that does not have the key: `MOVED slot host:port`, or `ASK slot host:port`.
+#[derive(Debug, PartialEq)]
+struct Redirection {
+    /// For this one command: the other node wants to be told so.
+    ask: bool,
+    slot: i64,
+    /// Empty if it is the same one.
+    host: String,
+    port: u16,
+}
+
+impl Redirection {
+    fn parse(error: &[u8]) -> Option<Redirection> {
+        let text = std::str::from_utf8(error).ok()?;
+        let mut words = text.split(' ');
+        let ask = match words.next()? {
+            "MOVED" => false,
+            "ASK" => true,
+            _ => return None,
+        };
+        let slot = words.next()?.parse().ok()?;
+        let (host, port) = words.next()?.rsplit_once(':')?;
+        Some(Redirection { ask, slot, host: host.to_owned(), port: port.parse().ok()? })
+    }
 }
 
 impl Session {
@@ -88,6 +121,9 @@ impl Session {
             interval: options.interval,
             exit_on_error: options.exit_on_error,
             show_pushes: options.show_pushes,
+            follows_redirections: options.cluster,
+            redirection: None,
+            redirections: 0,
             connection: None,
             wanted_db: options.db,
             db: 0,
@@ -251,8 +287,8 @@ impl Session {
             _ => {}
         }
         let verbatim = is_text_for_people(args);
+        self.redirections = 0;
         while repeat != 0 {
-            repeat -= i64::from(repeat > 0);
             let sent = match self.connection.as_mut() {
                 Some(connection) => connection.send(args),
                 None => return Ok(()),
@@ -269,9 +305,34 @@ impl Session {
                 return self.monitor(verbatim);
             }
             self.read_answers(args, &command, verbatim)?;
+            if let Some(redirection) = self.redirection.take() {
+                self.follow(redirection)?;
+                continue;
+            }
+            self.redirections = 0;
+            repeat -= i64::from(repeat > 0);
             if !self.interval.is_zero() {
                 std::thread::sleep(self.interval);
             }
+        }
+        Ok(())
+    }
+
+    /// Goes where the command has to be sent.
+    fn follow(&mut self, to: Redirection) -> Result<(), Stop> {
+        self.redirections += 1;
+        let host = match &self.address {
+            _ if !to.host.is_empty() => to.host,
+            Address::Tcp { host, .. } => host.clone(),
+            Address::Unix(_) => "127.0.0.1".to_string(),
+        };
+        if self.interactive {
+            print(format!("-> Redirected to slot [{}] located at {host}:{}\n", to.slot, to.port));
+        }
+        self.address = Address::Tcp { host, port: to.port };
+        self.reconnect(false)?;
+        if to.ask {
+            self.enter(&["ASKING"])?;
         }
         Ok(())
     }
@@ -383,6 +444,15 @@ impl Session {
                 Err(error) => return self.lost(error),
             }
         };
+        if let Value::Error(text) = &reply
+            && self.follows_redirections
+            && self.redirections < MOST_REDIRECTIONS
+            && let Some(redirection) = Redirection::parse(text)
+        {
+            self.redirection = Some(redirection);
+            self.last = Some(reply);
+            return Ok(());
+        }
         if let Value::Error(text) = &reply
             && self.exit_on_error
             && !self.interactive

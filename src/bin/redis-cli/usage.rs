@@ -16,7 +16,7 @@ const HELP: &str = r#"Usage: redis-cli [OPTIONS] [cmd [arg [arg ...]]]
 Without a command, redis-cli reads commands: from the keyboard with editing, history and hints, or line by line from
 standard input when that is not a terminal. Type "help" at the prompt for help on commands.
 
-Where the server is, and how to enter:
+Where the server is, and how to enter (-p6379 is the same as -p 6379):
   -h <hostname>      Host of the server (default: 127.0.0.1).
   -p <port>          Port of the server (default: 6379).
   -s <socket>        Unix socket of the server, instead of host and port.
@@ -28,6 +28,7 @@ Where the server is, and how to enter:
   --no-auth-warning  Do not warn of passwords on the command line.
   -n <db>            Database number.
   -t <seconds>       Give up connecting after so long; decimals allowed, 0 for the system's own limit.
+  -c                 Follow the redirections of a cluster (MOVED, ASK).
   -2                 Speak RESP2.
   -3                 Speak RESP3.
 
@@ -51,6 +52,7 @@ How replies look:
   --show-pushes <yn> Whether to show RESP3 push messages (default: yes on a terminal).
 
 Instead of a command:
+  --eval <file>      Run the script in the file: redis-cli --eval file.lua key1 key2 , arg1 arg2
   --scan             List the keys by SCAN.
   --pattern <pat>    Only keys that match; for --scan and --bigkeys.
   --quoted-pattern <pat>  The same as --pattern, with quoting.
@@ -59,6 +61,11 @@ Instead of a command:
   --stat             A line of figures about the server every second (or -i).
   --latency          Measure the time of PING. On a terminal for ever; otherwise for one second (or -i), then one line.
   --latency-history  Like --latency, a line every 15 seconds (or -i).
+  --latency-dist     Show the times of PING as a spectrum, a line every second (or -i); --mono: in greys.
+  --intrinsic-latency <sec>  Measure for so long how long this machine lets a busy program wait; run it where the
+                     server runs. No server is needed.
+  --lru-test <keys>  Write and read so many keys, some far more often than others, and show how many are there: what
+                     an eviction policy is worth.
   --pipe             Send commands in protocol form from standard input as fast as they go.
   --pipe-timeout <n> Give up when the last reply of --pipe does not come for so long (default: 30, 0 for never).
   --rdb <filename>   Fetch a dump from the server into a file; "-" is standard output.

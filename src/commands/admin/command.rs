@@ -10,7 +10,7 @@ use crate::exec::{
 };
 use crate::protocol::Reply;
 use crate::server::Server;
-use crate::structures::glob;
+use crate::structures::glob::Pattern;
 
 const UNORDERED: &[&str] = &["nondeterministic_output_order"];
 const NAMES: &[Arg] = &[arg("command-name", ArgKind::String).optional().multiple()];
@@ -156,22 +156,22 @@ fn find(server: &Server, name: &[u8]) -> Option<&'static Command<Server>> {
 }
 
 /// Which commands COMMAND LIST names.
-enum Filter<'a> {
+enum Filter {
     All,
     /// There are no modules, so nothing is a module's.
     Module,
     /// Nothing, if there is no such category.
     Category(Option<u64>),
-    Pattern(&'a [u8]),
+    Pattern(Pattern),
 }
 
-impl Filter<'_> {
+impl Filter {
     fn lets_pass(&self, command: &Command<Server>) -> bool {
         match self {
             Filter::All => true,
             Filter::Module => false,
             Filter::Category(category) => category.is_some_and(|bit| command.categories() & bit != 0),
-            Filter::Pattern(pattern) => glob::matches(pattern, command.full_name.as_bytes(), true),
+            Filter::Pattern(pattern) => pattern.matches(command.full_name.as_bytes()),
         }
     }
 }
@@ -191,7 +191,7 @@ fn list(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
             let found = acl::NAMES.iter().find(|(_, name)| wanted.eq_ignore_ascii_case(name.as_bytes()));
             Filter::Category(found.map(|(bit, _)| *bit))
         } else if words.flag("PATTERN") {
-            Filter::Pattern(words.word()?)
+            Filter::Pattern(Pattern::ignoring_case(words.word()?))
         } else {
             return Err(CmdError::SYNTAX);
         };

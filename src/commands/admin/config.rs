@@ -7,7 +7,6 @@ use crate::exec::flags::*;
 use crate::exec::{ArgKind, Args, CmdError, CmdResult, Command, Done, Group, arg, block, container, server};
 use crate::observe::log;
 use crate::server::Server;
-use crate::structures::glob;
 
 const ALL_NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
 
@@ -67,7 +66,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[container(
 /// CONFIG GET parameter [parameter ...]
 fn get(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let patterns: Vec<&[u8]> = args.from(2).collect();
-    let shown = server.config.get(&patterns, glob::matches);
+    let shown = server.config.get(&patterns);
     let mut reply = server.reply(id);
     reply.map(shown.len());
     for (name, value) in shown {

@@ -43,7 +43,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[container(
                 "Tells how the times that commands took are distributed.",
             )
             .tips(SPECIAL)
-            .args(&[arg("COMMAND", ArgKind::String).optional().multiple()]),
+            .args(&[arg("command", ArgKind::String).optional().multiple()]),
         server("history", history, 3)
             .of("latency|history")
             .flags(FLAGS)

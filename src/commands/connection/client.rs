@@ -75,10 +75,10 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[container(
                 one_of(
                     "client-type",
                     &[
-                        token("normal", "normal"),
-                        token("master", "master"),
-                        token("replica", "replica"),
-                        token("pubsub", "pubsub"),
+                        token("normal", "NORMAL"),
+                        token("master", "MASTER"),
+                        token("replica", "REPLICA"),
+                        token("pubsub", "PUBSUB"),
                     ],
                 )
                 .token("TYPE")
@@ -133,8 +133,8 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[container(
             .args(&[one_of(
                 "attr",
                 &[
-                    arg("libname", ArgKind::String).token("lib-name"),
-                    arg("libver", ArgKind::String).token("lib-ver"),
+                    arg("libname", ArgKind::String).token("LIB-NAME"),
+                    arg("libver", ArgKind::String).token("LIB-VER"),
                 ],
             )]),
         server("setname", setname, 3)
@@ -181,11 +181,11 @@ const KILL_ARGS: &[Arg] = &[one_of(
                 one_of(
                     "client-type",
                     &[
-                        token("normal", "normal"),
-                        token("master", "master").since("3.2.0"),
-                        token("slave", "slave"),
-                        token("replica", "replica").since("5.0.0"),
-                        token("pubsub", "pubsub"),
+                        token("normal", "NORMAL"),
+                        token("master", "MASTER").since("3.2.0"),
+                        token("slave", "SLAVE"),
+                        token("replica", "REPLICA").since("5.0.0"),
+                        token("pubsub", "PUBSUB"),
                     ],
                 )
                 .token("TYPE")

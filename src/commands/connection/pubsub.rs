@@ -8,7 +8,7 @@ use crate::exec::{
 };
 use crate::keyspace::Propagate;
 use crate::server::Server;
-use crate::structures::glob;
+use crate::structures::glob::Pattern;
 
 const CHANNELS: &[Arg] = &[arg("channel", ArgKind::String).multiple()];
 const SOME_CHANNELS: &[Arg] = &[arg("channel", ArgKind::String).optional().multiple()];
@@ -218,11 +218,11 @@ fn name_topics(server: &mut Server, id: ClientId, args: Args, kind: Kind) -> Cmd
     if args.len() > 3 {
         return Err(CmdError::subcommand("pubsub", args.get(1)));
     }
-    let pattern = (args.len() == 3).then(|| args.get(2));
+    let pattern = (args.len() == 3).then(|| Pattern::new(args.get(2)));
     server.reply_with(id, |server, reply| {
         let all = server.pubsub.topics(kind);
         let named: Vec<_> =
-            all.filter(|topic| pattern.is_none_or(|pattern| glob::matches(pattern, topic, false))).collect();
+            all.filter(|topic| pattern.as_ref().is_none_or(|pattern| pattern.matches(topic))).collect();
         reply.array(named.len());
         for topic in named {
             reply.bulk(topic);

@@ -8,7 +8,7 @@ use crate::exec::{
 };
 use crate::keyspace::{Class, DbView, Expired};
 use crate::server::Server;
-use crate::structures::glob;
+use crate::structures::glob::Pattern;
 use crate::types::Entry;
 
 /// All words behind the name are keys.
@@ -247,12 +247,12 @@ fn randomkey(ctx: &mut Ctx) -> CmdResult {
 
 /// KEYS pattern
 fn keys(ctx: &mut Ctx) -> CmdResult {
-    let pattern = ctx.args.get(1);
+    // The lone star means all keys, the empty one included, which it does not match.
+    let pattern = Some(ctx.args.get(1)).filter(|pattern| *pattern != b"*").map(Pattern::new);
     let names = ctx.reply.defer_array();
     let mut count = 0;
     for entry in ctx.db.db.dict().iter() {
-        // The lone star means all keys, the empty one included, which it does not match.
-        let wanted = pattern == b"*" || glob::matches(pattern, entry.key(), false);
+        let wanted = pattern.as_ref().is_none_or(|pattern| pattern.matches(entry.key()));
         if wanted && !is_expired(&ctx.db, entry) {
             ctx.reply.bulk(entry.key());
             count += 1;

@@ -51,7 +51,7 @@ pub const COMMANDS: &[Command<Server>] = &[server("migrate", migrate, -6)
     .args(&[
         arg("host", ArgKind::String),
         arg("port", ArgKind::Integer),
-        one_of("key-selector", &[key("key", 0), token("empty-string", "\"\"")]),
+        one_of("key-selector", &[key("key", 0), token("empty-string", "")]),
         arg("destination-db", ArgKind::Integer),
         arg("timeout", ArgKind::Integer),
         token("copy", "COPY").optional().since("3.0.0"),

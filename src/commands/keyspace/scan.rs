@@ -7,7 +7,7 @@ use crate::exec::{
 use crate::protocol::Reply;
 use crate::server::Server;
 use crate::structures::dict::{Dict, Item};
-use crate::structures::glob;
+use crate::structures::glob::Pattern;
 
 pub const COMMANDS: &[Command<Server>] = &[data("scan", scan, -2)
     .flags(READONLY | TOUCHES_ARBITRARY_KEYS)
@@ -29,7 +29,7 @@ pub const COMMANDS: &[Command<Server>] = &[data("scan", scan, -2)
 
 /// The options of a SCAN command.
 pub(in crate::commands) struct Scan<'a> {
-    pattern: Option<&'a [u8]>,
+    pattern: Option<Pattern>,
     /// About how many elements to look at.
     count: u64,
     type_name: Option<&'a [u8]>,
@@ -58,7 +58,7 @@ impl<'a> Scan<'a> {
                 scan.count = count as u64;
             } else if words.option("MATCH", 1) {
                 // A lone star lets everything pass, even the empty name, which it does not match.
-                scan.pattern = Some(words.word()?).filter(|pattern| *pattern != b"*");
+                scan.pattern = Some(words.word()?).filter(|pattern| *pattern != b"*").map(Pattern::new);
             } else if what == Scanned::Keys && words.option("TYPE", 1) {
                 scan.type_name = Some(words.word()?);
             } else if what == Scanned::Fields && words.flag("NOVALUES") {
@@ -72,7 +72,7 @@ impl<'a> Scan<'a> {
 
     /// Whether MATCH lets a name pass.
     pub(in crate::commands) fn matches(&self, name: &[u8]) -> bool {
-        self.pattern.is_none_or(|pattern| glob::matches(pattern, name, false))
+        self.pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
     }
 
     /// Visits as many items as were asked for, and says where to go on.

@@ -31,7 +31,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
             "O(1) for each id",
             "Acknowledges entries, and says how many were pending.",
         )
-        .args(&[key("key", 0), arg("group", ArgKind::String), arg("ID", ArgKind::String).multiple()]),
+        .args(&[key("key", 0), arg("group", ArgKind::String), arg("id", ArgKind::String).multiple()]),
     data("xautoclaim", xautoclaim, -6)
         .flags(WRITE | FAST)
         .acl(acl::STREAM)
@@ -69,7 +69,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
             arg("group", ArgKind::String),
             arg("consumer", ArgKind::String),
             arg("min-idle-time", ArgKind::String),
-            arg("ID", ArgKind::String).multiple(),
+            arg("id", ArgKind::String).multiple(),
             arg("ms", ArgKind::Integer).token("IDLE").optional(),
             arg("unix-time-milliseconds", ArgKind::UnixTime).token("TIME").optional(),
             arg("count", ArgKind::Integer).token("RETRYCOUNT").optional(),
@@ -293,18 +293,18 @@ impl Claimant<'_> {
     }
 }
 
-/// The consumer of that name, made if there is none, and seen now.
+/// The consumer of that name, made if there is none, and seen now; and whether it was made.
 fn claimant(
     group: &mut Group,
     names: &GroupKey,
     name: &[u8],
     now_ms: i64,
     changes: &mut Changes,
-) -> ConsumerId {
+) -> (ConsumerId, bool) {
     let found = group.find_consumer(name);
     let consumer = found.unwrap_or_else(|| names.create_consumer(group, name, now_ms, changes));
     group.consumer_mut(consumer).seen_time_ms = now_ms;
-    consumer
+    (consumer, found.is_none())
 }
 
 /// What XCLAIM is asked for beside its ids.
@@ -379,9 +379,10 @@ fn xclaim(ctx: &mut Ctx) -> CmdResult {
         if untold {
             group.last_id = options.last_id;
         }
+        let (consumer, is_new) = claimant(group, &names, args.get(3), now_ms, changes);
         let claimant = Claimant {
             names,
-            consumer: claimant(group, &names, args.get(3), now_ms, changes),
+            consumer,
             now_ms,
             min_idle_ms,
             delivery_time_ms,
@@ -399,6 +400,9 @@ fn xclaim(ctx: &mut Ctx) -> CmdResult {
         if untold {
             names.propagate_place(group, changes);
             changes.dirty += 1;
+        }
+        if is_new && count == 0 {
+            names.propagate_consumer(args.get(3), changes);
         }
         reply.close(entries, count);
     });
@@ -440,9 +444,10 @@ fn xautoclaim(ctx: &mut Ctx) -> CmdResult {
     let stream = ctx.db.db.get_mut(names.key).and_then(Entry::object_mut::<Stream>);
     let stream = stream.expect("it was looked at above");
     stream.with_group(names.group, |stream, group| {
+        let (consumer, is_new) = claimant(group, &names, args.get(3), now_ms, changes);
         let claimant = Claimant {
             names,
-            consumer: claimant(group, &names, args.get(3), now_ms, changes),
+            consumer,
             now_ms,
             min_idle_ms,
             delivery_time_ms: now_ms,
@@ -467,6 +472,9 @@ fn xautoclaim(ctx: &mut Ctx) -> CmdResult {
                 Claimed::No => continue,
             }
             count -= 1;
+        }
+        if is_new && claimed == 0 {
+            names.propagate_consumer(args.get(3), changes);
         }
         reply.close(entries, claimed);
         // Where to go on; 0-0 says that the end was reached.
@@ -508,7 +516,9 @@ mod tests {
         let told = |consumer: &str, id: &str, time: &str, count: &str| {
             format!("0: XCLAIM s g {consumer} 0 {id} TIME {time} RETRYCOUNT {count} FORCE JUSTID LASTID 3-0")
         };
-        assert_eq!(bench.propagated(), [told("a", "2", "1700000000000", "1")]);
+        // That there is a new consumer is told by no claim of its own.
+        let told_of_b = "0: XGROUP CREATECONSUMER s g b".to_owned();
+        assert_eq!(bench.propagated(), [told("a", "2", "1700000000000", "1"), told_of_b]);
         assert_eq!(bench.run("XCLAIM s g b 500 1 IDLE 100 RETRYCOUNT 7 JUSTID"), "*1\r\n$3\r\n1-0\r\n");
         assert_eq!(bench.propagated(), [told("b", "1", "1700000000400", "7")]);
         assert_eq!(bench.run("XCLAIM s g b 0 9 LASTID 9"), "*0\r\n");
@@ -532,6 +542,9 @@ mod tests {
         assert_eq!(bench.propagated().len(), 2);
         let entries = "*1\r\n*2\r\n$3\r\n3-0\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n";
         assert_eq!(bench.run("XAUTOCLAIM s g b 0 3-0"), format!("*3\r\n$3\r\n0-0\r\n{entries}*0\r\n"));
+        bench.propagated();
+        bench.run("XAUTOCLAIM s g c 1000 0");
+        assert_eq!(bench.propagated(), ["0: XGROUP CREATECONSUMER s g c"]);
     }
 
     #[test]

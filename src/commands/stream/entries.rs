@@ -68,7 +68,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
             "O(1) for each entry, however long the stream is",
             "Deletes entries and says how many there were.",
         )
-        .args(&[key("key", 0), arg("ID", ArgKind::String).multiple()]),
+        .args(&[key("key", 0), arg("id", ArgKind::String).multiple()]),
     data("xlen", xlen, 2)
         .flags(READONLY | FAST)
         .acl(acl::STREAM)

@@ -272,13 +272,12 @@ fn set_id(ctx: &mut Ctx) -> CmdResult {
     let takes = matches!(ctx.args.len(), 5 | 7);
     let error = wrong_words(ctx);
     let stream = stream(ctx)?;
-    let last_id = stream.last_id();
-    let group = stream.group_mut(name).ok_or_else(|| no_group(key, name))?;
+    stream.group(name).ok_or_else(|| no_group(key, name))?;
     if !takes {
         return Err(error);
     }
-    group.last_id = if word == b"$" { last_id } else { parse_id_or_end(word, 0)? };
-    group.entries_read = options.entries_read;
+    let last_id = if word == b"$" { stream.last_id() } else { parse_id_or_end(word, 0)? };
+    stream.place_group(name, last_id, options.entries_read);
     changed(ctx, "xgroup-setid");
     ctx.reply.ok();
     Ok(Done)

@@ -25,7 +25,7 @@ const fn behind_streams(from: i32) -> KeySpec {
 const COUNT: Arg = arg("count", ArgKind::Integer).token("COUNT").optional();
 const BLOCK: Arg = arg("milliseconds", ArgKind::Integer).token("BLOCK").optional();
 const STREAMS: Arg =
-    block("streams", &[key("key", 0).multiple(), arg("ID", ArgKind::String).multiple()]).token("STREAMS");
+    block("streams", &[key("key", 0).multiple(), arg("id", ArgKind::String).multiple()]).token("STREAMS");
 
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
     data("xread", xread, -4)
@@ -249,26 +249,22 @@ fn xreadgroup(ctx: &mut Ctx) -> CmdResult {
         let stream = ctx.db.db.get_mut(key).and_then(Entry::object_mut::<Stream>);
         let stream = stream.expect("it was looked at above");
         let served = stream.with_group(group_name, |stream, group| {
-            let consumer = match group.find_consumer(consumer_name) {
-                Some(consumer) => consumer,
-                None => {
-                    let consumer = names.create_consumer(group, consumer_name, now_ms, changes);
-                    if query.noack {
-                        names.propagate_consumer(consumer_name, changes);
-                    }
-                    consumer
-                }
-            };
+            let has_new = id == NEW && stream.last().is_some_and(|last| last.id > group.last_id);
+            let found = group.find_consumer(consumer_name);
+            let consumer =
+                found.unwrap_or_else(|| names.create_consumer(group, consumer_name, now_ms, changes));
+            // Where it is given something to acknowledge, that tells of it.
+            if found.is_none() && (query.noack || !has_new) {
+                names.propagate_consumer(consumer_name, changes);
+            }
             group.consumer_mut(consumer).seen_time_ms = now_ms;
             let delivery = Delivery { consumer, now_ms, query: &query, names };
             if id != NEW {
                 delivery.give_history(stream, group, id, answer.stream(key));
-            } else if stream.last().is_some_and(|last| last.id > group.last_id) {
+            } else if has_new {
                 delivery.give_new(stream, group, changes, answer.stream(key));
-            } else {
-                return false;
             }
-            true
+            id != NEW || has_new
         });
         changes.dirty += u64::from(served == Some(true));
     }
@@ -304,9 +300,8 @@ impl Delivery<'_> {
                 self.names.propagate_claim(group, entry.id, entry.id.text(&mut text), changes);
             }
         }
-        if self.query.noack {
-            self.names.propagate_place(group, changes);
-        }
+        // The claims tell up to where the group has read, but not how many entries that were.
+        self.names.propagate_place(group, changes);
         reply.close(list, count);
     }
 
@@ -370,14 +365,12 @@ mod tests {
                 "0: XCLAIM s g {consumer} 0 {id} TIME 1700000000000 RETRYCOUNT 1 FORCE JUSTID LASTID {id}"
             )
         };
-        assert_eq!(bench.propagated(), [claim("1-0", "c"), claim("2-0", "c")]);
+        let place = |id: u64| format!("0: XGROUP SETID s g {id}-0 ENTRIESREAD {id}");
+        assert_eq!(bench.propagated(), [claim("1-0", "c"), claim("2-0", "c"), place(2)]);
         // One for the read, one for the consumer.
         assert_eq!(bench.changes.dirty, 2);
         bench.run("XREADGROUP GROUP g d COUNT 1 NOACK STREAMS s >");
-        assert_eq!(
-            bench.propagated(),
-            ["0: XGROUP CREATECONSUMER s g d", "0: XGROUP SETID s g 3-0 ENTRIESREAD 3"]
-        );
+        assert_eq!(bench.propagated(), ["0: XGROUP CREATECONSUMER s g d".into(), place(3)]);
         bench.run("XDEL s 1");
         let history = "*1\r\n*2\r\n$1\r\ns\r\n*2\r\n*2\r\n$3\r\n1-0\r\n*-1\r\n*2\r\n$3\r\n2-0\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n";
         assert_eq!(bench.run("XREADGROUP GROUP g c STREAMS s 0"), history);
@@ -385,7 +378,12 @@ mod tests {
         assert_eq!(bench.changes.propagate, crate::keyspace::Propagate::Recorded);
         bench.run("XREADGROUP GROUP g c STREAMS s >");
         assert_eq!(bench.run("XREADGROUP GROUP g e BLOCK 0 STREAMS s >"), "blocked");
-        assert_eq!((bench.changes.dirty, bench.propagated().len()), (1, 0));
+        assert_eq!(
+            (bench.changes.dirty, bench.propagated()),
+            (1, vec!["0: XGROUP CREATECONSUMER s g e".into()])
+        );
+        bench.run("XREADGROUP GROUP g f STREAMS s 0");
+        assert_eq!(bench.propagated(), ["0: XGROUP CREATECONSUMER s g f"]);
     }
 
     #[test]

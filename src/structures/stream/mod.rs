@@ -151,6 +151,9 @@ impl Stream {
 
     pub fn set_entries_added(&mut self, entries: u64) {
         self.entries_added = entries;
+        for group in self.groups.values_mut() {
+            group.entries_read = group.entries_read.map(|read| read.min(entries));
+        }
     }
 
     /// The blocks as dumps hold them, each under the id that its entries are relative to.
@@ -407,7 +410,8 @@ impl Stream {
     }
 
     /// Adds a group; false if there is one of that name.
-    pub fn add_group(&mut self, name: &[u8], group: Group) -> bool {
+    pub fn add_group(&mut self, name: &[u8], mut group: Group) -> bool {
+        group.entries_read = self.at_most_all(group.entries_read);
         match self.groups.entry(name.into()) {
             btree_map::Entry::Occupied(_) => false,
             btree_map::Entry::Vacant(place) => {
@@ -441,32 +445,51 @@ impl Stream {
         if id > self.last_id || id > self.first_id || !unbroken {
             return None;
         }
-        let before_first = self.entries_added.wrapping_sub(self.len);
-        Some(if id == self.first_id { before_first.wrapping_add(1) } else { before_first })
+        let before_first = self.entries_added.saturating_sub(self.len);
+        Some(if id == self.first_id { before_first.saturating_add(1) } else { before_first })
+    }
+
+    /// A group cannot have read more entries than were ever added, whoever says so.
+    fn at_most_all(&self, entries_read: Option<u64>) -> Option<u64> {
+        entries_read.map(|read| read.min(self.entries_added))
+    }
+
+    /// Says up to where a group has read; false if there is no such group.
+    pub fn place_group(&mut self, name: &[u8], last_id: StreamId, entries_read: Option<u64>) -> bool {
+        let entries_read = self.at_most_all(entries_read);
+        let Some(group) = self.groups.get_mut(name) else { return false };
+        (group.last_id, group.entries_read) = (last_id, entries_read);
+        true
     }
 
     /// A group has read this entry, the next one behind those it had read.
     pub fn note_read(&self, group: &mut Group, id: StreamId) {
-        if let Some(read) = &mut group.entries_read
-            && !self.has_tombstones(id, StreamId::MAX)
+        // What a group that stands before the first entry had read does not tell what was trimmed since.
+        if let Some(read) = group.entries_read
+            && group.last_id >= self.first_id
+            && !self.has_tombstones(group.last_id, StreamId::MAX)
         {
-            *read = read.wrapping_add(1);
+            group.entries_read = self.at_most_all(Some(read.saturating_add(1)));
         } else if self.entries_added != 0 {
-            group.entries_read = self.entries_read_until(id);
+            group.entries_read = self.at_most_all(self.entries_read_until(id));
         }
         group.last_id = id;
     }
 
     /// How many entries a group has not read yet, if that can be told.
-    pub fn lag(&self, group: &Group) -> Option<i64> {
-        if self.entries_added == 0 {
+    pub fn lag(&self, group: &Group) -> Option<u64> {
+        if self.is_empty() {
             return Some(0);
+        }
+        // Where nothing that is there was read, and nothing among it deleted, the group has all of it before it.
+        if group.last_id < self.first_id && self.max_deleted_id < self.first_id {
+            return Some(self.len);
         }
         let read = match group.entries_read {
             Some(read) if !self.has_tombstones(group.last_id, StreamId::MAX) => read,
             _ => self.entries_read_until(group.last_id)?,
         };
-        Some(self.entries_added.wrapping_sub(read) as i64)
+        Some(self.entries_added.saturating_sub(read))
     }
 
     /// Asserts everything that must hold.
@@ -481,6 +504,7 @@ impl Stream {
         assert_eq!(live, self.len);
         assert!(last.is_none_or(|last| last <= self.last_id));
         assert_eq!(self.first_id, self.find_first_id());
+        assert!(self.groups.values().all(|group| group.entries_read <= Some(self.entries_added)));
         self.groups.values().for_each(Group::verify);
     }
 }

@@ -2,15 +2,20 @@
 
 mod bigkeys;
 mod hint_test;
+mod intrinsic_latency;
 mod latency;
+mod latency_dist;
+mod lru_test;
 mod pipe;
 pub mod replica;
 mod scan;
 mod stat;
 
 use crate::connection::LinkError;
+use crate::docs::Catalog;
 use crate::options::{Options, Task};
 use crate::session::{Session, Stop};
+use crate::table;
 use crate::terminal::print;
 use redis_rs::protocol::value::Value;
 use std::time::Duration;
@@ -19,7 +24,12 @@ use std::time::Duration;
 pub fn run(session: &mut Session, options: &Options) -> Result<(), Stop> {
     match &options.task {
         Task::Hint(line) => return hint_test::one(session, line),
+        Task::IntrinsicLatency { seconds } => return intrinsic_latency::run(*seconds),
         Task::HintFile(path) => return hint_test::file(session, path, options.verbose),
+        Task::Table => {
+            print(table::write(&Catalog::load(session)));
+            return Ok(());
+        }
         _ => {}
     }
     session.connect(false)?;
@@ -27,11 +37,18 @@ pub fn run(session: &mut Session, options: &Options) -> Result<(), Stop> {
         Task::Scan => scan::run(session, options),
         Task::Stat => stat::run(session, options),
         Task::Latency { history } => latency::run(session, options, *history),
+        Task::LatencyDist => latency_dist::run(session, options),
+        Task::LruTest { keys } => lru_test::run(session, *keys),
         Task::Pipe => pipe::run(session, options),
         Task::Rdb { path, functions_only } => replica::fetch_dump(session, path, *functions_only),
         Task::Replica => replica::run(session),
         Task::BigKeys { memory } => bigkeys::run(session, options, *memory),
-        Task::Commands | Task::Hint(_) | Task::HintFile(_) => Ok(()),
+        Task::IntrinsicLatency { .. }
+        | Task::Eval(_)
+        | Task::Commands
+        | Task::Hint(_)
+        | Task::HintFile(_)
+        | Task::Table => Ok(()),
     }
 }
 

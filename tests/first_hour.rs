@@ -1,0 +1,184 @@
+//! What a user meets in the first hour: what the program says of itself, the scripts of an instance and every slip that
+//! one can make with a copy of it, and warnings about data that nobody keeps.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{PATIENCE, Server, free_port, run, wait_until};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_redis-rs");
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn the_program_says_how_it_is_called_and_which_version_it_is() {
+    let help = text(&run(Path::new(PROGRAM), &["--help"]).stdout);
+    assert!(
+        help.starts_with("Usage: redis-rs [/path/to/redis.conf] [-] [--directive value ...]\n"),
+        "{help}"
+    );
+    assert!(help.contains("A Redis server.") && help.contains("--version"), "{help}");
+    assert_eq!(text(&run(Path::new(PROGRAM), &["-h"]).stdout), help);
+    let version = text(&run(Path::new(PROGRAM), &["--version"]).stdout);
+    // As the test programs of clients take it apart.
+    assert!(version.starts_with("Redis server v=7.2.4 sha=00000000:0 malloc="), "{version}");
+    let ours = format!(" redis-rs={}", env!("CARGO_PKG_VERSION"));
+    assert_eq!((version.lines().count(), version.trim_end().ends_with(&ours)), (1, true), "{version}");
+    assert_eq!(text(&run(Path::new(PROGRAM), &["-v"]).stdout), version);
+}
+
+/// Where the scripts are installed, with the programs of this build.
+fn installed(prefix: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let share = prefix.join("share/redis-rs");
+    fs::create_dir_all(share.join("tools")).unwrap();
+    fs::create_dir_all(prefix.join("bin")).unwrap();
+    for script in ["instance.sh", "new-instance.sh", "start.sh", "stop.sh"] {
+        fs::copy(root.join("tools").join(script), share.join("tools").join(script)).unwrap();
+    }
+    fs::copy(root.join("redis.conf.example"), share.join("redis.conf.example")).unwrap();
+    for (program, name) in [(PROGRAM, "redis-rs"), (env!("CARGO_BIN_EXE_redis-cli"), "redis-cli")] {
+        std::os::unix::fs::symlink(program, prefix.join("bin").join(name)).unwrap();
+    }
+}
+
+/// An instance's directory. Its server, a daemon, is gone with it.
+struct Instance {
+    home: PathBuf,
+    port: u16,
+}
+
+impl Instance {
+    fn new(prefix: &Path, home: PathBuf) -> Instance {
+        let port = free_port();
+        let script = prefix.join("share/redis-rs/tools/new-instance.sh");
+        let made = run(&script, &[home.to_str().unwrap(), &port.to_string()]);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        Instance { home, port }
+    }
+
+    /// `cp -r`: nothing is edited.
+    fn copy(&self, home: PathBuf) -> Instance {
+        let copied = Command::new("cp").arg("-r").args([&self.home, &home]).status().unwrap();
+        assert!(copied.success());
+        Instance { home, port: free_port() }
+    }
+
+    fn script(&self, name: &str) -> Output {
+        run(&self.home.join(name), &[])
+    }
+
+    /// Replaces a line of the configuration, or adds it.
+    fn edit(&self, name: &str, value: &str) {
+        let file = self.home.join("conf/redis.conf");
+        let before = fs::read_to_string(&file).unwrap();
+        let kept = before.lines().filter(|line| !line.starts_with(&format!("{name} ")));
+        let after = kept.map(|line| format!("{line}\n")).collect::<String>() + &format!("{name} {value}\n");
+        fs::write(&file, after).unwrap();
+    }
+
+    fn edit_path(&self, name: &str, path: &str) {
+        self.edit(name, self.home.join(path).to_str().unwrap());
+    }
+
+    fn pid(&self) -> Option<i32> {
+        fs::read_to_string(self.home.join("run/redis.pid")).ok()?.trim().parse().ok()
+    }
+
+    fn ask(&self, words: &[&str]) -> String {
+        let port = self.port.to_string();
+        text(&run(&self.home.join("redis-cli"), &[&["-p", &port][..], words].concat()).stdout)
+    }
+
+    /// The script refuses, and names the line to edit.
+    #[track_caller]
+    fn refuses(&self, script: &str, named: &str) {
+        let output = self.script(script);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{script}: {} {told}", text(&output.stdout));
+        assert!(told.contains(named), "{script}: {told:?} does not say {named:?}");
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        // Only a process that runs this instance's program: the pid file may be another's.
+        if let Some(pid) = self.pid()
+            && fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.starts_with(&self.home))
+        {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+#[test]
+fn a_copied_instance_is_not_taken_for_the_one_it_was_copied_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    installed(&base.join("prefix"));
+    let first = Instance::new(&base.join("prefix"), base.join("redis"));
+    assert!(first.script("start.sh").status.success());
+    assert!(text(&first.script("start.sh").stdout).starts_with("Already running with pid "));
+
+    // Every line that has to be edited is named, one after the other, and the first instance is left alone.
+    let second = first.copy(base.join("redis-slave1"));
+    for script in ["start.sh", "stop.sh"] {
+        second.refuses(script, "The dir line of ");
+    }
+    second.edit_path("dir", "db");
+    for script in ["start.sh", "stop.sh"] {
+        second.refuses(script, "The pidfile line of ");
+        second.refuses(script, &format!("pidfile {}", second.home.join("run/redis.pid").display()));
+    }
+    second.edit_path("pidfile", "run/redis.pid");
+    // Copied with a pid file that tells of the first one's server.
+    assert!(second.pid() == first.pid() && first.pid().is_some());
+    assert_eq!(text(&second.script("stop.sh").stdout), "Not running.\n");
+    second.refuses("start.sh", "Edit the port line of ");
+    second.edit("port", &second.port.to_string());
+    assert_eq!(first.ask(&["ping"]), "PONG\n");
+
+    let started = second.script("start.sh");
+    assert!(started.status.success(), "{}{}", text(&started.stdout), text(&started.stderr));
+    assert_eq!(second.ask(&["ping"]), "PONG\n");
+    // With a password, and a line that became wrong while it runs, it is still known.
+    second.edit("requirepass", "secret");
+    assert!(text(&second.script("start.sh").stdout).starts_with("Already running with pid "));
+    assert!(text(&second.script("stop.sh").stdout).starts_with("Stopped (pid "));
+    assert_eq!(first.ask(&["ping"]), "PONG\n");
+    assert!(text(&first.script("stop.sh").stdout).starts_with("Stopped (pid "));
+    // The first one does not run; what is its own stays its own.
+    second.edit_path("dir", "../redis");
+    second.refuses("start.sh", "The dir line of ");
+}
+
+#[test]
+fn the_start_of_a_replica_says_whether_it_has_its_masters_data() {
+    let master = Server::start(&[("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "1")]);
+    master.query::<()>(&["SET", "key", "value"]);
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    installed(&base.join("prefix"));
+    let replica = Instance::new(&base.join("prefix"), base.join("replica"));
+    replica.edit("slaveof", &format!("127.0.0.1 {}", master.port()));
+    let told = text(&replica.script("start.sh").stdout);
+    assert!(
+        told.ends_with(&format!("It has the data of its master 127.0.0.1:{}.\n", master.port())),
+        "{told}"
+    );
+    assert_eq!(replica.ask(&["get", "key"]), "value\n");
+    assert!(replica.script("stop.sh").status.success());
+
+    replica.edit("slaveof", &format!("127.0.0.1 {}", free_port()));
+    let output = Command::new(replica.home.join("start.sh")).env("LINK_SECONDS", "1").output().unwrap();
+    let told = text(&output.stdout);
+    assert!(output.status.success() && told.contains("It does not have the data of its master"), "{told}");
+    assert!(told.contains("info replication"), "{told}");
+    wait_until("the replica is stopped", PATIENCE, || replica.script("stop.sh").status.success());
+}
