@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-pub use fake_master::{FakeMaster, ID, read_command};
+pub use fake_master::{FakeMaster, ID};
 pub use proxy::Proxy;
 pub use random::Random;
 pub use refuse::{Refusal, refuse};
