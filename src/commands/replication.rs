@@ -274,6 +274,7 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
                 replica.capa_eof |= value.eq_ignore_ascii_case(b"eof");
                 replica.capa_psync2 |= value.eq_ignore_ascii_case(b"psync2");
                 replica.capa_rdb12 |= value.eq_ignore_ascii_case(b"rdb-12");
+                replica.capa_rdb13 |= value.eq_ignore_ascii_case(b"rdb-13");
                 replica.capa_rdb_channel |= value.eq_ignore_ascii_case(b"rdb-channel-repl");
             }
             b"version" => {

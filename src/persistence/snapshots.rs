@@ -10,7 +10,7 @@ use std::os::fd::AsRawFd;
 use super::child::{Child, ChildOptions, Exit, Report, Target};
 use super::dump::{DumpOptions, Usage};
 use super::load::LoadProgress;
-use super::rdb::{RDB_VERSION, SavingAux, WriterOptions};
+use super::rdb::{RDB_VERSION, RDB_VERSION_MAX, SavingAux, WriterOptions};
 use super::save_points;
 use super::simulated::SimulatedForks;
 use super::snapshot::{Destination, save_to_file};
@@ -79,7 +79,8 @@ pub struct Plan {
 impl Plan {
     /// Whether the dump says less than the data set holds, and so counts as no save.
     pub fn is_lossy(&self) -> bool {
-        self.best > RDB_VERSION && self.version <= RDB_VERSION
+        self.best > RDB_VERSION
+            && (self.version <= RDB_VERSION || self.best == RDB_VERSION_MAX && self.version != self.best)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::client::{ClientId, Role};
 use crate::exec::CmdError;
 use crate::observe::log;
 use crate::persistence::dump::dataset_without_data;
-use crate::persistence::rdb::{RDB_VERSION, RDB_VERSION_VALKEY};
+use crate::persistence::rdb::{RDB_VERSION, RDB_VERSION_FIELD_TTL, RDB_VERSION_VALKEY};
 use crate::persistence::snapshots::{Plan, Purpose, dump_options};
 use crate::replication::history::{self, Answer, FullResyncReason, Wanted};
 use crate::replication::saving_aux;
@@ -272,11 +272,12 @@ fn refuse_partial(why: &FullResyncReason, wanted: &Wanted, name: &str, cx: &mut 
 /// is best written in version `best`.
 fn dump_version(replica: &Replica, best: u16) -> u16 {
     match replica.version {
-        _ if replica.capa_rdb12 || replica.capa_rdb_channel => best,
+        _ if replica.capa_rdb13 => best,
+        _ if replica.capa_rdb12 || replica.capa_rdb_channel => best.min(RDB_VERSION_FIELD_TTL),
         // A replica of Redis tells none, and we tell of version 12: the rest is Valkey, whose versions begin with 7.2.
         0x0009_0000.. if best > RDB_VERSION => RDB_VERSION_VALKEY,
         0x0008_0000.. => best.min(11),
-        0x0007_0400.. => best,
+        0x0007_0400.. => best.min(RDB_VERSION_FIELD_TTL),
         0x0007_0200.. => best.min(11),
         // Servers before 7.2 refuse version 11, and those of them that report their version are newer anyway.
         _ => best.min(10),
@@ -302,7 +303,8 @@ mod tests {
         let id = ClientId { slot: 1, id: 1 };
         let mut replica = Replica::new(id, "127.0.0.1".into(), 0);
         replica.version = version;
-        replica.capa_rdb12 = capa == "rdb-12";
+        replica.capa_rdb12 = capa == "rdb-12" || capa == "rdb-13";
+        replica.capa_rdb13 = capa == "rdb-13";
         replica.capa_rdb_channel = capa == "rdb-channel-repl";
         replica.phase = Phase::Waiting;
         replica
@@ -323,7 +325,9 @@ mod tests {
             let replica = replica(version, capa);
             assert_eq!(dump_version(&replica, 11), plain, "{version:x} {capa}");
             assert_eq!(dump_version(&replica, 12), timed, "{version:x} {capa}");
+            assert_eq!(dump_version(&replica, 13), timed, "{version:x} {capa}");
         }
+        assert_eq!(dump_version(&replica(0x0009_0000, "rdb-13"), 13), 13);
     }
 
     #[test]

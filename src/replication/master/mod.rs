@@ -98,6 +98,8 @@ pub struct Replica {
     pub capa_psync2: bool,
     /// It reads dumps of version 12, though its own version says otherwise: one of us.
     pub capa_rdb12: bool,
+    /// Likewise of version 13.
+    pub capa_rdb13: bool,
     /// It would take a dump by a connection of its own: Redis from 8.0 on, which reads version 12 and tells no version.
     pub capa_rdb_channel: bool,
     /// The version it reported, as a number (0x00070204), 0 if none.
@@ -130,6 +132,7 @@ impl Replica {
             capa_eof: false,
             capa_psync2: false,
             capa_rdb12: false,
+            capa_rdb13: false,
             capa_rdb_channel: false,
             version: 0,
             rdb_only: false,
