@@ -28,12 +28,15 @@ fn set(config: &mut Config, pairs: &[(&str, &str)]) -> Result<Vec<Change>, SetEr
     config.set_many(&pairs, SETTER)
 }
 
+/// Directives that 7.2 does not have: those of newer servers, and our own.
+const BEYOND_7_2: &[&str] = &["replica-on-unknown-command"];
+
 /// `recorded/defaults.txt`: CONFIG GET * of a fresh 7.2 server, one `name value` a line, hidden directives with them.
 #[test]
 fn names_and_defaults_are_those_of_a_real_server() {
     let config = Config::default();
     let mut ours: Vec<String> = Vec::new();
-    for directive in DIRECTIVES {
+    for directive in DIRECTIVES.iter().filter(|directive| !BEYOND_7_2.contains(&directive.name)) {
         for name in [Some(directive.name), directive.alias].into_iter().flatten() {
             ours.push(format!("{name} {}", get(&config, name)).trim_end().to_string());
         }
