@@ -24,6 +24,7 @@ mod harness;
 mod hash_field_times;
 mod lists;
 mod migrate;
+mod peers;
 mod pipelines;
 mod rdb;
 mod redis_cli;
