@@ -142,11 +142,16 @@ pub fn write_entry<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Resul
 pub fn version_for(keyspace: &Keyspace) -> u16 {
     if keyspace.iter().any(|(_, db)| db.idempotent) {
         RDB_VERSION_MAX
-    } else if keyspace.iter().any(|(_, db)| db.timed() > 0) {
+    } else if has_field_times(keyspace) {
         RDB_VERSION_FIELD_TTL
     } else {
         RDB_VERSION
     }
+}
+
+/// Whether fields of a hash end.
+pub fn has_field_times(keyspace: &Keyspace) -> bool {
+    keyspace.iter().any(|(_, db)| db.timed() > 0)
 }
 
 /// The payload of DUMP: the value of an entry, without its key and expiry. It has the usual version, unless fields of

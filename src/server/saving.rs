@@ -6,7 +6,8 @@ use std::os::fd::RawFd;
 use super::Server;
 use crate::observe::log::{self, Logged};
 use crate::persistence::child::{ChildOptions, Target};
-use crate::persistence::dump::version_for;
+use crate::persistence::dump::{has_field_times, version_for};
+use crate::persistence::rdb::{RDB_VERSION, RDB_VERSION_MAX};
 use crate::persistence::snapshots::{Audience, Plan, Purpose, dbfilename, destination, dump_options};
 
 impl Server {
@@ -59,7 +60,12 @@ impl Server {
         };
         let offset = self.journal.is_active().then(|| self.journal.offset());
         let plan = Plan { purpose, offset, version, best };
-        if plan.is_lossy() {
+        if best == RDB_VERSION_MAX && version != best {
+            log::warning!(
+                "A replica of this snapshot does not read dumps of version {best}: it will not know what producers of streams (XADD IDMP) have added before"
+            );
+        }
+        if version <= RDB_VERSION && has_field_times(&self.keyspace) {
             // Replicas before 7.4 would refuse the dump, and those up to 8 do not tell what they are. The fields are
             // deleted there as well, since the master says so; only until when they live is not known.
             log::warning!(

@@ -147,11 +147,22 @@ pub const NEWER: &[&str] = &[
 /// Says all of them; how many were taken of those that 7.2 does not know.
 pub fn newer(server: &Server) -> usize {
     const OLD: [&str; 12] = [
-        "HSET", "HINCRBY", "HINCRBYFLOAT", "SET", "SETBIT", "DEL", "XGROUP", "XREADGROUP", "XADD", "XTRIM", "BITOP", "MULTI",
+        "HSET",
+        "HINCRBY",
+        "HINCRBYFLOAT",
+        "SET",
+        "SETBIT",
+        "DEL",
+        "XGROUP",
+        "XREADGROUP",
+        "XADD",
+        "XTRIM",
+        "BITOP",
+        "MULTI",
     ];
     const OPTIONS: [&str; 14] = [
-        "IFEQ", "IFNE", "IFDEQ", "KEEPREF", "DELREF", "ACKED", "CLAIM", "IDMP", "IDMPAUTO", "DIFF", "DIFF1", "ANDOR", "ONE",
-        "FNX",
+        "IFEQ", "IFNE", "IFDEQ", "KEEPREF", "DELREF", "ACKED", "CLAIM", "IDMP", "IDMPAUTO", "DIFF", "DIFF1",
+        "ANDOR", "ONE", "FNX",
     ];
     let mut conn = server.client();
     let is_newer = |line: &&&str| {
@@ -184,7 +195,8 @@ fn field_times(conn: &mut redis::Connection, key: &[u8]) -> Vec<String> {
     let mut ask = redis::cmd("HPEXPIRETIME");
     ask.arg(key).arg("FIELDS").arg(fields.len()).arg(&fields);
     let times: Vec<i64> = ask.query(conn).unwrap();
-    let timed = fields.iter().zip(times).map(|(field, time)| format!("{} {time}", String::from_utf8_lossy(field)));
+    let timed =
+        fields.iter().zip(times).map(|(field, time)| format!("{} {time}", String::from_utf8_lossy(field)));
     let mut timed: Vec<String> = timed.collect();
     timed.sort();
     timed
@@ -192,7 +204,8 @@ fn field_times(conn: &mut redis::Connection, key: &[u8]) -> Vec<String> {
 
 /// The groups of a stream: where each stands, its consumers, and what is pending for whom.
 fn groups(conn: &mut redis::Connection, key: &[u8]) -> Vec<String> {
-    let groups: Vec<BTreeMap<String, Value>> = redis::cmd("XINFO").arg("GROUPS").arg(key).query(conn).unwrap();
+    let groups: Vec<BTreeMap<String, Value>> =
+        redis::cmd("XINFO").arg("GROUPS").arg(key).query(conn).unwrap();
     let mut all = Vec::new();
     for group in groups {
         let name: String = redis::from_redis_value(group["name"].clone()).unwrap();
@@ -276,7 +289,9 @@ pub fn same(replica: &Server, master: &Server, times: bool) {
             .collect();
         difference = odd
             .iter()
-            .map(|(key, theirs, ours)| format!("{key:?}\n  at the master:  {theirs:?}\n  at the replica: {ours:?}\n"))
+            .map(|(key, theirs, ours)| {
+                format!("{key:?}\n  at the master:  {theirs:?}\n  at the replica: {ours:?}\n")
+            })
             .collect();
         odd.is_empty()
     };

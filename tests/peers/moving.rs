@@ -63,7 +63,8 @@ pub(super) fn there_and_back(peer: Peer) {
     let writer = Writer::to(&theirs);
     let ours = Server::start(&AT_ONCE);
     follow(&ours, theirs.port());
-    let size = |server: &Server| redis::cmd("SCARD").arg("written").query::<u64>(&mut server.client()).unwrap_or(0);
+    let size =
+        |server: &Server| redis::cmd("SCARD").arg("written").query::<u64>(&mut server.client()).unwrap_or(0);
     wait_until("the stream flows", LONG, || ours.is_linked() && size(&ours) > 0);
     hand_over(&theirs, &ours, &writer);
     let before = size(&ours);

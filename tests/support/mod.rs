@@ -184,11 +184,8 @@ impl Server {
     /// Starts the process and waits until it answers; the log, if it does not.
     fn launch(&mut self) -> Result<(), String> {
         assert!(self.child.is_none(), "the server runs already");
-        let mut text = format!(
-            "port {}\nbind 127.0.0.1\ndir {}\nsave \"\"\n",
-            self.port,
-            self.dir().display()
-        );
+        let mut text =
+            format!("port {}\nbind 127.0.0.1\ndir {}\nsave \"\"\n", self.port, self.dir().display());
         // Before 7.0 nobody had to ask for it.
         if !self.program.ends_with("redis-6.2.14") {
             text.push_str("enable-debug-command local\n");

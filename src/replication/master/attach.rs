@@ -97,6 +97,7 @@ impl Replicas {
         replica.capa_psync2 |= by_psync;
         replica.synced = by_psync;
         replica.not_before_ms = self.refusals.not_before_ms(replica);
+        replica.reads_at_most = self.refusals.reads(replica);
         if replica.without_data {
             self.send_dump_without_data(id, cx);
         }
@@ -266,8 +267,8 @@ fn dump_version(replica: &Replica, best: u16) -> u16 {
         0x0008_0000.. => best.min(11),
         0x0007_0400.. => best.min(RDB_VERSION_FIELD_TTL),
         0x0007_0200.. => best.min(11),
-        // Servers before 7.2 refuse version 11, and those of them that report their version are newer anyway.
-        _ => best.min(10),
+        // Servers before 7.2 refuse version 11 (and those before 7.0 version 10, see `refusals`), and those of them that report their version are newer anyway.
+        _ => best.min(10).min(replica.reads_at_most),
     }
 }
 

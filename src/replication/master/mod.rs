@@ -115,6 +115,8 @@ pub struct Replica {
     /// When it asked for a snapshot (unix ms), and before when none is made for it: it has refused such before.
     pub asked_at_ms: i64,
     pub not_before_ms: i64,
+    /// The newest version of dumps that it reads, as far as was found out.
+    pub reads_at_most: u16,
     /// The version of the dump that it is sent or was sent.
     pub dump_version: Option<u16>,
     pub synced: bool,
@@ -142,6 +144,7 @@ impl Replica {
             acked_at_ms: now_ms,
             asked_at_ms: now_ms,
             not_before_ms: 0,
+            reads_at_most: u16::MAX,
             dump_version: None,
             synced: false,
         }

@@ -1,4 +1,9 @@
-//! Replicas that go away each time that they have been sent a dump, without having loaded it: a server of another kind
+//! Replicas that go away when they have been sent a dump.
+//!
+//! A replica of Redis before 8.0 does not tell its version. It is sent a dump that 7.0 reads; if it goes away on that, it
+//! is taken for one of 5.0 or 6, and gets the format of those from then on.
+//!
+//! Others go away each time that they have been sent a dump, without having loaded it: a server of another kind
 //! may refuse what stands in it. Nobody is helped if a dump is made for them again and again, so the next one comes
 //! after a pause, which the log tells with the reason. One that goes away once may have had an accident.
 
@@ -32,6 +37,11 @@ struct Identity {
 }
 
 impl Identity {
+    /// Whether it told nothing by which its version could be known.
+    fn tells_nothing(&self) -> bool {
+        self.version == 0 && !self.capa_rdb12 && !self.capa_rdb_channel
+    }
+
     /// `None` for one that cannot be told from others.
     fn of(replica: &Replica) -> Option<Identity> {
         (replica.port != 0).then(|| Identity {
@@ -46,19 +56,33 @@ impl Identity {
 
 /// See the head of this file.
 #[derive(Debug, Default)]
-pub struct Refusals(Vec<Refusal>);
+pub struct Refusals {
+    all: Vec<Refusal>,
+    /// Those who are taken for Redis 5.0 or 6.
+    old: Vec<Identity>,
+}
+
+/// The newest version that Redis 7.0 reads, and Redis 5.0 and 6.
+const OF_7_0: u16 = 10;
+const OF_5_AND_6: u16 = 9;
 
 impl Refusals {
     /// Before when (unix ms) no dump is made for it.
     pub fn not_before_ms(&self, replica: &Replica) -> i64 {
         let Some(who) = Identity::of(replica) else { return 0 };
-        self.0.iter().find(|refusal| refusal.who == who).map_or(0, |refusal| refusal.not_before_ms)
+        self.all.iter().find(|refusal| refusal.who == who).map_or(0, |refusal| refusal.not_before_ms)
+    }
+
+    /// The newest version that it is taken to read.
+    pub fn reads(&self, replica: &Replica) -> u16 {
+        let who = Identity::of(replica);
+        if who.is_some_and(|who| self.old.contains(&who)) { OF_5_AND_6 } else { u16::MAX }
     }
 
     /// It has loaded its dump.
     pub fn loaded(&mut self, replica: &Replica) {
         let who = Identity::of(replica);
-        self.0.retain(|refusal| Some(&refusal.who) != who.as_ref());
+        self.all.retain(|refusal| Some(&refusal.who) != who.as_ref());
     }
 
     /// Its connection is closed. Was it sent all of a dump, and has it never said that it has loaded it?
@@ -67,15 +91,17 @@ impl Refusals {
             return;
         };
         let Some(who) = Identity::of(replica) else { return };
-        let refusal = match self.0.iter_mut().position(|refusal| refusal.who == who) {
-            Some(at) => &mut self.0[at],
-            None => {
-                if self.0.len() >= REMEMBERED {
-                    self.0.remove(0);
-                }
-                self.0.push(Refusal { who, version, times: 0, not_before_ms: 0 });
-                self.0.last_mut().expect("one was pushed")
-            }
+        if version == OF_7_0 && who.tells_nothing() {
+            log::warning!(
+                "Replica {} has gone away when it was sent a dump of version {version}, without loading it. It does not tell its own version: it may be Redis 5.0 or 6, and is sent dumps of version {OF_5_AND_6} from now on.",
+                replica.name()
+            );
+            remember(&mut self.old, who);
+            return;
+        }
+        let refusal = match self.all.iter_mut().position(|refusal| refusal.who == who) {
+            Some(at) => &mut self.all[at],
+            None => remember(&mut self.all, Refusal { who, version, times: 0, not_before_ms: 0 }),
         };
         refusal.times = if refusal.version == version { refusal.times.saturating_add(1) } else { 1 };
         refusal.version = version;
@@ -91,6 +117,15 @@ impl Refusals {
             pause_ms / 1000
         );
     }
+}
+
+/// Adds one to a list, from which the oldest goes when it is long.
+fn remember<T>(list: &mut Vec<T>, one: T) -> &mut T {
+    if list.len() >= REMEMBERED {
+        list.remove(0);
+    }
+    list.push(one);
+    list.last_mut().expect("one was pushed")
 }
 
 #[cfg(test)]
@@ -137,6 +172,19 @@ mod tests {
         let tool = Replica { rdb_only: true, ..sent(7001, 12) };
         (0..3).for_each(|_| refusals.gone(&tool, 0));
         (0..3).for_each(|_| refusals.gone(&sent(0, 12), 0));
-        assert_eq!(refusals.0.len(), 1);
+        assert_eq!(refusals.all.len(), 1);
+    }
+
+    #[test]
+    fn who_tells_nothing_and_refuses_what_7_0_reads_is_taken_for_an_older_one() {
+        let mut refusals = Refusals::default();
+        assert!(refusals.reads(&sent(7000, 10)) >= 10);
+        refusals.gone(&sent(7000, 10), 0);
+        assert_eq!((refusals.reads(&sent(7000, 10)), refusals.not_before_ms(&sent(7000, 9))), (9, 0));
+        (0..2).for_each(|_| refusals.gone(&sent(7000, 9), 0));
+        assert!(refusals.not_before_ms(&sent(7000, 9)) > 0, "that was not it");
+        let valkey = Replica { version: 0x0008_0000, ..sent(7001, 10) };
+        refusals.gone(&valkey, 0);
+        assert!(refusals.reads(&valkey) > 10);
     }
 }

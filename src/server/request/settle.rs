@@ -156,7 +156,7 @@ impl Server {
             return;
         }
         let Server { journal, changes, .. } = self;
-        journal.append_unit(unit && count > 1, |journal| {
+        journal.append_unit(unit && count > 1 && changes.may_be_unit(), |journal| {
             for (db, command) in changes.ops() {
                 journal.append(db, command);
             }
