@@ -7,6 +7,7 @@ mod support;
 
 mod acl;
 mod admin;
+mod aof;
 mod bridge;
 mod burdens;
 mod clients;
@@ -23,6 +24,7 @@ mod fuzz_smoke;
 mod harness;
 mod hash_field_times;
 mod lists;
+mod memory_limits;
 mod migrate;
 mod peers;
 mod pipelines;

@@ -16,6 +16,10 @@ pub enum Apply {
     /// Raise the limit of open files, or fail with "The operating system is not able to handle the specified number
     /// of clients, try with N".
     MaxClients,
+    /// Evict keys, or stop refusing commands.
+    MaxMemory,
+    /// Count what clients take, or no longer.
+    MaxMemoryClients,
     /// Tell the log its new level.
     LogLevel,
     /// Pace the cron anew.
@@ -36,6 +40,12 @@ pub enum Apply {
     JemallocBgThread,
     /// Install or remove the handlers that report a crash, and let panics end as they are to.
     CrashLog,
+    /// Begin to write the append-only file, or fail with "Unable to turn on AOF. Check server logs."; or end it.
+    AppendOnly,
+    /// Sync the append-only file as it says from now on.
+    AppendFsync,
+    /// Delete what is history among the append-only files, or no longer.
+    AofAutoGc,
     /// Watch the event loop, or no longer.
     Watchdog,
 }

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use super::{Acl, Lifecycle, Net, Program, Server, Stats, Table, Watching};
-use crate::client::{BlockedClients, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted};
+use super::{Acl, Eviction, Lifecycle, Net, Program, Server, Stats, Table, Watching};
+use crate::client::{
+    BlockedClients, ClientMemory, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted,
+};
 use crate::config::{self, Config, Supervised};
 use crate::env::alloc;
 use crate::env::clock::Clock;
@@ -17,8 +19,9 @@ use crate::keyspace::access::Stamp;
 use crate::keyspace::{Changes, Expired, Freer, Keyspace, Turn};
 use crate::net::{Reactor, Source};
 use crate::observe::latency::Latency;
-use crate::observe::log;
+use crate::observe::log::{self, Logged};
 use crate::observe::slowlog::SlowLog;
+use crate::persistence::aof::Aof;
 use crate::persistence::simulated::SimulatedForks;
 use crate::persistence::snapshots::Snapshots;
 use crate::persistence::temp_files;
@@ -104,6 +107,7 @@ impl Server {
         server.apply_thresholds();
         server.refresh_stamp(false);
         server.apply_oom_score();
+        server.maxmemory_clients_has_changed();
         server.keyspace.freer.start();
         server.life.startup_memory = alloc::allocated();
         server.begin()?;
@@ -147,9 +151,11 @@ fn assemble(
         turn: first_turn(&clock),
         limits: Thresholds::default(),
         keyspace,
+        eviction: Eviction::default(),
         changes: Changes::default(),
         journal: Journal::default(),
         clients: Clients::default(),
+        client_memory: ClientMemory::default(),
         outgoing: Outgoing::default(),
         watching: Watching::default(),
         tracking: InvalidationTracking::default(),
@@ -159,6 +165,7 @@ fn assemble(
         monitors: Monitors::default(),
         redacted: Redacted::default(),
         snapshots: Snapshots::new(forks),
+        aof: Aof::default(),
         loading: None,
         replication,
         stats: Stats::default(),
@@ -185,6 +192,16 @@ impl Server {
         }
         log::notice!("Server initialized");
         temp_files::remove_orphans(self.config.directory());
+        const FATAL: &str = "Fatal error loading the DB, check server logs. Exiting.";
+        match self.begin_aof_loading() {
+            Ok(true) => return Ok(()),
+            Ok(false) if self.config.appendonly => {
+                self.ready_to_accept();
+                return Ok(());
+            }
+            Ok(false) => {}
+            Err(Logged) => return Err(BootError(FATAL.into())),
+        }
         match self.begin_loading_own() {
             Ok(true) => {}
             Ok(false) => self.ready_to_accept(),
@@ -192,7 +209,7 @@ impl Server {
                 for line in why.log_lines() {
                     log::warning!("{line}");
                 }
-                return Err(BootError("Fatal error loading the DB, check server logs. Exiting.".into()));
+                return Err(BootError(FATAL.into()));
             }
         }
         Ok(())

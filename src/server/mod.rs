@@ -7,9 +7,12 @@
 //! input        bytes of a client become requests
 //! dispatch     a request finds its row and passes the checks
 //! call         a row is run, and what it did is settled
+//! eviction     memory is kept within its limits: keys and clients are evicted
 //! output       what is owed to clients, and its limits
 //! flush        replies and the write stream leave
 //! closing      a client is closed, and who knows of it is told
+//! aof          the append-only file: when it is flushed and rewritten, on and off
+//! replay       and how it is loaded
 //! cron         what is to be done from time to time
 //! carry_out    what services have decided is done, once a turn, in one written order
 //! saving       what a snapshot child has to know of all of us
@@ -28,12 +31,14 @@
 //! [`Server`] owns everything, in named parts. A service gets the parts it touches as arguments, never the whole.
 
 mod acl;
+mod aof;
 pub mod boot;
 mod carry_out;
 mod client_info;
 mod closing;
 mod cron;
 mod event_loop;
+mod eviction;
 mod flush;
 mod lifecycle;
 mod loading;
@@ -42,6 +47,7 @@ mod net;
 mod output;
 mod pushes;
 mod reconfigure;
+mod replay;
 mod replication;
 mod request;
 mod role;
@@ -54,6 +60,7 @@ mod turn;
 pub use acl::Acl;
 pub use boot::{BootError, Surroundings, boot};
 pub use event_loop::show_address;
+pub use eviction::Eviction;
 pub use lifecycle::{Lifecycle, Program, ShutdownFlags, ShutdownState};
 pub use memory::{MemoryAccount, Share};
 pub use net::Net;
@@ -64,8 +71,8 @@ pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
 
 use crate::client::{
-    BlockedClients, Client, ClientId, Clients, InvalidationTracking, Monitors, Outbox, Outgoing, PubSub,
-    Redacted,
+    BlockedClients, Client, ClientId, ClientMemory, Clients, InvalidationTracking, Monitors, Outbox,
+    Outgoing, PubSub, Redacted,
 };
 use crate::config::Config;
 use crate::env::clock::Clock;
@@ -76,6 +83,7 @@ use crate::journal::Journal;
 use crate::keyspace::{Changes, Keyspace, Turn};
 use crate::observe::latency::Latency;
 use crate::observe::slowlog::SlowLog;
+use crate::persistence::aof::Aof;
 use crate::persistence::loading::Loading;
 use crate::persistence::snapshots::Snapshots;
 use crate::protocol::{Output, Reply};
@@ -94,10 +102,12 @@ pub struct Server {
     /// Where ids and EOF markers come from.
     pub secrets: Secrets,
     pub keyspace: Keyspace,
+    pub eviction: Eviction,
     /// What the command in hand has done so far.
     pub changes: Changes,
     pub journal: Journal,
     pub clients: Clients,
+    pub client_memory: ClientMemory,
     /// What leaves for clients.
     pub outgoing: Outgoing,
     pub watching: Watching,
@@ -108,6 +118,7 @@ pub struct Server {
     pub redacted: Redacted,
     pub tracking: InvalidationTracking,
     pub snapshots: Snapshots,
+    pub aof: Aof,
     /// What is being loaded, at the start or from our master.
     pub loading: Option<Loading>,
     pub replication: Replication,

@@ -4,7 +4,7 @@ use super::{Server, boot};
 use crate::config::{Apply, Change, SetError, Setter};
 use crate::env::{alloc, crash, process};
 use crate::keyspace::KeyspaceStats;
-use crate::observe::log;
+use crate::observe::log::{self, Logged};
 use crate::replication::SyncStats;
 
 impl Server {
@@ -37,7 +37,9 @@ impl Server {
         self.table.reset_stats();
         self.keyspace.stats = KeyspaceStats::default();
         self.keyspace.freer.reset_freed();
+        self.eviction.reset();
         self.snapshots.saves = 0;
+        self.aof.reset_stats();
         self.snapshots.forks = 0;
         self.snapshots.last_fork_us = 0;
         self.replication.stats = SyncStats::default();
@@ -65,6 +67,11 @@ impl Server {
                 }
                 self.life.max_clients = possible;
             }
+            Apply::MaxMemory => {
+                self.maxmemory_has_changed();
+                self.maxmemory_clients_has_changed();
+            }
+            Apply::MaxMemoryClients => self.maxmemory_clients_has_changed(),
             Apply::LogLevel => log::set_level(boot::log_level(self.config.loglevel)),
             // Out of range it is a wish, granted as far as it goes.
             Apply::Hz => self.config.hz = self.config.hz.clamp(1, 500),
@@ -86,6 +93,15 @@ impl Server {
                 crash::exit_on_panic(self.config.use_exit_on_panic);
             }
             Apply::Watchdog => self.set_watchdog(),
+            Apply::AppendOnly => {
+                self.switch_aof().map_err(|Logged| "Unable to turn on AOF. Check server logs.")?;
+            }
+            Apply::AppendFsync => self.aof.set_policy(self.config.appendfsync),
+            Apply::AofAutoGc => {
+                self.aof.keep_history(self.config.aof_disable_auto_gc);
+                let garbage = self.aof.drop_history_files();
+                self.keyspace.freer.free_any(Box::new(garbage), 0, 0);
+            }
         }
         Ok(())
     }

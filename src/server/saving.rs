@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 
 use super::Server;
 use crate::observe::log::{self, Logged};
+use crate::persistence::aof::BaseTarget;
 use crate::persistence::child::{ChildOptions, Target};
 use crate::persistence::dump::{has_field_times, version_for};
 use crate::persistence::rdb::{RDB_VERSION, RDB_VERSION_MAX};
@@ -20,15 +21,30 @@ impl Server {
 
     /// Forks a child that writes a snapshot. The caller has seen to it that none runs.
     pub fn start_snapshot(&mut self, purpose: Purpose, audience: Audience) -> Result<(), String> {
-        let plan = self.snapshot_plan(purpose, audience);
+        self.fork_child(self.snapshot_plan(purpose, audience))?;
+        if !self.is_replica() {
+            // Readers of the stream that start from this snapshot have selected nothing.
+            self.journal.forget_selection();
+        }
+        Ok(())
+    }
+
+    /// Forks a child that does what the plan says. The error is what the system said, and the log has it.
+    pub(super) fn fork_child(&mut self, plan: Plan) -> Result<(), String> {
         let name = dbfilename(&self.config);
-        let for_replicas = audience == Audience::Replicas;
+        let for_replicas = plan.audience == Audience::Replicas;
         let close = self.descriptors();
-        let target = match purpose {
+        let target = match plan.purpose {
             Purpose::Disk => Target::Disk(destination(&self.config, &name, for_replicas)),
             Purpose::Pipe => Target::Pipe,
+            Purpose::AofRewrite => Target::AofBase(BaseTarget {
+                dir: self.config.directory(),
+                rdb: self.config.aof_use_rdb_preamble,
+                incremental_fsync: self.config.aof_rewrite_incremental_fsync,
+                time: self.config.aof_timestamp_enabled.then(|| self.clock.unix_secs()),
+            }),
         };
-        let title = self.child_title(purpose.title());
+        let title = self.child_title(plan.purpose.title());
         let (mode, score) = (self.config.oom_score_adj, self.config.oom_score_adj_values.child);
         let mut oom = self.life.oom_score.clone();
         let mut prepare = || {
@@ -42,10 +58,6 @@ impl Server {
         let options =
             ChildOptions { aux, dump, title: &title, close: &close, simulated, prepare: &mut prepare };
         self.snapshots.start(plan, target, options, &mut self.keyspace, &self.net.reactor)?;
-        if !self.is_replica() {
-            // Readers of the stream that start from this snapshot have selected nothing.
-            self.journal.forget_selection();
-        }
         self.note_latency("fork", self.snapshots.last_fork_us);
         self.refresh_stamp(false);
         Ok(())
@@ -58,8 +70,8 @@ impl Server {
             Audience::Ourselves => best,
             Audience::Replicas => self.replication.replicas.dump_version(best, self.clock.unix_ms()),
         };
-        let offset = self.journal.is_active().then(|| self.journal.offset());
-        let plan = Plan { purpose, offset, version, best };
+        let offset = self.journal.has_backlog().then(|| self.journal.offset());
+        let plan = Plan { purpose, audience, offset, version, best };
         if best == RDB_VERSION_MAX && version != best {
             log::warning!(
                 "A replica of this snapshot does not read dumps of version {best}: it will not know what producers of streams (XADD IDMP) have added before"
@@ -89,6 +101,10 @@ impl Server {
             return;
         }
         let now = self.clock.unix_secs();
+        if self.snapshots.scheduled_is_due(now) {
+            self.snapshots.scheduled = self.start_snapshot(Purpose::Disk, Audience::Ourselves).is_err();
+            return;
+        }
         if let Some(point) = self.snapshots.save_point_due(self.config.save.points(), now) {
             log::notice!("{} changes in {} seconds. Saving...", point.changes, point.seconds);
             // The reason of a failure stands in the log, and the next try comes after a while.

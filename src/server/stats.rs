@@ -36,6 +36,9 @@ pub struct Stats {
     pub unexpected_errors: u64,
     pub client_query_limit_disconnections: u64,
     pub client_output_limit_disconnections: u64,
+    pub evicted_clients: u64,
+    /// How long more memory was in use than `maxmemory`, the time that has not ended yet not counted.
+    pub eviction_exceeded_us: u64,
     pub peak_memory: usize,
     /// Clients blocked at this time are counted in `blocked clients`; keys found expired in `keyspace`.
     pub event_loop_turns: u64,
@@ -45,6 +48,8 @@ pub struct Stats {
     pub most_commands_in_turn: u64,
     /// Time spent in the cron, and in deleting keys whose time has come.
     pub cron_us: u64,
+    /// Microseconds in writing and syncing the append-only file.
+    pub aof_us: u64,
     pub expiry_us: u64,
     rates: Rates,
 }

@@ -31,8 +31,8 @@ const NEW_IN_7_2: &[&str] = &[
     "lib-ver",
 ];
 
-/// Directives whose values are each server's own.
-const OWN_VALUES: &[&str] = &["port", "dir", "logfile", "pidfile"];
+/// Directives whose values are each server's own, and those that servers of that age do not have.
+const OWN_VALUES: &[&str] = &["port", "dir", "logfile", "pidfile", "aof-load-corrupt-tail-max-size"];
 
 /// Directives that 7.2 does not have: those of newer servers, and our own.
 const BEYOND_7_2: &[&str] = &["replica-on-unknown-command"];

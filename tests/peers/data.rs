@@ -12,7 +12,7 @@ const LATER_MS: &str = "4000000000000";
 fn run(conn: &mut redis::Connection, line: &str) -> Result<Value, redis::RedisError> {
     let mut words = line.split(' ');
     let mut command = redis::cmd(words.next().unwrap());
-    words.for_each(|word| drop(command.arg(word)));
+    command.arg(words.collect::<Vec<_>>());
     command.query(conn)
 }
 
@@ -244,7 +244,7 @@ fn everything(server: &Server, times: bool) -> BTreeMap<(usize, String), Vec<Str
                         let mut words = line.split(' ');
                         let mut command = redis::cmd(words.next().unwrap());
                         command.arg(&key);
-                        words.skip(1).for_each(|word| drop(command.arg(word)));
+                        command.arg(words.skip(1).collect::<Vec<_>>());
                         let value: Value = command.query(&mut conn).unwrap();
                         about.push(in_order(&kind, value));
                     }

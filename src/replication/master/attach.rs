@@ -65,6 +65,7 @@ impl Replicas {
         replica.phase = Phase::Online { after_ack: false };
         replica.position = position;
         replica.acked_at_ms = cx.now_ms;
+        replica.synced = true;
         let line = match replica.capa_psync2 {
             true => format!("+CONTINUE {}\r\n", cx.history.id),
             false => "+CONTINUE\r\n".to_owned(),
@@ -80,7 +81,7 @@ impl Replicas {
     /// A replica starts over: it waits for a snapshot. `by_psync`: it can be told the name of our stream.
     fn await_snapshot(&mut self, id: ClientId, by_psync: bool, cx: &mut Serving) {
         cx.stats.full += 1;
-        if !cx.journal.is_active() {
+        if !cx.journal.has_backlog() {
             // A stream begins: nobody may take it for one that was there before.
             cx.history.renew(cx.secrets);
             cx.journal.activate();
@@ -164,7 +165,7 @@ impl Replicas {
     pub fn snapshot_started(&mut self, purpose: Purpose, cx: &mut Serving) {
         match purpose {
             Purpose::Pipe => self.begin_pipe_transfers(cx),
-            Purpose::Disk => self.share_running_snapshot(cx),
+            Purpose::Disk | Purpose::AofRewrite => self.share_running_snapshot(cx),
         }
     }
 
@@ -285,6 +286,7 @@ fn is_served_by(replica: &Replica, plan: &Plan, now_ms: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::persistence::snapshots::Audience;
 
     /// A replica that has told a version (0: none), and capabilities.
     fn replica(version: u32, capa: &str) -> Replica {
@@ -327,7 +329,8 @@ mod tests {
         assert_eq!(replicas.dump_version(11, 10), 10);
         assert_eq!(replicas.dump_version(12, 10), 12);
         let purpose = Purpose::Disk;
-        let plan = |version, best| Plan { purpose, offset: None, version, best };
+        let plan =
+            |version, best| Plan { purpose, audience: Audience::Replicas, offset: None, version, best };
         let served =
             |plan: Plan| replicas.iter().map(|replica| is_served_by(replica, &plan, 10)).collect::<Vec<_>>();
         assert_eq!(served(plan(12, 12)), [false, true]);

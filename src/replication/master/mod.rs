@@ -119,6 +119,7 @@ pub struct Replica {
     pub reads_at_most: u16,
     /// The version of the dump that it is sent or was sent.
     pub dump_version: Option<u16>,
+    /// It has said PSYNC, not SYNC: so it acknowledges, and is taken for gone when it does not.
     pub synced: bool,
 }
 
