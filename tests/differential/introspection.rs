@@ -32,7 +32,8 @@ const NEW_IN_7_2: &[&str] = &[
 ];
 
 /// Directives whose values are each server's own, and those that servers of that age do not have.
-const OWN_VALUES: &[&str] = &["port", "dir", "logfile", "pidfile", "aof-load-corrupt-tail-max-size"];
+const OWN_VALUES: &[&str] =
+    &["port", "dir", "logfile", "pidfile", "aof-load-corrupt-tail-max-size", "repl-backlog-disk-size"];
 
 /// Directives that 7.2 does not have: those of newer servers, and our own.
 const BEYOND_7_2: &[&str] = &["replica-on-unknown-command"];
