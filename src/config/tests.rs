@@ -29,8 +29,12 @@ fn set(config: &mut Config, pairs: &[(&str, &str)]) -> Result<Vec<Change>, SetEr
 }
 
 /// Directives that 7.2 does not have: those of newer servers, and our own.
-const BEYOND_7_2: &[&str] =
-    &["aof-load-corrupt-tail-max-size", "repl-backlog-disk-size", "replica-on-unknown-command"];
+const BEYOND_7_2: &[&str] = &[
+    "aof-load-corrupt-tail-max-size",
+    "rdb-version",
+    "repl-backlog-disk-size",
+    "replica-on-unknown-command",
+];
 
 /// `recorded/defaults.txt`: CONFIG GET * of a fresh 7.2 server, one `name value` a line, hidden directives with them.
 #[test]

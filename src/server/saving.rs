@@ -4,24 +4,38 @@
 use std::os::fd::RawFd;
 
 use super::Server;
+use crate::env::process;
 use crate::observe::log::{self, Logged};
 use crate::persistence::aof::BaseTarget;
 use crate::persistence::child::{ChildOptions, Target};
-use crate::persistence::dump::{has_field_times, version_for};
+use crate::persistence::dump::{has_field_times, own_version, version_for};
 use crate::persistence::rdb::{RDB_VERSION, RDB_VERSION_MAX};
 use crate::persistence::snapshots::{Audience, Plan, Purpose, dbfilename, destination, dump_options};
 
 impl Server {
     /// Saves in the foreground. The error is the log's.
     pub fn save(&mut self) -> Result<(), Logged> {
+        let version = self.own_dump_version()?;
         let aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
-        let version = version_for(&self.keyspace);
         self.snapshots.save(&self.keyspace, &aux, &self.config, version, self.clock.unix_secs())
+    }
+
+    /// The version in which our own files are written. That they cannot be is told in the log.
+    pub(super) fn own_dump_version(&self) -> Result<u16, Logged> {
+        own_version(&self.keyspace, self.config.rdb_version).map_err(|why| {
+            log::warning!("Can't save: {why}");
+            Logged
+        })
     }
 
     /// Forks a child that writes a snapshot. The caller has seen to it that none runs.
     pub fn start_snapshot(&mut self, purpose: Purpose, audience: Audience) -> Result<(), String> {
-        self.fork_child(self.snapshot_plan(purpose, audience))?;
+        let plan = self.snapshot_plan(purpose, audience).inspect_err(|why| {
+            log::warning!("Can't save in background: {why}");
+            self.snapshots.note_failure();
+            self.note_failed_save(why);
+        })?;
+        self.fork_child(plan).inspect_err(|why| self.note_failed_save(why))?;
         if !self.is_replica() {
             // Readers of the stream that start from this snapshot have selected nothing.
             self.journal.forget_selection();
@@ -64,8 +78,11 @@ impl Server {
     }
 
     /// What a child is to write: for replicas, what those read who wait for it.
-    fn snapshot_plan(&self, purpose: Purpose, audience: Audience) -> Plan {
-        let best = version_for(&self.keyspace);
+    fn snapshot_plan(&self, purpose: Purpose, audience: Audience) -> Result<Plan, String> {
+        let best = match audience {
+            Audience::Ourselves => own_version(&self.keyspace, self.config.rdb_version)?,
+            Audience::Replicas => version_for(&self.keyspace),
+        };
         let version = match audience {
             Audience::Ourselves => best,
             Audience::Replicas => self.replication.replicas.dump_version(best, self.clock.unix_ms()),
@@ -77,14 +94,24 @@ impl Server {
                 "A replica of this snapshot does not read dumps of version {best}: it will not know what producers of streams (XADD IDMP) have added before"
             );
         }
-        if version <= RDB_VERSION && has_field_times(&self.keyspace) {
+        if plan.is_lossy() && has_field_times(&self.keyspace) {
             // Replicas before 7.4 would refuse the dump, and those up to 8 do not tell what they are. The fields are
             // deleted there as well, since the master says so; only until when they live is not known.
             log::warning!(
                 "A replica of this snapshot may be older than Redis 7.4 or Valkey 9: hash fields with a time to live are written without it"
             );
         }
-        plan
+        Ok(plan)
+    }
+
+    /// What clients are told whose writes are refused because of it.
+    pub(super) fn note_failed_save(&mut self, why: &str) {
+        let path = std::path::absolute(self.config.dump_path()).unwrap_or_else(|_| self.config.dump_path());
+        let free = match process::free_bytes(self.config.directory()) {
+            Ok(bytes) => format!("{bytes} bytes are free there"),
+            Err(why) => process::strerror(&why),
+        };
+        self.snapshots.last_failure = Some(format!("{}: {why} ({free})", path.display()));
     }
 
     /// What a child must not keep open: a connection whose end would not be seen, a port that could not be had again.

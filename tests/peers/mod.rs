@@ -10,7 +10,7 @@ mod moving;
 
 use std::path::{Path, PathBuf};
 
-use crate::support::{LONG, PATIENCE, Proxy, Server, wait_until};
+use crate::support::{LONG, PATIENCE, Proxy, Real, Server, wait_until};
 use data::{NEWER, fill, newer, same};
 
 /// A real server, and what it cannot hold of what we can.
@@ -24,6 +24,7 @@ struct Peer {
 }
 
 const REDIS_6_2: Peer = Peer { name: "redis-6.2.14", field_times: false, newer: 0 };
+const REDIS_7_0: Peer = Peer { name: "redis-server", field_times: false, newer: 0 };
 const REDIS_8_2: Peer = Peer { name: "redis-8.2.3", field_times: true, newer: 25 };
 const VALKEY_8_1: Peer = Peer { name: "valkey-8.1.8", field_times: false, newer: 1 };
 const VALKEY_9_1: Peer = Peer { name: "valkey-9.1.2", field_times: true, newer: 15 };
@@ -43,6 +44,10 @@ const AT_ONCE: [(&str, &str); 2] = [("repl-diskless-sync-delay", "0"), ("repl-di
 fn program(name: &str) -> PathBuf {
     if let Some(path) = name.strip_prefix("REDIS_RS_PEER").and(std::env::var_os("REDIS_RS_PEER")) {
         return path.into();
+    }
+    if name == "redis-server" {
+        // Debian's own.
+        return Real::tool(name);
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients/peers");
     let wanted = include_str!("requirements.txt");
@@ -164,6 +169,7 @@ macro_rules! matrix {
 
 matrix! {
     redis_6_2: REDIS_6_2;
+    redis_7_0: REDIS_7_0;
     redis_8_2: REDIS_8_2;
     valkey_8_1: VALKEY_8_1;
     valkey_9_1: VALKEY_9_1;
