@@ -94,7 +94,7 @@ impl Server {
                 "A replica of this snapshot does not read dumps of version {best}: it will not know what producers of streams (XADD IDMP) have added before"
             );
         }
-        if plan.is_lossy() && has_field_times(&self.keyspace) {
+        if version <= RDB_VERSION && has_field_times(&self.keyspace) {
             // Replicas before 7.4 would refuse the dump, and those up to 8 do not tell what they are. The fields are
             // deleted there as well, since the master says so; only until when they live is not known.
             log::warning!(
