@@ -13,6 +13,13 @@ install_python() {
         --requirement "$pinned/requirements.txt" && cp "$pinned/requirements.txt" "$target/python/"
 }
 
+# Queues of jobs need an older library of Python than the one that is tested by itself.
+install_jobs() {
+    rm -rf "$target/jobs"
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-compile --target "$target/jobs" \
+        --requirement "$pinned/jobs-requirements.txt" && cp "$pinned/jobs-requirements.txt" "$target/jobs/"
+}
+
 # In a directory of its own, where npm finds the list of what to install, and no list of where others got it.
 install_node() {
     rm -rf "$target/node" "$target/node.new" && mkdir -p "$target/node.new" &&
@@ -21,10 +28,11 @@ install_node() {
         mv "$target/node.new" "$target/node"
 }
 
-for language in python node; do
+for language in python node jobs; do
     case $language in
     python) file=requirements.txt ;;
     node) file=package.json ;;
+    jobs) file=jobs-requirements.txt ;;
     esac
     cmp -s "$pinned/$file" "$target/$language/$file" && continue
     echo "Installing for the tests: the client libraries of $pinned/$file"
