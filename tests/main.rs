@@ -7,6 +7,7 @@ mod support;
 
 mod acl;
 mod admin;
+mod advisories;
 mod aof;
 mod burdens;
 mod clients;
@@ -25,6 +26,7 @@ mod hash_field_times;
 mod lists;
 mod memory_limits;
 mod migrate;
+mod newer_admin;
 mod pipelines;
 mod rdb;
 mod redis_cli;
