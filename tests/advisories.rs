@@ -29,7 +29,7 @@ fn a_malformed_selector_is_refused_and_the_server_lives() {
         let error = format!("-ERR Error in ACL SETUSER modifier '{rule}': Syntax error\r\n");
         says(&mut client, &format!("ACL SETUSER bob {rule}"), &error);
     }
-    says(&mut client, "ACL GETUSER bob", "*-1\r\n");
+    says(&mut client, "ACL GETUSER bob", "$-1\r\n");
     says(&mut client, "PING", "+PONG\r\n");
 }
 

@@ -207,7 +207,7 @@ fn large_requests_and_replies_are_logged() {
     client.command(&["GET", "large"]);
     client.expect(format!("${}\r\n{large}\r\n", 1 << 20));
     let requests = logged(&mut asking, "large-request");
-    assert_eq!((requests.len(), requests[0].0), (1, 42 + (1 << 20)));
+    assert_eq!((requests.len(), requests[0].0), (1, 36 + (1 << 20)));
     assert_eq!(requests[0].1[..2], ["SET", "large"]);
     assert_eq!(logged(&mut asking, "large-reply"), [((1 << 20) + 12, vec!["GET".into(), "large".into()])]);
     // From so many bytes on; the words that no log may show are shown by none.
