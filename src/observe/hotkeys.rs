@@ -60,12 +60,13 @@ impl Heaviest {
     fn forget_lightest(&mut self) {
         let mut costs: Vec<u64> = self.costs.values().copied().collect();
         let middle = costs.len() / 2;
-        let least = *costs.select_nth_unstable(middle).1;
-        let mut room = costs.len() - middle;
+        let (_, &mut least, heavier) = costs.select_nth_unstable(middle);
+        // Of those that are just as heavy as the middle one, as many as there are places left.
+        let mut room = heavier.len() + 1 - heavier.iter().filter(|cost| **cost > least).count();
         self.costs.retain(|_, cost| {
-            let stays = *cost >= least && room > 0;
-            room -= usize::from(stays);
-            stays
+            let has_place = *cost == least && room > 0;
+            room -= usize::from(has_place);
+            *cost > least || has_place
         });
         self.key_bytes = self.costs.keys().map(Vec::len).sum();
     }

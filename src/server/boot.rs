@@ -25,6 +25,7 @@ use crate::observe::log::{self, Logged};
 use crate::persistence::aof::Aof;
 use crate::persistence::simulated::SimulatedForks;
 use crate::persistence::snapshots::Snapshots;
+use crate::persistence::spill::Spill;
 use crate::persistence::temp_files;
 use crate::replication::Replication;
 use crate::structures::quicklist::Shape;
@@ -155,6 +156,7 @@ fn assemble(
         eviction: Eviction::default(),
         changes: Changes::default(),
         journal: Journal::default(),
+        spill: Spill::default(),
         clients: Clients::default(),
         client_memory: ClientMemory::default(),
         outgoing: Outgoing::default(),
