@@ -42,7 +42,8 @@ impl Server {
             stream.least_limit = self.config.repl_backlog_size;
         }
         // Who has not authenticated has no business with more than a buffer of replies.
-        let unauthenticated = !self.acl.is_authenticated(&client.session) && client.output.overflow() > 0;
+        let unauthenticated =
+            !self.acl.users.is_authenticated(&client.session) && client.output.overflow() > 0;
         if client.exceeds_output_limits(&self.config.client_output_buffer_limit, stream, now)
             || unauthenticated
         {

@@ -181,7 +181,7 @@ fn hello(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         server.authenticate(id, args, user, password)?;
     }
     let Some(client) = server.clients.get_mut(id) else { return Ok(Done) };
-    if !server.acl.is_authenticated(&client.session) {
+    if !server.acl.users.is_authenticated(&client.session) {
         return Err(CmdError::text(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
         ));

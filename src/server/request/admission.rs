@@ -170,7 +170,7 @@ impl Server {
     }
 
     fn check_authenticated(&self, attempt: &Attempt) -> Result<(), CmdError> {
-        if !attempt.command.has(flags::NO_AUTH) && !self.acl.is_authenticated(&attempt.client.session) {
+        if !attempt.command.has(flags::NO_AUTH) && !self.acl.users.is_authenticated(&attempt.client.session) {
             return Err(CmdError::NO_AUTH);
         }
         Ok(())
