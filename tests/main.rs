@@ -17,6 +17,7 @@ mod connection;
 mod crash;
 mod debian_cli;
 mod differential;
+mod disk_full;
 mod end_of_input;
 mod endings;
 mod exporter;

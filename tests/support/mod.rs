@@ -355,6 +355,15 @@ impl Server {
         kill(Pid::from_raw(self.pid()), signal).expect("the server can be signalled");
     }
 
+    /// The limit of what any file of the running server may hold.
+    #[track_caller]
+    pub fn limit_files(&self, bytes: u64) {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: the call reads one structure, and writes nothing.
+        let done = unsafe { libc::prlimit(self.pid(), libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
+        assert_eq!(done, 0, "the limit can be set");
+    }
+
     /// Kills the server as a power failure would. Its forked children die with it.
     pub fn kill9(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -65,6 +65,8 @@ pub struct Place {
     pub id: String,
     /// Bytes of the stream before it.
     pub offset: u64,
+    /// The names that this stream had before, and where each ended, as far as the files tell.
+    pub earlier: Vec<(String, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -243,6 +245,8 @@ pub struct AofLoader {
     options: AofLoadOptions,
     delay: Delay,
     place: Option<Place>,
+    /// Where the file before this one ended.
+    place_before: Option<Place>,
     /// Bytes of the files that are finished.
     finished_bytes: u64,
     keys_loaded: u64,
@@ -316,6 +320,7 @@ impl AofLoader {
             options: AofLoadOptions { dump, ..options },
             delay: Delay::new(options.dump.key_load_delay_us),
             place: None,
+            place_before: None,
             finished_bytes: 0,
             keys_loaded: 0,
             total,
@@ -414,7 +419,7 @@ impl AofLoader {
         }
         sink.begin_file();
         // Until this file says where it begins: between the files may be what another server has done.
-        self.place = None;
+        self.place_before = self.place.take();
         let mut magic = [0; 6];
         let read = file.read_at(&mut magic, 0).map_err(|why| AofError::Read { name: name.clone(), why })?;
         if !magic[..read].starts_with(b"REDIS") && magic[..read] != *b"VALKEY" {
@@ -490,7 +495,7 @@ impl AofLoader {
                 }
                 Found::Comment(annotation, len) => {
                     if let (Annotation::Mark { id, offset }, None) = (annotation, &reading.transaction) {
-                        self.place = Some(Place { id, offset });
+                        self.note_mark(id, offset);
                     }
                     reading.take(len);
                 }
@@ -572,6 +577,20 @@ impl AofLoader {
             let command = String::from_utf8_lossy(&command[..command.len().min(128)]).into_owned();
             AofError::Unknown { name: self.name(), offset, command }
         })
+    }
+
+    /// A comment says where we are. Names from before hold if the stream goes on where it was.
+    fn note_mark(&mut self, id: String, offset: u64) {
+        let before = self.place.take().or_else(|| self.place_before.take());
+        let earlier = match before.filter(|before| before.offset == offset) {
+            Some(Place { id: same, earlier, .. }) if same == id => earlier,
+            Some(Place { id: other, mut earlier, .. }) => {
+                earlier.push((other, offset));
+                earlier
+            }
+            None => Vec::new(),
+        };
+        self.place = Some(Place { id, offset, earlier });
     }
 
     fn note_stream(&mut self, bytes: &[u8], sink: &mut dyn Sink) {

@@ -669,6 +669,7 @@ fn the_stream_goes_on_from_file_to_file() {
     assert_eq!(writer.synced(), journal.offset());
     let (loaded, info) = load(root.path()).unwrap();
     assert_eq!(loaded.bench.keyspace.db(5).len(), 3);
-    assert_eq!(info.place, Some(Place { id: other, offset: journal.offset() }));
+    let place = info.place.unwrap();
+    assert_eq!((place.id, place.offset), (other, journal.offset()));
     assert_eq!(loaded.stream, journal.log().read(0));
 }
