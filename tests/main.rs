@@ -40,6 +40,7 @@ mod replication_diskless;
 mod replication_faults;
 mod replication_load;
 mod replication_real;
+mod scripts;
 mod streams;
 mod tidy;
 mod tracking;

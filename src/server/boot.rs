@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Acl, Eviction, Lifecycle, Net, Program, Server, Stats, Table, Watching};
+use super::{Acl, Eviction, Lifecycle, Net, Program, Scripts, Server, Stats, Table, Watching};
 use crate::client::{
     BlockedClients, ClientMemory, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted,
 };
@@ -172,6 +172,7 @@ fn assemble(
         aof: Aof::default(),
         loading: None,
         replication,
+        scripts: Scripts::default(),
         stats: Stats::default(),
         commandlogs: CommandLogs::default(),
         hotkeys: HotKeys::default(),

@@ -12,8 +12,13 @@ use crate::persistence::dump::Usage;
 use crate::persistence::load::{LoadError, LoadOptions, Origin};
 use crate::persistence::loading::{LoadFailed, LoadInto, LoadSource, Loaded, Loading, Slice, load_at_once};
 use crate::persistence::snapshots::dbfilename;
-use crate::protocol::encode_command;
+use crate::protocol::{CmdError, encode_command};
 use crate::replication::replica::{LoadFrom, LoadOrder, Piece, ServesOld};
+use crate::scripting::Policy;
+
+fn bad_library(why: CmdError) -> LoadError {
+    LoadError::Library(why.to_string())
+}
 
 impl Server {
     pub(super) fn load_options(&self) -> LoadOptions {
@@ -33,9 +38,19 @@ impl Server {
 
     /// Loads the dump file into what is there while everybody waits (DEBUG RELOAD). Keys that are there already are
     /// replaced if `merge` says so, and errors otherwise. The error is the log's.
-    pub fn load_at_once(&mut self, merge: bool) -> Result<(), Logged> {
+    /// Libraries of functions the same, unless all that was there is gone (`flushed`).
+    pub fn load_at_once(&mut self, flushed: bool, merge: bool) -> Result<(), Logged> {
         let options = LoadOptions { allow_duplicates: merge, ..self.load_options() };
-        match load_at_once(&self.config.dump_path(), &mut self.keyspace, options) {
+        let policy = match (flushed, merge) {
+            (true, _) => Policy::Flush,
+            (false, true) => Policy::Replace,
+            (false, false) => Policy::Append,
+        };
+        let loaded = load_at_once(&self.config.dump_path(), &mut self.keyspace, options).and_then(|info| {
+            self.scripts.restore_libraries(&info.libraries, policy).map_err(bad_library)?;
+            Ok(info)
+        });
+        match loaded {
             Ok(info) => {
                 self.snapshots.last_loaded = info.progress;
                 Ok(())
@@ -147,6 +162,10 @@ impl Server {
             }
             Slice::More => {}
             Slice::Done(loaded) => {
+                if let Err(why) = self.scripts.restore_libraries(&loaded.info.libraries, Policy::Flush) {
+                    let (why, kept) = (bad_library(why), loaded.aside.is_some());
+                    return self.load_failed(&LoadFailed { why, source, kept });
+                }
                 self.snapshots.last_loaded = loaded.info.progress;
                 match source {
                     LoadSource::Own | LoadSource::Files => self.own_data_loaded(*loaded),

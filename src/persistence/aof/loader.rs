@@ -45,6 +45,9 @@ pub trait Sink {
     /// Another file begins, with database 0 selected.
     fn begin_file(&mut self);
 
+    /// Takes the libraries of functions of a base that is a dump, or says why it cannot.
+    fn libraries(&mut self, codes: Vec<Vec<u8>>) -> Result<(), String>;
+
     /// Runs a command. Errors of the command are nobody's business: it failed when it was first run as well.
     fn run(&mut self, args: Args) -> Result<(), Refused>;
 
@@ -464,6 +467,12 @@ impl AofLoader {
             Step::More => self.current = Some(Current::Dump(loader)),
             Step::Done(info) => {
                 self.keys_loaded += info.progress.keys_loaded;
+                let taken = sink.libraries(info.libraries);
+                taken.map_err(|why| AofError::Dump {
+                    name: self.name(),
+                    old_style,
+                    why: LoadError::Library(why),
+                })?;
                 if old_style {
                     self.notice("Reading the remaining AOF tail...".to_string());
                 }
