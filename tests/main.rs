@@ -7,6 +7,7 @@ mod support;
 
 mod acl;
 mod admin;
+mod advisories;
 mod aof;
 mod bridge;
 mod burdens;
@@ -29,6 +30,7 @@ mod hash_field_times;
 mod lists;
 mod memory_limits;
 mod migrate;
+mod newer_admin;
 mod peers;
 mod pipelines;
 mod rdb;
