@@ -126,7 +126,9 @@ impl Server {
         let fast = match path {
             Path::Fast(fast) => fast,
             Path::Limited(fast)
-                if (!MAKES_ROOM || self.makes_room(command, fast.admission.queues))
+                if (!MAKES_ROOM
+                    || !fast.admission.limited
+                    || self.makes_room(command, fast.admission.queues))
                     && (!fast.admission.restricted || self.suffice_rights(id, row, args)) =>
             {
                 fast
