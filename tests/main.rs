@@ -7,6 +7,7 @@ mod support;
 
 mod acl;
 mod admin;
+mod advisories;
 mod aof;
 mod bridge;
 mod burdens;
@@ -30,6 +31,7 @@ mod hash_field_times;
 mod lists;
 mod memory_limits;
 mod migrate;
+mod newer_admin;
 mod peers;
 mod pipelines;
 mod rdb;

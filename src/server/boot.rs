@@ -18,9 +18,10 @@ use crate::journal::Journal;
 use crate::keyspace::access::Stamp;
 use crate::keyspace::{Changes, Expired, Freer, Keyspace, Turn};
 use crate::net::{Reactor, Source};
+use crate::observe::commandlog::CommandLogs;
+use crate::observe::hotkeys::HotKeys;
 use crate::observe::latency::Latency;
 use crate::observe::log::{self, Logged};
-use crate::observe::slowlog::SlowLog;
 use crate::persistence::aof::Aof;
 use crate::persistence::simulated::SimulatedForks;
 use crate::persistence::snapshots::Snapshots;
@@ -173,7 +174,8 @@ fn assemble(
         replication,
         scripts: Scripts::default(),
         stats: Stats::default(),
-        slowlog: SlowLog::default(),
+        commandlogs: CommandLogs::default(),
+        hotkeys: HotKeys::default(),
         latency: Latency::default(),
         life: Lifecycle::new(secrets.hex(40), &clock, program, supervisor, config.maxclients),
         signals,

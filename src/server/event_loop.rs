@@ -105,6 +105,7 @@ impl Server {
 
     fn active_expiry_runs(&self) -> bool {
         self.life.active_expiry
+            && !self.config.import_mode
             && self.replication.master().is_none()
             && self.loading.is_none()
             && !self.blocked_clients.pauses(true, self.clock.unix_ms())

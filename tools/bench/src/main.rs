@@ -113,6 +113,7 @@ fn run(options: &Options) -> Result<()> {
     let mut bench = Bench { plan: Plan::new(options.quick), binaries, cores, only, rows: Vec::new() };
     for section in [
         operations::small,
+        operations::scripts,
         operations::clients,
         operations::values,
         operations::random_keys,
