@@ -1,7 +1,7 @@
 # make                 builds the server and its client, and writes redis.conf when there is none
 # make check           formatting, lints, syntax of the scripts
 # make test            every test; installs what they need and lacks when root, else says what to install
-# make test-clients-deps   the client libraries of tests/clients and real servers of PyPI, into the build directory; a part of make test
+# make test-clients-deps   the client libraries of tests/clients, into the build directory; a part of make test
 # make differential    random commands to ours and to a real server, compared: REDIS_RS_COMMANDS (200000) for each of
 #                      REDIS_RS_SEEDS ("11 12 13"); REDIS_RS_PEER names another real server than Debian's
 # make simulate        SEEDS=3000 FIRST_SEED=1: servers without sockets under whatever a seed thinks of (tests/sim/seeds.rs);
@@ -28,7 +28,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
-SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/topology.sh tools/test-deps.sh tools/client-deps.sh tools/real-servers.sh tools/demo.sh tools/bench-peers.sh .ci/run
+SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/topology.sh tools/test-deps.sh tools/client-deps.sh tools/demo.sh tools/bench-peers.sh .ci/run
 SHARE = $(DESTDIR)$(PREFIX)/share/redis-rs
 
 .PHONY: all build check test test-clients-deps differential simulate record fuzz asan crash-test bench bench-replication demo install clean toolchain
@@ -73,7 +73,6 @@ test: toolchain test-clients-deps
 test-clients-deps:
 	tools/test-deps.sh
 	CARGO_TARGET_DIR=$(TARGET_DIR) tools/client-deps.sh
-	CARGO_TARGET_DIR=$(TARGET_DIR) tools/real-servers.sh
 
 differential: toolchain
 	tools/test-deps.sh

@@ -27,9 +27,9 @@ fn program(peer: &Peer) -> PathBuf {
     if peer.name == "redis-server" {
         return Real::tool(peer.name);
     }
-    // Beside the directory that our own programs are in.
-    let programs = Path::new(env!("CARGO_BIN_EXE_redis-rs")).parent().unwrap().parent().unwrap();
-    let path = programs.join("real-servers").join(peer.name);
+    // Where those of tests/peers are.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients/peers");
+    let path = folder.join(peer.name);
     assert!(path.exists(), "{} is missing: `make test-clients-deps` installs it", path.display());
     path
 }
