@@ -16,6 +16,7 @@ mod command_table;
 mod config_example;
 mod connection;
 mod crash;
+mod crossing;
 mod debian_cli;
 mod differential;
 mod disk_full;
