@@ -202,6 +202,10 @@ impl Server {
         if !in_exec {
             self.unit_ends(id);
         }
+        if std::mem::take(&mut self.scripts.save_when_over) {
+            // The log tells of a failure, and save points try again.
+            let _ = self.save();
+        }
         // What the script did was settled command by command.
         self.changes.clear();
         self.redacted.begin_call();
