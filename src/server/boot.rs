@@ -22,6 +22,7 @@ use crate::observe::latency::Latency;
 use crate::observe::log::{self, Logged};
 use crate::observe::slowlog::SlowLog;
 use crate::persistence::aof::Aof;
+use crate::persistence::aof::simulated::SimulatedDisk;
 use crate::persistence::simulated::SimulatedForks;
 use crate::persistence::snapshots::Snapshots;
 use crate::persistence::temp_files;
@@ -55,6 +56,8 @@ pub struct Surroundings {
     pub program: Program,
     /// Where children are born that are no processes.
     pub forks: Option<SimulatedForks>,
+    /// A disk that may lose what was not synced.
+    pub disk: Option<SimulatedDisk>,
 }
 
 /// Makes the server of a process: listening, and with its data being loaded. The process is what it is to be (daemonised,
@@ -87,6 +90,7 @@ pub fn boot(
         supervisor,
         program,
         forks: None,
+        disk: None,
     };
     Server::new(config, families, surroundings)
 }
@@ -135,7 +139,8 @@ fn assemble(
     families: &[&'static [Command<Server>]],
     surroundings: Surroundings,
 ) -> Result<Server, BootError> {
-    let Surroundings { clock, mut secrets, reactor, signals, supervisor, program, forks } = surroundings;
+    let Surroundings { clock, mut secrets, reactor, signals, supervisor, program, forks, disk } =
+        surroundings;
     let mut rng = secrets.rng();
     let acl = Acl::boot(&config, families)?;
     let mut table = Table::new(families, acl.users.catalog(), rng.next_u64());
@@ -165,7 +170,7 @@ fn assemble(
         monitors: Monitors::default(),
         redacted: Redacted::default(),
         snapshots: Snapshots::new(forks),
-        aof: Aof::default(),
+        aof: Aof::new(disk),
         loading: None,
         replication,
         stats: Stats::default(),

@@ -5,7 +5,8 @@
 //! - No two histories are joined: servers that stand at one place of one stream hold the same data, whenever this is
 //!   looked at.
 //! - At rest every server stands where its master stands, and holds the same data.
-//! - No write is lost that every replica had acknowledged (WAIT), as long as one of those that have it leads.
+//! - No write is lost that every replica had acknowledged (WAIT), as long as one of those that have it leads; and none
+//!   that was on a disk (WAITAOF), whatever happens to that machine.
 //! - No turn waits, and no server spins (the clock and the world see to that).
 //!
 //! ```text
@@ -46,6 +47,9 @@ struct Sim {
     /// The number of the last write.
     counter: u64,
     held: Vec<Held>,
+    /// The same of those that keep an append-only file: what that is known to hold.
+    on_disk: Vec<Held>,
+    appends: Vec<bool>,
     /// The data at places of streams, by replication id and offset.
     places: BTreeMap<(String, u64), String>,
     log: Vec<String>,
@@ -67,7 +71,9 @@ impl Sim {
         let mut world = World::new(rng.next_u64());
         let count = 2 + rng.below(4) as usize;
         let choice = |rng: &mut Rng, values: &[&'static str]| values[rng.below(values.len() as u64) as usize];
+        let mut appends = Vec::new();
         for id in 0..count {
+            appends.push(rng.one_in(2));
             let config = [
                 ("repl-diskless-sync", choice(&mut rng, &["yes", "no"])),
                 ("repl-diskless-sync-delay", choice(&mut rng, &["0", "0", "1"])),
@@ -75,16 +81,31 @@ impl Sim {
                 ("repl-timeout", choice(&mut rng, &["5", "10", "60"])),
                 ("repl-ping-replica-period", choice(&mut rng, &["1", "3", "10"])),
                 ("save", choice(&mut rng, &["", "", "1 1"])),
+                ("appendonly", if appends[id] { "yes" } else { "no" }),
+                ("appendfsync", choice(&mut rng, &["always", "everysec", "everysec", "no"])),
+                ("aof-use-rdb-preamble", choice(&mut rng, &["yes", "yes", "no"])),
+                ("auto-aof-rewrite-min-size", choice(&mut rng, &["2kb", "20kb", "64mb"])),
                 // Else a replica whose child fails ends itself, as it should; crashes are drawn on their own.
                 ("replica-ignore-disk-write-errors", "yes"),
             ];
             world.add(["a", "b", "c", "d", "e"][id], &config);
         }
-        let held = vec![Held::new(); count];
+        let (held, on_disk) = (vec![Held::new(); count], vec![Held::new(); count]);
         let follows = vec![None; count];
         let places = BTreeMap::new();
-        let mut sim =
-            Sim { world, rng, follows, root: 0, client: None, counter: 0, held, places, log: Vec::new() };
+        let mut sim = Sim {
+            world,
+            rng,
+            follows,
+            root: 0,
+            client: None,
+            counter: 0,
+            held,
+            on_disk,
+            appends,
+            places,
+            log: Vec::new(),
+        };
         for id in 1..count {
             // Some follow the root, some another that does.
             let master = if sim.rng.one_in(3) { sim.rng.below(id as u64) as usize } else { 0 };
@@ -116,6 +137,7 @@ impl Sim {
         self.world.configure(id, "replicaof", &line);
         if master.is_some() {
             self.held[id].clear();
+            self.on_disk[id].clear();
         }
         if self.world.is_up(id) {
             self.world.ask(id, &["REPLICAOF", &host, &port]);
@@ -152,7 +174,8 @@ impl Sim {
             81..85 => self.rearrange(),
             85..91 => self.children_change(),
             91..94 => self.save(),
-            94..97 => self.delays_change(),
+            94..96 => self.delays_change(),
+            96..97 => self.disk_changes(),
             _ => {
                 let ms = 1000 + self.rng.below(15_000);
                 self.note(format!("{ms} ms pass"));
@@ -223,7 +246,7 @@ impl Sim {
         words
     }
 
-    /// A write that is said to be safe once every replica of the root has it.
+    /// A write that is said to be safe: every replica of the root has it (WAIT), or it is on the disks (WAITAOF).
     fn write_and_wait(&mut self) {
         if !self.world.is_up(self.root) {
             return;
@@ -237,7 +260,15 @@ impl Sim {
         client.send(&["SELECT", "5"]);
         client.send(&["SET", &key, &number.to_string()]);
         let direct = self.direct();
-        client.send(&["WAIT", &direct.len().to_string(), "500"]);
+        let appending: Vec<NodeId> = direct.iter().copied().filter(|&id| self.appends[id]).collect();
+        let disks = self.appends[root] && self.rng.one_in(2);
+        let awaited = if disks { appending.clone() } else { direct };
+        let count = awaited.len().to_string();
+        if disks {
+            client.send(&["WAITAOF", "1", &count, "1500"]);
+        } else {
+            client.send(&["WAIT", &count, "500"]);
+        }
         let mut replies = Vec::new();
         for _ in 0..300 {
             self.world.pass_us(5_000);
@@ -246,13 +277,26 @@ impl Sim {
                 break;
             }
         }
-        let acknowledged = replies.get(2).and_then(|reply| text(reply).trim()[1..].parse::<usize>().ok());
-        let accepted = replies.get(1).is_some_and(|reply| reply == b"+OK\r\n");
-        if accepted && acknowledged.is_some_and(|count| count >= direct.len()) {
-            self.note(format!("{key} = {number} is acknowledged by {}", direct.len()));
-            for id in direct.into_iter().chain([root]) {
-                if self.world.is_up(id) {
-                    self.held[id].insert(key.clone(), number);
+        let (Some(accepted), Some(waited)) = (replies.get(1), replies.get(2)) else { return };
+        if accepted != b"+OK\r\n" {
+            return;
+        }
+        let numbers: Vec<usize> =
+            text(waited).lines().filter_map(|line| line.strip_prefix(':')?.parse().ok()).collect();
+        let replicas = numbers.last().is_some_and(|count| *count >= awaited.len());
+        if disks && numbers.first() == Some(&1) && self.world.is_up(root) {
+            self.note(format!("{key} = {number} is on the disk of {}", self.name(root)));
+            self.on_disk[root].insert(key.clone(), number);
+            self.held[root].insert(key.clone(), number);
+        }
+        if replicas {
+            let where_to = if disks { "written" } else { "acknowledged" };
+            self.note(format!("{key} = {number} is {where_to} by {count}"));
+            for id in awaited.into_iter().chain([root]).filter(|&id| self.world.is_up(id)).collect::<Vec<_>>()
+            {
+                self.held[id].insert(key.clone(), number);
+                if disks && id != root {
+                    self.on_disk[id].insert(key.clone(), number);
                 }
             }
         }
@@ -303,8 +347,12 @@ impl Sim {
         for other in 0..self.follows.len() {
             if self.leads_to(other, id) {
                 self.held[other].clear();
+                if other != id {
+                    self.on_disk[other].clear();
+                }
             }
         }
+        self.held[id] = self.on_disk[id].clone();
         self.world.start(id);
     }
 
@@ -361,8 +409,9 @@ impl Sim {
     fn save(&mut self) {
         let id = self.some_node();
         if self.world.is_up(id) {
-            self.note(format!("{} saves", self.name(id)));
-            self.world.ask(id, &["BGSAVE"]);
+            let how = if self.rng.one_in(2) { "BGSAVE" } else { "BGREWRITEAOF" };
+            self.note(format!("{} {how}", self.name(id)));
+            self.world.ask(id, &[how]);
         }
     }
 
@@ -370,6 +419,12 @@ impl Sim {
         let most = [100, 1000, 30_000, 400_000][self.rng.below(4) as usize];
         self.note(format!("deliveries take up to {most} us"));
         self.world.latency_us = (most / 10, most);
+    }
+
+    fn disk_changes(&mut self) {
+        let id = self.some_node();
+        self.world.nodes[id].sync_us = [100, 20_000, 500_000, 5_000_000][self.rng.below(4) as usize];
+        self.note(format!("the disk of {} takes up to {} us", self.name(id), self.world.nodes[id].sync_us));
     }
 
     /// Servers at one place of one stream hold the same data.
@@ -406,6 +461,7 @@ impl Sim {
         self.world.latency_us = (50, 500);
         for id in 0..self.follows.len() {
             self.world.set_children(id, Children::Take { ms: 20, steps: 3 });
+            self.world.nodes[id].sync_us = 5_000;
             if !self.world.is_up(id) {
                 self.restart(id);
             }

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::annotation::{push_mark, push_time};
+use super::simulated::SimulatedDisk;
 use super::sync::Syncer;
 pub use crate::config::AppendFsync as Policy;
 use crate::env::clock;
@@ -161,9 +162,20 @@ impl AsRawFd for Writer {
 impl Writer {
     /// Goes on at the end of a file that holds `size` bytes, from this offset of the stream on.
     pub fn new(device: Arc<dyn Device>, size: u64, offset: u64, policy: Policy) -> io::Result<Writer> {
+        Writer::on(None, device, size, offset, policy)
+    }
+
+    /// The same, on a simulated disk if there is one.
+    pub fn on(
+        simulated: Option<SimulatedDisk>,
+        device: Arc<dyn Device>,
+        size: u64,
+        offset: u64,
+        policy: Policy,
+    ) -> io::Result<Writer> {
         Ok(Writer {
             device,
-            syncer: Syncer::new(offset)?,
+            syncer: Syncer::new(offset, simulated)?,
             policy,
             size,
             synced_size: size,
