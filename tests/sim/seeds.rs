@@ -50,6 +50,8 @@ struct Sim {
     /// The same of those that keep an append-only file: what that is known to hold.
     on_disk: Vec<Held>,
     appends: Vec<bool>,
+    /// Their `appendfsync`.
+    policies: Vec<&'static str>,
     /// The data at places of streams, by replication id and offset.
     places: BTreeMap<(String, u64), String>,
     log: Vec<String>,
@@ -71,9 +73,10 @@ impl Sim {
         let mut world = World::new(rng.next_u64());
         let count = 2 + rng.below(4) as usize;
         let choice = |rng: &mut Rng, values: &[&'static str]| values[rng.below(values.len() as u64) as usize];
-        let mut appends = Vec::new();
+        let (mut appends, mut policies) = (Vec::new(), Vec::new());
         for id in 0..count {
             appends.push(rng.one_in(2));
+            policies.push(choice(&mut rng, &["always", "everysec", "everysec", "no"]));
             let config = [
                 ("repl-diskless-sync", choice(&mut rng, &["yes", "no"])),
                 ("repl-diskless-sync-delay", choice(&mut rng, &["0", "0", "1"])),
@@ -82,7 +85,7 @@ impl Sim {
                 ("repl-ping-replica-period", choice(&mut rng, &["1", "3", "10"])),
                 ("save", choice(&mut rng, &["", "", "1 1"])),
                 ("appendonly", if appends[id] { "yes" } else { "no" }),
-                ("appendfsync", choice(&mut rng, &["always", "everysec", "everysec", "no"])),
+                ("appendfsync", policies[id]),
                 ("aof-use-rdb-preamble", choice(&mut rng, &["yes", "yes", "no"])),
                 ("auto-aof-rewrite-min-size", choice(&mut rng, &["2kb", "20kb", "64mb"])),
                 // Else a replica whose child fails ends itself, as it should; crashes are drawn on their own.
@@ -103,6 +106,7 @@ impl Sim {
             held,
             on_disk,
             appends,
+            policies,
             places,
             log: Vec::new(),
         };
@@ -160,16 +164,16 @@ impl Sim {
     /// One thing happens.
     fn step(&mut self) {
         match self.rng.below(100) {
-            0..40 => self.write(),
-            40..52 => self.write_and_wait(),
-            52..58 => self.cut(),
-            58..63 => {
+            0..36 => self.write(),
+            36..49 => self.write_and_wait(),
+            49..54 => self.cut(),
+            54..60 => {
                 self.note("all are joined".into());
                 self.world.join_all();
             }
-            63..67 => self.reset(),
-            67..71 => self.crash(),
-            71..77 => self.restart_one(),
+            60..63 => self.reset(),
+            63..68 => self.crash(),
+            68..77 => self.restart_one(),
             77..81 => self.promote(),
             81..85 => self.rearrange(),
             85..91 => self.children_change(),
@@ -325,12 +329,28 @@ impl Sim {
         }
         let loses_power = self.rng.one_in(2);
         self.note(format!("crash {}{}", self.name(id), if loses_power { ", power" } else { "" }));
+        // With `everysec` writing may wait for a sync.
+        if !loses_power && self.policies[id] != "everysec" && self.writes_file(id) {
+            self.on_disk[id] = self.held[id].clone();
+        }
         if loses_power {
             self.world.lose_power(id)
         } else {
             self.world.kill(id)
         }
         self.held[id].clear();
+    }
+
+    /// Whether all that a server has done stands in its append-only file.
+    fn writes_file(&mut self, id: NodeId) -> bool {
+        let info = self.info(id);
+        let is = |name: &str, value: &str| field(&info, name) == value;
+        self.appends[id]
+            && is("aof_enabled", "1")
+            && is("aof_rewrite_in_progress", "0")
+            && is("aof_rewrite_scheduled", "0")
+            && is("loading", "0")
+            && !is("master_sync_in_progress", "1")
     }
 
     fn restart_one(&mut self) {
@@ -442,7 +462,7 @@ impl Sim {
             }
             let Ok(offset) = field(&info, "master_repl_offset").parse::<u64>() else { continue };
             let place = (field(&info, "master_replid"), offset);
-            let digest = text(&self.world.ask(id, &["DEBUG", "DIGEST"]));
+            let digest = self.digest(id);
             let name = self.name(id).to_owned();
             let (known, same) = match self.places.get(&place) {
                 Some(known) => (known.clone(), *known == digest),
@@ -466,6 +486,16 @@ impl Sim {
                 self.restart(id);
             }
         }
+        self.come_to_rest();
+        self.check_what_is_held();
+        if self.policies[self.root] == "always" && self.writes_file(self.root) {
+            self.cycle_power();
+            self.come_to_rest();
+            self.check_what_is_held();
+        }
+    }
+
+    fn come_to_rest(&mut self) {
         // A master that could not save refuses replicas (MISCONF) until somebody helps it.
         self.save_what_failed();
         let until = self.world.now_us + REST_MS * 1000;
@@ -475,13 +505,40 @@ impl Sim {
             self.world.pass_ms(250);
             stands = self.stand();
         }
-        let digests: Vec<String> =
-            (0..self.follows.len()).map(|id| text(&self.world.ask(id, &["DEBUG", "DIGEST"]))).collect();
+        let digests: Vec<String> = (0..self.follows.len()).map(|id| self.digest(id)).collect();
         for (id, digest) in digests.iter().enumerate() {
             assert_eq!(digest, &digests[self.root], "{} and {} differ", self.name(id), self.name(self.root));
         }
+    }
+
+    fn digest(&mut self, id: NodeId) -> String {
+        text(&self.world.ask(id, &["DEBUG", "DIGEST"]))
+    }
+
+    /// The root's machine loses its power, and all that it had written is there again (`appendfsync always`).
+    fn cycle_power(&mut self) {
+        for db in ["1", "0"] {
+            self.world.ask(self.root, &["SELECT", db]);
+            for n in 0..KEYS {
+                self.world.ask(self.root, &["PERSIST", &format!("s:{n}")]);
+            }
+        }
+        self.world.pass_ms(10);
+        let before = self.digest(self.root);
+        self.note(format!("{} loses its power at rest", self.name(self.root)));
+        self.world.lose_power(self.root);
+        self.world.start(self.root);
+        self.world.pass_ms(100);
+        while field(&self.info(self.root), "loading") != "0" {
+            self.world.pass_ms(100);
+        }
+        assert_eq!(self.digest(self.root), before, "what {} has read from its disk", self.name(self.root));
+    }
+
+    /// What was acknowledged is there.
+    fn check_what_is_held(&mut self) {
         self.world.ask(self.root, &["SELECT", "5"]);
-        for (key, number) in std::mem::take(&mut self.held[self.root]) {
+        for (key, number) in self.held[self.root].clone() {
             let value = text(&self.world.ask(self.root, &["GET", &key]));
             let value = value.lines().nth(1).and_then(|line| line.parse::<u64>().ok());
             assert!(value >= Some(number), "{key} = {number} was acknowledged by all, and is {value:?} now");
@@ -536,7 +593,7 @@ fn play(seed: u64) -> Result<u64, String> {
     let mut sim = Sim::new(seed);
     let played = catch_unwind(AssertUnwindSafe(|| {
         sim.world.pass_ms(1500);
-        for _ in 0..30 + sim.rng.below(50) {
+        for _ in 0..30 + sim.rng.below(90) {
             sim.step();
         }
         sim.rest();
