@@ -25,6 +25,7 @@ use crate::persistence::aof::Aof;
 use crate::persistence::aof::simulated::SimulatedDisk;
 use crate::persistence::simulated::SimulatedForks;
 use crate::persistence::snapshots::Snapshots;
+use crate::persistence::spill::Spill;
 use crate::persistence::temp_files;
 use crate::replication::Replication;
 use crate::structures::quicklist::Shape;
@@ -159,6 +160,7 @@ fn assemble(
         eviction: Eviction::default(),
         changes: Changes::default(),
         journal: Journal::default(),
+        spill: Spill::default(),
         clients: Clients::default(),
         client_memory: ClientMemory::default(),
         outgoing: Outgoing::default(),
