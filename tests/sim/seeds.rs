@@ -84,6 +84,11 @@ impl Sim {
                     "repl-diskless-load",
                     choice(&mut rng, &["disabled", "on-empty-db", "swapdb", "flush-before-load"]),
                 ),
+                (
+                    "repl-diskless-load",
+                    choice(&mut rng, &["disabled", "on-empty-db", "swapdb", "flush-before-load"]),
+                ),
+                ("repl-backlog-disk-size", choice(&mut rng, &["0", "0", "1mb"])),
                 ("repl-backlog-size", choice(&mut rng, &["16384", "65536", "1048576"])),
                 ("repl-timeout", choice(&mut rng, &["5", "10", "60"])),
                 ("repl-ping-replica-period", choice(&mut rng, &["1", "3", "10"])),
@@ -178,7 +183,8 @@ impl Sim {
             60..63 => self.reset(),
             63..68 => self.crash(),
             68..77 => self.restart_one(),
-            77..81 => self.promote(),
+            77..80 => self.promote(),
+            80..81 => self.fail_over(),
             81..85 => self.rearrange(),
             85..91 => self.children_change(),
             91..94 => self.save(),
@@ -384,6 +390,53 @@ impl Sim {
         std::iter::successors(Some(from), |&id| self.follows[id]).any(|id| id == to)
     }
 
+    /// The root hands over to the direct replica that it likes best, if that works out in time.
+    fn fail_over(&mut self) {
+        if !self.world.is_up(self.root) {
+            return;
+        }
+        let root = self.root;
+        self.note(format!("{} FAILOVER", self.name(root)));
+        let reply = text(&self.world.ask(root, &["FAILOVER", "TIMEOUT", "2000"]));
+        if !reply.starts_with("+OK") {
+            return self.note(reply);
+        }
+        let Some(chosen) = self.await_failover(root) else {
+            // Whoever was to take over may have heard of it all the same.
+            if self.world.is_up(root) {
+                self.note("FAILOVER ABORT".into());
+                self.world.ask(root, &["FAILOVER", "ABORT"]);
+            }
+            return self.direct().into_iter().for_each(|id| self.follow(id, Some(root)));
+        };
+        // It has what its master had, acknowledged or not.
+        self.note(format!("{} has handed over to {}", self.name(root), self.name(chosen)));
+        (self.held[chosen], self.root) = (self.held[root].clone(), chosen);
+        self.follows[chosen] = None;
+        self.world.configure(chosen, "replicaof", "");
+        for id in 0..self.follows.len() {
+            if id != chosen && (self.follows[id] == Some(root) || id == root) {
+                self.follow(id, Some(chosen));
+            }
+        }
+    }
+
+    /// Whom the root follows in the end, if a failover comes to one.
+    fn await_failover(&mut self, root: NodeId) -> Option<NodeId> {
+        for _ in 0..200 {
+            self.world.pass_ms(50);
+            if !self.world.is_up(root) {
+                return None;
+            }
+            let info = self.info(root);
+            if field(&info, "master_failover_state") == "no-failover" {
+                let host = field(&info, "master_host");
+                return self.world.nodes.iter().position(|node| node.ip.to_string() == host);
+            }
+        }
+        None
+    }
+
     /// What Sentinel would do: the direct replica that has come furthest leads, and the others follow it.
     fn promote(&mut self) {
         let mut candidates = Vec::new();
@@ -472,7 +525,14 @@ impl Sim {
                 Some(known) => (known.clone(), *known == digest),
                 None => (digest.clone(), true),
             };
-            assert!(same, "{name} at {place:?} holds {digest}, where another held {known}");
+            if !same {
+                let root = self.root;
+                let differences =
+                    if self.world.is_up(root) { self.differences(id, root) } else { Vec::new() };
+                panic!(
+                    "{name} at {place:?} holds {digest}, where another held {known}; root: {differences:?}"
+                );
+            }
             self.places.insert(place, digest);
         }
     }
@@ -511,8 +571,28 @@ impl Sim {
         }
         let digests: Vec<String> = (0..self.follows.len()).map(|id| self.digest(id)).collect();
         for (id, digest) in digests.iter().enumerate() {
-            assert_eq!(digest, &digests[self.root], "{} and {} differ", self.name(id), self.name(self.root));
+            if *digest != digests[self.root] {
+                let differences = self.differences(id, self.root);
+                panic!("{} and {} differ: {differences:?}", self.name(id), self.name(self.root));
+            }
         }
+    }
+
+    /// The keys, by database, that only one of the two has like that.
+    fn differences(&mut self, a: NodeId, b: NodeId) -> Vec<String> {
+        let [a, b] = [a, b].map(|id| {
+            let mut keys = std::collections::BTreeSet::new();
+            for db in ["0", "1", "5"] {
+                self.world.ask(id, &["SELECT", db]);
+                let listed = text(&self.world.ask(id, &["KEYS", "*"]));
+                for key in listed.lines().filter(|line| !line.starts_with(['*', '$'])) {
+                    let digest = text(&self.world.ask(id, &["DEBUG", "DIGEST-VALUE", key]));
+                    keys.insert(format!("{db} {key} {}", digest.lines().last().unwrap_or_default()));
+                }
+            }
+            keys
+        });
+        a.symmetric_difference(&b).cloned().collect()
     }
 
     fn digest(&mut self, id: NodeId) -> String {
