@@ -243,6 +243,12 @@ pub struct AofLoader {
     options: AofLoadOptions,
     delay: Delay,
     place: Option<Place>,
+    /// Bytes that come before the stream goes on there.
+    aside: u64,
+    /// Where the stream was at the end of the file before, until this one says where it begins.
+    file_before: Option<u64>,
+    /// Something is missing between two files.
+    has_hole: bool,
     /// Bytes of the files that are finished.
     finished_bytes: u64,
     keys_loaded: u64,
@@ -316,6 +322,9 @@ impl AofLoader {
             options: AofLoadOptions { dump, ..options },
             delay: Delay::new(options.dump.key_load_delay_us),
             place: None,
+            aside: 0,
+            file_before: None,
+            has_hole: false,
             finished_bytes: 0,
             keys_loaded: 0,
             total,
@@ -372,7 +381,7 @@ impl AofLoader {
     }
 
     fn finish(&mut self) -> AofLoaded {
-        self.total.place = self.place.take();
+        self.total.place = self.place.take().filter(|_| !self.has_hole);
         self.total.clone()
     }
 
@@ -414,7 +423,8 @@ impl AofLoader {
         }
         sink.begin_file();
         // Until this file says where it begins: between the files may be what another server has done.
-        self.place = None;
+        self.file_before = self.place.take().map(|place| place.offset);
+        self.aside = 0;
         let mut magic = [0; 6];
         let read = file.read_at(&mut magic, 0).map_err(|why| AofError::Read { name: name.clone(), why })?;
         if !magic[..read].starts_with(b"REDIS") && magic[..read] != *b"VALKEY" {
@@ -489,8 +499,10 @@ impl AofLoader {
                     self.delay.rest();
                 }
                 Found::Comment(annotation, len) => {
-                    if let (Annotation::Mark { id, offset }, None) = (annotation, &reading.transaction) {
-                        self.place = Some(Place { id, offset });
+                    if let (Annotation::Mark { id, offset, aside }, None) = (annotation, &reading.transaction)
+                    {
+                        self.goes_on_at(offset);
+                        (self.place, self.aside) = (Some(Place { id, offset }), aside);
                     }
                     reading.take(len);
                 }
@@ -574,7 +586,27 @@ impl AofLoader {
         })
     }
 
+    /// The stream goes on at this offset, the file says. Where a machine has lost its power while the files were changed,
+    /// the end of the file before may be missing: then what is loaded is no prefix of the stream.
+    fn goes_on_at(&mut self, offset: u64) {
+        if let Some(before) = self.file_before.take()
+            && before != offset
+        {
+            self.has_hole = true;
+            self.warning(format!(
+                "The AOF file {} begins at offset {offset} of the replication stream, and the one before it ends at {before}: what is loaded is no state of that stream",
+                self.name()
+            ));
+        }
+    }
+
     fn note_stream(&mut self, bytes: &[u8], sink: &mut dyn Sink) {
+        let aside = self.aside.min(bytes.len() as u64);
+        self.aside -= aside;
+        let bytes = &bytes[aside as usize..];
+        if bytes.is_empty() {
+            return;
+        }
         if let Some(place) = &mut self.place {
             sink.stream(place.offset, bytes);
             place.offset += bytes.len() as u64;
