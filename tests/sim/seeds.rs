@@ -28,7 +28,7 @@ use crate::world::{Children, NodeId, World};
 /// How long everything may take to come to rest, in milliseconds of the world.
 const REST_MS: u64 = 300_000;
 /// How many seeds are played if nobody says so.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 /// The name of a thread that plays seeds.
 const PLAYER: &str = "player";
 /// Keys that each type of command writes to.
@@ -560,12 +560,12 @@ impl Sim {
     }
 
     fn come_to_rest(&mut self) {
-        // A master that could not save refuses replicas (MISCONF) until somebody helps it.
-        self.save_what_failed();
         let until = self.world.now_us + REST_MS * 1000;
         let mut stands = self.stand();
         while stands.is_some() {
             assert!(self.world.now_us < until, "no rest: {}", stands.unwrap_or_default());
+            // A server that could not save refuses replicas (MISCONF) until somebody helps it.
+            self.save_what_failed();
             self.world.pass_ms(250);
             stands = self.stand();
         }
