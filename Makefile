@@ -18,8 +18,9 @@
 #                      SEED=1 is where the random numbers begin
 # make bench-replication   replicas attach to a million keys under load; REDIS_RS_SERVER names another server to measure
 # make demo            a master and two replicas, from nothing to stop.sh, in a temporary directory
-# make bench           speed and size beside Debian's redis-server, in under ten minutes; QUICK=1: under two;
-#                      ONLY=regex: those points; PICTURE=1: tools/bench/ratios.svg too; REDIS_PEER=path: another server
+# make bench           speed and size beside Debian's redis-server, Redis 8.2.3 and Valkey 9.1.2 (from PyPI), told against
+#                      the best of them, in some twenty minutes; QUICK=1: in four; ONLY=regex: those points; PICTURE=1:
+#                      tools/bench/ratios.svg too; REDIS_PEER=path: that server alone
 # make install         PREFIX=/usr/local DESTDIR=
 # make clean
 
@@ -27,7 +28,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
-SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/topology.sh tools/test-deps.sh tools/client-deps.sh tools/demo.sh .ci/run
+SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/topology.sh tools/test-deps.sh tools/client-deps.sh tools/demo.sh tools/bench-peers.sh .ci/run
 SHARE = $(DESTDIR)$(PREFIX)/share/redis-rs
 
 .PHONY: all build check test test-clients-deps differential simulate record fuzz asan crash-test bench bench-replication demo install clean toolchain
@@ -120,7 +121,8 @@ bench: build
 	tools/test-deps.sh
 	$(CARGO) run --quiet --release --locked --manifest-path tools/bench/Cargo.toml --target-dir $(TARGET_DIR)/bench -- \
 		--ours ./redis-rs --json $(TARGET_DIR)/bench.json $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') \
-		$(if $(REDIS_PEER),--real '$(REDIS_PEER)') $(if $(PICTURE),--picture tools/bench/ratios.svg)
+		$(if $(REDIS_PEER),--peer 'peer=$(REDIS_PEER)',--peer redis=redis-server \
+			$$(tools/bench-peers.sh $(TARGET_DIR)/peers | sed 's/^/--peer /')) $(if $(PICTURE),--picture tools/bench/ratios.svg)
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/tools $(DESTDIR)$(PREFIX)/lib/systemd/system \

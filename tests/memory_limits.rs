@@ -417,3 +417,113 @@ fn client_reply_inside_a_transaction_holds_from_one_command_to_the_next() {
         client.expect_silence(Duration::from_millis(20));
     }
 }
+
+/// The resident memory of a process, in bytes.
+fn resident(server: &Server) -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{}/statm", server.pid())).unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+/// What hostile clients do, each until it is told to stop.
+#[derive(Clone, Copy, Debug)]
+enum Hostile {
+    NeverReads,
+    ReadsByteByByte,
+    SendsHalf,
+    SubscribesAndStalls,
+}
+
+/// A connection that does so from now on; bytes that it wants are left where they are.
+fn hostile(server: &Server, kind: Hostile) -> Raw {
+    let mut client = server.raw();
+    client.stream().set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+    let text = match kind {
+        Hostile::NeverReads => "GET big\r\n".repeat(50),
+        Hostile::ReadsByteByByte => "GET big\r\n".repeat(5),
+        Hostile::SendsHalf => format!("*2\r\n$3\r\nGET\r\n$100000\r\n{}", "h".repeat(20_000)),
+        Hostile::SubscribesAndStalls => "SUBSCRIBE news\r\n".to_owned(),
+    };
+    // The server may have closed it already.
+    let _ = std::io::Write::write_all(client.stream(), text.as_bytes());
+    client
+}
+
+/// So many of each kind, for so long; what others wait for, how much memory is taken, and what is there in the end.
+fn hostile_clients(each: usize, how_long: Duration) {
+    let server = Server::start(&[
+        ("maxclients", "50000"),
+        ("maxmemory", "100mb"),
+        ("maxmemory-policy", "noeviction"),
+        ("maxmemory-clients", "20mb"),
+        ("client-output-buffer-limit", "normal 8mb 2mb 5"),
+        ("client-output-buffer-limit", "pubsub 1mb 256kb 5"),
+    ]);
+    set(&server, "tcp-keepalive", "60");
+    server.query::<()>(&["SET", "big", &"v".repeat(50_000)]);
+    let mut control = server.client();
+    redis::cmd("CLIENT").arg("NO-EVICT").arg("ON").exec(&mut control).unwrap();
+    let mut waits = |write: &mut dyn FnMut(&mut redis::Connection, u64), until: Duration| {
+        let (began, mut waits, mut number) = (std::time::Instant::now(), Vec::new(), 0);
+        while began.elapsed() < until {
+            let sent = std::time::Instant::now();
+            write(&mut control, number);
+            waits.push(sent.elapsed());
+            number += 1;
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        waits.sort_unstable();
+        (waits[waits.len() * 99 / 100], number)
+    };
+    let mut ping = |client: &mut redis::Connection, _| redis::cmd("PING").exec(client).unwrap();
+    let (idle, _) = waits(&mut ping, Duration::from_secs(1));
+    let before = resident(&server);
+    let mut clients = Vec::new();
+    for kind in
+        [Hostile::NeverReads, Hostile::ReadsByteByByte, Hostile::SendsHalf, Hostile::SubscribesAndStalls]
+    {
+        for _ in 0..each {
+            clients.push((kind, hostile(&server, kind)));
+        }
+    }
+    let mut at = 0;
+    let mut write = |client: &mut redis::Connection, number: u64| {
+        redis::cmd("SET").arg(format!("key:{number}")).arg(number).exec(client).unwrap();
+        if number.is_multiple_of(20) {
+            redis::cmd("PUBLISH").arg("news").arg("n".repeat(2000)).exec(client).unwrap();
+        }
+        // One byte now and then for those who read so.
+        if let (Hostile::ReadsByteByByte, reader) = &mut clients[at] {
+            reader.stream().set_nonblocking(true).unwrap();
+            let _ = std::io::Read::read(reader.stream(), &mut [0]);
+        }
+        at = (at + 1) % clients.len();
+    };
+    let (beside, written) = waits(&mut write, how_long);
+    let (used, most) = (number(&server, "memory", "used_memory"), resident(&server));
+    println!(
+        "{} hostile clients: p99 {idle:?} idle, {beside:?} beside them; {used} bytes in use, {before} resident before, \
+         {most} then; {} evicted, {written} writes",
+        clients.len(),
+        number(&server, "stats", "evicted_clients")
+    );
+    assert!(number(&server, "memory", "mem_clients_normal") < 21 * MIB);
+    assert!(used < 40 * MIB, "{used} bytes in use");
+    assert!(most < before + 120 * MIB, "{most} bytes resident");
+    // A command of this test is one or two round trips; the machine may be busy with other tests.
+    assert!(beside < 4 * idle + Duration::from_millis(20), "{beside:?} beside them, {idle:?} idle");
+    // Nothing that was acknowledged is lost.
+    drop(clients);
+    assert!(!existing(&server, 0..written).contains(&false));
+}
+
+#[test]
+fn hostile_clients_are_no_burden_to_others() {
+    hostile_clients(100, Duration::from_secs(3));
+}
+
+/// The same at full scale, for a minute: as many as the machine lets a process have.
+#[test]
+#[ignore = "ten thousand clients for a minute"]
+fn ten_thousand_hostile_clients_are_no_burden_to_others() {
+    hostile_clients(2500, Duration::from_secs(60));
+}

@@ -27,6 +27,8 @@ pub struct Outgoing {
     to_close: Vec<ClientId>,
     grown: Vec<ClientId>,
     spare: Vec<Vec<u8>>,
+    /// Bytes of those that are larger than a new one.
+    spare_bytes: usize,
     /// The client whose command is being run, and the pushes that it is sent once the command is over.
     running: Option<ClientId>,
     pending_pushes: Output,
@@ -78,7 +80,23 @@ impl Outgoing {
     /// Lets a client have a buffer to write to, if it has none.
     #[inline]
     pub fn lend(&mut self, client: &mut Client) {
-        client.output.lend(|| self.spare.pop().unwrap_or_else(|| Vec::with_capacity(NEW_BUFFER)));
+        let (spare, bytes) = (&mut self.spare, &mut self.spare_bytes);
+        client.output.lend(|| match spare.pop() {
+            Some(buffer) => {
+                *bytes -= extra(&buffer);
+                buffer
+            }
+            None => Vec::with_capacity(NEW_BUFFER),
+        });
+    }
+
+    /// Memory is short: the larger of the idle buffers are given back, if that is worth anything.
+    pub fn shed(&mut self) {
+        const WORTH_IT: usize = 8 * 1024;
+        if self.spare_bytes >= WORTH_IT {
+            self.spare.retain(|buffer| extra(buffer) == 0);
+            self.spare_bytes = 0;
+        }
     }
 
     /// Takes back the buffer of a client that has been sent everything.
@@ -86,6 +104,7 @@ impl Outgoing {
         let mut buffer = client.output.release();
         if buffer.capacity() > 0 && buffer.capacity() <= SPARE_CAPACITY && self.spare.len() < SPARE_BUFFERS {
             buffer.clear();
+            self.spare_bytes += extra(&buffer);
             self.spare.push(buffer);
         }
     }
@@ -120,6 +139,12 @@ impl Outgoing {
     pub fn next_grown(&mut self) -> Option<ClientId> {
         self.grown.pop()
     }
+}
+
+/// By how many bytes a buffer is larger than a new one.
+#[inline]
+fn extra(buffer: &Vec<u8>) -> usize {
+    if buffer.capacity() <= NEW_BUFFER { 0 } else { buffer.capacity() }
 }
 
 /// The clients and what leaves for them: what a service writes through.

@@ -292,6 +292,14 @@ words! { MaxmemoryPolicy {
     AllkeysRandom = "allkeys-random", NoEviction = "noeviction",
 } }
 
+impl MaxmemoryPolicy {
+    /// Whether which key goes depends on how keys were used.
+    pub fn is_by_use(self) -> bool {
+        use MaxmemoryPolicy::{AllkeysLfu, AllkeysLru, VolatileLfu, VolatileLru};
+        matches!(self, AllkeysLfu | AllkeysLru | VolatileLfu | VolatileLru)
+    }
+}
+
 impl ProtectedAction {
     /// Whether a client may, given whether it comes over the loopback interface or the unix socket.
     pub fn allows(self, client_is_local: bool) -> bool {

@@ -36,6 +36,7 @@ impl<S> Bench<S> {
                 lazy_server_del: false,
                 lazy_user_del: false,
                 timed: false,
+                shares_integers: true,
             },
             limits: Thresholds::default(),
             rng: Rng::seeded(1),

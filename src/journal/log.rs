@@ -53,7 +53,7 @@ impl Log {
 
     /// Heap memory held, in bytes.
     pub fn memory(&self) -> usize {
-        self.blocks.len() * BLOCK
+        self.blocks.len() * BLOCK + self.blocks.capacity() * size_of::<Vec<u8>>()
     }
 
     /// Whether a reader can go on at `offset`.

@@ -141,10 +141,22 @@ impl Db {
 
     pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let entry = self.dict.remove(key)?;
+        self.forget(&entry);
+        Some(entry)
+    }
+
+    /// Removes the key that has that hash.
+    pub fn remove_by_hash(&mut self, hash: u64) -> Option<Entry> {
+        let entry = self.dict.remove_by_hash(hash, |entry| hash::hash(entry.key()) == hash)?;
+        self.forget(&entry);
+        Some(entry)
+    }
+
+    /// An entry is no longer in the table.
+    fn forget(&mut self, entry: &Entry) {
         self.volatile -= usize::from(entry.expiry().is_some());
         self.expiries -= i128::from(entry.expiry().unwrap_or(0));
-        self.timed -= usize::from(token(&entry).is_some());
-        Some(entry)
+        self.timed -= usize::from(token(entry).is_some());
     }
 
     /// Gives a key another expiry, or none. False if there is no such key.

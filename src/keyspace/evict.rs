@@ -1,8 +1,9 @@
 //! Eviction: which key is to go when there is not enough memory (`maxmemory-policy`).
 //!
 //! The least recently, or least frequently, used key is approximated as real servers do it: a few keys are drawn from
-//! each database, and the best of all that were drawn lately are kept in a small pool, from which the best one goes. A
-//! key in the pool is named by its hash, and looked up again before it goes: it may be gone, or have been used since.
+//! each database, and the best of all that were drawn lately are kept in a small pool, from which the best one goes. They
+//! are drawn for several keys at once, since most of the time would be spent waiting for each of them. A key in the pool
+//! is named by its hash, and looked up again before it goes: it may be gone, or have been used since.
 //!
 //! What ends first is known exactly, from the timing wheel. Nothing here deletes a key: the caller does, says so to
 //! replicas and subscribers, and asks again while memory is short.
@@ -15,7 +16,9 @@ use crate::structures::hash;
 use crate::types::Entry;
 
 /// Candidates that are remembered.
-const POOL: usize = 16;
+const POOL: usize = 32;
+/// Keys to go for which candidates are drawn together, so that they are waited for together.
+const AHEAD: usize = 8;
 /// Tokens of the wheel that are sorted at most to find the key that ends first.
 const SORTED_AT_ONCE: usize = 256;
 
@@ -94,6 +97,8 @@ impl Rule {
 pub struct Evictor {
     /// The best of those that were drawn, ascending by their scores.
     pool: Vec<Candidate>,
+    /// How many more keys the last draw is for.
+    drawn_for: usize,
     /// What the pool was drawn for: the scores of another policy say nothing.
     policy: Option<MaxmemoryPolicy>,
     /// The database whose turn it is, where chance alone decides.
@@ -101,7 +106,7 @@ pub struct Evictor {
 }
 
 impl Evictor {
-    /// The key that is to go next, with its database; `None` if none may. `samples` is `maxmemory-samples`.
+    /// The hash of the key that is to go next, with its database; `None` if none may. `samples` is `maxmemory-samples`.
     pub fn pick(
         &mut self,
         keyspace: &mut Keyspace,
@@ -110,7 +115,7 @@ impl Evictor {
         lfu_decay_minutes: u32,
         unix_secs: i64,
         rng: &mut Rng,
-    ) -> Option<(usize, Vec<u8>)> {
+    ) -> Option<(usize, u64)> {
         let rule = Rule::new(policy, unix_secs, lfu_decay_minutes)?;
         if self.policy != Some(policy) {
             self.pool.clear();
@@ -124,52 +129,83 @@ impl Evictor {
         }
     }
 
-    /// The best candidate that is still there.
+    /// The best candidate that is still there and has not been used since it was drawn.
     fn best(
         &mut self,
         keyspace: &Keyspace,
         rule: &Rule,
         samples: usize,
         draw: &mut impl FnMut() -> u64,
-    ) -> Option<(usize, Vec<u8>)> {
+    ) -> Option<(usize, u64)> {
         /// Draws that may find nothing new before chance alone decides: keys that may go are rare among many.
         const ROUNDS: usize = 16;
         for _ in 0..ROUNDS {
-            let mut eligible = 0;
-            for (index, db) in keyspace.iter().filter(|(_, db)| !db.is_empty()) {
-                eligible += rule.eligible(db);
-                for _ in 0..samples.min(rule.eligible(db)) {
-                    if let Some((hash, entry)) = rule.draw(db, draw) {
-                        self.add(Candidate { score: rule.score(entry), db: index, hash });
-                    }
+            if self.drawn_for == 0 || self.pool.is_empty() {
+                if !self.draw(keyspace, rule, samples, draw) {
+                    return None;
                 }
+                self.drawn_for = AHEAD;
             }
             while let Some(best) = self.pool.pop() {
-                let entry = keyspace.db(best.db).by_hash(best.hash);
-                if let Some(entry) = entry.filter(|entry| !rule.volatile || entry.expiry().is_some()) {
-                    return Some((best.db, entry.key().to_vec()));
+                let found = keyspace.db(best.db).by_hash(best.hash).filter(|entry| {
+                    rule.score(entry) >= best.score && (!rule.volatile || entry.expiry().is_some())
+                });
+                if found.is_some() {
+                    self.drawn_for -= 1;
+                    return Some((best.db, best.hash));
                 }
-            }
-            if eligible == 0 {
-                return None;
             }
         }
         self.any(keyspace, rule, draw)
     }
 
+    /// Draws candidates for the next keys, of each database; false if there is no key that may go.
+    fn draw(
+        &mut self,
+        keyspace: &Keyspace,
+        rule: &Rule,
+        samples: usize,
+        draw: &mut impl FnMut() -> u64,
+    ) -> bool {
+        let mut eligible = 0;
+        for (index, db) in keyspace.iter().filter(|(_, db)| !db.is_empty()) {
+            let may_go = rule.eligible(db);
+            eligible += may_go;
+            let count = samples.saturating_mul(AHEAD).min(may_go);
+            let candidate = |entry: &Entry| (rule.score(entry), index);
+            if !rule.volatile {
+                db.dict().sample(draw, count, |entry| self.add(candidate(entry), entry));
+            } else if 2 * may_go >= db.len() {
+                // Half of those that are drawn may go, or more.
+                db.dict().sample(draw, 2 * count, |entry| {
+                    if entry.expiry().is_some() {
+                        self.add(candidate(entry), entry);
+                    }
+                });
+            } else {
+                for _ in 0..count {
+                    if let Some((_, entry)) = rule.draw(db, draw) {
+                        self.add(candidate(entry), entry);
+                    }
+                }
+            }
+        }
+        eligible > 0
+    }
+
     /// Remembers a candidate if it is better than the worst of the pool, or there is room.
-    fn add(&mut self, candidate: Candidate) {
-        let same = |known: &Candidate| (known.db, known.hash) == (candidate.db, candidate.hash);
-        if let Some(at) = self.pool.iter().position(same) {
+    fn add(&mut self, (score, db): (u32, usize), entry: &Entry) {
+        if self.pool.len() == POOL && self.pool[0].score >= score {
+            return;
+        }
+        let hash = hash::hash(entry.key());
+        if let Some(at) = self.pool.iter().position(|known| (known.db, known.hash) == (db, hash)) {
             self.pool.remove(at);
         } else if self.pool.len() == POOL {
-            if self.pool[0].score >= candidate.score {
-                return;
-            }
             self.pool.remove(0);
         }
-        let at = self.pool.partition_point(|known| known.score < candidate.score);
-        self.pool.insert(at, candidate);
+        let at = self.pool.partition_point(|known| known.score < score);
+        self.pool.insert(at, Candidate { score, db, hash });
     }
 
     /// A key by chance, of one database after the other.
@@ -178,7 +214,7 @@ impl Evictor {
         keyspace: &Keyspace,
         rule: &Rule,
         draw: &mut impl FnMut() -> u64,
-    ) -> Option<(usize, Vec<u8>)> {
+    ) -> Option<(usize, u64)> {
         /// Draws for one key: among keys few of which may go, a draw may find none.
         const TRIES: usize = 64;
         for _ in 0..keyspace.count() {
@@ -193,7 +229,7 @@ impl Evictor {
                 .map(|(_, entry)| entry)
                 .or_else(|| db.dict().iter().find(|entry| !rule.volatile || entry.expiry().is_some()));
             if let Some(entry) = found {
-                return Some((index, entry.key().to_vec()));
+                return Some((index, hash::hash(entry.key())));
             }
         }
         None
@@ -201,7 +237,7 @@ impl Evictor {
 }
 
 /// The key that ends first, of all databases.
-fn take_nearest(keyspace: &mut Keyspace) -> Option<(usize, Vec<u8>)> {
+fn take_nearest(keyspace: &mut Keyspace) -> Option<(usize, u64)> {
     let with_keys = keyspace.iter().filter(|(_, db)| db.volatile() > 0);
     let soonest = with_keys.filter_map(|(index, db)| Some((db.next_deadline(i64::MIN)?, index))).min();
     let (_, first) = soonest?;
@@ -211,9 +247,8 @@ fn take_nearest(keyspace: &mut Keyspace) -> Option<(usize, Vec<u8>)> {
         if keyspace.db(index).volatile() == 0 {
             continue;
         }
-        let db = keyspace.db_mut(index);
-        if let Some(key) = db.take_nearest(SORTED_AT_ONCE).and_then(|hash| db.by_hash(hash)) {
-            return Some((index, key.key().to_vec()));
+        if let Some(hash) = keyspace.db_mut(index).take_nearest(SORTED_AT_ONCE) {
+            return Some((index, hash));
         }
     }
     None
@@ -250,10 +285,10 @@ mod tests {
         let (mut evictor, mut rng) = (Evictor::default(), Rng::seeded(7));
         let mut gone = Vec::new();
         while gone.len() < count
-            && let Some((db, key)) = evictor.pick(keyspace, policy, 5, 1, SECS, &mut rng)
+            && let Some((db, hash)) = evictor.pick(keyspace, policy, 5, 1, SECS, &mut rng)
         {
-            keyspace.db_mut(db).remove(&key).expect("a key that is there was picked");
-            gone.push(number(&key));
+            let entry = keyspace.db_mut(db).remove_by_hash(hash).expect("a key that is there was picked");
+            gone.push(number(entry.key()));
         }
         keyspace.iter().for_each(|(_, db)| db.verify());
         gone

@@ -37,6 +37,9 @@ pub struct Turn {
     pub lazy_user_del: bool,
     /// Whether anybody wants to know how long it takes to delete what has ended.
     pub timed: bool,
+    /// Whether a real server would share small integers among keys, which OBJECT REFCOUNT shows: not where it evicts
+    /// keys by their use.
+    pub shares_integers: bool,
 }
 
 impl Turn {
@@ -295,20 +298,21 @@ impl DbView<'_> {
         self.changes.event(Class::EXPIRED, "expired", self.index, key);
     }
 
-    /// Deletes a key because memory is short, and says so to replicas and subscribers; returns how many bytes that gives
-    /// back. `lazily` is what replicas are told, and how it counts.
-    pub fn evict(&mut self, key: &[u8], lazily: bool) -> i64 {
+    /// Deletes the key of that hash because memory is short, and says so to replicas and subscribers; returns how many
+    /// bytes that gives back. `lazily` is what replicas are told, and how it counts.
+    pub fn evict(&mut self, hash: u64, lazily: bool) -> i64 {
         let in_use = |freer: &super::freer::Freer| alloc::allocated() as i64 - freer.pending_bytes() as i64;
-        let before = in_use(self.freer);
-        let Some(entry) = self.db.remove(key) else { return 0 };
-        self.freer.free(entry, lazily);
-        let freed = before - in_use(self.freer);
+        let mut freed = in_use(self.freer);
+        let Some(entry) = self.db.remove_by_hash(hash) else { return 0 };
+        freed -= in_use(self.freer);
         self.stats.evicted += 1;
-        let verb: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
+        let (verb, key): (&[u8], _) = (if lazily { b"UNLINK" } else { b"DEL" }, entry.key());
         self.changes.propagate_before(self.index, [verb, key]);
         self.changes.touch(self.index, key);
         self.changes.event(Class::EVICTED, "evicted", self.index, key);
-        freed
+        freed += in_use(self.freer);
+        self.freer.free(entry, lazily);
+        freed - in_use(self.freer)
     }
 
     /// Deletes those of some fields of a hash whose time has come, as a look at them does where that is this server's

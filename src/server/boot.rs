@@ -131,6 +131,7 @@ fn first_turn(clock: &Clock) -> Turn {
         lazy_server_del: false,
         lazy_user_del: false,
         timed: false,
+        shares_integers: true,
     }
 }
 

@@ -4,7 +4,9 @@
 //! What counts is what the allocator says is in use, without what waits for replicas to take it beyond the backlog (were
 //! that counted, the deletions that are sent to them would evict more and more), and without what the helper thread is
 //! freeing. Evicting is bounded by `maxmemory-eviction-tenacity`: what is left over goes on in the next turns, and no
-//! command is refused meanwhile. Only where nothing may go are commands refused that could need memory: that is
+//! command is refused meanwhile. That is a time for each command, as in real servers; but while no more than a sixty-fourth
+//! of the limit is exceeded (a table that grows takes that at once), it is about as long for all commands of a turn
+//! together, so that nobody waits for keys that could go a moment later. Only where nothing may go are commands refused that could need memory: that is
 //! `admission`'s to say, by [`Eviction::out_of_memory`].
 
 use super::Server;
@@ -13,8 +15,14 @@ use crate::config::MaxmemoryPolicy;
 use crate::keyspace::evict::Evictor;
 use crate::observe::log;
 
-/// So many keys are evicted between two looks at the clock.
+/// So many keys are evicted between two looks at the clock, or for one command.
 const KEYS_AT_ONCE: usize = 16;
+/// So many keys are evicted for a command in a turn in which there is no more time for that: about as many as it brings.
+const KEYS_AT_LEAST: usize = 4;
+/// While memory exceeds the limit by less than this part of it, nobody has to wait for it: it is reached by and by.
+const LITTLE: i64 = 64;
+/// What evicting a key takes, in microseconds, with much to spare.
+const US_PER_KEY: u64 = 8;
 /// The least that clients may take together, whatever `maxmemory-clients` says: who cannot connect cannot change it.
 const LEAST_FOR_CLIENTS: u64 = 128 * 1024;
 
@@ -28,6 +36,8 @@ pub struct Eviction {
     pub out_of_memory: bool,
     /// Evicting goes on in the next turn.
     pub goes_on: bool,
+    /// Keys that may be evicted in this turn while little is exceeded.
+    left_in_turn: usize,
     /// Since when (monotonic microseconds) more has been in use than `maxmemory`.
     exceeded_since_us: Option<u64>,
 }
@@ -73,15 +83,17 @@ impl Server {
         }
         let is_quiet = self.eviction.exceeded_since_us.is_none();
         if self.keyspace.memory_in_use() as u64 > self.config.maxmemory || !is_quiet {
-            self.evict_keys();
+            self.evict_keys(self.eviction.left_in_turn.clamp(KEYS_AT_LEAST, KEYS_AT_ONCE));
         }
     }
 
-    /// Goes on with what was left over from before.
+    /// Goes on with what was left over from before, at the end of a turn.
     pub(super) fn go_on_evicting(&mut self) {
         if self.eviction.goes_on {
-            self.evict_keys();
+            self.evict_keys(self.eviction.left_in_turn);
         }
+        let limit = time_limit_us(self.config.maxmemory_eviction_tenacity) / US_PER_KEY;
+        self.eviction.left_in_turn = (limit as usize).max(KEYS_AT_ONCE);
     }
 
     /// `maxmemory` is another now.
@@ -119,8 +131,8 @@ impl Server {
     }
 
     #[cold]
-    fn evict_keys(&mut self) {
-        let evicted = self.evict_excess();
+    fn evict_keys(&mut self, few: usize) {
+        let evicted = self.evict_excess(few);
         self.eviction.out_of_memory = evicted == Evicted::Nothing;
         self.eviction.goes_on = evicted == Evicted::GoesOn;
         match evicted {
@@ -138,15 +150,26 @@ impl Server {
         }
     }
 
-    fn evict_excess(&mut self) -> Evicted {
-        let excess = if self.may_evict() { self.excess() } else { 0 };
+    /// Evicts keys until memory is within the limit: but only a `few` while little is exceeded, and in the time that the
+    /// tenacity allows otherwise.
+    fn evict_excess(&mut self, few: usize) -> Evicted {
+        if !self.may_evict() || self.excess() <= 0 {
+            return Evicted::Enough;
+        }
+        // Before a key goes, what is kept for nobody does.
+        self.outgoing.shed();
+        let excess = self.excess();
         if excess <= 0 {
             return Evicted::Enough;
         }
         if self.config.maxmemory_policy == MaxmemoryPolicy::NoEviction {
             return Evicted::Nothing;
         }
-        let began = self.clock.moment_us();
+        let unlimited = self.config.maxmemory_eviction_tenacity >= 100;
+        let is_little = !unlimited && excess < (self.config.maxmemory / LITTLE as u64) as i64;
+        let most = if is_little { few } else { usize::MAX };
+        let watched = self.turn.timed || !is_little;
+        let began = if watched { self.clock.moment_us() } else { 0 };
         let limit = time_limit_us(self.config.maxmemory_eviction_tenacity);
         let mut freed = 0;
         let mut keys = 0;
@@ -154,16 +177,18 @@ impl Server {
             if freed >= excess {
                 break Evicted::Enough;
             }
-            if keys == KEYS_AT_ONCE {
-                keys = 0;
-                if self.clock.moment_us() - began > limit {
-                    break Evicted::GoesOn;
-                }
+            if keys == most {
+                break Evicted::GoesOn;
+            }
+            let looks = !is_little && keys > 0 && keys.is_multiple_of(KEYS_AT_ONCE);
+            if looks && self.clock.moment_us() - began > limit {
+                break Evicted::GoesOn;
             }
             let Some(bytes) = self.evict_one() else { break Evicted::Nothing };
             freed += bytes;
             keys += 1;
         };
+        self.eviction.left_in_turn = self.eviction.left_in_turn.saturating_sub(keys);
         if self.turn.timed {
             self.note_latency("eviction-cycle", self.clock.moment_us() - began);
         }
@@ -173,7 +198,7 @@ impl Server {
     /// Evicts one key, the best by the policy; the bytes that this gives back.
     fn evict_one(&mut self) -> Option<i64> {
         let config = &self.config;
-        let (db, key) = self.eviction.evictor.pick(
+        let (db, hash) = self.eviction.evictor.pick(
             &mut self.keyspace,
             config.maxmemory_policy,
             config.maxmemory_samples as usize,
@@ -184,7 +209,7 @@ impl Server {
         let lazily = config.lazyfree_lazy_eviction;
         let began = self.turn.timed.then(|| self.clock.moment_us());
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
-        let freed = self.keyspace.view(db, &mut self.changes, &self.turn).evict(&key, lazily);
+        let freed = self.keyspace.view(db, &mut self.changes, &self.turn).evict(hash, lazily);
         if let Some(began) = began {
             self.note_latency("eviction-del", self.clock.moment_us() - began);
         }

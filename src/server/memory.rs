@@ -19,6 +19,8 @@ pub struct MemoryAccount {
     pub replicas: usize,
     /// What `maxmemory` does not count.
     pub not_counted: usize,
+    /// What waits to be written to the append-only file.
+    pub aof_buffer: usize,
     pub normal_clients: usize,
     pub databases: Vec<DatabaseAccount>,
     pub keys: usize,
@@ -123,6 +125,7 @@ impl Server {
             backlog,
             replicas,
             not_counted: self.uncounted_memory(),
+            aof_buffer: self.aof.pending_bytes(self.journal.offset()) as usize,
             normal_clients,
             databases,
             keys: self.keyspace.keys(),

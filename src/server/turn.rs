@@ -34,6 +34,7 @@ impl Server {
         self.turn.lazy_expire = self.config.lazyfree_lazy_expire;
         self.turn.lazy_server_del = self.config.lazyfree_lazy_server_del;
         self.turn.lazy_user_del = self.config.lazyfree_lazy_user_del;
+        self.turn.shares_integers = self.config.maxmemory == 0 || !self.config.maxmemory_policy.is_by_use();
         self.turn.timed = self.config.latency_monitor_threshold > 0;
     }
 

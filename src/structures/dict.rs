@@ -828,6 +828,41 @@ impl<T: Item> Dict<T> {
         self.draw(rng).map(|at| unsafe { at.node.slot(at.slot).as_ref() })
     }
 
+    /// Visits items chosen by chance, each with about the same chance, up to so many; one may come twice. They are waited
+    /// for together: first all buckets, then all items.
+    pub fn sample(&self, rng: &mut impl FnMut() -> u64, count: usize, mut visit: impl FnMut(&T)) {
+        /// Draws in vain that are put up with, for each that finds an item.
+        const TRIES: usize = 8;
+        if self.len == 0 {
+            return;
+        }
+        let longest = self.longest.max(1);
+        let (mut left, mut rounds) = (count, count.div_ceil(AT_ONCE) * TRIES);
+        while left > 0 && rounds > 0 {
+            rounds -= 1;
+            let mut draws = [(0, 0, self.line(0)); AT_ONCE];
+            for drawn in &mut draws {
+                // As for `draw` below.
+                let product = u128::from(rng()) * self.lines as u128;
+                let (line, place) = ((product >> 64) as usize, u128::from(product as u64) * longest as u128);
+                *drawn = (line, (place >> 64) as usize, self.line(line));
+                fetch_early(drawn.2.words.as_ptr().cast());
+            }
+            let mut items = [None; AT_ONCE];
+            for (item, (line, place, node)) in items.iter_mut().zip(draws) {
+                // SAFETY: `nth_in` reports a slot that holds an item, borrowed as long as the table.
+                *item = self.nth_in(line, node, place).map(|at| unsafe { at.node.slot(at.slot).as_ref() });
+                if let Some(item) = item {
+                    fetch_early(item.address());
+                }
+            }
+            for item in items.into_iter().flatten().take(left) {
+                visit(item);
+                left -= 1;
+            }
+        }
+    }
+
     /// Takes out an item chosen likewise.
     pub fn take_random(&mut self, rng: &mut impl FnMut() -> u64) -> Option<T> {
         self.draw(rng).map(|at| self.take(at))

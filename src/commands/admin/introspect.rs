@@ -133,7 +133,7 @@ fn stats(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     bytes("clients.normal", account.normal_clients as i64);
     // What is not built takes nothing.
     bytes("cluster.links", 0);
-    bytes("aof.buffer", 0);
+    bytes("aof.buffer", account.aof_buffer as i64);
     bytes("lua.caches", 0);
     bytes("functions.caches", 0);
     for db in &account.databases {

@@ -1,7 +1,7 @@
-//! Speed and size of redis-rs beside a real server, measured in one run: `make bench` calls this.
+//! Speed and size of redis-rs beside real servers, measured in one run: `make bench` calls this.
 //!
-//! It starts both, and a bare event loop as the floor, on the same configuration; gives the server one processor and the
-//! load another; lets them take turns; and tells ratios, of which the CPU time of the server process per operation comes
+//! It starts all of them, and a bare event loop as the floor, on the same configuration; gives the server one processor and the
+//! load another; lets them take turns; and tells ratios to the best of the others, of which the CPU time of the server process per operation comes
 //! first, since noise disturbs it least. From the ground up:
 //!
 //! | module | what it owns |
@@ -30,21 +30,21 @@ use argh::FromArgs;
 
 use crate::machine::Cores;
 use crate::measure::Plan;
-use crate::points::{Bench, fanout, latency, memory, operations, persistence};
+use crate::points::{Bench, eviction, fanout, latency, memory, operations, persistence};
 use crate::report::Setting;
-use crate::server::Binaries;
+use crate::server::{Binaries, Peer};
 
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Measures redis-rs beside a real server.
+/// Measures redis-rs beside real servers.
 #[derive(FromArgs)]
 struct Options {
     /// our server (default ./redis-rs)
     #[argh(option, default = "PathBuf::from(\"./redis-rs\")")]
     ours: PathBuf,
-    /// the real server (default redis-server)
-    #[argh(option, default = "PathBuf::from(\"redis-server\")")]
-    real: PathBuf,
+    /// a real server as name=program; given as often as there are (default: redis=redis-server)
+    #[argh(option, from_str_fn(peer))]
+    peer: Vec<Peer>,
     /// less of everything
     #[argh(switch)]
     quick: bool,
@@ -80,19 +80,26 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     let only = options.only.as_deref().filter(|only| !only.is_empty());
     let only = only.map(regex_lite::Regex::new).transpose()?;
-    let binaries = Binaries { ours: options.ours.canonicalize()?, real: options.real.clone() };
+    let mut peers = options.peer.clone();
+    if peers.is_empty() {
+        peers.push(peer("redis=redis-server")?);
+    }
+    let binaries = Binaries { ours: options.ours.canonicalize()?, peers };
+    let version = |peer: &Peer| -> Result<(String, String)> {
+        Ok((peer.name.clone(), first_line(Command::new(&peer.program).arg("--version"))?))
+    };
     let setting = Setting {
         machine: machine::describe(),
         date: first_line(Command::new("date").args(["-u", "+%Y-%m-%d"]))?,
         ours: first_line(Command::new(&binaries.ours).arg("--version"))?,
-        real: first_line(Command::new(&binaries.real).arg("--version"))?,
+        peers: binaries.peers.iter().map(version).collect::<Result<_>>()?,
         load_average: machine::load_average(),
         quick: options.quick,
     };
     let cores = Cores::choose();
     println!("machine: {}", setting.machine);
     println!("ours:    {}", setting.ours);
-    println!("real:    {}", setting.real);
+    setting.peers.iter().for_each(|(name, version)| println!("{name:8} {version}"));
     if cores.server == cores.load {
         println!("one processor only: server and load share it");
     } else {
@@ -114,6 +121,7 @@ fn run(options: &Options) -> Result<()> {
         latency::waiting,
         memory::elements,
         memory::idle_clients,
+        eviction::limits,
         persistence::dumps,
         persistence::copy_on_write,
         persistence::steady,
@@ -134,6 +142,12 @@ fn run(options: &Options) -> Result<()> {
         println!("picture in {}", path.display());
     }
     Ok(())
+}
+
+/// One of the peers as the command line names it.
+fn peer(text: &str) -> std::result::Result<Peer, String> {
+    let (name, program) = text.split_once('=').ok_or("a peer is named as name=program")?;
+    Ok(Peer { name: name.to_owned(), program: PathBuf::from(program) })
 }
 
 fn first_line(command: &mut Command) -> Result<String> {

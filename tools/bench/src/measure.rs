@@ -96,52 +96,72 @@ pub fn geometric_mean(values: &[f64]) -> Option<f64> {
     Some((values.iter().map(|value| value.ln()).sum::<f64>() / values.len() as f64).exp())
 }
 
-/// What is figured of ours and of the real one, round by round.
-#[derive(Default)]
-pub struct Pair {
+/// What is figured of ours and of each of the real ones, round by round.
+#[derive(Clone, Default)]
+pub struct Sides {
     pub ours: Vec<f64>,
-    pub real: Vec<f64>,
+    pub peers: Vec<Vec<f64>>,
 }
 
-impl Pair {
+impl Sides {
     pub fn add(&mut self, who: Who, value: f64) {
         match who {
             Who::Ours => self.ours.push(value),
-            Who::Real => self.real.push(value),
+            Who::Peer(at) => {
+                self.peers.resize_with(self.peers.len().max(at + 1), Vec::new);
+                self.peers[at].push(value);
+            }
             Who::Floor => {}
         }
     }
 
     pub fn row(&self, group: &str, name: &str, unit: &'static str, goal: Option<Goal>) -> Row {
+        let median = |values: &Vec<f64>| Spread::of(values).map(|spread| spread.median);
         let mut row = Row::new(group, name, unit, goal);
-        row.ours = Spread::of(&self.ours).map(|spread| spread.median);
-        row.real = Spread::of(&self.real).map(|spread| spread.median);
-        row.ratio = Spread::of_ratios(&self.ours, &self.real);
+        row.ours = median(&self.ours);
+        row.peers = self.peers.iter().map(median).collect();
+        row.best = best(&row.peers, row.more_is_better());
+        row.ratio = row.best.and_then(|best| Spread::of_ratios(&self.ours, &self.peers[best]));
         row
     }
 
     /// What belongs to the round of each in which the other figure was least.
-    pub fn of_quietest(&self, other: &Pair) -> Pair {
-        let quietest = |values: &[f64], others: &[f64]| {
+    pub fn of_quietest(&self, other: &Sides) -> Sides {
+        let quietest = |values: &[f64], others: &[f64]| -> Vec<f64> {
             let least = others.iter().zip(values).min_by(|a, b| a.0.total_cmp(b.0));
             least.map(|(_, value)| *value).into_iter().collect()
         };
-        Pair { ours: quietest(&self.ours, &other.ours), real: quietest(&self.real, &other.real) }
+        let peers = self.peers.iter().zip(&other.peers);
+        Sides {
+            ours: quietest(&self.ours, &other.ours),
+            peers: peers.map(|(values, others)| quietest(values, others)).collect(),
+        }
     }
 
     /// As `row`, for what other programs can only add to: the figure of each is the least of its rounds, and the ratio
     /// is theirs. The spread stays that of the rounds.
     pub fn row_of_least(&self, group: &str, name: &str, unit: &'static str, goal: Option<Goal>) -> Row {
+        let least = |values: &Vec<f64>| Spread::of(values).map(|spread| spread.min);
         let mut row = self.row(group, name, unit, goal);
-        row.ours = Spread::of(&self.ours).map(|spread| spread.min);
-        row.real = Spread::of(&self.real).map(|spread| spread.min);
-        if let (Some(ratio), Some(ours), Some(real)) = (&mut row.ratio, row.ours, row.real) {
+        row.ours = least(&self.ours);
+        row.peers = self.peers.iter().map(least).collect();
+        row.best = best(&row.peers, false);
+        row.ratio = row.best.and_then(|best| Spread::of_ratios(&self.ours, &self.peers[best]));
+        let real = row.best.and_then(|best| row.peers[best]);
+        if let (Some(ratio), Some(ours), Some(real)) = (&mut row.ratio, row.ours, real) {
             ratio.median = ours / real;
             ratio.min = ratio.min.min(ratio.median);
             ratio.max = ratio.max.max(ratio.median);
         }
         row
     }
+}
+
+/// The peer with the best figure: that which ours is compared with.
+pub fn best(figures: &[Option<f64>], more_is_better: bool) -> Option<usize> {
+    let known = figures.iter().enumerate().filter_map(|(at, figure)| Some((at, (*figure)?)));
+    let known = known.map(|(at, figure)| (at, if more_is_better { -figure } else { figure }));
+    known.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(at, _)| at)
 }
 
 /// Who else takes part in an operation.
@@ -222,7 +242,7 @@ pub fn measure(plan: &Plan, servers: &[Server], point: &Point) -> Result<Row> {
     let mut loads: Vec<Option<Load>> = knows.iter().map(|_| None).collect();
     let mut operations = 0;
     let mut order: Vec<usize> = (0..knows.len()).collect();
-    order.sort_by_key(|at| knows[*at].who != Who::Real);
+    order.sort_by_key(|at| !matches!(knows[*at].who, Who::Peer(_)));
     for at in order {
         let mut load = connect(knows[at], point)?;
         operations = calibrate(plan, knows[at], point, &mut load, operations)?;
@@ -247,13 +267,18 @@ pub fn measure(plan: &Plan, servers: &[Server], point: &Point) -> Result<Row> {
             figures[at].rate.push(run.operations as f64 / run.seconds);
         }
     }
-    let of = |who: Who| knows.iter().position(|server| server.who == who).map(|at| &figures[at]);
-    let median = |who: Who| of(who).and_then(|figures| Spread::of(&figures.cost)).map(|spread| spread.median);
-    (row.ours, row.real, row.floor) = (median(Who::Ours), median(Who::Real), median(Who::Floor));
-    if let (Some(ours), Some(real)) = (of(Who::Ours), of(Who::Real)) {
-        row.ratio = Spread::of_ratios(&ours.cost, &real.cost);
-        row.throughput = Spread::of_ratios(&ours.rate, &real.rate);
+    let mut costs = Sides::default();
+    let mut rates = Sides::default();
+    for (server, figures) in knows.iter().zip(&figures) {
+        figures.cost.iter().for_each(|&cost| costs.add(server.who, cost));
+        figures.rate.iter().for_each(|&rate| rates.add(server.who, rate));
+        if server.who == Who::Floor {
+            row.floor = Spread::of(&figures.cost).map(|spread| spread.median);
+        }
     }
+    let told = costs.row(point.group, &point.name, point.unit, point.goal);
+    (row.ours, row.peers, row.best, row.ratio) = (told.ours, told.peers, told.best, told.ratio);
+    row.throughput = row.best.and_then(|best| Spread::of_ratios(&rates.ours, &rates.peers[best]));
     Ok(row)
 }
 
@@ -290,6 +315,18 @@ fn calibrate(plan: &Plan, server: &Server, point: &Point, load: &mut Load, known
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ours_is_compared_with_the_best_of_the_others() {
+        let mut sides = Sides::default();
+        for (who, value) in [(Who::Ours, 2.0), (Who::Peer(0), 8.0), (Who::Peer(1), 4.0), (Who::Floor, 1.0)] {
+            sides.add(who, value);
+        }
+        let row = sides.row("a", "b", "ns", None);
+        assert_eq!((row.best, row.ratio.unwrap().median), (Some(1), 0.5));
+        let row = sides.row("a", "b", "ns", Some(Goal::AtLeast(1.0)));
+        assert_eq!((row.best, row.ratio.unwrap().median), (Some(0), 0.25));
+    }
 
     #[test]
     fn the_middle_and_the_ends_are_told() {

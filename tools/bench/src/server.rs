@@ -17,14 +17,30 @@ use crate::{Result, machine};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Who {
     Ours,
-    Real,
+    /// One of the real servers, by its number.
+    Peer(usize),
     Floor,
 }
 
 /// Where the servers come from.
 pub struct Binaries {
     pub ours: PathBuf,
-    pub real: PathBuf,
+    pub peers: Vec<Peer>,
+}
+
+/// A real server beside which ours is measured.
+#[derive(Clone)]
+pub struct Peer {
+    /// What it is called in the report.
+    pub name: String,
+    pub program: PathBuf,
+}
+
+impl Binaries {
+    /// Ours and its peers.
+    pub fn sides(&self) -> Vec<Who> {
+        [Who::Ours].into_iter().chain((0..self.peers.len()).map(Who::Peer)).collect()
+    }
 }
 
 pub struct Server {
@@ -192,7 +208,7 @@ fn spawn(who: Who, binaries: &Binaries, cpus: &[usize], dir: &Path, port: u16) -
     let port = port.to_string();
     let mut command = match who {
         Who::Ours => Command::new(&binaries.ours),
-        Who::Real => Command::new(&binaries.real),
+        Who::Peer(at) => Command::new(&binaries.peers[at].program),
         Who::Floor => Command::new(std::env::current_exe()?),
     };
     if who == Who::Floor {

@@ -45,7 +45,7 @@ pub fn receivers(bench: &mut Bench) -> Result<()> {
     ];
     for point in points {
         if bench.wants(GROUP, &point.name) {
-            let servers = bench.start_pair()?;
+            let servers = bench.start_sides()?;
             let result = measure(&bench.plan, &servers, &point);
             bench.report_or_failed(GROUP, &point.name, result);
         }

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::Bench;
 use crate::Result;
 use crate::machine;
-use crate::measure::{Pair, Spread};
-use crate::report::{Goal, Row};
+use crate::measure::Sides;
+use crate::report::Goal;
 use crate::resp::request_line;
 use crate::server::{Server, Who};
 
@@ -117,35 +117,25 @@ pub fn elements(bench: &mut Bench) -> Result<()> {
         if !wanted && further.is_none() {
             continue;
         }
-        let mut rows = vec![Row::new(GROUP, shape.name, "B", Some(Goal::Bytes(shape.target)))];
-        rows.extend(further.map(|name| Row::new(GROUP, name, "B", Some(Goal::Bytes(shape.target)))));
-        for who in [Who::Ours, Who::Real] {
+        let names: Vec<&str> = [shape.name].into_iter().chain(further).collect();
+        let mut sides = vec![Sides::default(); names.len()];
+        let mut why: Vec<(Who, String)> = Vec::new();
+        for who in bench.binaries.sides() {
             let server = bench.start_pinned(who)?;
             match growth(&server, shape, count, further.is_some()) {
-                Ok(figures) => rows.iter_mut().zip(figures).for_each(|(row, figure)| set(row, who, figure)),
-                Err(error) => rows.iter_mut().for_each(|row| row.absent(who, &error.to_string())),
+                Ok(figures) => {
+                    sides.iter_mut().zip(figures).for_each(|(sides, figure)| sides.add(who, figure))
+                }
+                Err(error) => why.push((who, error.to_string())),
             }
         }
-        for row in rows {
-            bench.report(with_ratio(row));
+        for (sides, name) in sides.iter().zip(names) {
+            let mut row = sides.row(GROUP, name, "B", Some(Goal::Bytes(shape.target)));
+            why.iter().for_each(|(who, why)| row.absent(*who, why));
+            bench.report(row);
         }
     }
     Ok(())
-}
-
-fn set(row: &mut Row, who: Who, figure: f64) {
-    match who {
-        Who::Ours => row.ours = Some(figure),
-        Who::Real => row.real = Some(figure),
-        Who::Floor => {}
-    }
-}
-
-fn with_ratio(mut row: Row) -> Row {
-    if let (Some(ours), Some(real)) = (row.ours, row.real) {
-        row.ratio = Spread::of(&[ours / real]);
-    }
-    row
 }
 
 /// Bytes for an element: at `count`, then the mean on the way to 1.7 times as many.
@@ -185,7 +175,7 @@ pub fn idle_clients(bench: &mut Bench) -> Result<()> {
     let room = machine::raise_open_files().saturating_sub(500) / 2;
     let count = if bench.plan.quick { 4000 } else { 9000 }.min(room) as usize;
     let mut held = Vec::new();
-    for who in [Who::Ours, Who::Real] {
+    for who in bench.binaries.sides() {
         let server = bench.start_pinned(who)?;
         server.order("PING")?;
         let before = machine::resident(server.pid()) as f64;
@@ -200,7 +190,7 @@ pub fn idle_clients(bench: &mut Bench) -> Result<()> {
     }
     // Real servers take the buffers from idle clients bit by bit, after some seconds.
     thread::sleep(Duration::from_secs(if bench.plan.quick { 6 } else { 15 }));
-    let mut pair = Pair::default();
+    let mut pair = Sides::default();
     for (server, before, clients) in &held {
         let grown = machine::resident(server.pid()) as f64 - before;
         pair.add(server.who, grown / clients.len() as f64);

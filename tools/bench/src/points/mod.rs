@@ -1,8 +1,9 @@
-//! The points of the measurement, by what they ask: operations, receivers, waiting, memory, persistence.
+//! The points of the measurement, by what they ask: operations, receivers, waiting, memory, limits, persistence.
 //!
 //! Each module brings its own servers and data, measures what the pattern of the command line lets through, and leaves
 //! nothing running. A point is never left out because a server lacks the command: its row says so.
 
+pub mod eviction;
 pub mod fanout;
 pub mod latency;
 pub mod memory;
@@ -36,7 +37,7 @@ impl Bench {
     }
 
     pub fn report(&mut self, row: Row) {
-        print_row(&row, self.rows.last(), self.plan.seconds());
+        print_row(&row, &self.binaries.peers, self.rows.last(), self.plan.seconds());
         self.rows.push(row);
     }
 
@@ -55,9 +56,9 @@ impl Bench {
         Server::start(who, &self.binaries, &[self.cores.server])
     }
 
-    /// Ours and the real one, on the same processor: only one of them has work at a time.
-    pub fn start_pair(&self) -> Result<Vec<Server>> {
-        [Who::Ours, Who::Real].into_iter().map(|who| self.start_pinned(who)).collect()
+    /// Ours and the real ones, on the same processor: only one of them has work at a time.
+    pub fn start_sides(&self) -> Result<Vec<Server>> {
+        self.binaries.sides().into_iter().map(|who| self.start_pinned(who)).collect()
     }
 
     /// A server whose main thread alone has the server's processor to itself: helpers and children are to go elsewhere.
@@ -104,7 +105,7 @@ impl Bench {
     }
 
     pub fn start_all(&self) -> Result<Vec<Server>> {
-        let mut servers = self.start_pair()?;
+        let mut servers = self.start_sides()?;
         servers.push(self.start_pinned(Who::Floor)?);
         Ok(servers)
     }

@@ -9,7 +9,7 @@ use super::operations::{sorted_sets, strings};
 use crate::Result;
 use crate::load::{Load, Template};
 use crate::machine;
-use crate::measure::{Pair, Plan};
+use crate::measure::{Plan, Sides};
 use crate::report::Goal;
 use crate::resp::request_line;
 use crate::server::{Server, Who};
@@ -89,13 +89,13 @@ pub fn dumps(bench: &mut Bench) -> Result<()> {
         return Ok(());
     }
     let mut servers = Vec::new();
-    for who in [Who::Ours, Who::Real] {
+    for who in bench.binaries.sides() {
         let server = Server::start(who, &bench.binaries, &bench.cores.all)?;
         a_bit_of_everything(&server, &bench.plan)?;
         servers.push(server);
     }
     for step in wanted {
-        let mut pair = Pair::default();
+        let mut pair = Sides::default();
         let mut why: Vec<(Who, String)> = Vec::new();
         for _ in 0..bench.plan.long_rounds() {
             for server in &mut servers {
@@ -123,9 +123,9 @@ pub fn copy_on_write(bench: &mut Bench) -> Result<()> {
     }
     let keys = bench.plan.size(2_000_000);
     let template = Template::new(&format!("SET key:{{{keys}}} {{x16}}"));
-    let mut pair = Pair::default();
+    let mut pair = Sides::default();
     for _ in 0..bench.plan.long_rounds() {
-        for who in [Who::Ours, Who::Real] {
+        for who in bench.binaries.sides() {
             let server = bench.start_with_helpers(who)?;
             strings(&server, keys)?;
             let mut load = Load::new();
@@ -160,7 +160,7 @@ pub fn steady(bench: &mut Bench) -> Result<()> {
     let operations = bench.plan.size(400_000);
     let template = Template::new("SET key:{100000} {x16}");
     let mut links = Vec::new();
-    for who in [Who::Ours, Who::Real] {
+    for who in bench.binaries.sides() {
         let master = bench.start_pinned(who)?;
         let replica = Server::start(who, &bench.binaries, &bench.cores.others())?;
         bench.attach(&replica, &master)?;
@@ -169,7 +169,7 @@ pub fn steady(bench: &mut Bench) -> Result<()> {
         load.run(operations / 4)?;
         links.push((master, replica, load));
     }
-    let mut pairs: [Pair; 2] = Default::default();
+    let mut pairs: [Sides; 2] = Default::default();
     for _ in 0..bench.plan.rounds() {
         for (master, replica, load) in &mut links {
             let before = [master.cpu_ns(), replica.cpu_ns()];

@@ -5,14 +5,11 @@ use crate::measure::Spread;
 
 pub fn json(setting: &Setting, rows: &[Row]) -> String {
     let mut out = String::from("{\n");
-    for (name, value) in [
-        ("date", &setting.date),
-        ("machine", &setting.machine),
-        ("ours", &setting.ours),
-        ("real", &setting.real),
-    ] {
+    for (name, value) in [("date", &setting.date), ("machine", &setting.machine), ("ours", &setting.ours)] {
         out += &format!(" {}: {},\n", text(name), text(value));
     }
+    let peers = setting.peers.iter().map(|(name, version)| format!("{}: {}", text(name), text(version)));
+    out += &format!(" \"peers\": {{{}}},\n", peers.collect::<Vec<_>>().join(", "));
     out += &format!(" \"load_average\": {}, \"quick\": {},\n", setting.load_average, setting.quick);
     out += " \"summary\": [\n";
     let summary: Vec<String> = means(rows)
@@ -29,25 +26,26 @@ pub fn json(setting: &Setting, rows: &[Row]) -> String {
         .collect();
     out += &summary.join(",\n");
     out += "\n ],\n \"rows\": [\n";
-    let rows: Vec<String> = rows.iter().map(row).collect();
+    let rows: Vec<String> = rows.iter().map(|row| line(setting, row)).collect();
     out += &rows.join(",\n");
     out += "\n ]\n}\n";
     out
 }
 
-fn row(row: &Row) -> String {
+fn line(setting: &Setting, row: &Row) -> String {
     let target = match row.goal {
         Some(Goal::Bytes(target)) => Some(target),
         _ => None,
     };
     format!(
-        "  {{\"group\": {}, \"name\": {}, \"unit\": {}, \"ours\": {}, \"real\": {}, \"floor\": {}, {}, {}, \
+        "  {{\"group\": {}, \"name\": {}, \"unit\": {}, \"ours\": {}, \"peers\": [{}], \"best\": {}, \"floor\": {}, {}, {}, \
          \"target\": {}, \"absent\": {}}}",
         text(&row.group),
         text(&row.name),
         text(row.unit),
         number(row.ours),
-        number(row.real),
+        row.peers.iter().map(|figure| number(*figure)).collect::<Vec<_>>().join(", "),
+        row.best.map_or("null".to_owned(), |best| text(&setting.peers[best].0)),
         number(row.floor),
         spread("ratio", row.ratio),
         spread("throughput", row.throughput),

@@ -24,6 +24,10 @@ pub enum Goal {
     Receiver,
     /// At most so many bytes for each.
     Bytes(f64),
+    /// At most so much of what the best peer needs, in this very row.
+    AtMost(f64),
+    /// More is better: at least so many times what the best peer has.
+    AtLeast(f64),
     Persistence,
     Stall,
     CopyOnWrite,
@@ -60,9 +64,12 @@ pub struct Row {
     /// Of the three figures.
     pub unit: &'static str,
     pub ours: Option<f64>,
-    pub real: Option<f64>,
+    /// The real servers, in the order in which they were named.
+    pub peers: Vec<Option<f64>>,
+    /// Which of them is the best here.
+    pub best: Option<usize>,
     pub floor: Option<f64>,
-    /// Ours to the real one's: of what the figures tell, smaller is better.
+    /// Ours to the best of them: of what the figures tell, smaller is better.
     pub ratio: Option<Spread>,
     /// The same for operations per second, where larger is better.
     pub throughput: Option<Spread>,
@@ -78,7 +85,8 @@ impl Row {
             name: name.to_owned(),
             unit,
             ours: None,
-            real: None,
+            peers: Vec::new(),
+            best: None,
             floor: None,
             ratio: None,
             throughput: None,
@@ -87,12 +95,33 @@ impl Row {
         }
     }
 
+    /// Whether the larger figure is the better one.
+    pub fn more_is_better(&self) -> bool {
+        matches!(self.goal, Some(Goal::AtLeast(_)))
+    }
+
+    /// The figure of the best peer.
+    pub fn real(&self) -> Option<f64> {
+        self.peers.get(self.best?).copied().flatten()
+    }
+
+    /// Whether what was promised of this very row is kept; `None` where nothing was, or nothing was measured.
+    pub fn keeps_its_promise(&self) -> Option<bool> {
+        let ratio = self.ratio.map(|ratio| ratio.median);
+        match self.goal? {
+            Goal::Bytes(most) => Some(self.ours? <= most),
+            Goal::AtMost(most) => Some(ratio? <= most),
+            Goal::AtLeast(least) => Some(ratio? >= least),
+            _ => None,
+        }
+    }
+
     /// Notes that a server does not know this, or that it went wrong there.
     pub fn absent(&mut self, who: Who, why: &str) {
         let who = match who {
-            Who::Ours => "ours",
-            Who::Real => "real",
-            Who::Floor => "floor",
+            Who::Ours => "ours".to_owned(),
+            Who::Peer(at) => format!("peer {}", at + 1),
+            Who::Floor => "floor".to_owned(),
         };
         let why: String = why.chars().take(60).collect();
         let what = if why.starts_with("ERR ") { "absent" } else { "failed" };
@@ -109,7 +138,8 @@ pub struct Setting {
     pub machine: String,
     pub date: String,
     pub ours: String,
-    pub real: String,
+    /// Names and versions of the peers.
+    pub peers: Vec<(String, String)>,
     /// How busy the machine was before the run.
     pub load_average: f64,
     pub quick: bool,

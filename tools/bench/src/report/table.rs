@@ -2,29 +2,35 @@
 
 use super::{Goal, Row, means};
 use crate::measure::Spread;
+use crate::server::Peer;
 
-/// Prints a row, and where a new group begins a heading, with the time of the run so far.
-pub fn print_row(row: &Row, before: Option<&Row>, seconds: u64) {
+/// Prints a row, and where a new group begins a heading, with the time of the run so far. The best of the peers, with
+/// which ours is compared, has a star.
+pub fn print_row(row: &Row, peers: &[Peer], before: Option<&Row>, seconds: u64) {
     if before.is_none_or(|before| before.group != row.group) {
         println!("\n{} (after {seconds} s)", row.group);
-        println!(
-            "  {:40} {:>9} {:>9} {:>9}           {:17}  floor   throughput",
-            "", "ours", "real", "floor", "ours/real"
-        );
+        print!("  {:40} {:>9}", "", "ours");
+        peers.iter().for_each(|peer| print!(" {:>13}", peer.name));
+        println!(" {:>9}           {:17}  floor   throughput", "floor", "ours/best");
     }
-    print!("  {:40}", row.name);
-    for figure in [row.ours, row.real, row.floor] {
-        print!(" {:>9}", figure.map_or("-".to_owned(), amount));
+    print!("  {:40} {:>9}", row.name, row.ours.map_or("-".to_owned(), amount));
+    for at in 0..peers.len() {
+        let figure = row.peers.get(at).copied().flatten().map_or("-".to_owned(), amount);
+        let star = if row.best == Some(at) { "*" } else { "" };
+        print!(" {:>13}", format!("{star}{figure}"));
     }
-    print!(" {:8}", row.unit);
+    print!(" {:>9} {:8}", row.floor.map_or("-".to_owned(), amount), row.unit);
     print!("  {:17}", row.ratio.map_or("-".to_owned(), spread));
-    let floor = row.floor.zip(row.real).map(|(floor, real)| format!("{:.2}", floor / real));
+    let floor = row.floor.zip(row.real()).map(|(floor, real)| format!("{:.2}", floor / real));
     print!("  {:5}", floor.unwrap_or_default());
     if let Some(throughput) = row.throughput {
         print!("  {:.2}x", throughput.median);
     }
-    if let Some(Goal::Bytes(target)) = row.goal {
-        print!("  target {target}");
+    match row.goal {
+        Some(Goal::Bytes(target)) => print!("  target {target}"),
+        Some(Goal::AtMost(target)) => print!("  target {target:.2} or less"),
+        Some(Goal::AtLeast(target)) => print!("  target {target:.2} or more"),
+        _ => {}
     }
     if let Some(absent) = &row.absent {
         print!("  {absent}");
@@ -49,7 +55,7 @@ fn spread(spread: Spread) -> String {
 
 /// Prints the means beside what they are to be, and every point where ours is the worse one.
 pub fn print_summary(rows: &[Row]) {
-    println!("\nours / the real server, geometric means");
+    println!("\nours / the best peer of each point, geometric means");
     for mean in means(rows) {
         let value = mean.value.map_or("-".to_owned(), |value| format!("{value:.2}"));
         let verdict = match mean.value {
@@ -76,8 +82,15 @@ pub fn print_summary(rows: &[Row]) {
             println!("    over its bytes: {}: {ours:.1}, target {target}", row.name);
         }
     }
-    let mut worse: Vec<&Row> =
-        rows.iter().filter(|row| row.ratio.is_some_and(|ratio| ratio.median >= 1.005)).collect();
+    for row in rows.iter().filter(|row| matches!(row.goal, Some(Goal::AtMost(_) | Goal::AtLeast(_)))) {
+        let (Some(kept), Some(ratio)) = (row.keeps_its_promise(), row.ratio) else { continue };
+        let verdict = if kept { "met" } else { "missed" };
+        println!("  {:60} {:>5.2}   {verdict}", format!("{} / {}", row.group, row.name), ratio.median);
+    }
+    let mut worse: Vec<&Row> = rows
+        .iter()
+        .filter(|row| !row.more_is_better() && row.ratio.is_some_and(|ratio| ratio.median >= 1.005))
+        .collect();
     worse.sort_by(|a, b| {
         let ratio = |row: &Row| row.ratio.map_or(0.0, |ratio| ratio.median);
         ratio(b).total_cmp(&ratio(a))
