@@ -12,6 +12,7 @@
 //! server/        Server, a struct of structs; it only conducts: boot, event loop, carry_out, closing, cron, shutdown
 //!   request/     input, admission, dispatch, fast path, call, settle, transactions, blocked clients (retry, unblock)
 //! replication/   history (who may go on); master/: our replicas; replica/: the link to our master
+//! scripting/     Lua 5.1 for scripts and functions: its sandbox, conversions, cache and libraries; sees the server as a trait
 //! persistence/   rdb/ (the format), the snapshot child, save points, loading as a task of the loop
 //! acl/           users, what each may do and what was denied: pure but for the user file
 //! exec/          Command row, Ctx, Args, Outcome
@@ -109,6 +110,7 @@ pub mod observe;
 pub mod persistence;
 pub mod protocol;
 pub mod replication;
+pub mod scripting;
 pub mod server;
 pub mod structures;
 pub mod types;

@@ -74,14 +74,6 @@ fn rewrite(server: &Server) {
     assert_eq!(server.info_field("persistence", "aof_last_bgrewrite_status"), "ok");
 }
 
-/// The limit of what any file of a running server may hold.
-fn limit_files(server: &Server, bytes: u64) {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: the call reads one structure, and writes nothing.
-    let done = unsafe { libc::prlimit(server.pid(), libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
-    assert_eq!(done, 0, "the limit can be set");
-}
-
 #[test]
 fn what_was_acknowledged_is_there_after_a_kill_whatever_the_policy() {
     for policy in ["always", "everysec", "no"] {
@@ -235,7 +227,7 @@ fn while_the_disk_is_full_writes_are_refused_and_afterwards_nothing_is_missing()
         redis::cmd("SET").arg(format!("before:{n}")).arg("x".repeat(100)).exec(&mut conn).unwrap();
     }
     let size = fs::metadata(incr_file(&server)).unwrap().len();
-    limit_files(&server, size + 2000);
+    server.limit_files(size + 2000);
     let mut taken = 0;
     let refused = loop {
         match redis::cmd("SET").arg(format!("in:{taken}")).arg("x".repeat(100)).exec(&mut conn) {
@@ -249,7 +241,7 @@ fn while_the_disk_is_full_writes_are_refused_and_afterwards_nothing_is_missing()
     assert_eq!(server.info_field("persistence", "aof_last_write_status"), "err");
     assert_eq!(redis::cmd("PING").exec(&mut conn).unwrap_err().code(), Some("MISCONF"));
     assert_eq!(server.query::<i64>(&["EXISTS", "before:7"]), 1);
-    limit_files(&server, libc::RLIM_INFINITY);
+    server.limit_files(libc::RLIM_INFINITY);
     wait_until("writes are taken again", PATIENCE, || redis::cmd("PING").exec(&mut conn).is_ok());
     assert_eq!(server.logged("AOF write error looks solved, Redis can write again."), 1);
     redis::cmd("SET").arg("after").arg(1).exec(&mut conn).unwrap();
@@ -264,7 +256,7 @@ fn while_the_disk_is_full_writes_are_refused_and_afterwards_nothing_is_missing()
 fn with_always_a_full_disk_ends_the_server_before_it_acknowledges() {
     let mut server = Server::start(&[ON, ("appendfsync", "always")]);
     let mut conn = server.client();
-    limit_files(&server, 4096);
+    server.limit_files(4096);
     let mut taken = 0;
     while redis::cmd("SET").arg(format!("k:{taken}")).arg("x".repeat(100)).exec(&mut conn).is_ok() {
         taken += 1;
@@ -326,6 +318,25 @@ fn a_master_that_was_killed_or_ended_lets_its_replicas_go_on() {
             rewrite(&master);
         }
     }
+}
+
+#[test]
+fn a_replica_that_was_away_for_several_lives_of_its_master_goes_on() {
+    let mut master = Server::start(&[ON, AT_ONCE]);
+    let replica = Server::replica_of(master.port(), &[]);
+    replica.wait_linked();
+    fill(&master, 1);
+    replica.follows(&master);
+    replica.signal(Signal::SIGSTOP);
+    for round in 2..5 {
+        fill(&master, round);
+        wait_written(&master);
+        master.restart();
+    }
+    replica.signal(Signal::SIGCONT);
+    fill(&master, 5);
+    replica.same_as(&master);
+    assert_eq!((master.snapshots(), master.partial_syncs()), (1, 1));
 }
 
 #[test]

@@ -107,6 +107,7 @@ fn a_real_server_loads_what_we_write() {
                 used_mem: 1_000_000,
                 replication: Some(ReplicationAux { stream_db: 0, id: &"0a".repeat(20), offset: 1234 }),
                 aof_base: false,
+                libraries: Vec::new(),
             })?;
             writer.select_db(0)?;
             writer.resize_db(strings().len() as u64, 0)?;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors from the ground up, as `src/lib.rs` draws them.
-const FLOORS: [&str; 16] = [
+const FLOORS: [&str; 17] = [
     "env",
     "structures",
     "config",
@@ -19,6 +19,7 @@ const FLOORS: [&str; 16] = [
     "exec",
     "acl",
     "persistence",
+    "scripting",
     "replication",
     "server",
     "commands",

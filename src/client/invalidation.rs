@@ -82,6 +82,16 @@ impl InvalidationTracking {
         (self.clients == 0).then(|| std::mem::take(&mut self.table))
     }
 
+    /// Others are served before the running command is over: what its client is still to be sent.
+    pub fn suspend_own_keys(&mut self) -> Vec<Option<Vec<u8>>> {
+        std::mem::take(&mut self.own)
+    }
+
+    /// The suspended command goes on.
+    pub fn resume_own_keys(&mut self, own: Vec<Option<Vec<u8>>>) {
+        self.own = own;
+    }
+
     /// A request of a client begins.
     pub fn begin_request(&self, client: &mut Client) {
         if let Some(tracking) = &mut client.session.tracking

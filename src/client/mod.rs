@@ -28,7 +28,7 @@ pub use invalidation::InvalidationTracking;
 pub use limits::StreamBacklog;
 pub use list::{Client, ClientId, Clients, Role};
 pub use monitors::Monitors;
-pub use outbox::{Outbox, Outgoing};
+pub use outbox::{Outbox, Outgoing, SuspendedCommand};
 pub use pubsub::PubSub;
 pub use redacted::Redacted;
 pub use session::{Auth, Queue, ReplyMode, RowId, Session, Transaction, UserId};

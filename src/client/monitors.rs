@@ -51,24 +51,45 @@ impl Monitors {
         unixsocket: &[u8],
     ) {
         let Some(client) = outbox.clients.get(id) else { return };
-        let (secs, us) = (now_us / 1_000_000, now_us % 1_000_000);
-        let mut line = format!("+{secs}.{us:06} [{} ", client.session.db).into_bytes();
-        if client.conn.is_unix() {
-            line.extend_from_slice(b"unix:");
-            line.extend_from_slice(unixsocket);
-        } else {
-            line.extend_from_slice(client.addr.to_string().as_bytes());
-        }
-        line.push(b']');
-        for arg in args {
-            line.push(b' ');
-            push_quoted(&mut line, arg);
-        }
-        line.extend_from_slice(b"\r\n");
+        let addr = client.addr.to_string();
+        let place: [&[u8]; 2] =
+            if client.conn.is_unix() { [b"unix:", unixsocket] } else { [addr.as_bytes(), b""] };
+        let line = line(now_us, client.session.db, &place.concat(), args);
+        self.send(outbox, &line);
+    }
+
+    /// Shows them what a client's script calls.
+    pub fn show_from_script<'a>(
+        &self,
+        outbox: &mut Outbox,
+        id: ClientId,
+        args: impl Iterator<Item = &'a [u8]>,
+        now_us: i64,
+    ) {
+        let Some(client) = outbox.clients.get(id) else { return };
+        let line = line(now_us, client.session.db, b"lua", args);
+        self.send(outbox, &line);
+    }
+
+    fn send(&self, outbox: &mut Outbox, line: &[u8]) {
         for &monitor in &self.ids {
             if let Some(client) = outbox.clients.get_mut(monitor).filter(|client| client.is_open()) {
-                outbox.outgoing.open(client, monitor).tail().extend_from_slice(&line);
+                outbox.outgoing.open(client, monitor).tail().extend_from_slice(line);
             }
         }
     }
+}
+
+/// `+seconds.microseconds [database place] argument ..`
+fn line<'a>(now_us: i64, db: usize, place: &[u8], args: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    let (secs, us) = (now_us / 1_000_000, now_us % 1_000_000);
+    let mut line = format!("+{secs}.{us:06} [{db} ").into_bytes();
+    line.extend_from_slice(place);
+    line.push(b']');
+    for arg in args {
+        line.push(b' ');
+        push_quoted(&mut line, arg);
+    }
+    line.extend_from_slice(b"\r\n");
+    line
 }

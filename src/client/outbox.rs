@@ -77,6 +77,17 @@ impl Outgoing {
         self.running = Some(id);
     }
 
+    /// Others are served before the running command is over: its client, and the pushes that it is still to be sent.
+    pub fn suspend_command(&mut self) -> SuspendedCommand {
+        SuspendedCommand { running: self.running.take(), pushes: std::mem::take(&mut self.pending_pushes) }
+    }
+
+    /// The suspended command goes on.
+    pub fn resume_command(&mut self, suspended: SuspendedCommand) {
+        self.running = suspended.running;
+        self.pending_pushes = suspended.pushes;
+    }
+
     /// Lets a client have a buffer to write to, if it has none.
     #[inline]
     pub fn lend(&mut self, client: &mut Client) {
@@ -129,6 +140,16 @@ impl Outgoing {
         }
     }
 
+    /// Puts somebody back on the list of those with output to be written, who was taken from it and not written to.
+    pub fn keep_to_flush(&mut self, id: ClientId) {
+        self.to_flush.push(id);
+    }
+
+    /// Puts somebody back on the list of those to be closed.
+    pub fn keep_to_close(&mut self, id: ClientId) {
+        self.to_close.push(id);
+    }
+
     /// Takes the list of those to be closed.
     pub fn take_to_close(&mut self) -> Vec<ClientId> {
         std::mem::take(&mut self.to_close)
@@ -139,6 +160,12 @@ impl Outgoing {
     pub fn next_grown(&mut self) -> Option<ClientId> {
         self.grown.pop()
     }
+}
+
+/// A command that others are served before the end of.
+pub struct SuspendedCommand {
+    running: Option<ClientId>,
+    pushes: Output,
 }
 
 /// By how many bytes a buffer is larger than a new one.

@@ -156,8 +156,10 @@ pub struct Session {
     pub is_master: bool,
     /// The command in hand runs inside EXEC.
     pub in_exec: bool,
-    /// Inside EXEC or the master's stream nothing may block.
+    /// Inside EXEC, a script or the master's stream nothing may block.
     pub deny_blocking: bool,
+    /// A script calls the command in hand.
+    pub in_script: bool,
     rare: Option<Box<Rare>>,
 }
 
@@ -216,6 +218,7 @@ impl Session {
             is_master: false,
             in_exec: false,
             deny_blocking: false,
+            in_script: false,
             rare: None,
         }
     }

@@ -9,6 +9,7 @@ mod help;
 pub mod keyspace;
 pub mod list;
 pub mod replication;
+pub mod scripting;
 pub mod set;
 pub mod stream;
 pub mod string;
@@ -47,6 +48,9 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     keyspace::sort::COMMANDS,
     list::COMMANDS,
     replication::COMMANDS,
+    scripting::eval::COMMANDS,
+    scripting::function::COMMANDS,
+    scripting::script::COMMANDS,
     set::COMMANDS,
     stream::claim::COMMANDS,
     stream::entries::COMMANDS,

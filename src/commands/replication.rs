@@ -399,11 +399,13 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
                 server.replica_mut(id).rdb_only = rdb_only == 1;
             }
             b"rdb-filter-only" => {
-                // What the dump is to have: functions, or nothing at all. There are no functions yet.
+                // What the dump is to have: functions, or nothing at all.
                 let Some(parts) = split_args(value) else {
                     return Err(CmdError::text("ERR Missing rdb-filter-only values"));
                 };
-                server.replica_mut(id).without_data = true;
+                let replica = server.replica_mut(id);
+                replica.without_data = true;
+                replica.wants_libraries = !parts.is_empty();
                 if let Some(other) = parts.iter().find(|part| !part.eq_ignore_ascii_case(b"functions")) {
                     let mut text = b"ERR Unsupported rdb-filter-only option: ".to_vec();
                     text.extend_from_slice(other);

@@ -360,6 +360,8 @@ pub struct Command<S: 'static> {
     pub get_keys: Option<FindKeysFn>,
     /// Of a command that writes with certain words only: whether it does with these. Without, a replica serves it.
     pub writes_if: Option<fn(Args) -> bool>,
+    /// Of a command that runs what somebody wrote: the flags of a call, if what it runs declares any.
+    pub declared: Option<fn(&S, Args) -> Option<u64>>,
     pub channels: Channels,
     pub subcommands: &'static [Command<S>],
     pub group: Group,
@@ -405,6 +407,7 @@ const fn row<S>(name: &'static str, handler: Handler<S>, arity: i32) -> Command<
         keys: &[],
         get_keys: None,
         writes_if: None,
+        declared: None,
         channels: Channels::None,
         subcommands: &[],
         group: Group::Generic,
@@ -449,6 +452,10 @@ impl<S> Command<S> {
     }
     pub const fn writes_if(mut self, writes: fn(Args) -> bool) -> Self {
         self.writes_if = Some(writes);
+        self
+    }
+    pub const fn declared(mut self, declared: fn(&S, Args) -> Option<u64>) -> Self {
+        self.declared = Some(declared);
         self
     }
     pub const fn subcommands(mut self, subcommands: &'static [Command<S>]) -> Self {

@@ -29,6 +29,8 @@ pub use Outcome::Done;
 pub enum Outcome {
     /// It ran, and the reply is written.
     Done,
+    /// It ran, and what it ran failed: that error stands in the reply, and is counted.
+    Failed,
     /// It cannot run yet and has written nothing: block the client.
     Block(Block),
 }

@@ -80,7 +80,7 @@ impl<S> Bench<S> {
             db.verify();
         }
         match result {
-            Ok(Outcome::Done) => String::from_utf8_lossy(&out.to_vec()).into_owned(),
+            Ok(Outcome::Done | Outcome::Failed) => String::from_utf8_lossy(&out.to_vec()).into_owned(),
             Ok(Outcome::Block(_)) => {
                 assert!(out.is_empty(), "a command that blocks has replied");
                 "blocked".into()

@@ -566,8 +566,14 @@ mod tests {
     use std::path::Path;
 
     fn fork_child(target: Target, keyspace: &Keyspace, key_save_delay_us: i32) -> Child {
-        let aux =
-            SavingAux { redis_ver: "7.2.4", ctime: 1000, used_mem: 1, replication: None, aof_base: false };
+        let aux = SavingAux {
+            redis_ver: "7.2.4",
+            ctime: 1000,
+            used_mem: 1,
+            replication: None,
+            aof_base: false,
+            libraries: Vec::new(),
+        };
         let dump = DumpOptions {
             writer: WriterOptions::default(),
             usage: Usage::Unsaid,

@@ -13,8 +13,8 @@ use crate::env::clock;
 use crate::env::random::Rng;
 use crate::keyspace::{Keyspace, access};
 use crate::persistence::rdb::{
-    NODE_PACKED, NODE_PLAIN, RDB_VERSION, RDB_VERSION_FIELD_TTL, RDB_VERSION_VALKEY, SavingAux, ValueType,
-    Writer, WriterOptions, encode_dump,
+    LIBRARIES_SINCE, NODE_PACKED, NODE_PLAIN, RDB_VERSION, RDB_VERSION_FIELD_TTL, RDB_VERSION_VALKEY,
+    SavingAux, ValueType, Writer, WriterOptions, encode_dump,
 };
 use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{End, NodeRef};
@@ -147,10 +147,13 @@ pub fn version_for(keyspace: &Keyspace) -> u16 {
 
 /// The version in which a data set of ours is written, of which `wanted` (`rdb-version`; 0: no wish) says it. The error
 /// is why it cannot be.
-pub fn own_version(keyspace: &Keyspace, wanted: u16) -> Result<u16, String> {
+pub fn own_version(keyspace: &Keyspace, has_libraries: bool, wanted: u16) -> Result<u16, String> {
     let needed = version_for(keyspace);
     match wanted {
         0 => Ok(needed),
+        _ if wanted < LIBRARIES_SINCE && has_libraries => Err(format!(
+            "rdb-version is {wanted}, and dumps of that version cannot hold libraries of functions"
+        )),
         _ if wanted < FIELD_TIMES_SINCE && needed >= FIELD_TIMES_SINCE => Err(format!(
             "rdb-version is {wanted}, and dumps of that version cannot hold hash fields with a time to live"
         )),

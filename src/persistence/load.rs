@@ -105,6 +105,8 @@ pub struct LoadProgress {
 pub struct LoadedInfo {
     pub progress: LoadProgress,
     pub origin: Origin,
+    /// The code of its libraries of functions. Whether they are good is for whoever takes them.
+    pub libraries: Vec<Vec<u8>>,
 }
 
 /// What a step came to.
@@ -145,10 +147,8 @@ pub enum LoadError {
         offset: u64,
         why: &'static str,
     },
-    /// Libraries of functions, which this server does not have.
-    Functions {
-        offset: u64,
-    },
+    /// A library of functions that cannot be taken, and why.
+    Library(String),
 }
 
 impl LoadError {
@@ -170,10 +170,9 @@ impl LoadError {
                 RdbReason::Signature | RdbReason::Version(_) | RdbReason::ModuleAux(_) => None,
                 _ => Some(*offset),
             },
-            LoadError::Corrupt { offset, .. }
-            | LoadError::Unsupported { offset, .. }
-            | LoadError::Functions { offset } => Some(*offset),
-            LoadError::NotFound
+            LoadError::Corrupt { offset, .. } | LoadError::Unsupported { offset, .. } => Some(*offset),
+            LoadError::Library(_)
+            | LoadError::NotFound
             | LoadError::Open { .. }
             | LoadError::Databases { .. }
             | LoadError::Duplicate { .. } => None,
@@ -226,12 +225,7 @@ impl fmt::Display for LoadError {
                 inside(f, offset, &format_args!("key '{key}' holds a {what}, not supported yet by redis-rs"))
             }
             LoadError::Corrupt { offset, why } => inside(f, offset, why),
-            LoadError::Functions { offset } => inside(
-                f,
-                offset,
-                &"the dump holds libraries of functions, not supported yet by redis-rs; save it without them \
-                  (FUNCTION FLUSH)",
-            ),
+            LoadError::Library(why) => write!(f, "Failed loading library, {why}"),
         }
     }
 }
@@ -257,6 +251,7 @@ pub struct Loader<R = File> {
     progress: LoadProgress,
     origin: Origin,
     expired: Vec<(usize, Vec<u8>)>,
+    libraries: Vec<Vec<u8>>,
 }
 
 /// Opens a dump file; its length comes with it.
@@ -299,6 +294,7 @@ impl<R: Read> Loader<R> {
             expected: None,
             waiting: Vec::with_capacity(AT_ONCE),
             expired: Vec::new(),
+            libraries: Vec::new(),
         })
     }
 
@@ -400,7 +396,7 @@ impl<R: Read> Loader<R> {
                     .filter(|&db| db < keyspace.count())
                     .ok_or(LoadError::Databases { offset, configured: keyspace.count() })?;
             }
-            Record::Function(_) => return Err(LoadError::Functions { offset }),
+            Record::Function(code) => self.libraries.push(code),
             Record::ModuleAux { .. } => unreachable!("the reader refuses data of modules"),
             Record::ResizeDb { .. } | Record::Eof { .. } => unreachable!("these are seen before"),
         }
@@ -546,7 +542,11 @@ impl<R: Read> Loader<R> {
             "Done loading RDB, keys loaded: {}, keys expired: {}{empty}.",
             progress.keys_loaded, progress.keys_expired
         ));
-        LoadedInfo { progress, origin: mem::take(&mut self.origin) }
+        LoadedInfo {
+            progress,
+            origin: mem::take(&mut self.origin),
+            libraries: mem::take(&mut self.libraries),
+        }
     }
 }
 
@@ -669,8 +669,14 @@ mod tests {
     use crate::types::{Digest, Hash, List, Value};
 
     fn dumped(keyspace: &Keyspace, usage: Usage) -> Vec<u8> {
-        let aux =
-            SavingAux { redis_ver: "7.2.4", ctime: 1000, used_mem: 1, replication: None, aof_base: false };
+        let aux = SavingAux {
+            redis_ver: "7.2.4",
+            ctime: 1000,
+            used_mem: 1,
+            replication: None,
+            aof_base: false,
+            libraries: Vec::new(),
+        };
         let options =
             DumpOptions { writer: WriterOptions::default(), usage, key_save_delay_us: 0, release: false };
         write_dataset(Vec::new(), keyspace, &aux, &options, &mut |_| ()).unwrap().0
@@ -716,6 +722,7 @@ mod tests {
                     used_mem: 1,
                     replication: None,
                     aof_base: false,
+                    libraries: Vec::new(),
                 };
                 let writer = WriterOptions { version, ..WriterOptions::default() };
                 let options =
@@ -772,8 +779,14 @@ mod tests {
                     key_save_delay_us: 0,
                     release: false,
                 };
-                let aux =
-                    SavingAux { redis_ver: "", ctime: 0, used_mem: 0, replication: None, aof_base: false };
+                let aux = SavingAux {
+                    redis_ver: "",
+                    ctime: 0,
+                    used_mem: 0,
+                    replication: None,
+                    aof_base: false,
+                    libraries: Vec::new(),
+                };
                 let refused = write_dataset(Vec::new(), &keyspace, &aux, &options(8), &mut |_| ()).err();
                 assert_eq!(refused.unwrap().to_string(), "dumps of version 8 cannot hold streams");
             }
@@ -788,7 +801,14 @@ mod tests {
                 key_save_delay_us: 0,
                 release: false,
             };
-            let aux = SavingAux { redis_ver: "", ctime: 0, used_mem: 0, replication: None, aof_base: false };
+            let aux = SavingAux {
+                redis_ver: "",
+                ctime: 0,
+                used_mem: 0,
+                replication: None,
+                aof_base: false,
+                libraries: Vec::new(),
+            };
             let dump = write_dataset(Vec::new(), &keyspace, &aux, &options, &mut |_| ()).unwrap().0;
             let loaded = load(&dump, testing::options()).unwrap().0;
             assert_eq!(testing::content(&loaded), testing::content(&keyspace), "{version}");
@@ -909,7 +929,6 @@ mod tests {
         let list = &failure(&list)[0];
         assert!(list.starts_with("Internal error in RDB reading offset "), "{list}");
         assert!(list.ends_with(" -> Ziplist integrity check failed."), "{list}");
-        assert!(failure(&written(|w| w.function(b"#!lua").unwrap()))[0].contains("libraries of functions"));
         assert!(matches!(load_file(Path::new("/no/such/dump.rdb")), Err(LoadError::NotFound)));
     }
 

@@ -316,8 +316,14 @@ mod tests {
         // Longer than everything that is read at once.
         let long: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(7919) >> 7) as u8).collect();
         keyspace.db_mut(3).set(b"long", None, NewValue::Str(&long));
-        let aux =
-            SavingAux { redis_ver: "7.2.4", ctime: 1000, used_mem: 1, replication: None, aof_base: false };
+        let aux = SavingAux {
+            redis_ver: "7.2.4",
+            ctime: 1000,
+            used_mem: 1,
+            replication: None,
+            aof_base: false,
+            libraries: Vec::new(),
+        };
         let options = DumpOptions {
             writer: WriterOptions::default(),
             usage: Usage::Unsaid,

@@ -214,8 +214,14 @@ mod tests {
     use super::*;
 
     fn fork(target: Target, forks: &SimulatedForks, keyspace: &Keyspace) -> (Child, SimulatedChild) {
-        let aux =
-            SavingAux { redis_ver: "7.2.4", ctime: 1000, used_mem: 1, replication: None, aof_base: false };
+        let aux = SavingAux {
+            redis_ver: "7.2.4",
+            ctime: 1000,
+            used_mem: 1,
+            replication: None,
+            aof_base: false,
+            libraries: Vec::new(),
+        };
         let dump = DumpOptions {
             writer: WriterOptions::default(),
             usage: Usage::Unsaid,

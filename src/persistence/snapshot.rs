@@ -255,6 +255,7 @@ mod tests {
                 offset: 77,
             }),
             aof_base: false,
+            libraries: Vec::new(),
         }
     }
 

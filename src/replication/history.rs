@@ -20,7 +20,13 @@ pub struct History {
     pub id: String,
     /// The stream that ours was until `second_offset`.
     pub id2: Option<(String, u64)>,
+    /// The names that it had before, and where each ended. Real servers know none of them; here a replica that was away
+    /// while its master changed its name more than once may go on, too. The oldest is the first.
+    earlier: Vec<(String, u64)>,
 }
+
+/// Names that are remembered.
+const EARLIER_NAMES: usize = 32;
 
 /// Digits of an id.
 const ID: usize = 40;
@@ -30,32 +36,43 @@ pub const NO_ID: &str = "0000000000000000000000000000000000000000";
 impl Default for History {
     /// One that has no name yet: a server begins with [`History::renew`].
     fn default() -> Self {
-        History { id: NO_ID.to_owned(), id2: None }
+        History { id: NO_ID.to_owned(), id2: None, earlier: Vec::new() }
     }
 }
 
 impl History {
     /// Begins a stream of our own at `offset`, that continues the one we followed.
     pub fn shift(&mut self, offset: u64, secrets: &mut Secrets) {
-        let old = std::mem::replace(&mut self.id, secrets.hex(ID));
-        self.id2 = Some((old, offset));
+        self.renamed(&secrets.hex(ID), offset);
     }
 
     /// Begins a stream that continues nothing.
     pub fn renew(&mut self, secrets: &mut Secrets) {
-        *self = History { id: secrets.hex(ID), id2: None };
+        *self = History { id: secrets.hex(ID), ..History::default() };
     }
 
     /// Follows a master's stream from its snapshot on.
     pub fn adopt(&mut self, id: &str) {
-        self.id = id.to_owned();
-        self.id2 = None;
+        *self = History { id: id.to_owned(), ..History::default() };
+    }
+
+    /// Goes on with a stream that files of ours hold, and that had these names before.
+    pub fn adopt_with(&mut self, id: &str, mut earlier: Vec<(String, u64)>) {
+        self.adopt(id);
+        self.id2 = earlier.pop();
+        self.earlier = earlier;
+        self.forget_oldest();
+    }
+
+    fn forget_oldest(&mut self) {
+        self.earlier.drain(..self.earlier.len().saturating_sub(EARLIER_NAMES));
     }
 
     /// Goes on with the same bytes under another id, as the master said: at `offset` it has changed its name.
     pub fn renamed(&mut self, id: &str, offset: u64) {
         let old = std::mem::replace(&mut self.id, id.to_owned());
-        self.id2 = Some((old, offset));
+        self.earlier.extend(self.id2.replace((old, offset)));
+        self.forget_oldest();
     }
 
     /// The second id and its offset as INFO shows them.
@@ -100,7 +117,8 @@ pub enum FullResyncReason {
 pub fn decide(history: &History, kept: Option<(u64, u64)>, wanted: &Wanted) -> Answer {
     // Ids are hexadecimal: case does not tell them apart.
     if !wanted.id.eq_ignore_ascii_case(history.id.as_bytes()) {
-        let second = history.id2.as_ref().filter(|(id, _)| wanted.id.eq_ignore_ascii_case(id.as_bytes()));
+        let mut names = history.id2.iter().chain(history.earlier.iter().rev());
+        let second = names.find(|(id, _)| wanted.id.eq_ignore_ascii_case(id.as_bytes()));
         match second {
             Some((_, offset)) if wanted.offset <= *offset as i64 + 1 => {}
             _ if wanted.id == b"?" => return Answer::Full(FullResyncReason::Asked),
@@ -129,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_replica_goes_on_where_the_log_reaches() {
-        let history = History { id: "a".repeat(40), id2: None };
+        let history = History { id: "a".repeat(40), ..History::default() };
         let kept = Some((100, 150));
         let ask = |offset| decide(&history, kept, &wanted(&"a".repeat(40), offset));
         assert_eq!(ask(101), Answer::Continue(100));
@@ -146,7 +164,7 @@ mod tests {
 
     #[test]
     fn after_a_promotion_the_old_id_counts_up_to_where_it_ended() {
-        let mut history = History { id: "a".repeat(40), id2: None };
+        let mut history = History { id: "a".repeat(40), ..History::default() };
         history.shift(120, &mut Secrets::System);
         let kept = Some((100, 150));
         let ask = |id: &str, offset| decide(&history, kept, &wanted(id, offset));
@@ -159,5 +177,27 @@ mod tests {
             ask(&"b".repeat(40), 121),
             Answer::Full(FullResyncReason::OtherStream { second_offset: None })
         );
+    }
+
+    #[test]
+    fn names_from_before_count_up_to_where_each_ended() {
+        let mut history = History { id: "a".repeat(40), ..History::default() };
+        history.renamed(&"b".repeat(40), 110);
+        history.renamed(&"c".repeat(40), 120);
+        history.renamed(&"d".repeat(40), 130);
+        let ask = |history: &History, id: &str, offset| {
+            decide(history, Some((100, 150)), &wanted(&id.repeat(40), offset))
+        };
+        assert_eq!(ask(&history, "a", 111), Answer::Continue(110));
+        assert_eq!(ask(&history, "b", 121), Answer::Continue(120));
+        for (id, offset) in [("a", 112), ("b", 122)] {
+            assert!(matches!(ask(&history, id, offset), Answer::Full(FullResyncReason::OtherStream { .. })));
+        }
+        let mut loaded = History::default();
+        loaded.adopt_with(&"d".repeat(40), vec![("b".repeat(40), 120), ("c".repeat(40), 130)]);
+        assert_eq!(loaded.second(), (&*"c".repeat(40), 131));
+        assert_eq!(ask(&loaded, "b", 121), Answer::Continue(120));
+        loaded.adopt(&"e".repeat(40));
+        assert!(matches!(ask(&loaded, "b", 121), Answer::Full(_)));
     }
 }

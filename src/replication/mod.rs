@@ -116,5 +116,6 @@ fn saving_aux<'a>(
             offset: journal.offset() as i64,
         }),
         aof_base: false,
+        libraries: Vec::new(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Acl, Eviction, Lifecycle, Net, Program, Server, Stats, Table, Watching};
+use super::{Acl, Eviction, Lifecycle, Net, Program, Scripts, Server, Stats, Table, Watching};
 use crate::client::{
     BlockedClients, ClientMemory, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted,
 };
@@ -176,6 +176,7 @@ fn assemble(
         aof: Aof::new(disk),
         loading: None,
         replication,
+        scripts: Scripts::default(),
         stats: Stats::default(),
         slowlog: SlowLog::default(),
         latency: Latency::default(),

@@ -40,6 +40,9 @@ impl Server {
     pub fn turn(&mut self, events: &[Event]) {
         self.begin_turn();
         let (began, commands) = (ticks::now(), self.stats.commands);
+        for event in std::mem::take(&mut self.net.kept_events) {
+            self.handle(&event);
+        }
         let mut ahead = events.iter().skip(EVENTS_AHEAD);
         for event in events {
             if let Some(Source::Client(slot)) = ahead.next().map(|event| event.source) {
@@ -59,6 +62,7 @@ impl Server {
     /// How long nothing has to be done, unless something happens.
     pub fn timeout(&self) -> Duration {
         let busy = !self.net.ready.is_empty()
+            || !self.net.kept_events.is_empty()
             || self.outgoing.has_to_flush()
             || self.loading.as_ref().is_some_and(Loading::can_go_on)
             || self.eviction.goes_on
@@ -106,7 +110,7 @@ impl Server {
             && !self.blocked_clients.pauses(true, self.clock.unix_ms())
     }
 
-    fn handle(&mut self, event: &Event) {
+    pub(super) fn handle(&mut self, event: &Event) {
         match event.source {
             Source::Signals => self.handle_signals(),
             // What is due is seen to in every turn.
@@ -143,13 +147,7 @@ impl Server {
         }
         let mut ready = std::mem::take(&mut self.net.ready);
         for id in ready.drain(..) {
-            // What is left over from before comes first: a client that was blocked, or had its turn cut short.
-            let waits =
-                self.clients.get(id).is_some_and(|client| client.blocked.is_none() && client.has_leftover());
-            if waits {
-                self.run_input(id);
-            }
-            self.read_client(id);
+            self.read_leftover(id);
             // What is so much leaves at once, while the processor still has it at hand, and its buffer is the next
             // client's: replies to many would push each other out before they are sent.
             if self.clients.get(id).is_some_and(|client| client.output.overflow() > 0)
@@ -161,6 +159,17 @@ impl Server {
         if self.net.ready.is_empty() {
             self.net.ready = ready;
         }
+    }
+
+    /// Reads and runs what a client has sent: what is left over from before comes first, of a client that was blocked, or
+    /// had its turn cut short.
+    pub(super) fn read_leftover(&mut self, id: ClientId) {
+        let waits =
+            self.clients.get(id).is_some_and(|client| client.blocked.is_none() && client.has_leftover());
+        if waits {
+            self.run_input(id);
+        }
+        self.read_client(id);
     }
 
     fn accept(&mut self, index: usize) {

@@ -12,8 +12,13 @@ use crate::persistence::dump::Usage;
 use crate::persistence::load::{LoadError, LoadOptions, Origin};
 use crate::persistence::loading::{LoadFailed, LoadInto, LoadSource, Loaded, Loading, Slice, load_at_once};
 use crate::persistence::snapshots::dbfilename;
-use crate::protocol::encode_command;
+use crate::protocol::{CmdError, encode_command};
 use crate::replication::replica::{LoadFrom, LoadOrder, Piece, ServesOld};
+use crate::scripting::Policy;
+
+fn bad_library(why: CmdError) -> LoadError {
+    LoadError::Library(why.to_string())
+}
 
 impl Server {
     pub(super) fn load_options(&self) -> LoadOptions {
@@ -33,9 +38,19 @@ impl Server {
 
     /// Loads the dump file into what is there while everybody waits (DEBUG RELOAD). Keys that are there already are
     /// replaced if `merge` says so, and errors otherwise. The error is the log's.
-    pub fn load_at_once(&mut self, merge: bool) -> Result<(), Logged> {
+    /// Libraries of functions the same, unless all that was there is gone (`flushed`).
+    pub fn load_at_once(&mut self, flushed: bool, merge: bool) -> Result<(), Logged> {
         let options = LoadOptions { allow_duplicates: merge, ..self.load_options() };
-        match load_at_once(&self.config.dump_path(), &mut self.keyspace, options) {
+        let policy = match (flushed, merge) {
+            (true, _) => Policy::Flush,
+            (false, true) => Policy::Replace,
+            (false, false) => Policy::Append,
+        };
+        let loaded = load_at_once(&self.config.dump_path(), &mut self.keyspace, options).and_then(|info| {
+            self.scripts.restore_libraries(&info.libraries, policy).map_err(bad_library)?;
+            Ok(info)
+        });
+        match loaded {
             Ok(info) => {
                 self.snapshots.last_loaded = info.progress;
                 Ok(())
@@ -80,6 +95,7 @@ impl Server {
                 log::notice!("MASTER <-> REPLICA sync: Flushing old data");
                 let old = self.keyspace.take(self.clock.unix_ms());
                 self.discard_old_data(old);
+                self.history_is_void();
                 LoadInto::Place
             }
         };
@@ -100,6 +116,13 @@ impl Server {
                 self.load_failed(&LoadFailed { why, source: LoadSource::Master, kept });
             }
         }
+    }
+
+    /// What we hold is no state of the stream that we had any more. If the dump does not come to its end we must not go on
+    /// under its name, whoever we follow or lead then.
+    fn history_is_void(&mut self) {
+        self.replication.history.renew(&mut self.secrets);
+        self.journal.deactivate();
     }
 
     /// Old data makes place for the master's. It is freed by the helper thread, which is quicker than we are at loading;
@@ -147,6 +170,10 @@ impl Server {
             }
             Slice::More => {}
             Slice::Done(loaded) => {
+                if let Err(why) = self.scripts.restore_libraries(&loaded.info.libraries, Policy::Flush) {
+                    let (why, kept) = (bad_library(why), loaded.aside.is_some());
+                    return self.load_failed(&LoadFailed { why, source, kept });
+                }
                 self.snapshots.last_loaded = loaded.info.progress;
                 match source {
                     LoadSource::Own | LoadSource::Files => self.own_data_loaded(*loaded),

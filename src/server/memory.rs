@@ -22,6 +22,9 @@ pub struct MemoryAccount {
     /// What waits to be written to the append-only file.
     pub aof_buffer: usize,
     pub normal_clients: usize,
+    /// What scripts and functions take beside their machines.
+    pub scripts: usize,
+    pub functions: usize,
     pub databases: Vec<DatabaseAccount>,
     pub keys: usize,
     /// All of it that is not keys and values.
@@ -115,7 +118,9 @@ impl Server {
             })
             .collect();
         let tables: usize = databases.iter().map(|db| db.main + db.expires).sum();
-        let overhead = startup + backlog + replicas + normal_clients + tables;
+        let statistics = self.scripts.statistics();
+        let (scripts, functions) = (statistics.scripts_bytes, statistics.functions_bytes);
+        let overhead = startup + backlog + replicas + normal_clients + scripts + functions + tables;
         MemoryAccount {
             used,
             peak: self.stats.peak_memory.max(used),
@@ -127,6 +132,8 @@ impl Server {
             not_counted: self.uncounted_memory(),
             aof_buffer: self.aof.pending_bytes(self.journal.offset()) as usize,
             normal_clients,
+            scripts,
+            functions,
             databases,
             keys: self.keyspace.keys(),
             overhead,

@@ -24,6 +24,9 @@
 //! pushes       what clients are sent beside replies: pub/sub, monitors, invalidation tracking
 //! acl          rights are checked, and connections that lose them closed
 //! client_info  a client in one line
+//! scripts      scripts and functions, and the one that runs
+//! scripting    whether one may run, and how what it calls does
+//! busy         what others are served while a script takes too long
 //! reconfigure  CONFIG SET takes effect
 //! memory       where the memory goes
 //! shutdown     the end
@@ -34,6 +37,7 @@
 mod acl;
 mod aof;
 pub mod boot;
+mod busy;
 mod carry_out;
 mod client_info;
 mod closing;
@@ -54,6 +58,8 @@ mod replication;
 mod request;
 mod role;
 mod saving;
+mod scripting;
+mod scripts;
 mod shutdown;
 mod stats;
 mod title;
@@ -69,6 +75,7 @@ pub use net::Net;
 pub use request::table::Table;
 pub use request::transactions::Watching;
 pub use request::unblock::files_reply;
+pub use scripts::{RunningFunction, Scripts};
 pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
 
@@ -127,6 +134,7 @@ pub struct Server {
     /// What is being loaded, at the start or from our master.
     pub loading: Option<Loading>,
     pub replication: Replication,
+    pub scripts: Scripts,
     pub net: Net,
     pub stats: Stats,
     pub slowlog: SlowLog,

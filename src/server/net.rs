@@ -6,7 +6,7 @@ use std::io;
 
 use crate::client::ClientId;
 use crate::config::Config;
-use crate::net::{Listener, Peers, Reactor, Source, resolve};
+use crate::net::{Event, Listener, Peers, Reactor, Source, resolve};
 use crate::observe::log::{self, Logged, OnceAMinute};
 use crate::protocol::{Batch, Parser};
 
@@ -25,6 +25,8 @@ pub struct Net {
     pub batch: Batch,
     /// Clients that may have more to read.
     pub ready: Vec<ClientId>,
+    /// Events that came while a script took too long, and are heard in the next turn.
+    pub kept_events: Vec<Event>,
     /// When (monotonic ms) to try again to accept connections, where some wait for which there was no room.
     pub accept_again_ms: Option<u64>,
     accept_failures: OnceAMinute,
@@ -66,6 +68,7 @@ impl Net {
             parser: None,
             batch: Batch::default(),
             ready: Vec::new(),
+            kept_events: Vec::new(),
             accept_again_ms: None,
             accept_failures: OnceAMinute::default(),
             http_warned_secs: 0,

@@ -4,7 +4,7 @@
 
 use super::Server;
 use crate::client::{ClientId, Outbox, Tracking, TrackingTable};
-use crate::exec::{Args, Command, flags};
+use crate::exec::{Args, Command, Group, flags};
 
 /// A table of more keys than this is worth the way to the thread that frees.
 const WORTH_FREEING: usize = 64;
@@ -81,6 +81,8 @@ impl Server {
         let tracking = self.clients.get(id).and_then(|client| client.session.tracking.as_ref());
         if command.has(flags::READONLY)
             && !command.has(flags::PUBSUB)
+            // What a script reads its commands do.
+            && command.group != Group::Scripting
             && tracking.is_some_and(|tracking| tracking.remembers())
         {
             let keys = command.key_indexes(args).unwrap_or_default();

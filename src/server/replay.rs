@@ -21,6 +21,7 @@ use crate::persistence::loading::{LoadSource, Loading, Replaying, out_of_time, s
 use crate::persistence::rdb::SavingAux;
 use crate::persistence::snapshots::dump_options;
 use crate::protocol::Reply;
+use crate::scripting::Policy;
 
 /// Commands of a stream that change nothing: they are for those who hear it live.
 const FOR_THE_LIVING: [&str; 2] = ["ping", "replconf"];
@@ -34,6 +35,10 @@ struct Replay<'a> {
 }
 
 impl Sink for Replay<'_> {
+    fn libraries(&mut self, codes: Vec<Vec<u8>>) -> Result<(), String> {
+        self.server.scripts.restore_libraries(&codes, Policy::Flush).map_err(|why| why.to_string())
+    }
+
     fn keyspace(&mut self) -> &mut Keyspace {
         &mut self.server.keyspace
     }
@@ -242,6 +247,7 @@ impl Server {
             used_mem: alloc::allocated() as u64,
             replication: None,
             aof_base: true,
+            libraries: self.scripts.codes(),
         };
         let target = BaseTarget { dir: self.config.directory(), rdb, incremental_fsync: false, time: None };
         let write_base = |path: &Path| {
@@ -268,6 +274,7 @@ impl Server {
         }
         let now = self.clock.unix_ms();
         drop(self.keyspace.take(now));
+        self.scripts.flush_libraries(false, &mut self.keyspace.freer);
         // What is on the disk counts, not what was there when this server last looked.
         self.read_aof_folder(false)?;
         let said = |why: AofError| {

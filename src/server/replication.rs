@@ -29,6 +29,7 @@ impl Server {
             decisions,
             now_ms: self.clock.unix_ms(),
             upstream_db: link.master().map(|_| link.selected_db()),
+            scripting: self.scripts.idle_room(),
         };
         (replicas, serving)
     }

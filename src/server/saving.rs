@@ -16,16 +16,18 @@ impl Server {
     /// Saves in the foreground. The error is the log's.
     pub fn save(&mut self) -> Result<(), Logged> {
         let version = self.own_dump_version()?;
-        let aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
+        let mut aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
+        aux.libraries = self.scripts.codes();
         self.snapshots.save(&self.keyspace, &aux, &self.config, version, self.clock.unix_secs())
     }
 
     /// The version in which our own files are written. That they cannot be is told in the log.
     pub(super) fn own_dump_version(&self) -> Result<u16, Logged> {
-        own_version(&self.keyspace, self.config.rdb_version).map_err(|why| {
-            log::warning!("Can't save: {why}");
-            Logged
-        })
+        own_version(&self.keyspace, self.scripts.libraries().next().is_some(), self.config.rdb_version)
+            .map_err(|why| {
+                log::warning!("Can't save: {why}");
+                Logged
+            })
     }
 
     /// Forks a child that writes a snapshot. The caller has seen to it that none runs.
@@ -65,7 +67,8 @@ impl Server {
             // A child that the system would rather spare is a child all the same.
             let _ = oom.apply(super::lifecycle::oom_mode(mode), score);
         };
-        let aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
+        let mut aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
+        aux.libraries = self.scripts.codes();
         let dump = dump_options(&self.config, plan.version, true);
         let forks = self.snapshots.simulated_forks();
         let simulated = forks.as_ref();
@@ -83,9 +86,11 @@ impl Server {
         let version = match (self.replication.replicas.dump_version(wanted), purpose) {
             (Some(version), _) => version,
             (None, Purpose::Pipe) => wanted.min(10),
-            (None, Purpose::Disk | Purpose::AofRewrite) => {
-                own_version(&self.keyspace, self.config.rdb_version)?
-            }
+            (None, Purpose::Disk | Purpose::AofRewrite) => own_version(
+                &self.keyspace,
+                self.scripts.libraries().next().is_some(),
+                self.config.rdb_version,
+            )?,
         };
         let lossy = wanted > RDB_VERSION && version < wanted;
         if lossy {

@@ -44,7 +44,14 @@ impl Server {
     }
 
     /// SHUTDOWN: ends the server, or blocks the client until replicas have caught up.
-    pub fn shutdown_by(&mut self, client: ClientId, flags: ShutdownFlags) -> CmdResult {
+    pub fn shutdown_by(&mut self, client: ClientId, mut flags: ShutdownFlags) -> CmdResult {
+        if let Some(busy) = self.scripts.busy() {
+            // Half of what a script does is not to be saved; and nobody can catch up while it runs.
+            if !flags.nosave {
+                return Err(busy);
+            }
+            flags.now = true;
+        }
         if !flags.now && self.clients.get(client).is_some_and(|client| client.session.deny_blocking) {
             return Err(CmdError::text(
                 "ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client",

@@ -6,8 +6,13 @@ use super::play::Pair;
 use super::reply::{Reply, Wire};
 
 /// Fields of INFO that tell who we are, or of what came after 7.2; a real 7.2 has none of them.
-const OURS_ALONE: &[&str] =
-    &["server_name", "redis_rs_version", "expired_subkeys", "rdb_saves_consecutive_failures"];
+const OURS_ALONE: &[&str] = &[
+    "server_name",
+    "redis_rs_version",
+    "expired_subkeys",
+    "evicted_scripts",
+    "rdb_saves_consecutive_failures",
+];
 
 /// Fields and directives that 7.2 has and 7.0 has not.
 const NEW_IN_7_2: &[&str] = &[

@@ -155,7 +155,14 @@ fn restored(payload: &[u8]) -> Option<Entry> {
 /// A dump file. What is loaded is saved and loaded again, and gives the same keys.
 pub fn rdb(bytes: &[u8]) {
     let Some(keyspace) = loaded(bytes) else { return };
-    let aux = SavingAux { redis_ver: "7.2.4", ctime: 1, used_mem: 1, replication: None, aof_base: false };
+    let aux = SavingAux {
+        redis_ver: "7.2.4",
+        ctime: 1,
+        used_mem: 1,
+        replication: None,
+        aof_base: false,
+        libraries: Vec::new(),
+    };
     let options = DumpOptions {
         writer: WriterOptions::default(),
         usage: Usage::Unsaid,
@@ -214,6 +221,10 @@ struct Counted {
 }
 
 impl Sink for Counted {
+    fn libraries(&mut self, _: Vec<Vec<u8>>) -> Result<(), String> {
+        Ok(())
+    }
+
     fn keyspace(&mut self) -> &mut Keyspace {
         &mut self.keyspace
     }

@@ -233,6 +233,11 @@ impl World {
         }
     }
 
+    /// Removes the append-only files of a server that is down.
+    pub fn forget_files(&mut self, id: NodeId) {
+        let _ = std::fs::remove_dir_all(self.nodes[id].dir.join("appendonlydir"));
+    }
+
     /// Ends the process, as SIGKILL does: its sockets are closed by the kernel.
     pub fn kill(&mut self, id: NodeId) {
         self.tell(id, "is killed");

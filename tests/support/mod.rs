@@ -355,6 +355,15 @@ impl Server {
         kill(Pid::from_raw(self.pid()), signal).expect("the server can be signalled");
     }
 
+    /// The limit of what any file of the running server may hold.
+    #[track_caller]
+    pub fn limit_files(&self, bytes: u64) {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: the call reads one structure, and writes nothing.
+        let done = unsafe { libc::prlimit(self.pid(), libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
+        assert_eq!(done, 0, "the limit can be set");
+    }
+
     /// Kills the server as a power failure would. Its forked children die with it.
     pub fn kill9(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -390,6 +399,13 @@ impl Server {
         if let Err(log) = self.launch() {
             panic!("the server did not come back:\n{log}");
         }
+    }
+
+    /// Starts a server that has ended once more, which it refuses; its log.
+    #[track_caller]
+    pub fn fails_to_restart(&mut self) -> String {
+        self.kill9();
+        self.launch().expect_err("the server does not start")
     }
 
     /// Starts the server anew, which does not come to answering; its exit status.
@@ -477,6 +493,49 @@ impl Raw {
             request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
         }
         self.send(request);
+    }
+
+    /// The same, of words that may be no text.
+    #[track_caller]
+    pub fn command_of_bytes(&mut self, words: &[&[u8]]) {
+        let mut request = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+            request.extend_from_slice(word);
+            request.extend_from_slice(b"\r\n");
+        }
+        self.send(request);
+    }
+
+    /// The next reply, whatever it is, as it comes.
+    #[track_caller]
+    pub fn reply(&mut self) -> Vec<u8> {
+        let (mut reply, mut left) = (Vec::new(), 1);
+        while left > 0 {
+            left -= 1;
+            let begin = reply.len();
+            while !reply[begin..].ends_with(b"\r\n") {
+                self.read_to(&mut reply, 1);
+            }
+            let line = std::str::from_utf8(&reply[begin + 1..reply.len() - 2]);
+            let len = line.ok().and_then(|line| line.parse::<usize>().ok()).unwrap_or(0);
+            match reply[begin] {
+                b'$' | b'=' if !reply[begin..].starts_with(b"$-1") => self.read_to(&mut reply, len + 2),
+                b'*' | b'~' | b'>' => left += len,
+                b'%' => left += 2 * len,
+                b'|' => left += 2 * len + 1,
+                _ => {}
+            }
+        }
+        reply
+    }
+
+    #[track_caller]
+    fn read_to(&mut self, reply: &mut Vec<u8>, len: usize) {
+        let begin = reply.len();
+        reply.resize(begin + len, 0);
+        let read = self.stream.read_exact(&mut reply[begin..]);
+        read.unwrap_or_else(|why| panic!("{why} after {:?}", text(&reply[..begin])));
     }
 
     /// The next bytes are exactly these.

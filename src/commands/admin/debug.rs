@@ -236,6 +236,12 @@ const TOOLS: &[Tool] = &[
         ],
     },
     Tool {
+        name: "set-disable-deny-scripts",
+        words: 1..=1,
+        run: set_disable_deny_scripts,
+        help: &["SET-DISABLE-DENY-SCRIPTS <0|1>", "    Whether scripts may call what is not for them."],
+    },
+    Tool {
         name: "set-skip-checksum-validation",
         words: 1..=1,
         run: set_skip_checksum_validation,
@@ -339,7 +345,7 @@ fn reload(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         server.invalidate_everything();
     }
     server
-        .load_at_once(merge)
+        .load_at_once(flush, merge)
         .map_err(|Logged| CmdError::text("ERR Error trying to load the RDB dump, check server logs."))?;
     log::notice!("DB reloaded by DEBUG RELOAD");
     done(server, id)
@@ -462,6 +468,12 @@ fn log_line(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 /// DEBUG SET-ACTIVE-EXPIRE 0|1
 fn set_active_expire(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     server.life.active_expiry = is_on(args.get(2));
+    done(server, id)
+}
+
+/// DEBUG SET-DISABLE-DENY-SCRIPTS 0|1
+fn set_disable_deny_scripts(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    server.scripts.allow_all = is_on(args.get(2));
     done(server, id)
 }
 

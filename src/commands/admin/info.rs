@@ -11,6 +11,7 @@ use crate::exec::flags::*;
 use crate::exec::{ArgKind, Args, CmdResult, Command, Done, Group, acl, arg, server};
 use crate::keyspace::access::Stamp;
 use crate::replication::replica::SyncProgress;
+use crate::scripting::Statistics;
 use crate::server::{Rate, Server};
 
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[server("info", info, -1)
@@ -220,20 +221,7 @@ fn about_memory(server: &Server, text: &mut Text) {
     text.field("allocator_resident", account.alloc.resident);
     text.field("total_system_memory", process::total_memory());
     text.field("total_system_memory_human", human(process::total_memory()));
-    // There is no interpreter, so it takes no memory and keeps no scripts.
-    text.field("used_memory_lua", 0);
-    text.field("used_memory_vm_eval", 0);
-    text.field("used_memory_lua_human", human(0));
-    text.field("used_memory_scripts_eval", 0);
-    text.field("number_of_cached_scripts", 0);
-    text.field("number_of_functions", 0);
-    text.field("number_of_libraries", 0);
-    text.field("used_memory_vm_functions", 0);
-    text.field("used_memory_vm_total", 0);
-    text.field("used_memory_vm_total_human", human(0));
-    text.field("used_memory_functions", 0);
-    text.field("used_memory_scripts", 0);
-    text.field("used_memory_scripts_human", human(0));
+    about_scripts(server.scripts.statistics(), text);
     text.field("maxmemory", server.config.maxmemory);
     text.field("maxmemory_human", human(server.config.maxmemory));
     text.field("maxmemory_policy", server.config.maxmemory_policy.as_str());
@@ -257,6 +245,25 @@ fn about_memory(server: &Server, text: &mut Text) {
     text.flag("active_defrag_running", false);
     text.field("lazyfree_pending_objects", server.keyspace.freer.pending());
     text.field("lazyfreed_objects", server.keyspace.freer.freed());
+}
+
+/// The machines are made when they are first needed: before that they take nothing.
+fn about_scripts(scripts: Statistics, text: &mut Text) {
+    let vms = (scripts.scripts_vm_bytes + scripts.functions_vm_bytes) as u64;
+    let texts = (scripts.scripts_bytes + scripts.functions_bytes) as u64;
+    text.field("used_memory_lua", scripts.scripts_vm_bytes);
+    text.field("used_memory_vm_eval", scripts.scripts_vm_bytes);
+    text.field("used_memory_lua_human", human(scripts.scripts_vm_bytes as u64));
+    text.field("used_memory_scripts_eval", scripts.scripts_bytes);
+    text.field("number_of_cached_scripts", scripts.scripts);
+    text.field("number_of_functions", scripts.functions);
+    text.field("number_of_libraries", scripts.libraries);
+    text.field("used_memory_vm_functions", scripts.functions_vm_bytes);
+    text.field("used_memory_vm_total", vms);
+    text.field("used_memory_vm_total_human", human(vms));
+    text.field("used_memory_functions", scripts.functions_bytes);
+    text.field("used_memory_scripts", texts);
+    text.field("used_memory_scripts_human", human(texts));
 }
 
 fn about_persistence(server: &Server, text: &mut Text) {
@@ -354,6 +361,7 @@ fn about_stats(server: &Server, text: &mut Text) {
     text.field("expire_cycle_cpu_milliseconds", stats.expiry_us / 1000);
     let exceeded_us = server.eviction.exceeded_us(server.clock.monotonic_us());
     text.field("evicted_keys", keyspace.evicted);
+    text.field("evicted_scripts", server.scripts.statistics().evicted_scripts);
     text.field("evicted_clients", stats.evicted_clients);
     text.field("total_eviction_exceeded_time", (stats.eviction_exceeded_us + exceeded_us) / 1000);
     text.field("current_eviction_exceeded_time", exceeded_us / 1000);

@@ -134,8 +134,8 @@ fn stats(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     // What is not built takes nothing.
     bytes("cluster.links", 0);
     bytes("aof.buffer", account.aof_buffer as i64);
-    bytes("lua.caches", 0);
-    bytes("functions.caches", 0);
+    bytes("lua.caches", account.scripts as i64);
+    bytes("functions.caches", account.functions as i64);
     for db in &account.databases {
         reply.bulk(format!("db.{}", db.index).as_bytes());
         reply.map(3);

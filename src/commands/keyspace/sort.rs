@@ -122,6 +122,8 @@ struct Options<'a> {
     count: i64,
     get: Vec<Pattern<'a>>,
     store: Option<&'a [u8]>,
+    /// A script asks: replicas need not see an order, but it gets the same each time.
+    in_script: bool,
 }
 
 impl<'a> Options<'a> {
@@ -135,6 +137,7 @@ impl<'a> Options<'a> {
             count: -1,
             get: Vec::new(),
             store: None,
+            in_script: false,
         };
         let mut words = args.cursor(2);
         while !words.is_done() {
@@ -249,7 +252,7 @@ fn sorted(db: &mut DbView, key: &[u8], options: &mut Options) -> Result<Vec<Vec<
     }
     let (mut elements, window) = if let Some(set) = entry.object::<Set>() {
         // A set has no order of its own that a replica shares.
-        if !options.sorts && options.store.is_some() {
+        if !options.sorts && (options.store.is_some() || options.in_script) {
             (options.sorts, options.alpha, options.by) = (true, true, None);
         }
         let digits = &mut itoa::Buffer::new();
@@ -381,6 +384,7 @@ fn sort_ro(ctx: &mut Ctx) -> CmdResult {
 
 fn run(ctx: &mut Ctx, read_only: bool) -> CmdResult {
     let mut options = Options::parse(ctx.args, read_only, ctx.session.reads_named_keys_only)?;
+    options.in_script = ctx.session.in_script;
     let elements = sorted(&mut ctx.db, ctx.args.key(), &mut options)?;
     // Without GET, each element is what is given for it.
     let given = if options.get.is_empty() { &[Pattern::Element][..] } else { &options.get };

@@ -78,6 +78,12 @@ impl<'a> Query<'a> {
                 return Err(CmdError::SYNTAX);
             }
             if words.option("BLOCK", 1) {
+                if ctx.session.in_script {
+                    let command = if of_group { "xreadgroup" } else { "xread" };
+                    return Err(CmdError::new(format!(
+                        "ERR {command} command is not allowed with BLOCK option from scripts"
+                    )));
+                }
                 query.block = Some(deadline_after_ms(ctx, words.word()?)?);
             } else if words.option("COUNT", 1) {
                 query.count = u64::try_from(words.int()?).unwrap_or(0);

@@ -86,5 +86,5 @@ pub fn write_base<W: Write>(
     }
     let options =
         EncodeOptions { time: to.time, key_save_delay_us: dump.key_save_delay_us, release: dump.release };
-    write_commands(out, keyspace, &options, progress)
+    write_commands(out, keyspace, &aux.libraries, &options, progress)
 }

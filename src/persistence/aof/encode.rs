@@ -43,6 +43,7 @@ pub struct EncodeOptions {
 pub fn write_commands<W: Write>(
     out: W,
     keyspace: &Keyspace,
+    libraries: &[&[u8]],
     options: &EncodeOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> io::Result<(W, Progress)> {
@@ -51,6 +52,9 @@ pub fn write_commands<W: Write>(
     let mut keys = 0;
     if let Some(secs) = options.time {
         super::annotation::push_time(&mut commands.buffer, secs);
+    }
+    for code in libraries {
+        commands.begin(b"FUNCTION", 2).word(b"LOAD").word(code);
     }
     for (index, db) in keyspace.iter().filter(|(_, db)| !db.is_empty()) {
         commands.begin(b"SELECT", 1).number(index as i64);
@@ -240,7 +244,7 @@ mod tests {
 
     fn text(keyspace: &Keyspace, time: Option<i64>) -> String {
         let options = EncodeOptions { time, ..EncodeOptions::default() };
-        let (bytes, progress) = write_commands(Vec::new(), keyspace, &options, &mut |_| ()).unwrap();
+        let (bytes, progress) = write_commands(Vec::new(), keyspace, &[], &options, &mut |_| ()).unwrap();
         assert_eq!((progress.keys, progress.bytes), (keyspace.keys() as u64, bytes.len() as u64));
         // Words only: `*3 $3 SET` and so on are what the loader is tested with.
         let text = String::from_utf8(bytes).unwrap();

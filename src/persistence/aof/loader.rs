@@ -45,6 +45,9 @@ pub trait Sink {
     /// Another file begins, with database 0 selected.
     fn begin_file(&mut self);
 
+    /// Takes the libraries of functions of a base that is a dump, or says why it cannot.
+    fn libraries(&mut self, codes: Vec<Vec<u8>>) -> Result<(), String>;
+
     /// Runs a command. Errors of the command are nobody's business: it failed when it was first run as well.
     fn run(&mut self, args: Args) -> Result<(), Refused>;
 
@@ -65,6 +68,8 @@ pub struct Place {
     pub id: String,
     /// Bytes of the stream before it.
     pub offset: u64,
+    /// The names that this stream had before, and where each ended, as far as the files tell.
+    pub earlier: Vec<(String, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -245,8 +250,8 @@ pub struct AofLoader {
     place: Option<Place>,
     /// Bytes that come before the stream goes on there.
     aside: u64,
-    /// Where the stream was at the end of the file before, until this one says where it begins.
-    file_before: Option<u64>,
+    /// Where the file before this one ended.
+    place_before: Option<Place>,
     /// Something is missing between two files.
     has_hole: bool,
     /// Bytes of the files that are finished.
@@ -323,7 +328,7 @@ impl AofLoader {
             delay: Delay::new(options.dump.key_load_delay_us),
             place: None,
             aside: 0,
-            file_before: None,
+            place_before: None,
             has_hole: false,
             finished_bytes: 0,
             keys_loaded: 0,
@@ -423,7 +428,7 @@ impl AofLoader {
         }
         sink.begin_file();
         // Until this file says where it begins: between the files may be what another server has done.
-        self.file_before = self.place.take().map(|place| place.offset);
+        self.place_before = self.place.take();
         self.aside = 0;
         let mut magic = [0; 6];
         let read = file.read_at(&mut magic, 0).map_err(|why| AofError::Read { name: name.clone(), why })?;
@@ -469,6 +474,12 @@ impl AofLoader {
             Step::More => self.current = Some(Current::Dump(loader)),
             Step::Done(info) => {
                 self.keys_loaded += info.progress.keys_loaded;
+                let taken = sink.libraries(info.libraries);
+                taken.map_err(|why| AofError::Dump {
+                    name: self.name(),
+                    old_style,
+                    why: LoadError::Library(why),
+                })?;
                 if old_style {
                     self.notice("Reading the remaining AOF tail...".to_string());
                 }
@@ -501,8 +512,8 @@ impl AofLoader {
                 Found::Comment(annotation, len) => {
                     if let (Annotation::Mark { id, offset, aside }, None) = (annotation, &reading.transaction)
                     {
-                        self.goes_on_at(offset);
-                        (self.place, self.aside) = (Some(Place { id, offset }), aside);
+                        self.note_mark(id, offset);
+                        self.aside = aside;
                     }
                     reading.take(len);
                 }
@@ -586,18 +597,30 @@ impl AofLoader {
         })
     }
 
-    /// The stream goes on at this offset, the file says. Where a machine has lost its power while the files were changed,
-    /// the end of the file before may be missing: then what is loaded is no prefix of the stream.
-    fn goes_on_at(&mut self, offset: u64) {
-        if let Some(before) = self.file_before.take()
-            && before != offset
+    /// A comment says where we are. Names from before hold if the stream goes on where it was.
+    /// Where a machine has lost its power while files were changed, the end of the file before may be missing: then what
+    /// is loaded is no prefix of the stream.
+    fn note_mark(&mut self, id: String, offset: u64) {
+        if self.place.is_none()
+            && let Some(before) = self.place_before.as_ref().filter(|before| before.offset != offset)
         {
             self.has_hole = true;
             self.warning(format!(
-                "The AOF file {} begins at offset {offset} of the replication stream, and the one before it ends at {before}: what is loaded is no state of that stream",
-                self.name()
+                "The AOF file {} begins at offset {offset} of the replication stream, and the one before it ends at {}: what is loaded is no state of that stream",
+                self.name(),
+                before.offset
             ));
         }
+        let before = self.place.take().or_else(|| self.place_before.take());
+        let earlier = match before.filter(|before| before.offset == offset) {
+            Some(Place { id: same, earlier, .. }) if same == id => earlier,
+            Some(Place { id: other, mut earlier, .. }) => {
+                earlier.push((other, offset));
+                earlier
+            }
+            None => Vec::new(),
+        };
+        self.place = Some(Place { id, offset, earlier });
     }
 
     fn note_stream(&mut self, bytes: &[u8], sink: &mut dyn Sink) {

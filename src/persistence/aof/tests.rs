@@ -60,6 +60,10 @@ impl Replay {
 }
 
 impl Sink for Replay {
+    fn libraries(&mut self, _: Vec<Vec<u8>>) -> Result<(), String> {
+        Ok(())
+    }
+
     fn keyspace(&mut self) -> &mut Keyspace {
         &mut self.bench.keyspace
     }
@@ -99,6 +103,10 @@ impl Recorder {
 }
 
 impl Sink for Recorder {
+    fn libraries(&mut self, _: Vec<Vec<u8>>) -> Result<(), String> {
+        Ok(())
+    }
+
     fn keyspace(&mut self) -> &mut Keyspace {
         &mut self.keyspace
     }
@@ -220,7 +228,14 @@ const EVERY_TYPE: &[&str] = &[
 
 fn save_base(path: &Path, keyspace: &Keyspace, rdb: bool) {
     let to = BaseTarget { dir: Path::new("."), rdb, incremental_fsync: true, time: Some(77) };
-    let aux = SavingAux { redis_ver: "7.2.4", ctime: 1000, used_mem: 1, replication: None, aof_base: false };
+    let aux = SavingAux {
+        redis_ver: "7.2.4",
+        ctime: 1000,
+        used_mem: 1,
+        replication: None,
+        aof_base: false,
+        libraries: Vec::new(),
+    };
     let writer = WriterOptions { version: 12, ..WriterOptions::default() };
     let dump = DumpOptions { writer, usage: Usage::Unsaid, key_save_delay_us: 0, release: false };
     base::save_base(path, keyspace, &to, &aux, &dump, &mut |_| ()).unwrap();
@@ -396,6 +411,10 @@ impl Sink for Quiet {
     }
 
     fn begin_file(&mut self) {}
+
+    fn libraries(&mut self, _: Vec<Vec<u8>>) -> Result<(), String> {
+        Ok(())
+    }
 
     fn run(&mut self, _: Args) -> Result<(), Refused> {
         Ok(())
@@ -749,6 +768,7 @@ fn the_stream_goes_on_from_file_to_file() {
     assert_eq!(writer.synced(), journal.offset());
     let (loaded, info) = load(root.path()).unwrap();
     assert_eq!(loaded.bench.keyspace.db(5).len(), 3);
-    assert_eq!(info.place, Some(Place { id: other, offset: journal.offset() }));
+    let place = info.place.unwrap();
+    assert_eq!((place.id, place.offset), (other, journal.offset()));
     assert_eq!(loaded.stream, journal.log().read(0));
 }

@@ -17,7 +17,14 @@ fn run(tool: Tool, args: &[&Path], answer: &str) -> (String, i32) {
 }
 
 fn dump() -> Vec<u8> {
-    let aux = SavingAux { redis_ver: "7.2.4", ctime: 7, used_mem: 1, replication: None, aof_base: true };
+    let aux = SavingAux {
+        redis_ver: "7.2.4",
+        ctime: 7,
+        used_mem: 1,
+        replication: None,
+        aof_base: true,
+        libraries: Vec::new(),
+    };
     let options = DumpOptions {
         writer: WriterOptions::default(),
         usage: Usage::Unsaid,

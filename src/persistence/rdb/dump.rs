@@ -11,7 +11,7 @@ use super::RDB_VERSION;
 use super::crc64::crc64;
 use super::error::{RdbError, RdbReason};
 use super::is_known;
-use super::opcode::ValueType;
+use super::opcode::{OP_FUNCTION2, ValueType};
 use super::source::Source;
 use super::value::RawValue;
 use super::writer::{Writer, WriterOptions};
@@ -63,6 +63,50 @@ pub fn verify_dump(payload: &[u8], with_checksum: bool) -> Result<&[u8], DumpErr
         return Err(DumpError::Footer);
     }
     Ok(body)
+}
+
+/// The payload of FUNCTION DUMP: the code of each library, as dump files have it.
+pub fn encode_libraries<'a>(
+    options: WriterOptions,
+    mut codes: impl Iterator<Item = &'a [u8]>,
+) -> io::Result<Vec<u8>> {
+    encode_dump(options, |writer| codes.try_for_each(|code| writer.function(code)))
+}
+
+/// Why a payload of FUNCTION DUMP is refused; the texts are FUNCTION RESTORE's.
+#[derive(Debug)]
+pub enum LibrariesError {
+    Payload(DumpError),
+    /// Something else than a library stands there.
+    Kind,
+}
+
+impl fmt::Display for LibrariesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LibrariesError::Payload(DumpError::Footer) => DumpError::Footer.fmt(f),
+            LibrariesError::Payload(DumpError::Format(_)) => f.write_str("Failed loading library payload"),
+            LibrariesError::Kind => f.write_str("given type is not a function"),
+        }
+    }
+}
+
+impl std::error::Error for LibrariesError {}
+
+/// Verifies a payload of FUNCTION DUMP and gives the code of its libraries.
+pub fn decode_libraries(payload: &[u8]) -> Result<Vec<Vec<u8>>, LibrariesError> {
+    let mut rest = verify_dump(payload, true).map_err(LibrariesError::Payload)?;
+    let mut codes = Vec::new();
+    while let Some((&opcode, code)) = rest.split_first() {
+        if opcode != OP_FUNCTION2 {
+            return Err(LibrariesError::Kind);
+        }
+        let mut source = Source::with_buffer(code, false, code.len());
+        let bad = |error| LibrariesError::Payload(DumpError::Format(error));
+        codes.push(source.string().map_err(bad)?);
+        rest = &code[source.offset() as usize..];
+    }
+    Ok(codes)
 }
 
 /// Verifies a payload and decodes its value. What follows the value inside of the payload is ignored, as ever.

@@ -34,13 +34,15 @@ mod tests;
 
 pub use crate::structures::lzf::{Compressor, decompress};
 pub use crc64::{Crc64, crc64};
-pub use dump::{DumpError, decode_dump, encode_dump, verify_dump};
+pub use dump::{
+    DumpError, LibrariesError, decode_dump, decode_libraries, encode_dump, encode_libraries, verify_dump,
+};
 pub use error::{RdbError, RdbReason};
 pub use opcode::{NODE_PACKED, NODE_PLAIN, ValueType};
 pub use reader::{Checksum, Entry, Reader, Record};
 pub use stream::{RawConsumer, RawGroup, RawIdempotency, RawPending, RawProducer, RawStream, StreamId};
 pub use value::{QuicklistNode, RawString, RawValue};
-pub use writer::{ReplicationAux, SavingAux, Writer, WriterOptions};
+pub use writer::{LIBRARIES_SINCE, ReplicationAux, SavingAux, Writer, WriterOptions};
 pub use ziplist::{Ziplist, ZiplistValue};
 pub use zipmap::Zipmap;
 

@@ -335,6 +335,7 @@ fn a_dump_of_ours_is_read_back() {
                 used_mem: 1 << 33,
                 replication: Some(ReplicationAux { stream_db: -1, id: &"ab".repeat(20), offset: 77 }),
                 aof_base: true,
+                libraries: Vec::new(),
             })?;
             writer.function(b"#!lua name=x")?;
             writer.select_db(15)?;

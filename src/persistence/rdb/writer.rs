@@ -36,7 +36,10 @@ impl Default for WriterOptions {
     }
 }
 
-/// The fields that every dump tells about its origin.
+/// The version since which a dump can hold libraries of functions.
+pub const LIBRARIES_SINCE: u16 = 10;
+
+/// What stands before the data in every dump: what it tells about its origin, and the libraries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavingAux<'a> {
     pub redis_ver: &'a str,
@@ -47,6 +50,8 @@ pub struct SavingAux<'a> {
     pub replication: Option<ReplicationAux<'a>>,
     /// The dump is the base of an append-only file.
     pub aof_base: bool,
+    /// The code of the libraries of functions, which stand behind.
+    pub libraries: Vec<&'a [u8]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +145,7 @@ impl<W: Write> Writer<W> {
         self.aux(key, itoa::Buffer::new().format(value).as_bytes())
     }
 
-    /// The usual fields in their usual order.
+    /// The usual fields in their usual order, and the libraries. Who reads older versions knows none.
     pub fn saving_aux(&mut self, aux: &SavingAux) -> io::Result<()> {
         self.aux("redis-ver", aux.redis_ver.as_bytes())?;
         self.aux_int("redis-bits", usize::BITS.into())?;
@@ -151,12 +156,16 @@ impl<W: Write> Writer<W> {
             self.aux("repl-id", replication.id.as_bytes())?;
             self.aux_int("repl-offset", replication.offset)?;
         }
-        self.aux_int("aof-base", aux.aof_base.into())
+        self.aux_int("aof-base", aux.aof_base.into())?;
+        if self.options.version >= LIBRARIES_SINCE {
+            aux.libraries.iter().try_for_each(|code| self.function(code))?;
+        }
+        Ok(())
     }
 
     /// A library. Versions before 10 cannot hold one, and the caller has to have decided what that means.
     pub fn function(&mut self, code: &[u8]) -> io::Result<()> {
-        assert!(self.options.version >= 10);
+        assert!(self.options.version >= LIBRARIES_SINCE);
         self.write_raw(&[OP_FUNCTION2])?;
         self.write_string(code)
     }

@@ -114,7 +114,11 @@ impl Replicas {
         replica.phase = Phase::Online { after_ack: true };
         let version = dump_version(replica, RDB_VERSION);
         let eof_marker = cx.secrets.hex(EOF_MARKER);
-        let aux = saving_aux(cx.history, cx.journal, cx.upstream_db, cx.now_ms / 1000);
+        let wants_libraries = replica.wants_libraries;
+        let mut aux = saving_aux(cx.history, cx.journal, cx.upstream_db, cx.now_ms / 1000);
+        if wants_libraries && let Some(scripting) = cx.scripting {
+            aux.libraries = scripting.libraries().map(|library| &*library.code).collect();
+        }
         let dump = dataset_without_data(&aux, dump_options(cx.config, version, false).writer)
             .expect("memory takes what is written to it");
         let parts = [b"$EOF:", eof_marker.as_bytes(), b"\r\n", &dump, eof_marker.as_bytes()];

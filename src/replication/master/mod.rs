@@ -29,6 +29,7 @@ use crate::env::random::Secrets;
 use crate::journal::Journal;
 use crate::persistence::snapshots::Snapshots;
 use crate::persistence::spill::Spill;
+use crate::scripting::Scripting;
 
 /// The parts that serving replicas touches.
 pub struct Serving<'a> {
@@ -45,6 +46,8 @@ pub struct Serving<'a> {
     pub now_ms: i64,
     /// What our own master's stream has selected, if we have a master.
     pub upstream_db: Option<usize>,
+    /// The libraries of functions, if there are any.
+    pub scripting: Option<&'a Scripting>,
 }
 
 impl Serving<'_> {
@@ -108,8 +111,10 @@ pub struct Replica {
     pub version: u32,
     /// It only wants the dump (`redis-cli --rdb`).
     pub rdb_only: bool,
-    /// It wants none of the data in the dump (`redis-cli --replica`, which looks at the stream alone).
+    /// It wants none of the data in the dump (`redis-cli --replica`, which looks at the stream alone), and of libraries
+    /// only if it has said so (`redis-cli --functions-rdb`).
     pub without_data: bool,
+    pub wants_libraries: bool,
     pub acked: u64,
     /// How much of the stream is safe in its append-only file; 0 if it keeps none.
     pub acked_file: u64,
@@ -135,6 +140,7 @@ impl Replica {
             version: 0,
             rdb_only: false,
             without_data: false,
+            wants_libraries: false,
             acked: 0,
             acked_file: 0,
             acked_at_ms: now_ms,

@@ -166,7 +166,7 @@ impl MasterLink {
         if place.offset > LAST_OFFSET {
             return false;
         }
-        cx.history.adopt(&place.id);
+        cx.history.adopt_with(&place.id, place.earlier.clone());
         match recent.end() == place.offset {
             true => cx.journal.restore(recent),
             false => cx.journal.restart_at(place.offset),

@@ -11,8 +11,9 @@
 
 use crate::acl::{self, Denial};
 use crate::client::{Auth, Client, ClientId, ReplyMode, Role, RowId};
-use crate::exec::{Args, CmdError, Command, flags};
+use crate::exec::{Args, CmdError, Command, Group, flags};
 use crate::server::Server;
+use crate::server::scripts::ScriptRules;
 
 /// What is to be done with a request.
 #[derive(Debug, PartialEq)]
@@ -66,8 +67,18 @@ struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    fn new(client: &'a Client, command: &'static Command<Server>, args: Args<'a>) -> Attempt<'a> {
-        let (may, does, lacks) = (command.flags, command.flags_with(args), !command.flags);
+    fn new(
+        server: &'a Server,
+        client: &'a Client,
+        command: &'static Command<Server>,
+        args: Args<'a>,
+    ) -> Attempt<'a> {
+        let declared = command.declared.and_then(|declared| declared(server, args));
+        let (may, does) = match declared {
+            Some(declared) => (declared, declared),
+            None => (command.flags, command.flags_with(args)),
+        };
+        let lacks = !may;
         let mut attempt = Attempt { client, command, args, may, does, lacks };
         if command.has(flags::RUNS_QUEUED)
             && let Some(transaction) = &client.session.transaction
@@ -134,7 +145,7 @@ impl Server {
     /// If the client is gone.
     pub(in crate::server) fn admit(&self, id: ClientId, row: RowId, args: Args) -> Decision {
         let client = self.clients.get(id).expect("its request is in hand");
-        let attempt = Attempt::new(client, self.table.command(row), args);
+        let attempt = Attempt::new(self, client, self.table.command(row), args);
         if let Err(refusal) = self.check(row, &attempt) {
             return Decision::Refuse(refusal);
         }
@@ -162,6 +173,7 @@ impl Server {
         attempt.check_subscribed()?;
         self.check_link(attempt)?;
         self.check_loading(attempt)?;
+        self.check_busy(attempt)?;
         attempt.check_role()?;
         Ok(())
     }
@@ -187,6 +199,51 @@ impl Server {
         }
         let attempt = acl::Attempt::new(self.table.command_id(row), self.table.command(row), args);
         self.acl.users.check(user, &attempt)
+    }
+
+    /// Whether a script may run a row now, which has a row of checks of its own. Behind its first write it is not stopped
+    /// any more: half of what it does would be worse.
+    ///
+    /// # Panics
+    /// If the client is gone.
+    pub(in crate::server) fn admit_from_script(
+        &self,
+        id: ClientId,
+        row: RowId,
+        args: Args,
+        rules: ScriptRules,
+    ) -> Result<(), Refusal> {
+        let client = self.clients.get(id).expect("its script is running");
+        let attempt = Attempt::new(self, client, self.table.command(row), args);
+        if attempt.check_arity().is_err() {
+            return Err(CmdError::text("ERR Wrong number of args calling Redis command from script").into());
+        }
+        // No script runs within another, whatever is allowed for tests.
+        let anything = self.scripts.allow_all && attempt.command.group != Group::Scripting;
+        if attempt.command.has(flags::NOSCRIPT) && !anything {
+            return Err(CmdError::text("ERR This Redis command is not allowed from script").into());
+        }
+        if self.check_link(&attempt).is_err() && !attempt.is_master() {
+            return Err(CmdError::text("ERR Can not execute the command on a stale replica").into());
+        }
+        self.check_rights(row, client, args).map_err(Refusal::Denied)?;
+        if rules.read_only && attempt.may(flags::WRITE | flags::MAY_REPLICATE) {
+            return Err(CmdError::text("ERR Write commands are not allowed from read-only scripts.").into());
+        }
+        if rules.wrote || attempt.is_master() {
+            return Ok(());
+        }
+        if attempt.may(flags::WRITE) && self.is_replica() && self.config.replica_read_only {
+            return Err(CmdError::READ_ONLY.into());
+        }
+        if attempt.may(flags::WRITE) {
+            self.check_disk(&attempt)?;
+            self.check_good_replicas(&attempt)?;
+        }
+        if rules.out_of_memory && attempt.may(flags::DENYOOM) {
+            return Err(CmdError::OOM.into());
+        }
+        Ok(())
     }
 
     /// DEBUG and MODULE are for those whom the configuration lets.
@@ -237,7 +294,7 @@ impl Server {
     }
 
     /// Why nothing is taken in, if the disk does not take what there is.
-    fn disk_error(&self) -> Option<CmdError> {
+    pub(in crate::server) fn disk_error(&self) -> Option<CmdError> {
         if self.snapshots.writes_are_stopped(&self.config) {
             return Some(match &self.snapshots.last_failure {
                 Some(why) => CmdError::new(format!("{} The last error: {why}.", CmdError::MISCONF)),
@@ -251,7 +308,7 @@ impl Server {
     /// Whether a request of our master is about to be applied although the data cannot be saved.
     pub(in crate::server) fn applies_unsaved(&self, id: ClientId, row: RowId, args: Args) -> bool {
         let master = self.clients.get(id).filter(|client| client.session.is_master);
-        let attempt = master.map(|client| Attempt::new(client, self.table.command(row), args));
+        let attempt = master.map(|client| Attempt::new(self, client, self.table.command(row), args));
         attempt.is_some_and(|attempt| self.would_be_unsaved(&attempt).is_some())
     }
 
@@ -290,6 +347,14 @@ impl Server {
         Ok(())
     }
 
+    /// A script takes too long: nothing runs beside it but what may end it.
+    fn check_busy(&self, attempt: &Attempt) -> Result<(), CmdError> {
+        match self.scripts.busy() {
+            Some(busy) if attempt.lacks & flags::ALLOW_BUSY != 0 => Err(busy),
+            _ => Ok(()),
+        }
+    }
+
     fn check_loading(&self, attempt: &Attempt) -> Result<(), CmdError> {
         let Some(loading) = &self.loading else { return Ok(()) };
         let refused = match loading.serves_old_data() {
@@ -315,7 +380,7 @@ impl Server {
             return false;
         }
         let Some(client) = self.clients.get(id) else { return false };
-        let attempt = Attempt::new(client, self.table.command(row), args);
+        let attempt = Attempt::new(self, client, self.table.command(row), args);
         self.blocked_clients.pauses(attempt.may(flags::WRITE | flags::MAY_REPLICATE), now)
     }
 
@@ -332,6 +397,7 @@ impl Server {
             && session.reply_mode == ReplyMode::On;
         let usual = !self.blocked_clients.is_paused()
             && self.loading.is_none()
+            && self.scripts.busy().is_none()
             && !self.snapshots.writes_are_stopped(&self.config)
             && !self.aof.has_error();
         if !plain || !usual {

@@ -15,7 +15,7 @@
 //!
 //! By calls each of them uses only what stands below it, and `admission` and `table`, which change nothing.
 
-mod admission;
+pub(in crate::server) mod admission;
 pub(in crate::server) mod call;
 pub(in crate::server) mod dispatch;
 pub(in crate::server) mod fast_path;

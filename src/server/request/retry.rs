@@ -13,6 +13,10 @@ use crate::server::Server;
 impl Server {
     /// Lets those try again who wait for keys that have changed, longest wait first; what they change in turn too.
     pub(in crate::server) fn retry_blocked(&mut self) {
+        // A script is one command, though others may be answered before it is over.
+        if self.scripts.is_running() {
+            return;
+        }
         while let Some(name) = self.blocked_clients.next_ready() {
             // The command that changed the key may have taken its time.
             self.begin_turn();

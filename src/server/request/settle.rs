@@ -38,6 +38,7 @@ impl Server {
         let command = self.table.command(row);
         match result {
             Ok(Outcome::Done) => {}
+            Ok(Outcome::Failed) => self.table.stats_mut(row).failed += 1,
             Ok(Outcome::Block(block)) => self.block(id, row, block, args),
             Err(error) => {
                 if let Some(client) = self.clients.get_mut(id) {
@@ -61,7 +62,7 @@ impl Server {
     /// # Panics
     /// If our data set may differ from the master's now, and `propagation-error-behavior` rather has no replica.
     pub(in crate::server) fn note_error_to_peer(&mut self, id: ClientId, error: &CmdError) {
-        let Some(client) = self.clients.get(id) else { return };
+        let Some(client) = self.clients.get(id).filter(|client| !client.session.in_script) else { return };
         let (us, peer) = match client.role {
             Role::Master => ("replica", "master"),
             Role::Replica => ("master", "replica"),
@@ -119,7 +120,10 @@ impl Server {
 
     /// Step 3: what the command did enters the write stream. A replica's own stream is its master's, verbatim.
     fn propagate(&mut self, id: ClientId, args: Option<Args>, unit: bool) {
-        if self.replication.master().is_some() || !self.journal.is_active() {
+        if self.replication.master().is_some()
+            || !self.journal.is_active()
+            || self.scripts.suppresses_propagation()
+        {
             return;
         }
         let verbatim = match self.changes.propagate {

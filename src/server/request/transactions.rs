@@ -1,4 +1,4 @@
-//! WATCH, and the framing of EXEC in the write stream. The commands themselves stand in `commands/transactions.rs`.
+//! WATCH, and the framing of EXEC, or of a script, in the write stream. The commands themselves stand in `commands/transactions.rs`.
 
 use std::collections::HashMap;
 
@@ -134,6 +134,12 @@ impl Watching {
         self.ends.push((db, self.gathered.len()));
     }
 
+    /// What was gathered is not to enter the stream: a script is ended in the middle, and the server with it.
+    pub(in crate::server) fn exec_is_dropped(&mut self) {
+        self.gathered.clear();
+        self.ends.clear();
+    }
+
     /// EXEC has ended: what it gathered enters the stream, as one unit; a single command is a unit by itself. False
     /// if there was nothing.
     pub fn exec_ends(&mut self, journal: &mut Journal) -> bool {
@@ -241,12 +247,17 @@ impl Server {
                 client.session.set_exec_end(client.output.mark());
             }
         }
+        self.unit_ends(id);
+        // What EXEC itself does is done: the calls have settled their own changes.
+        self.changes.clear();
+    }
+
+    /// A transaction or script of a client is over: what it has gathered enters the stream.
+    pub(in crate::server) fn unit_ends(&mut self, id: ClientId) {
         let wrote = self.watching.exec_ends(&mut self.journal);
         if let Some(client) = self.clients.get_mut(id).filter(|_| wrote) {
             client.write_offset = self.journal.offset();
         }
-        // What EXEC itself does is done: the calls have settled their own changes.
-        self.changes.clear();
     }
 
     fn output_mark(&self, id: ClientId) -> Mark {
