@@ -29,6 +29,10 @@ const NEW: &[&str] = &[
     "msetex",
     "httl",
     "waitaof",
+    "xackdel",
+    "xcfgset",
+    "xdelex",
+    "xidmprecord",
 ];
 
 /// What 7.2 says otherwise than 7.0: command, field, and the words that it no longer says and says instead.

@@ -2,10 +2,10 @@
 //! and tries again; a master bounds what it spends on a replica; nobody's dump is ever half of one.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use crate::support::{LONG, PATIENCE, Proxy, Raw, Role, Server, wait_until};
+use crate::support::{FakeMaster, ID, LONG, PATIENCE, Proxy, Raw, Role, Server, wait_until};
 
 /// What fills a dump shall not be compressed away.
 const WHOLE: (&str, &str) = ("rdbcompression", "no");
@@ -221,67 +221,6 @@ fn a_slow_replica_delays_nobody_and_gets_everything() {
     assert_eq!(master.snapshots(), 1);
 }
 
-/// Answers one replica's connection as the test says; the commands that it sends are read one by one.
-struct FakeMaster {
-    listener: TcpListener,
-}
-
-impl FakeMaster {
-    fn new() -> FakeMaster {
-        FakeMaster { listener: TcpListener::bind("127.0.0.1:0").unwrap() }
-    }
-
-    fn port(&self) -> u16 {
-        self.listener.local_addr().unwrap().port()
-    }
-
-    /// The next connection, with the answers to its commands up to PSYNC; stops after `steps` of them.
-    fn accept(&self, steps: usize) -> TcpStream {
-        let (mut stream, _) = self.listener.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        for _ in 0..steps {
-            match command(&mut stream).first().map(String::as_str) {
-                Some("PING") => stream.write_all(b"+PONG\r\n").unwrap(),
-                Some("REPLCONF") => stream.write_all(b"+OK\r\n").unwrap(),
-                other => panic!("{other:?}"),
-            }
-        }
-        stream
-    }
-
-    /// A connection that has come to PSYNC; its words.
-    fn psync(&self) -> (TcpStream, Vec<String>) {
-        // PING, listening-port, capa, version.
-        let mut stream = self.accept(4);
-        let words = command(&mut stream);
-        assert_eq!(words[0], "PSYNC");
-        (stream, words)
-    }
-}
-
-fn command(stream: &mut TcpStream) -> Vec<String> {
-    let mut line = || {
-        let mut line = Vec::new();
-        let mut byte = [0];
-        while stream.read(&mut byte).unwrap_or(0) == 1 {
-            line.push(byte[0]);
-            if line.ends_with(b"\r\n") {
-                break;
-            }
-        }
-        String::from_utf8(line).unwrap().trim_end().to_owned()
-    };
-    let count: usize = line().strip_prefix('*').and_then(|n| n.parse().ok()).unwrap_or(0);
-    (0..count)
-        .map(|_| {
-            line();
-            line()
-        })
-        .collect()
-}
-
-const ID: &str = "0123456789abcdef0123456789abcdef01234567";
-
 #[test]
 fn a_replica_survives_whatever_a_master_does() {
     let dump = {
@@ -375,7 +314,8 @@ fn a_replica_survives_whatever_a_master_does() {
         stream.write_all(b"+CONTINUE\r\n").unwrap();
     }
     assert!(begin.elapsed() > Duration::from_millis(1500), "it came back without a breath");
-    // What is no command in the stream ends the link; an error within it does not.
+    // What is no command in the stream ends the link; an error within it does not, if the user wants it so.
+    replica.query::<()>(&["CONFIG", "SET", "replica-on-unknown-command", "ignore"]);
     let (mut stream, _) = master.psync();
     stream.write_all(b"+CONTINUE\r\n*1\r\n$7\r\nNOTHING\r\n*2\r\n$6\r\nAPPEND\r\n$1\r\nk\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n").unwrap();
     replica.wait_value("k", "v");

@@ -124,11 +124,8 @@ fn replicaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let port = args.int(2).ok().and_then(|port| u16::try_from(port).ok());
     let port = port.ok_or(CmdError::text("ERR Invalid master port"))?;
     let host = String::from_utf8_lossy(args.get(1)).into_owned();
-    if server
-        .replication
-        .master()
-        .is_some_and(|master| master.port == port && master.host.eq_ignore_ascii_case(&host))
-    {
+    let is_same = |master: &MasterAddress| master.port == port && master.host.eq_ignore_ascii_case(&host);
+    if server.replication.master().is_some_and(is_same) && !server.replication.link.is_stopped() {
         log::notice!(
             "REPLICAOF would result into synchronization with the master we are already connected with. No operation performed."
         );
@@ -383,6 +380,8 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
                 replica.capa_eof |= value.eq_ignore_ascii_case(b"eof");
                 replica.capa_psync2 |= value.eq_ignore_ascii_case(b"psync2");
                 replica.capa_rdb12 |= value.eq_ignore_ascii_case(b"rdb-12");
+                replica.capa_rdb13 |= value.eq_ignore_ascii_case(b"rdb-13");
+                replica.capa_rdb_channel |= value.eq_ignore_ascii_case(b"rdb-channel-repl");
             }
             b"version" => {
                 let text = String::from_utf8_lossy(value);

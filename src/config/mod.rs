@@ -32,9 +32,9 @@ pub use rewrite::RewriteError;
 pub use set::{Change, SetError, Setter};
 pub use table::{Config, DIRECTIVES, proc_title};
 pub use value::{
-    AclPubsubDefault, AppendFsync, LogLevel, MaxmemoryPolicy, OomScoreAdj, PreferredEndpointType,
-    PropagationErrorBehavior, ProtectedAction, Reason, ReplDisklessLoad, SanitizeDumpPayload, Supervised,
-    SyslogFacility, Text, TlsAuthClients,
+    AclPubsubDefault, AppendFsync, LogLevel, MaxmemoryPolicy, OnUnknownCommand, OomScoreAdj,
+    PreferredEndpointType, PropagationErrorBehavior, ProtectedAction, Reason, ReplDisklessLoad,
+    SanitizeDumpPayload, Supervised, SyslogFacility, Text, TlsAuthClients,
 };
 
 /// The level of compatibility, which is the version that the texts of fatal errors name.

@@ -279,6 +279,11 @@ directives! {
     "propagation-error-behavior" => propagation_error_behavior: PropagationErrorBehavior = PropagationErrorBehavior::Ignore,
         row(MODIFIABLE, Plain);
 
+    /// Ours. What a replica does when its master's stream holds a command that it does not know or cannot apply: leave
+    /// the link, for its data would drift from the master's, or go on as Redis does.
+    "replica-on-unknown-command" => replica_on_unknown_command: OnUnknownCommand = OnUnknownCommand::Stop,
+        row(MODIFIABLE, Plain);
+
     // The append-only file.
     "appendonly" => appendonly: bool = false, row(DENY_LOADING, Plain).apply(Apply::AppendOnly);
     "appendfilename" => appendfilename: Text = Text::from("appendonly.aof"),

@@ -286,6 +286,7 @@ words! { PreferredEndpointType { Ip = "ip", Hostname = "hostname", Unknown = "un
 words! { PropagationErrorBehavior {
     Ignore = "ignore", Panic = "panic", PanicOnReplicas = "panic-on-replicas",
 } }
+words! { OnUnknownCommand { Stop = "stop", Ignore = "ignore" } }
 words! { MaxmemoryPolicy {
     VolatileLru = "volatile-lru", VolatileLfu = "volatile-lfu", VolatileRandom = "volatile-random",
     VolatileTtl = "volatile-ttl", AllkeysLru = "allkeys-lru", AllkeysLfu = "allkeys-lfu",

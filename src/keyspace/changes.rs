@@ -55,6 +55,8 @@ pub struct Changes {
     suppress_propagation: bool,
     /// Something stands in one of the lists below.
     recorded: bool,
+    /// The commands that were recorded are no transaction, see [`Changes::keep_apart`].
+    apart: bool,
     touched: Vec<(usize, Vec<u8>)>,
     /// Which of them nobody touched: their time had come.
     ended: Vec<usize>,
@@ -86,6 +88,7 @@ impl Changes {
 
     fn clear_lists(&mut self) {
         self.recorded = false;
+        self.apart = false;
         self.touched.clear();
         self.ended.clear();
         self.woken.clear();
@@ -180,6 +183,17 @@ impl Changes {
     /// Nothing of this command goes to replicas (but what was recorded stays).
     pub fn propagate_nothing(&mut self) {
         self.propagate = Propagate::Recorded;
+    }
+
+    /// What was recorded goes out as commands of their own, not as a transaction: older replicas do not know all of them,
+    /// and would throw a transaction away as a whole.
+    pub fn keep_apart(&mut self) {
+        self.apart = true;
+    }
+
+    /// Whether what was recorded may be a transaction.
+    pub fn may_be_unit(&self) -> bool {
+        !self.apart
     }
 
     /// The recorded commands: database and bytes.

@@ -7,6 +7,7 @@
 
 use crate::structures::dict::Dict;
 use crate::structures::hash;
+use crate::structures::stream::Stream;
 use crate::structures::wheel::Wheel;
 use crate::types::{Entry, Hash, NewValue, Timed};
 
@@ -20,6 +21,8 @@ pub struct Db {
     expiries: i128,
     /// Hashes with a token: fields of theirs have a time to live.
     timed: usize,
+    /// A stream that knows of producers that repeat themselves has been here: dumps have to be able to say so.
+    pub idempotent: bool,
 }
 
 /// The keys whose time has come, and the hashes some of whose fields have ended.
@@ -41,7 +44,14 @@ fn timed_mut(entry: &mut Entry) -> Option<&mut Timed> {
 impl Db {
     /// An empty database; `now_ms` is the unix time from which the wheel turns.
     pub fn new(now_ms: i64) -> Self {
-        Db { dict: Dict::new(), wheel: Wheel::new(now_ms.max(0) as u64), volatile: 0, expiries: 0, timed: 0 }
+        Db {
+            dict: Dict::new(),
+            wheel: Wheel::new(now_ms.max(0) as u64),
+            volatile: 0,
+            expiries: 0,
+            timed: 0,
+            idempotent: false,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -136,6 +146,7 @@ impl Db {
                 self.wheel.insert(hash, at.max(0) as u64);
             }
         }
+        self.idempotent |= entry.object::<Stream>().is_some_and(|stream| stream.idempotency().is_some());
         self.dict.insert_new_hashed(hash, entry);
     }
 

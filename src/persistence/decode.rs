@@ -7,13 +7,15 @@
 use std::collections::HashSet;
 use std::mem;
 
-use super::rdb::{QuicklistNode, RawGroup, RawStream, RawValue, Ziplist, ZiplistValue, Zipmap};
+use super::rdb::{
+    QuicklistNode, RawGroup, RawIdempotency, RawStream, RawValue, Ziplist, ZiplistValue, Zipmap,
+};
 use crate::structures::hash::hash;
 use crate::structures::intset::Intset;
 use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{Quicklist, Shape};
 use crate::structures::sorted_set::{Outcome, SortedSet};
-use crate::structures::stream::{Counters, Group, StoredConsumer, Stream};
+use crate::structures::stream::{Counters, Group, Idempotency, StoredConsumer, Stream};
 use crate::types::{FIELD_TIME_MAX, Hash, List, Set, Thresholds, Timed, Zset};
 
 /// Why a value cannot be kept.
@@ -229,7 +231,26 @@ pub(super) fn stream_value(raw: &mut RawStream) -> Result<Stream, BadValue> {
             return Err(BadValue::Corrupt("Duplicated consumer group name"));
         }
     }
+    if let Some(raw) = &raw.idempotency {
+        restore_idempotency(raw, &mut stream);
+    }
     Ok(stream)
+}
+
+/// What a stream knew of producers, if that is more than nothing.
+fn restore_idempotency(raw: &RawIdempotency, stream: &mut Stream) {
+    let is_plain = Idempotency::default().is_like(raw.duration_secs, raw.max_ids) && raw.ids_added == 0;
+    if is_plain && raw.producers.is_empty() {
+        return;
+    }
+    let idempotency = stream.idempotency_mut();
+    idempotency.configure(Some(raw.duration_secs), Some(raw.max_ids));
+    for producer in &raw.producers {
+        for (id, entry) in &producer.ids {
+            idempotency.restore(&producer.name, id, *entry);
+        }
+    }
+    (idempotency.added, idempotency.duplicates) = (raw.ids_added, raw.duplicates);
 }
 
 fn group_value(raw: &mut RawGroup, stream: &Stream) -> Result<Group, BadValue> {

@@ -13,12 +13,12 @@ use crate::env::clock;
 use crate::env::random::Rng;
 use crate::keyspace::{Keyspace, access};
 use crate::persistence::rdb::{
-    LIBRARIES_SINCE, NODE_PACKED, NODE_PLAIN, RDB_VERSION, RDB_VERSION_FIELD_TTL, RDB_VERSION_VALKEY,
-    SavingAux, ValueType, Writer, WriterOptions, encode_dump,
+    LIBRARIES_SINCE, NODE_PACKED, NODE_PLAIN, RDB_VERSION, RDB_VERSION_FIELD_TTL, RDB_VERSION_MAX,
+    RDB_VERSION_VALKEY, SavingAux, ValueType, Writer, WriterOptions, encode_dump,
 };
 use crate::structures::listpack::{Element, Listpack};
 use crate::structures::quicklist::{End, NodeRef};
-use crate::structures::stream::{Group, Stream, StreamId};
+use crate::structures::stream::{Group, Idempotency, Stream, StreamId};
 use crate::types::{Either, Entry, Hash, Kind, List, Set, StrRef, Timed, TimedForm, View, Zset};
 
 /// Progress is told after so many keys, beginning with the first.
@@ -142,7 +142,18 @@ pub fn write_entry<W: Write>(writer: &mut Writer<W>, entry: &Entry) -> io::Resul
 
 /// The version in which a data set is best written: the usual one, unless fields of a hash end.
 pub fn version_for(keyspace: &Keyspace) -> u16 {
-    if keyspace.iter().any(|(_, db)| db.timed() > 0) { RDB_VERSION_FIELD_TTL } else { RDB_VERSION }
+    if keyspace.iter().any(|(_, db)| db.idempotent) {
+        RDB_VERSION_MAX
+    } else if has_field_times(keyspace) {
+        RDB_VERSION_FIELD_TTL
+    } else {
+        RDB_VERSION
+    }
+}
+
+/// Whether fields of a hash end.
+pub fn has_field_times(keyspace: &Keyspace) -> bool {
+    keyspace.iter().any(|(_, db)| db.timed() > 0)
 }
 
 /// The version in which a data set of ours is written, of which `wanted` (`rdb-version`; 0: no wish) says it. The error
@@ -154,7 +165,7 @@ pub fn own_version(keyspace: &Keyspace, has_libraries: bool, wanted: u16) -> Res
         _ if wanted < LIBRARIES_SINCE && has_libraries => Err(format!(
             "rdb-version is {wanted}, and dumps of that version cannot hold libraries of functions"
         )),
-        _ if wanted < FIELD_TIMES_SINCE && needed >= FIELD_TIMES_SINCE => Err(format!(
+        _ if wanted < FIELD_TIMES_SINCE && has_field_times(keyspace) => Err(format!(
             "rdb-version is {wanted}, and dumps of that version cannot hold hash fields with a time to live"
         )),
         _ => Ok(wanted),
@@ -165,7 +176,12 @@ pub fn own_version(keyspace: &Keyspace, has_libraries: bool, wanted: u16) -> Res
 /// it end.
 pub fn dump_value(entry: &Entry, options: WriterOptions) -> Vec<u8> {
     let timed = entry.object().and_then(Hash::timed).is_some_and(|timed| timed.nearest().is_some());
-    let version = if timed { RDB_VERSION_FIELD_TTL } else { options.version };
+    let idempotent = entry.object::<Stream>().is_some_and(|stream| stream.idempotency().is_some());
+    let version = match (idempotent, timed) {
+        (true, _) => RDB_VERSION_MAX,
+        (false, true) => RDB_VERSION_FIELD_TTL,
+        (false, false) => options.version,
+    };
     let options = WriterOptions { version, ..options };
     let payload = encode_dump(options, |writer| {
         writer.write_type(value_type(entry, writer.version()))?;
@@ -204,6 +220,7 @@ fn value_type(entry: &Entry, version: u16) -> ValueType {
             _ => ValueType::Zset2,
         },
         Kind::Stream => match version {
+            RDB_VERSION_MAX => ValueType::StreamListpacks4,
             STREAM_ACTIVE_TIME_SINCE.. => ValueType::StreamListpacks3,
             STREAM_COUNTERS_SINCE.. => ValueType::StreamListpacks2,
             _ => ValueType::StreamListpacks,
@@ -373,7 +390,27 @@ fn write_stream<W: Write>(writer: &mut Writer<W>, stream: &Stream) -> io::Result
         writer.write_string(name)?;
         write_group(writer, group)?;
     }
+    if writer.version() == RDB_VERSION_MAX {
+        write_idempotency(writer, stream.idempotency().unwrap_or(&Idempotency::default()))?;
+    }
     Ok(())
+}
+
+/// What a stream knows of producers that repeat themselves.
+fn write_idempotency<W: Write>(writer: &mut Writer<W>, idempotency: &Idempotency) -> io::Result<()> {
+    writer.write_len(idempotency.duration_secs)?;
+    writer.write_len(idempotency.max_ids)?;
+    writer.write_len(idempotency.producers().len() as u64)?;
+    for (name, ids) in idempotency.producers() {
+        writer.write_string(name)?;
+        writer.write_len(ids.len() as u64)?;
+        for (id, entry) in ids {
+            writer.write_string(id)?;
+            write_id(writer, entry)?;
+        }
+    }
+    writer.write_len(idempotency.added)?;
+    writer.write_len(idempotency.duplicates)
 }
 
 fn write_group<W: Write>(writer: &mut Writer<W>, group: &Group) -> io::Result<()> {

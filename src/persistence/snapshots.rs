@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::child::{Child, ChildOptions, Exit, Report, Target};
 use super::dump::{DumpOptions, Usage};
 use super::load::LoadProgress;
-use super::rdb::{SavingAux, WriterOptions};
+use super::rdb::{RDB_VERSION, RDB_VERSION_MAX, SavingAux, WriterOptions};
 use super::save_points;
 use super::simulated::SimulatedForks;
 use super::snapshot::{Destination, save_to_file};
@@ -69,16 +69,31 @@ impl Purpose {
     }
 }
 
+/// Whom a snapshot is for. Replicas may share one that is not made for them, if they read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    Ourselves,
+    Replicas,
+}
+
 /// What a child is to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     pub purpose: Purpose,
+    pub audience: Audience,
     /// Where the write stream stands, if it is kept: replicas can start from here.
     pub offset: Option<u64>,
-    /// Version of the dump's format.
+    /// Version of the dump's format, and the one in which the data set would best be written.
     pub version: u16,
-    /// It says less than the data set holds, and so counts as no save.
-    pub lossy: bool,
+    pub best: u16,
+}
+
+impl Plan {
+    /// Whether the dump says less than the data set holds, and so counts as no save.
+    pub fn is_lossy(&self) -> bool {
+        self.best > RDB_VERSION
+            && (self.version <= RDB_VERSION || self.best == RDB_VERSION_MAX && self.version != self.best)
+    }
 }
 
 /// A child at work.
@@ -317,7 +332,7 @@ impl Snapshots {
         self.running = Some(Running {
             child,
             plan,
-            dirty: if plan.lossy { 0 } else { self.dirty },
+            dirty: if plan.is_lossy() { 0 } else { self.dirty },
             file: None,
             keys: 0,
             total_keys,

@@ -9,7 +9,7 @@ use super::Server;
 use crate::net::Source;
 use crate::observe::log::{self, Logged};
 use crate::persistence::aof::{Growth, Moment, State, StreamName, Took};
-use crate::persistence::snapshots::{Ended, Plan, Purpose};
+use crate::persistence::snapshots::{Audience, Ended, Plan, Purpose};
 
 impl Server {
     // --- Every turn ---
@@ -143,7 +143,13 @@ impl Server {
             self.watch_aof();
         }
         self.aof.rewrites += 1;
-        let plan = Plan { purpose: Purpose::AofRewrite, offset: None, version, lossy: false };
+        let plan = Plan {
+            purpose: Purpose::AofRewrite,
+            audience: Audience::Ourselves,
+            offset: None,
+            version,
+            best: version,
+        };
         if self.fork_child(plan).is_err() {
             self.aof.fork_failed();
             self.journal.set_appended(self.aof.is_writing());

@@ -7,6 +7,7 @@ use crate::exec::CmdError;
 use crate::net::Source;
 use crate::observe::log;
 use crate::persistence::loading::LoadSource;
+use crate::persistence::snapshots::Audience;
 use crate::protocol::Mark;
 use crate::replication::Replication;
 use crate::replication::history::Wanted;
@@ -91,7 +92,7 @@ impl Server {
             return;
         }
         log::notice!("Starting BGSAVE for SYNC with target: {}", purpose.target());
-        let started = self.start_snapshot(purpose);
+        let started = self.start_snapshot(purpose, Audience::Replicas);
         let (replicas, mut cx) = self.serving();
         match started {
             Ok(()) => replicas.snapshot_started(purpose, &mut cx),

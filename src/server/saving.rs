@@ -8,9 +8,9 @@ use crate::env::process;
 use crate::observe::log::{self, Logged};
 use crate::persistence::aof::BaseTarget;
 use crate::persistence::child::{ChildOptions, Target};
-use crate::persistence::dump::{own_version, version_for};
-use crate::persistence::rdb::RDB_VERSION;
-use crate::persistence::snapshots::{Plan, Purpose, dbfilename, destination, dump_options};
+use crate::persistence::dump::{has_field_times, own_version, version_for};
+use crate::persistence::rdb::{RDB_VERSION, RDB_VERSION_MAX};
+use crate::persistence::snapshots::{Audience, Plan, Purpose, dbfilename, destination, dump_options};
 
 impl Server {
     /// Saves in the foreground. The error is the log's.
@@ -31,8 +31,8 @@ impl Server {
     }
 
     /// Forks a child that writes a snapshot. The caller has seen to it that none runs.
-    pub fn start_snapshot(&mut self, purpose: Purpose) -> Result<(), String> {
-        let plan = self.snapshot_plan(purpose).inspect_err(|why| {
+    pub fn start_snapshot(&mut self, purpose: Purpose, audience: Audience) -> Result<(), String> {
+        let plan = self.snapshot_plan(purpose, audience).inspect_err(|why| {
             log::warning!("Can't save in background: {why}");
             self.snapshots.note_failure();
             self.note_failed_save(why);
@@ -48,7 +48,7 @@ impl Server {
     /// Forks a child that does what the plan says. The error is what the system said, and the log has it.
     pub(super) fn fork_child(&mut self, plan: Plan) -> Result<(), String> {
         let name = dbfilename(&self.config);
-        let for_replicas = self.replication.replicas.dump_version(plan.version).is_some();
+        let for_replicas = plan.audience == Audience::Replicas;
         let close = self.descriptors();
         let target = match plan.purpose {
             Purpose::Disk => Target::Disk(destination(&self.config, &name, for_replicas)),
@@ -80,28 +80,35 @@ impl Server {
         Ok(())
     }
 
-    /// What a child for that purpose is to write: what all read who wait for it, and else what we want ourselves.
-    fn snapshot_plan(&self, purpose: Purpose) -> Result<Plan, String> {
-        let wanted = version_for(&self.keyspace);
-        let version = match (self.replication.replicas.dump_version(wanted), purpose) {
-            (Some(version), _) => version,
-            (None, Purpose::Pipe) => wanted.min(10),
-            (None, Purpose::Disk | Purpose::AofRewrite) => own_version(
+    /// What a child is to write: for replicas, what those read who wait for it.
+    fn snapshot_plan(&self, purpose: Purpose, audience: Audience) -> Result<Plan, String> {
+        let best = match audience {
+            Audience::Ourselves => own_version(
                 &self.keyspace,
                 self.scripts.libraries().next().is_some(),
                 self.config.rdb_version,
             )?,
+            Audience::Replicas => version_for(&self.keyspace),
         };
-        let lossy = wanted > RDB_VERSION && version < wanted;
-        if lossy {
+        let version = match audience {
+            Audience::Ourselves => best,
+            Audience::Replicas => self.replication.replicas.dump_version(best, self.clock.unix_ms()),
+        };
+        let offset = self.journal.has_backlog().then(|| self.journal.offset());
+        let plan = Plan { purpose, audience, offset, version, best };
+        if best == RDB_VERSION_MAX && version != best {
+            log::warning!(
+                "A replica of this snapshot does not read dumps of version {best}: it will not know what producers of streams (XADD IDMP) have added before"
+            );
+        }
+        if version <= RDB_VERSION && has_field_times(&self.keyspace) {
             // Replicas before 7.4 would refuse the dump, and those up to 8 do not tell what they are. The fields are
             // deleted there as well, since the master says so; only until when they live is not known.
             log::warning!(
-                "A replica of this snapshot may be older than Redis 7.4: hash fields with a time to live are written without it"
+                "A replica of this snapshot may be older than Redis 7.4 or Valkey 9: hash fields with a time to live are written without it"
             );
         }
-        let offset = self.journal.has_backlog().then(|| self.journal.offset());
-        Ok(Plan { purpose, offset, version, lossy })
+        Ok(plan)
     }
 
     /// What clients are told whose writes are refused because of it.
@@ -129,13 +136,13 @@ impl Server {
         }
         let now = self.clock.unix_secs();
         if self.snapshots.scheduled_is_due(now) {
-            self.snapshots.scheduled = self.start_snapshot(Purpose::Disk).is_err();
+            self.snapshots.scheduled = self.start_snapshot(Purpose::Disk, Audience::Ourselves).is_err();
             return;
         }
         if let Some(point) = self.snapshots.save_point_due(self.config.save.points(), now) {
             log::notice!("{} changes in {} seconds. Saving...", point.changes, point.seconds);
             // The reason of a failure stands in the log, and the next try comes after a while.
-            let _ = self.start_snapshot(Purpose::Disk);
+            let _ = self.start_snapshot(Purpose::Disk, Audience::Ourselves);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! that passes with it would pass after a rewrite. Nothing here sleeps for a guess of how long something takes: it
 //! waits for a condition, and fails with its name and the server's log when the condition does not come.
 
+mod fake_master;
 mod proxy;
 mod random;
 mod refuse;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
+pub use fake_master::{FakeMaster, ID};
 pub use proxy::Proxy;
 pub use random::Random;
 pub use refuse::{Refusal, refuse};
@@ -187,11 +189,12 @@ impl Server {
     /// Starts the process and waits until it answers; the log, if it does not.
     fn launch(&mut self) -> Result<(), String> {
         assert!(self.child.is_none(), "the server runs already");
-        let mut text = format!(
-            "port {}\nbind 127.0.0.1\ndir {}\nsave \"\"\nenable-debug-command local\n",
-            self.port,
-            self.dir().display()
-        );
+        let mut text =
+            format!("port {}\nbind 127.0.0.1\ndir {}\nsave \"\"\n", self.port, self.dir().display());
+        // Before 7.0 nobody had to ask for it.
+        if !self.program.ends_with("redis-6.2.14") {
+            text.push_str("enable-debug-command local\n");
+        }
         for (name, value) in &self.config {
             text.push_str(&format!("{name} {value}\n"));
         }

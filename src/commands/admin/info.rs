@@ -487,6 +487,13 @@ fn about_master(server: &Server, text: &mut Text) {
         let since = replication.link.down_since_ms().map_or(-1, |at| seconds_since(at) as i64);
         text.field("master_link_down_since_seconds", since);
     }
+    let unapplied = replication.link.unapplied();
+    if let Some((command, offset)) = &unapplied.first {
+        text.flag("master_link_stopped", replication.link.is_stopped());
+        text.field("master_unapplied_commands", unapplied.count);
+        text.field("master_first_unapplied_command", safe(command));
+        text.field("master_first_unapplied_offset", offset);
+    }
     text.field("slave_priority", server.config.replica_priority);
     text.flag("slave_read_only", server.config.replica_read_only);
     text.flag("replica_announced", server.config.replica_announced);

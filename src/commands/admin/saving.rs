@@ -4,7 +4,7 @@ use crate::client::ClientId;
 use crate::exec::flags::*;
 use crate::exec::{Arg, Args, CmdError, CmdResult, Command, Done, Group, acl, one_of, server, token};
 use crate::observe::log::Logged;
-use crate::persistence::snapshots::Purpose;
+use crate::persistence::snapshots::{Audience, Purpose};
 use crate::server::{Server, ShutdownFlags};
 
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
@@ -80,7 +80,7 @@ fn bgsave(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         server.reply(id).simple("Background saving scheduled");
         return Ok(Done);
     }
-    server.start_snapshot(Purpose::Disk).map_err(|_| CmdError::text("ERR"))?;
+    server.start_snapshot(Purpose::Disk, Audience::Ourselves).map_err(|_| CmdError::text("ERR"))?;
     server.reply(id).simple("Background saving started");
     Ok(Done)
 }

@@ -317,6 +317,8 @@ fn propagate_set(
     for &(field, at) in kept {
         expire(at, &mut [field].into_iter());
     }
+    // Who knows nothing of times shall have the values at least.
+    changes.keep_apart();
 }
 
 /// HGETEX key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST]

@@ -582,6 +582,8 @@ fn hincrbyfloat(ctx: &mut Ctx) -> CmdResult {
         let at = at.to_string();
         let words: [&[u8]; 6] = [b"HPEXPIREAT", key, at.as_bytes(), b"FIELDS", b"1", field];
         ctx.db.changes.propagate(ctx.db.index, words);
+        // Who knows nothing of times shall have the value at least.
+        ctx.db.changes.keep_apart();
     }
     Ok(Done)
 }

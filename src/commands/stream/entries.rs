@@ -1,11 +1,12 @@
 //! Streams: adding entries, trimming, deleting and reading them by their ids, without groups.
 //!
 //! Replicas have to end up with the same entries: an id that is made here, and a trimming that is only about right,
-//! are told to them as what became of them.
+//! are told to them as what became of them. So is what newer servers have added (what becomes of references to entries
+//! that go, producers that repeat themselves): in the words of the oldest replicas, which know nothing of it.
 
 use crate::exec::{
-    Arg, ArgKind, Args, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, block, data,
-    flags::*, key, key_flags as kf, one_of, token,
+    Arg, ArgKind, Args, CmdError, CmdResult, Command, Ctx, Cursor, Done, Group, KeySpec, acl, arg, block,
+    data, flags::*, key, key_flags as kf, one_of, token,
 };
 use crate::keyspace::Class;
 use crate::protocol::Reply;
@@ -13,7 +14,8 @@ use crate::protocol::number::parse_int;
 use crate::server::Server;
 use crate::structures::listpack::Element;
 use crate::structures::stream::{
-    AppendError, BlockLimits, Entry, ID_TEXT_MAX, IdPrinter, NewId, Stream, StreamId, Trim,
+    AppendError, BlockLimits, Entry, ID_TEXT_MAX, IdPrinter, NewId, References, Stream, StreamId, Trim,
+    content_id,
 };
 use crate::types::{NewValue, Object};
 
@@ -35,6 +37,23 @@ const TRIM: &[Arg] = &[
     arg("count", ArgKind::Integer).token("LIMIT").optional().since("6.2.0"),
 ];
 
+/// What becomes of what is pending in groups when its entry goes.
+pub(in crate::commands) const REFERENCES: Arg =
+    one_of("condition", &[token("keepref", "KEEPREF"), token("delref", "DELREF"), token("acked", "ACKED")])
+        .optional()
+        .since("8.2.0");
+
+const IDEMPOTENT: Arg = one_of(
+    "idmp",
+    &[
+        block("manual", &[arg("producer-id", ArgKind::String), arg("idempotent-id", ArgKind::String)])
+            .token("IDMP"),
+        arg("producer-id", ArgKind::String).token("IDMPAUTO"),
+    ],
+)
+.optional()
+.since("8.6.0");
+
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
     data("xadd", xadd, -5)
         .flags(WRITE | DENYOOM | FAST)
@@ -49,11 +68,15 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
         .history(&[
             ("6.2.0", "Takes `NOMKSTREAM`, the strategy `MINID` and `LIMIT`."),
             ("7.0.0", "Takes ids of the form `<ms>-*`."),
+            ("8.2.0", "Takes `KEEPREF`, `DELREF` and `ACKED`."),
+            ("8.6.0", "Takes `IDMP` and `IDMPAUTO`."),
         ])
         .tips(&["nondeterministic_output"])
         .args(&[
             key("key", 0),
             token("nomkstream", "NOMKSTREAM").optional().since("6.2.0"),
+            REFERENCES,
+            IDEMPOTENT,
             block("trim", TRIM).optional(),
             one_of("id-selector", &[token("auto-id", "*"), arg("id", ArgKind::String)]),
             block("data", &[arg("field", ArgKind::String), arg("value", ArgKind::String)]).multiple(),
@@ -131,9 +154,12 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
             "O(N) for N entries that go, most of them by the hundred",
             "Deletes entries from the old end of a stream.",
         )
-        .history(&[("6.2.0", "Takes the strategy `MINID` and `LIMIT`.")])
+        .history(&[
+            ("6.2.0", "Takes the strategy `MINID` and `LIMIT`."),
+            ("8.2.0", "Takes `KEEPREF`, `DELREF` and `ACKED`."),
+        ])
         .tips(&["nondeterministic_output"])
-        .args(&[key("key", 0), block("trim", TRIM)]),
+        .args(&[key("key", 0), block("trim", TRIM), REFERENCES]),
 ];
 
 // ---- ids
@@ -195,6 +221,16 @@ pub(in crate::commands) fn reply_entry(reply: &mut Reply, entry: &Entry) {
     reply_next_entry(reply, entry, &mut IdPrinter::default());
 }
 
+/// A pending entry as XREADGROUP with CLAIM gives it: with how long it was idle, and how often it had been delivered.
+pub(in crate::commands) fn reply_pending_entry(reply: &mut Reply, entry: &Entry, idle_ms: i64, count: u64) {
+    reply.array(4);
+    reply_id(reply, entry.id);
+    reply.array(2 * entry.len());
+    entry.words_with(|word| reply_element(reply, word));
+    reply.int(idle_ms);
+    reply.int(count as i64);
+}
+
 /// The same for one of several.
 #[inline]
 fn reply_next_entry(reply: &mut Reply, entry: &Entry, ids: &mut IdPrinter) {
@@ -233,9 +269,13 @@ struct Trimming {
 }
 
 impl Trimming {
-    /// Trims, and says how many entries went.
-    fn run(&self, stream: &mut Stream) -> u64 {
-        stream.trim(self.trim, !self.approximate, self.limit)
+    /// Trims, and says how many entries went; which ones, if that matters.
+    fn run(&self, stream: &mut Stream, references: References) -> (u64, Vec<StreamId>) {
+        if references == References::Keep {
+            return (stream.trim(self.trim, !self.approximate, self.limit), Vec::new());
+        }
+        let gone = stream.trim_referenced(self.trim, !self.approximate, self.limit, references);
+        (gone.len() as u64, gone)
     }
 
     /// What replicas are told instead of the words of an approximate trimming: what became of it, exactly.
@@ -253,21 +293,40 @@ impl Trimming {
     }
 }
 
+/// A producer that may repeat itself, and the id that it gives the entry.
+struct Repeatable<'a> {
+    producer: &'a [u8],
+    /// `None`: the entry's content is its id.
+    id: Option<&'a [u8]>,
+}
+
 /// What stands between the key and the fields of XADD, and behind the key of XTRIM.
-struct Options {
+struct Options<'a> {
     trimming: Option<Trimming>,
+    references: Option<References>,
+    repeatable: Option<Repeatable<'a>>,
+    /// Words that older servers do not know.
+    newer: Vec<usize>,
     no_mkstream: bool,
     new_id: NewId,
     /// The word behind the options: XADD's id.
     at: usize,
 }
 
-impl Options {
-    fn parse(ctx: &Ctx, is_xadd: bool) -> Result<Options, CmdError> {
+impl<'a> Options<'a> {
+    fn parse(ctx: &Ctx<'a>, is_xadd: bool) -> Result<Options<'a>, CmdError> {
         const BOTH: CmdError =
             CmdError::text("ERR syntax error, MAXLEN and MINID options at the same time are not compatible");
         let mut words = ctx.args.cursor(2);
-        let mut options = Options { trimming: None, no_mkstream: false, new_id: NewId::Auto, at: 0 };
+        let mut options = Options {
+            trimming: None,
+            references: None,
+            repeatable: None,
+            newer: Vec::new(),
+            no_mkstream: false,
+            new_id: NewId::Auto,
+            at: 0,
+        };
         let mut limit = None;
         while let Some(word) = words.peek() {
             options.at = words.position();
@@ -297,6 +356,13 @@ impl Options {
                 limit = Some(most.or(Err(CmdError::text("ERR The LIMIT argument must be >= 0.")))?);
             } else if is_xadd && words.flag("NOMKSTREAM") {
                 options.no_mkstream = true;
+            } else if let Some(references) = take_references(&mut words, options.references) {
+                options.references = Some(references);
+                options.newer.push(options.at);
+            } else if is_xadd && words.option("IDMP", 2) {
+                options.take_repeatable(&mut words, false)?;
+            } else if is_xadd && words.option("IDMPAUTO", 1) {
+                options.take_repeatable(&mut words, true)?;
             } else if is_xadd {
                 options.new_id = parse_new_id(word)?;
                 break;
@@ -306,7 +372,31 @@ impl Options {
             options.at = words.position();
         }
         options.set_limit(ctx, is_xadd, limit)?;
+        let given = options.new_id != NewId::Auto;
+        if options.repeatable.is_some() && given && !ctx.session.is_master {
+            return Err(CmdError::text(
+                "ERR syntax error, IDMP/IDMPAUTO can be used only with auto-generated IDs",
+            ));
+        }
         Ok(options)
+    }
+
+    /// Reads what stands behind IDMP or IDMPAUTO.
+    fn take_repeatable(&mut self, words: &mut Cursor<'a>, is_auto: bool) -> Result<(), CmdError> {
+        let producer = words.word()?;
+        let id = if is_auto { None } else { Some(words.word()?) };
+        let error = |what: &str| Err(CmdError::new(format!("ERR syntax error, {what}")));
+        let name = if is_auto { "IDMPAUTO" } else { "IDMP" };
+        if self.repeatable.is_some() {
+            return error("IDMP/IDMPAUTO specified multiple times");
+        } else if producer.is_empty() {
+            return error(&format!("{name} requires a non-empty producer ID"));
+        } else if id.is_some_and(<[u8]>::is_empty) {
+            return error("IDMP requires a non-empty idempotent ID");
+        }
+        self.newer.extend(self.at..Cursor::position(words));
+        self.repeatable = Some(Repeatable { producer, id });
+        Ok(())
     }
 
     fn set_limit(&mut self, ctx: &Ctx, is_xadd: bool, limit: Option<u64>) -> Result<(), CmdError> {
@@ -338,6 +428,24 @@ impl Options {
     }
 }
 
+/// KEEPREF, DELREF or ACKED, if none was there before.
+pub(in crate::commands) fn take_references(
+    words: &mut Cursor,
+    before: Option<References>,
+) -> Option<References> {
+    if before.is_some() {
+        return None;
+    }
+    for (word, references) in
+        [("KEEPREF", References::Keep), ("DELREF", References::Delete), ("ACKED", References::Acknowledged)]
+    {
+        if words.flag(word) {
+            return Some(references);
+        }
+    }
+    None
+}
+
 /// How many entries one approximate trimming takes away at most: those of a hundred blocks.
 fn default_limit(limits: BlockLimits) -> u64 {
     match limits.max_entries.wrapping_mul(100) as i64 {
@@ -356,7 +464,8 @@ fn parse_new_id(word: &[u8]) -> Result<NewId, CmdError> {
     }
 }
 
-/// XADD key [NOMKSTREAM] [MAXLEN | MINID [= | ~] threshold [LIMIT count]] * | id field value [field value ...]
+/// XADD key [NOMKSTREAM] [KEEPREF | DELREF | ACKED] [IDMP producer id | IDMPAUTO producer]
+/// [MAXLEN | MINID [= | ~] threshold [LIMIT count]] * | id field value [field value ...]
 fn xadd(ctx: &mut Ctx) -> CmdResult {
     let options = Options::parse(ctx, true)?;
     let args = ctx.args;
@@ -378,34 +487,123 @@ fn xadd(ctx: &mut Ctx) -> CmdResult {
         }
         None => fresh.insert(Stream::new()),
     };
+    // Our master says itself what is over.
+    let known_since_ms = if ctx.session.is_master { 0 } else { now_ms };
+    if let Some(known) = repeated(stream, &options, args, known_since_ms) {
+        reply_id(&mut ctx.reply, known);
+        return Ok(Done);
+    }
     let id = append(stream, &options, args, now_ms, ctx.limits.stream)?;
-    let trimmed = options.trimming.as_ref().map_or(0, |trimming| trimming.run(stream));
-    let approximate = options.trimming.as_ref().filter(|trimming| trimming.approximate);
-    let outcome = approximate.map(|trimming| trimming.outcome(stream));
+    let references = options.references.unwrap_or_default();
+    let (trimmed, gone) = match &options.trimming {
+        Some(trimming) => trimming.run(stream, references),
+        None => (0, Vec::new()),
+    };
+    let told = options.told(args, id, stream);
+    let groups = Told::about(stream, &gone, references);
     if let Some(fresh) = fresh {
         ctx.db.add(key, None, NewValue::Object(Object::from(fresh)));
     }
+    ctx.db.db.idempotent |= options.repeatable.is_some();
     ctx.db.changed(key, Class::STREAM, "xadd");
     if trimmed > 0 {
         ctx.db.event(key, Class::STREAM, "xtrim");
     }
-    let mut text = [0; ID_TEXT_MAX];
-    let id_text = id.text(&mut text);
-    let given = matches!(options.new_id, NewId::Given(_));
-    if let (Some(trimming), Some(outcome)) = (approximate, &outcome) {
-        let mut words: Vec<&[u8]> = args.iter().collect();
-        trimming.rewrite(&mut words, outcome);
-        if !given {
-            words[options.at] = id_text;
-        }
-        ctx.db.changes.propagate(ctx.db.index, words);
-    } else if !given {
-        let words = args.iter().enumerate();
-        let words = words.map(|(index, word)| if index == options.at { id_text } else { word });
-        ctx.db.changes.propagate(ctx.db.index, words);
+    if let Some(words) = told {
+        ctx.db.changes.propagate(ctx.db.index, words.iter().map(|word| &word[..]));
     }
-    ctx.reply.bulk(id_text);
+    groups.tell(ctx, key, &gone);
+    reply_id(&mut ctx.reply, id);
     Ok(Done)
+}
+
+/// The entry that a producer repeats itself about.
+fn repeated(stream: &mut Stream, options: &Options, args: Args, now_ms: u64) -> Option<StreamId> {
+    let repeatable = options.repeatable.as_ref()?;
+    stream.idempotency()?;
+    let content = content_id(args.pairs(options.at + 1));
+    let idempotency = stream.idempotency_mut();
+    let known = idempotency.find(repeatable.producer, repeatable.id.unwrap_or(&content), now_ms);
+    idempotency.duplicates += u64::from(known.is_some());
+    known
+}
+
+impl Options<'_> {
+    /// What replicas are told instead of the words of XADD, if these are not what became of them or are not known to all.
+    fn told(&self, args: Args, id: StreamId, stream: &Stream) -> Option<Vec<Vec<u8>>> {
+        let given = matches!(self.new_id, NewId::Given(_));
+        let keeps = matches!(self.references, None | Some(References::Keep));
+        let approximate = self.trimming.as_ref().filter(|trimming| trimming.approximate);
+        if given && approximate.is_none() && self.newer.is_empty() {
+            return None;
+        }
+        let mut words: Vec<Vec<u8>> = args.iter().map(<[u8]>::to_vec).collect();
+        words[self.at] = id.to_string().into_bytes();
+        if let Some(trimming) = approximate {
+            words[trimming.threshold_at - 1] = b"=".to_vec();
+            words[trimming.threshold_at] = trimming.outcome(stream);
+        }
+        let mut dropped = self.newer.clone();
+        if !keeps {
+            // Which entries went is told behind it, one by one.
+            dropped.extend(self.trimming_words(args));
+        }
+        let kept = words.into_iter().enumerate().filter(|(index, _)| !dropped.contains(index));
+        Some(kept.map(|(_, word)| word).collect())
+    }
+
+    /// Where the words about trimming stand.
+    fn trimming_words(&self, args: Args) -> Vec<usize> {
+        let Some(trimming) = &self.trimming else { return Vec::new() };
+        let at = trimming.threshold_at;
+        let strategy = if matches!(args.get(at - 1), b"=" | b"~") { at - 2 } else { at - 1 };
+        let limit = (2..self.at).filter(|&index| args.is(index, "LIMIT") && index + 1 < self.at);
+        (strategy..=at).chain(limit.flat_map(|index| [index, index + 1])).collect()
+    }
+}
+
+/// How replicas are told which entries went, with what becomes of the references to them: as XDEL, and as XACK for each
+/// group, which they all know. Where the entries are the first ones of the stream it is an XTRIM, since that is what it
+/// was: XDEL would leave another greatest deleted id there.
+pub(in crate::commands) struct Told {
+    /// The groups that forget what they have pending.
+    groups: Vec<Vec<u8>>,
+    /// The first entry that is left, if those that went stood before all others.
+    first: Option<StreamId>,
+    deletes: bool,
+}
+
+impl Told {
+    /// About entries that have just been trimmed.
+    pub(in crate::commands) fn about(stream: &Stream, gone: &[StreamId], references: References) -> Told {
+        let forgets = references == References::Delete && !gone.is_empty();
+        let groups =
+            if forgets { stream.groups().map(|(name, _)| name.to_vec()).collect() } else { Vec::new() };
+        let left = if stream.is_empty() { StreamId::MAX } else { stream.first_id() };
+        let first = gone.iter().all(|&id| id < left).then_some(left);
+        Told { groups, first, deletes: !gone.is_empty() }
+    }
+
+    pub(in crate::commands) fn tell(&self, ctx: &mut Ctx, key: &[u8], gone: &[StreamId]) {
+        let db = ctx.db.index;
+        let ids: Vec<String> = gone.iter().map(StreamId::to_string).collect();
+        let mut tell = |words: &[&[u8]], ids: &[String]| {
+            let words: Vec<&[u8]> = words.iter().copied().chain(ids.iter().map(String::as_bytes)).collect();
+            ctx.db.changes.propagate(db, words);
+        };
+        if self.deletes {
+            match self.first {
+                Some(left) => {
+                    let left = left.to_string();
+                    tell(&[b"XTRIM", key, b"MINID", b"=", left.as_bytes()], &[]);
+                }
+                None => tell(&[b"XDEL", key], &ids),
+            }
+        }
+        for group in &self.groups {
+            tell(&[b"XACK", key, group], &ids);
+        }
+    }
 }
 
 fn append(
@@ -422,7 +620,11 @@ fn append(
     }
     let pairs = args.pairs(options.at + 1);
     let id = stream.next_id(options.new_id, now_ms);
-    let added = id.and_then(|id| stream.append(id, pairs, limits).map(|()| id));
+    let added = id.and_then(|id| stream.append(id, pairs.clone(), limits).map(|()| id));
+    if let (Some(repeatable), Ok(id)) = (&options.repeatable, &added) {
+        let content = content_id(pairs);
+        stream.idempotency_mut().record(repeatable.producer, repeatable.id.unwrap_or(&content), *id);
+    }
     added.map_err(|error| match error {
         AppendError::NotGreater => {
             CmdError::text("ERR The ID specified in XADD is equal or smaller than the target stream top item")
@@ -431,23 +633,31 @@ fn append(
     })
 }
 
-/// XTRIM key MAXLEN | MINID [= | ~] threshold [LIMIT count]
+/// XTRIM key MAXLEN | MINID [= | ~] threshold [LIMIT count] [KEEPREF | DELREF | ACKED]
 fn xtrim(ctx: &mut Ctx) -> CmdResult {
     let options = Options::parse(ctx, false)?;
-    let trimming = options.trimming.expect("XTRIM is refused without one");
+    let trimming = options.trimming.as_ref().expect("XTRIM is refused without one");
+    let references = options.references.unwrap_or_default();
     let (args, key) = (ctx.args, ctx.args.key());
     let Some(stream) = ctx.db.write_as::<Stream>(key)? else {
         ctx.reply.int(0);
         return Ok(Done);
     };
-    let trimmed = trimming.run(stream);
+    let (trimmed, gone) = trimming.run(stream, references);
     if trimmed > 0 {
-        let outcome = trimming.approximate.then(|| trimming.outcome(stream));
+        let outcome = trimming.outcome(stream);
+        let told = Told::about(stream, &gone, references);
         ctx.db.changed(key, Class::STREAM, "xtrim");
         ctx.db.changes.dirty += trimmed - 1;
-        if let Some(outcome) = &outcome {
+        if references != References::Keep {
+            told.tell(ctx, key, &gone);
+        } else if trimming.approximate || !options.newer.is_empty() {
             let mut words: Vec<&[u8]> = args.iter().collect();
-            trimming.rewrite(&mut words, outcome);
+            if trimming.approximate {
+                trimming.rewrite(&mut words, &outcome);
+            }
+            let words = words.into_iter().enumerate().filter(|(index, _)| !options.newer.contains(index));
+            let words: Vec<&[u8]> = words.map(|(_, word)| word).collect();
             ctx.db.changes.propagate(ctx.db.index, words);
         }
     }

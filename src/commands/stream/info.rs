@@ -10,7 +10,7 @@ use crate::exec::{
 use crate::protocol::Reply;
 use crate::protocol::number::parse_int;
 use crate::server::Server;
-use crate::structures::stream::{Consumer, Entry, Group, Stream, StreamId};
+use crate::structures::stream::{Consumer, Entry, Group, Idempotency, Stream, StreamId};
 
 const LOOKED_AT: &[KeySpec] = &[KeySpec::range(kf::RO | kf::ACCESS, 2, 2, 1)];
 
@@ -69,6 +69,22 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[container(
 )
 .doc(Family::Stream, "5.0.0", "Depends on subcommand.", "A container for commands that tell of streams.")];
 
+/// What a stream knows of producers that may repeat themselves; where it knows nothing it is like one of 7.2.
+fn tell_of_producers(idempotency: &Idempotency, reply: &mut Reply) {
+    let (producers, ids) = idempotency.counts();
+    for (name, value) in [
+        ("idmp-duration", idempotency.duration_secs),
+        ("idmp-maxsize", idempotency.max_ids),
+        ("pids-tracked", producers as u64),
+        ("iids-tracked", ids as u64),
+        ("iids-added", idempotency.added),
+        ("iids-duplicates", idempotency.duplicates),
+    ] {
+        reply.bulk(name.as_bytes());
+        reply.int(value as i64);
+    }
+}
+
 /// XINFO STREAM key [FULL [COUNT count]]
 fn stream(ctx: &mut Ctx) -> CmdResult {
     let args = ctx.args;
@@ -84,7 +100,8 @@ fn stream(ctx: &mut Ctx) -> CmdResult {
         }
         _ => return Err(wrong_words()),
     };
-    reply.map(if count.is_some() { 9 } else { 10 });
+    let about_producers = if stream.idempotency().is_some() { 6 } else { 0 };
+    reply.map(about_producers + if count.is_some() { 9 } else { 10 });
     reply.bulk(b"length");
     reply.int(stream.len() as i64);
     reply.bulk(b"radix-tree-keys");
@@ -99,6 +116,9 @@ fn stream(ctx: &mut Ctx) -> CmdResult {
     reply.int(stream.entries_added() as i64);
     reply.bulk(b"recorded-first-entry-id");
     reply_id(reply, stream.first_id());
+    if let Some(idempotency) = stream.idempotency() {
+        tell_of_producers(idempotency, reply);
+    }
     match count {
         None => {
             reply.bulk(b"groups");

@@ -3,5 +3,7 @@
 pub mod claim;
 pub mod entries;
 pub mod group;
+pub mod idempotent;
 pub mod info;
 pub mod read;
+pub mod references;

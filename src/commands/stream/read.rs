@@ -5,13 +5,16 @@
 //! that makes it pending, or, where nothing is to become pending, the group's new place and its new consumer.
 
 use crate::commands::blocking::{deadline_after_ms, wait_for};
-use crate::commands::stream::entries::{limit, parse_id, reply_entries, reply_entry, reply_id};
+use crate::commands::stream::entries::{
+    limit, parse_id, reply_entries, reply_entry, reply_id, reply_pending_entry,
+};
 use crate::commands::stream::group::GroupKey;
 use crate::exec::{
     Arg, ArgKind, Args, BeginSearch, CmdError, CmdResult, Command, Ctx, Done, FindKeys, Group as Family,
     KeySpec, Outcome, acl, arg, block, data, flags::*, key, key_flags as kf, token,
 };
 use crate::keyspace::Changes;
+use crate::protocol::number::parse_int;
 use crate::protocol::{Deferred, Reply};
 use crate::server::Server;
 use crate::structures::stream::{ConsumerId, Group, ID_TEXT_MAX, Stream, StreamId};
@@ -44,12 +47,14 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
             "O(N) for N entries that are given, for each stream",
             "Gives a consumer entries that its group has not read yet, or those that it has not acknowledged.",
         )
+        .history(&[("8.4.0", "Takes `CLAIM`.")])
         .args(&[
             block("group-block", &[arg("group", ArgKind::String), arg("consumer", ArgKind::String)])
                 .token("GROUP"),
             COUNT,
             BLOCK,
             token("noack", "NOACK").optional(),
+            arg("min-idle-time", ArgKind::Integer).token("CLAIM").optional().since("8.4.0"),
             STREAMS,
         ]),
 ];
@@ -64,6 +69,8 @@ struct Query<'a> {
     count: u64,
     group: Option<(&'a [u8], &'a [u8])>,
     noack: bool,
+    /// What has been pending for so long, with whomever, is claimed before what is new is given.
+    claim_idle_ms: Option<i64>,
     /// The first key, and the number of keys; as many ids follow.
     keys_at: usize,
     keys: usize,
@@ -72,7 +79,15 @@ struct Query<'a> {
 impl<'a> Query<'a> {
     fn parse(ctx: &Ctx<'a>, of_group: bool) -> Result<Query<'a>, CmdError> {
         let mut words = ctx.args.cursor(1);
-        let mut query = Query { block: None, count: 0, group: None, noack: false, keys_at: 0, keys: 0 };
+        let mut query = Query {
+            block: None,
+            count: 0,
+            group: None,
+            noack: false,
+            claim_idle_ms: None,
+            keys_at: 0,
+            keys: 0,
+        };
         loop {
             if words.is_done() {
                 return Err(CmdError::SYNTAX);
@@ -95,6 +110,9 @@ impl<'a> Query<'a> {
             } else if words.flag("NOACK") {
                 only_of_group(of_group, "NOACK")?;
                 query.noack = true;
+            } else if words.option("CLAIM", 1) {
+                only_of_group(of_group, "CLAIM")?;
+                query.claim_idle_ms = Some(idle_ms(words.word()?)?);
             } else {
                 return Err(CmdError::SYNTAX);
             }
@@ -120,6 +138,12 @@ impl<'a> Query<'a> {
     fn wait(&self, args: Args, deadline_ms: Option<i64>) -> CmdResult {
         wait_for(args.from(self.keys_at).take(self.keys), deadline_ms)
     }
+}
+
+/// How long an entry is to have been pending that is claimed.
+fn idle_ms(word: &[u8]) -> Result<i64, CmdError> {
+    let ms = parse_int(word).ok_or(CmdError::text("ERR min-idle-time is not an integer or out of range"))?;
+    if ms < 0 { Err(CmdError::text("ERR min-idle-time must be a positive integer")) } else { Ok(ms) }
 }
 
 fn only_of_group(of_group: bool, option: &str) -> Result<(), CmdError> {
@@ -256,21 +280,24 @@ fn xreadgroup(ctx: &mut Ctx) -> CmdResult {
         let stream = stream.expect("it was looked at above");
         let served = stream.with_group(group_name, |stream, group| {
             let has_new = id == NEW && stream.last().is_some_and(|last| last.id > group.last_id);
+            let idle_ms = query.claim_idle_ms.filter(|_| id == NEW);
+            let idle =
+                idle_ms.map_or_else(Vec::new, |ms| idle_entries(stream, group, now_ms, ms, query.count));
             let found = group.find_consumer(consumer_name);
             let consumer =
                 found.unwrap_or_else(|| names.create_consumer(group, consumer_name, now_ms, changes));
             // Where it is given something to acknowledge, that tells of it.
-            if found.is_none() && (query.noack || !has_new) {
+            if found.is_none() && (query.noack || !has_new) && idle.is_empty() {
                 names.propagate_consumer(consumer_name, changes);
             }
             group.consumer_mut(consumer).seen_time_ms = now_ms;
             let delivery = Delivery { consumer, now_ms, query: &query, names };
             if id != NEW {
                 delivery.give_history(stream, group, id, answer.stream(key));
-            } else if has_new {
-                delivery.give_new(stream, group, changes, answer.stream(key));
+            } else if has_new || !idle.is_empty() {
+                delivery.give_new(stream, group, &idle, changes, answer.stream(key));
             }
-            id != NEW || has_new
+            id != NEW || has_new || !idle.is_empty()
         });
         changes.dirty += u64::from(served == Some(true));
     }
@@ -290,13 +317,34 @@ struct Delivery<'a> {
 
 impl Delivery<'_> {
     /// Gives what the group has not read yet, which becomes pending unless nobody is to acknowledge it.
-    fn give_new(&self, stream: &Stream, group: &mut Group, changes: &mut Changes, reply: &mut Reply) {
-        let start = group.last_id.next().expect("there is an entry behind it");
+    /// Before it stands what was `idle` for long, which is the consumer's now.
+    fn give_new(
+        &self,
+        stream: &Stream,
+        group: &mut Group,
+        idle: &[StreamId],
+        changes: &mut Changes,
+        reply: &mut Reply,
+    ) {
         let list = reply.defer_array();
         let mut count = 0;
-        for entry in stream.range(start, StreamId::MAX).take(limit(self.query.count)) {
+        for &id in idle {
+            let (Some(entry), Some(pending)) = (stream.get(id), group.pending(id).copied()) else { continue };
+            let idle_ms = self.now_ms.wrapping_sub(pending.delivery_time_ms).max(0);
+            reply_pending_entry(reply, &entry, idle_ms, pending.delivery_count);
+            count += 1;
+            group.assign(id, self.consumer, self.now_ms, pending.delivery_count.wrapping_add(1));
+            group.consumer_mut(self.consumer).active_time_ms = self.now_ms;
+            self.names.propagate_claim(group, id, id.text(&mut [0; ID_TEXT_MAX]), changes);
+        }
+        let start = group.last_id.next().unwrap_or(StreamId::MAX);
+        let room = limit(self.query.count).saturating_sub(count);
+        for entry in stream.range(start, StreamId::MAX).take(room) {
             stream.note_read(group, entry.id);
-            reply_entry(reply, &entry);
+            match self.query.claim_idle_ms {
+                Some(_) => reply_pending_entry(reply, &entry, 0, 0),
+                None => reply_entry(reply, &entry),
+            }
             count += 1;
             if !self.query.noack {
                 // Somebody else's it may be already, if XGROUP SETID has put the group back.
@@ -333,6 +381,20 @@ impl Delivery<'_> {
             }
         }
     }
+}
+
+/// The ids of what has been pending for so long: the longest first, and no more than are to be given.
+fn idle_entries(stream: &Stream, group: &Group, now_ms: i64, min_idle_ms: i64, count: u64) -> Vec<StreamId> {
+    let mut idle: Vec<(i64, StreamId)> = group
+        .pending_range(StreamId::MIN..=StreamId::MAX)
+        .filter(|(id, pending)| {
+            now_ms.wrapping_sub(pending.delivery_time_ms) >= min_idle_ms && stream.get(*id).is_some()
+        })
+        .map(|(id, pending)| (pending.delivery_time_ms, id))
+        .collect();
+    idle.sort_unstable();
+    idle.truncate(limit(count));
+    idle.into_iter().map(|(_, id)| id).collect()
 }
 
 #[cfg(test)]
@@ -390,6 +452,42 @@ mod tests {
         );
         bench.run("XREADGROUP GROUP g f STREAMS s 0");
         assert_eq!(bench.propagated(), ["0: XGROUP CREATECONSUMER s g f"]);
+    }
+
+    #[test]
+    fn what_was_pending_for_long_is_claimed_before_what_is_new() {
+        let mut bench = bench();
+        (1..=4).for_each(|n| drop(bench.run(&format!("XADD s {n} f v"))));
+        bench.run("XGROUP CREATE s g 0 ENTRIESREAD 0");
+        bench.run("XREADGROUP GROUP g c COUNT 2 STREAMS s >");
+        let entry = |n: u8, idle: u64, count: u64| {
+            format!("*4\r\n$3\r\n{n}-0\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n:{idle}\r\n:{count}\r\n")
+        };
+        let reply =
+            |entries: &[String]| format!("*1\r\n*2\r\n$1\r\ns\r\n*{}\r\n{}", entries.len(), entries.concat());
+        assert_eq!(
+            bench.run("XREADGROUP GROUP g d CLAIM 0 COUNT 3 STREAMS s >"),
+            reply(&[entry(1, 0, 1), entry(2, 0, 1), entry(3, 0, 0)])
+        );
+        let claim = |id: u8, count: u8, last: u8| {
+            format!(
+                "0: XCLAIM s g d 0 {id}-0 TIME 1700000000000 RETRYCOUNT {count} FORCE JUSTID LASTID {last}-0"
+            )
+        };
+        let place = "0: XGROUP SETID s g 3-0 ENTRIESREAD 3".to_owned();
+        assert_eq!(bench.propagated(), [claim(1, 2, 2), claim(2, 2, 2), claim(3, 1, 3), place]);
+        assert_eq!(bench.run("XREADGROUP GROUP g d CLAIM 1000 STREAMS s >"), reply(&[entry(4, 0, 0)]));
+        assert_eq!(bench.run("XREADGROUP GROUP g d CLAIM 1000 STREAMS s >"), "*-1\r\n");
+        for (line, error) in [
+            ("XREADGROUP GROUP g d CLAIM -1 STREAMS s >", "min-idle-time must be a positive integer"),
+            ("XREADGROUP GROUP g d CLAIM x STREAMS s >", "min-idle-time is not an integer or out of range"),
+            (
+                "XREAD CLAIM 0 STREAMS s 0",
+                "The CLAIM option is only supported by XREADGROUP. You called XREAD instead.",
+            ),
+        ] {
+            assert_eq!(bench.run(line), format!("-ERR {error}\r\n"), "{line}");
+        }
     }
 
     #[test]

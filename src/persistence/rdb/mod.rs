@@ -52,7 +52,8 @@ pub const RDB_VERSION: u16 = 11;
 /// The version that we write where a hash has fields that expire: Redis from 7.4 on reads it.
 pub const RDB_VERSION_FIELD_TTL: u16 = 12;
 
-/// The newest version of Redis's line that we read (Redis 8.6).
+/// The newest version of Redis's line that we read, and the one that we write where a stream knows of producers that
+/// repeat themselves (Redis 8.6).
 pub const RDB_VERSION_MAX: u16 = 13;
 
 /// The version of Valkey 9, whose line of versions is its own: it says nothing of what Redis's next will be. Its hashes

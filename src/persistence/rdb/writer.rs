@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use super::crc64::Crc64;
 use super::opcode::*;
 use super::value::RawString;
-use super::{RDB_VERSION, RDB_VERSION_FIELD_TTL, RDB_VERSION_MIN, RDB_VERSION_VALKEY};
+use super::{RDB_VERSION, RDB_VERSION_MAX, RDB_VERSION_MIN, RDB_VERSION_VALKEY};
 use crate::structures::listpack;
 use crate::structures::lzf::Compressor;
 
@@ -21,7 +21,7 @@ const COMPRESS_ABOVE: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriterOptions {
-    /// The version to write, from `RDB_VERSION_MIN` to `RDB_VERSION_FIELD_TTL`, or `RDB_VERSION_VALKEY`. Readers refuse what is newer than they are: for servers 7.0
+    /// The version to write, from `RDB_VERSION_MIN` to `RDB_VERSION_MAX`, or `RDB_VERSION_VALKEY`. Readers refuse what is newer than they are: for servers 7.0
     /// it has to be 10, for 5 and 6 it is 9, for 4 it is 8, for 3.2 it is 7, and 6 for those before.
     pub version: u16,
     /// Compress strings where that makes them shorter (`rdbcompression`).
@@ -76,7 +76,7 @@ pub struct Writer<W: Write> {
 
 impl<W: Write> Writer<W> {
     pub fn new(out: W, options: WriterOptions) -> Writer<W> {
-        let of_redis = (RDB_VERSION_MIN..=RDB_VERSION_FIELD_TTL).contains(&options.version);
+        let of_redis = (RDB_VERSION_MIN..=RDB_VERSION_MAX).contains(&options.version);
         assert!(of_redis || options.version == RDB_VERSION_VALKEY);
         Writer {
             out,

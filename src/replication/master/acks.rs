@@ -8,7 +8,11 @@ impl Replicas {
     /// acknowledgement may be what the stream was waiting for.
     pub fn acknowledge(&mut self, id: ClientId, offset: u64, file_offset: Option<u64>, cx: &mut Serving) {
         self.acked = true;
-        let Some(replica) = self.get_mut(id) else { return };
+        let Some(at) = self.list.iter().position(|replica| replica.id == id) else { return };
+        let replica = &mut self.list[at];
+        if replica.is_online() && replica.dump_version.take().is_some() {
+            self.refusals.loaded(replica);
+        }
         replica.acked = replica.acked.max(offset);
         replica.acked_file = replica.acked_file.max(file_offset.unwrap_or(0));
         replica.acked_at_ms = cx.now_ms;

@@ -129,6 +129,7 @@ impl Replicas {
         if client.role == Role::Replica {
             log::notice!("Connection with replica {} lost.", replica.name());
         }
+        self.refusals.gone(&replica, cx.now_ms);
         if self.attached().next().is_none() {
             self.alone_since_ms = Some(cx.now_ms);
         }

@@ -8,6 +8,7 @@
 //! - `transfer`: moves dumps, growing files as well as the pipe of a diskless child.
 //! - `feed`: the stream to those who follow it; who is silent too long; what of the log is still read.
 //! - `acks`: what replicas say they have.
+//! - `refusals`: replicas that go away each time that they have been sent a dump.
 //!
 //! One child serves all who wait when it starts, and those who come while it writes a file, for the log holds everything
 //! since the fork. Everything goes through [`Serving`], a view of the parts; nothing here starts or stops a child.
@@ -15,10 +16,12 @@
 mod acks;
 mod attach;
 mod feed;
+mod refusals;
 mod transfer;
 
 use std::fs::File;
 
+use refusals::Refusals;
 use transfer::PipePiece;
 
 use super::history::History;
@@ -107,6 +110,10 @@ pub struct Replica {
     pub capa_psync2: bool,
     /// It reads dumps of version 12, though its own version says otherwise: one of us.
     pub capa_rdb12: bool,
+    /// Likewise of version 13.
+    pub capa_rdb13: bool,
+    /// It would take a dump by a connection of its own: Redis from 8.0 on, which reads version 12 and tells no version.
+    pub capa_rdb_channel: bool,
     /// The version it reported, as a number (0x00070204), 0 if none.
     pub version: u32,
     /// It only wants the dump (`redis-cli --rdb`).
@@ -119,8 +126,13 @@ pub struct Replica {
     /// How much of the stream is safe in its append-only file; 0 if it keeps none.
     pub acked_file: u64,
     pub acked_at_ms: i64,
-    /// When it asked for a snapshot (unix ms).
+    /// When it asked for a snapshot (unix ms), and before when none is made for it: it has refused such before.
     pub asked_at_ms: i64,
+    pub not_before_ms: i64,
+    /// The newest version of dumps that it reads, as far as was found out.
+    pub reads_at_most: u16,
+    /// The version of the dump that it is sent or was sent.
+    pub dump_version: Option<u16>,
     /// It has said PSYNC, not SYNC: so it acknowledges, and is taken for gone when it does not.
     pub synced: bool,
 }
@@ -137,6 +149,8 @@ impl Replica {
             capa_eof: false,
             capa_psync2: false,
             capa_rdb12: false,
+            capa_rdb13: false,
+            capa_rdb_channel: false,
             version: 0,
             rdb_only: false,
             without_data: false,
@@ -145,6 +159,9 @@ impl Replica {
             acked_file: 0,
             acked_at_ms: now_ms,
             asked_at_ms: now_ms,
+            not_before_ms: 0,
+            reads_at_most: u16::MAX,
+            dump_version: None,
             synced: false,
         }
     }
@@ -209,6 +226,7 @@ pub struct Replicas {
     /// Since when (unix ms) nobody follows us.
     pub alone_since_ms: Option<i64>,
     last_ping_ms: i64,
+    refusals: Refusals,
 }
 
 impl Replicas {

@@ -5,6 +5,7 @@ use super::lost::log_lost;
 use super::retry::{Failure, GOOD_AFTER_MS};
 use super::{LAST_OFFSET, Linking, MasterLink};
 use crate::client::{ClientId, Outbox};
+use crate::config::OnUnknownCommand;
 use crate::journal::{Journal, Log};
 use crate::net::Conn;
 use crate::observe::log;
@@ -99,6 +100,27 @@ impl MasterLink {
         if let Link::Online(following) = &mut self.state {
             following.ack_wanted = true;
         }
+    }
+
+    /// The stream says something that we cannot apply: it is left, unless we shall go on, and our data stay as they are.
+    /// `half`: it stands in a transaction of which other parts were applied, so that only a dump brings us in step again.
+    pub fn cannot_apply(&mut self, command: &str, half: bool, cx: &mut Linking) {
+        let Link::Online(following) = &self.state else { return };
+        let offset = cx.journal.offset() + following.uncommitted.len() as u64;
+        self.unapplied.count += 1;
+        self.unapplied.first.get_or_insert_with(|| (command.to_owned(), offset));
+        if cx.config.replica_on_unknown_command == OnUnknownCommand::Ignore {
+            return;
+        }
+        log::warning!(
+            "The master's command '{command}' at offset {offset} cannot be applied here: the link is closed, so that the data do not drift apart unseen, and what is here is kept. A newer version may know it; REPLICAOF tries again, and 'replica-on-unknown-command ignore' goes on without such commands."
+        );
+        let client = following.client;
+        self.state = Link::Stopped;
+        self.standing.can_resume = !half;
+        self.standing.down_since_ms = Some(cx.now_ms);
+        cx.outbox.close_later(client);
+        log_lost();
     }
 
     /// Tells the master how far we are, and what of it is on our disk, if we keep an append-only file.

@@ -2,7 +2,7 @@
 //!
 //! 1. `PING`, answered by +PONG, or an error that asks for authentication;
 //! 2. `AUTH`, if we have something to say there;
-//! 3. `REPLCONF listening-port`, `ip-address` (if announced), `capa eof capa psync2 capa rdb-12`, `version`: what we are;
+//! 3. `REPLCONF listening-port`, `ip-address` (if announced), `capa eof capa psync2 capa rdb-12 capa rdb-13`, `version`: what we are;
 //!    errors are ignored, for old masters know nothing of them;
 //! 4. `PSYNC id offset`, answered by +CONTINUE, +FULLRESYNC, or an error: then `SYNC` follows.
 //!
@@ -21,6 +21,13 @@ use crate::persistence::temp_files;
 use crate::protocol::encode_command;
 use crate::replication::failover::Answer;
 use crate::replication::{Decision, history};
+
+/// The version that we tell. Only masters of Valkey ask what it means: it is the one whose dumps we read. To whom tells
+/// an older one they cannot write a dump with a hash whose fields expire, and say no more than that the sync has failed.
+const VALKEY_VERSION: &str = "9.0.0";
+
+const CAPABILITIES: &[&[u8]] =
+    &[b"REPLCONF", b"capa", b"eof", b"capa", b"psync2", b"capa", b"rdb-12", b"capa", b"rdb-13"];
 
 /// Longest line that a master may answer with.
 pub const LONGEST_LINE: usize = 64 * 1024;
@@ -96,10 +103,10 @@ impl Step {
             Step::Port => vec![b"REPLCONF", b"listening-port", port.as_bytes()],
             Step::Ip if !config.replica_announce_ip.is_set() => return None,
             Step::Ip => vec![b"REPLCONF", b"ip-address", &config.replica_announce_ip],
-            // A capability that a master does not know it passes over. The last one is ours: the version that we report
+            // A capability that a master does not know it passes over. The last ones are ours: the version that we report
             // is of servers that do not read these dumps.
-            Step::Capa => vec![b"REPLCONF", b"capa", b"eof", b"capa", b"psync2", b"capa", b"rdb-12"],
-            Step::Version => vec![b"REPLCONF", b"version", crate::config::REDIS_VERSION.as_bytes()],
+            Step::Capa => CAPABILITIES.to_vec(),
+            Step::Version => vec![b"REPLCONF", b"version", VALKEY_VERSION.as_bytes()],
             Step::Psync if failover => vec![b"PSYNC", id.as_bytes(), offset.as_bytes(), b"FAILOVER"],
             Step::Psync => vec![b"PSYNC", id.as_bytes(), offset.as_bytes()],
         };

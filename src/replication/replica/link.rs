@@ -5,6 +5,7 @@
 //!           ▲            │              │  └─────────── partial resync ───────────────────▲           │
 //!           └────────────┴── any failure, and the end of the connection ──────────────────────────────┘
 //! ```
+//! `Stopped` stands beside it: what the stream says next cannot be applied, and only REPLICAOF leads on from there.
 //! A step consumes the state and returns the next. Those from Received on are made by the loop: it loads the dump when no
 //! child of ours is left, and makes a client of the connection.
 
@@ -28,6 +29,8 @@ pub enum Link {
     /// We are nobody's replica.
     #[default]
     Idle,
+    /// What the master said next cannot be applied: nothing is tried until we are told to.
+    Stopped,
     /// The next attempt is made at this time. `lost`: the stream was followed a moment ago.
     Waiting { retry_at_ms: u64, lost: bool },
     /// A connection attempt is under way.
@@ -184,7 +187,7 @@ impl Link {
     pub fn name(&self) -> &'static str {
         match self {
             Link::Idle => "none",
-            Link::Waiting { .. } => "connect",
+            Link::Waiting { .. } | Link::Stopped => "connect",
             Link::Connecting { .. } => "connecting",
             Link::Handshake(_) => "handshake",
             Link::Transfer(_) | Link::Received(_) | Link::Loading(_) | Link::Arriving { .. } => "sync",
@@ -199,7 +202,7 @@ impl Link {
             Link::Handshake(handshake) => Some(&mut handshake.conn),
             Link::Transfer(transfer) => Some(&mut transfer.conn),
             Link::Received(dump) | Link::Loading(dump) => Some(&mut dump.conn),
-            Link::Idle | Link::Waiting { .. } | Link::Online(_) => None,
+            Link::Idle | Link::Stopped | Link::Waiting { .. } | Link::Online(_) => None,
         }
     }
 

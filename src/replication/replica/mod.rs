@@ -27,7 +27,7 @@ use super::failover::Failover;
 use super::history::History;
 use super::{Decision, SyncStats};
 use crate::client::{ClientId, Outbox};
-use crate::config::{Config, MasterAddress, ReplDisklessLoad};
+use crate::config::{Config, MasterAddress, OnUnknownCommand, ReplDisklessLoad};
 use crate::env::random::Secrets;
 use crate::journal::Journal;
 use crate::keyspace::Keyspace;
@@ -80,11 +80,20 @@ pub struct Standing {
     retry: Retry,
 }
 
+/// Commands of the master's stream that we could not apply, since the last dump.
+#[derive(Debug, Default)]
+pub struct Unapplied {
+    pub count: u64,
+    /// The name of the first, and where in the stream it stood.
+    pub first: Option<(String, u64)>,
+}
+
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub struct MasterLink {
     state: Link,
     standing: Standing,
+    unapplied: Unapplied,
     has_more: bool,
 }
 
@@ -141,6 +150,16 @@ impl MasterLink {
 
     pub fn is_online(&self) -> bool {
         matches!(self.state, Link::Online(_))
+    }
+
+    /// Whether the stream was left because of what it says.
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.state, Link::Stopped)
+    }
+
+    /// What of the stream could not be applied.
+    pub fn unapplied(&self) -> &Unapplied {
+        &self.unapplied
     }
 
     /// The client that is our master.
@@ -298,6 +317,10 @@ impl MasterLink {
             }
             Link::Online(_) => self.send_ack(&mut cx.outbox, cx.journal, cx.aof),
             Link::Transfer(_) | Link::Received(_) | Link::Loading(_) => self.show_life(cx.now_ms),
+            // It stopped since a directive said so that says otherwise now.
+            Link::Stopped if cx.config.replica_on_unknown_command == OnUnknownCommand::Ignore => {
+                self.state = Link::Waiting { retry_at_ms: cx.now_ms, lost: false };
+            }
             _ => {}
         }
     }
@@ -377,6 +400,7 @@ impl MasterLink {
             }
         };
         self.discard_cached();
+        self.unapplied = Unapplied::default();
         if path.is_none() {
             cx.decisions.push(Decision::DisconnectReplicas);
         }

@@ -32,7 +32,7 @@ impl Server {
             Err(_) if self.table.is_http(args.get(0)) => return self.turn_away(id),
             Err(error) => {
                 client.last_command = &"NULL";
-                self.refuse(id, &error);
+                self.refuse(id, args, &error);
             }
         }
         self.settle_reply_mode(id, mark);
@@ -104,9 +104,9 @@ impl Server {
         };
         let command = self.table.command(row);
         if !command.has(flags::RUNS_QUEUED) {
-            return self.refuse(id, &error);
+            return self.refuse(id, args, &error);
         }
-        self.refuse(id, &aborted(&error));
+        self.refuse(id, args, &aborted(&error));
         // There is nothing left that could be tried again.
         self.forget_watches(id);
         if let Some(client) = self.clients.get_mut(id) {
@@ -116,7 +116,7 @@ impl Server {
     }
 
     /// The error of a request that is not run.
-    fn refuse(&mut self, id: ClientId, error: &CmdError) {
+    fn refuse(&mut self, id: ClientId, args: Args, error: &CmdError) {
         self.stats.count_error(error.code());
         if let Some(client) = self.clients.get_mut(id)
             && let Some(transaction) = &mut client.session.transaction
@@ -124,7 +124,7 @@ impl Server {
             transaction.failed = true;
         }
         self.reply(id).error(error.as_bytes());
-        self.note_error_to_peer(id, error);
+        self.note_error_to_peer(id, args, error);
     }
 
     /// Our master's request is about to be applied although the data cannot be saved: it has to be obeyed all the same,

@@ -17,6 +17,9 @@ use crate::observe::log;
 use crate::protocol::{Mark, Reply};
 use crate::server::Server;
 
+/// Bytes of an unknown command's name that are shown.
+const LONGEST_SHOWN: usize = 128;
+
 impl Server {
     /// Whether anybody wants to know which keys change.
     pub(in crate::server) fn somebody_observes(&self) -> bool {
@@ -47,7 +50,7 @@ impl Server {
                 }
                 self.table.stats_mut(row).failed += 1;
                 self.stats.count_error(error.code());
-                self.note_error_to_peer(id, &error);
+                self.note_error_to_peer(id, args, &error);
             }
         }
         if self.changes.is_empty() {
@@ -61,7 +64,7 @@ impl Server {
     ///
     /// # Panics
     /// If our data set may differ from the master's now, and `propagation-error-behavior` rather has no replica.
-    pub(in crate::server) fn note_error_to_peer(&mut self, id: ClientId, error: &CmdError) {
+    pub(in crate::server) fn note_error_to_peer(&mut self, id: ClientId, args: Args, error: &CmdError) {
         let Some(client) = self.clients.get(id).filter(|client| !client.session.in_script) else { return };
         let (us, peer) = match client.role {
             Role::Master => ("replica", "master"),
@@ -81,6 +84,14 @@ impl Server {
             !(peer == "master" && panics && self.config.replica_read_only),
             "This {us} panicked sending an error to its {peer} after processing the command '{command}'"
         );
+        // What clients of a writable replica have written may well be in the way of what the master says.
+        if peer == "master" && (self.config.replica_read_only || command == "<unknown>") {
+            let half = self.clients.get(id).is_some_and(|client| client.session.in_exec);
+            let name = args.get(0);
+            let name = String::from_utf8_lossy(&name[..name.len().min(LONGEST_SHOWN)]).to_lowercase();
+            let (link, mut cx) = self.linking();
+            link.cannot_apply(name.escape_debug().to_string().as_str(), half, &mut cx);
+        }
     }
 
     /// Steps 3 to 6 for whatever stands in `changes`; `args` is the request, if there was one. Several commands that
@@ -149,7 +160,7 @@ impl Server {
             return;
         }
         let Server { journal, changes, .. } = self;
-        journal.append_unit(unit && count > 1, |journal| {
+        journal.append_unit(unit && count > 1 && changes.may_be_unit(), |journal| {
             for (db, command) in changes.ops() {
                 journal.append(db, command);
             }

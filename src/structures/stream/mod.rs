@@ -10,6 +10,7 @@
 mod block;
 mod group;
 mod id;
+mod idempotency;
 mod shelf;
 
 use std::collections::{BTreeMap, btree_map};
@@ -19,6 +20,7 @@ use super::listpack::{Listpack, Place, View};
 pub use block::Entry;
 pub use group::{Consumer, ConsumerId, Group, Pending, StoredConsumer};
 pub use id::{ID_TEXT_MAX, IdPrinter, StreamId};
+pub use idempotency::{Idempotency, content_id};
 use shelf::Kept;
 
 /// Listpacks count in 32 bits; no entry and no block may come near.
@@ -58,6 +60,18 @@ pub enum Trim {
     MinId(StreamId),
 }
 
+/// What becomes of what is pending in groups when its entry goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum References {
+    /// It stays pending.
+    #[default]
+    Keep,
+    /// It is pending no more, whatever the group.
+    Delete,
+    /// The entry goes only if every group has read it and none has it pending.
+    Acknowledged,
+}
+
 /// What a dump tells beside blocks and groups. Older ones do not tell all of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
@@ -80,6 +94,8 @@ pub struct Stream {
     max_deleted_id: StreamId,
     entries_added: u64,
     groups: BTreeMap<Box<[u8]>, Group>,
+    /// What is known of producers that repeat themselves; nothing in most streams.
+    idempotency: Option<Box<Idempotency>>,
 }
 
 impl Stream {
@@ -172,9 +188,10 @@ impl Stream {
                 sampled / samples * (count - 1) + last
             }
         };
+        let producers = self.idempotency.as_ref().map_or(0, |idempotency| idempotency.memory());
         let groups: usize = self.groups.iter().map(|(name, group)| name.len() + group.memory()).sum();
         let per_block = size_of::<StreamId>() + size_of::<Kept>();
-        blocks + self.blocks.len() * per_block * 3 / 2 + groups
+        blocks + self.blocks.len() * per_block * 3 / 2 + groups + producers
     }
 
     /// How many nodes a radix tree of the blocks' ids would have, with chains of single bytes joined to one node each:
@@ -291,6 +308,15 @@ impl Stream {
 
     /// Deletes an entry; true if it was there.
     pub fn delete(&mut self, id: StreamId) -> bool {
+        let deleted = self.remove(id);
+        if deleted {
+            self.max_deleted_id = self.max_deleted_id.max(id);
+        }
+        deleted
+    }
+
+    /// Takes an entry out without a trace, as trimming does.
+    fn remove(&mut self, id: StreamId) -> bool {
         let Some(at) = self.get(id).map(|entry| entry.at) else { return false };
         let master = self.block_of(id).expect("an entry is in a block");
         let block = self.blocks.get_mut(&master).expect("it was found");
@@ -302,7 +328,6 @@ impl Stream {
             block::change_counts(block, -1, 1);
         }
         self.len -= 1;
-        self.max_deleted_id = self.max_deleted_id.max(id);
         if self.first_id == id {
             self.first_id = self.find_first_id();
         }
@@ -341,6 +366,87 @@ impl Stream {
             self.first_id = self.find_first_id();
         }
         deleted
+    }
+
+    /// Trims likewise, with regard to what is pending in groups; the ids of the entries that went.
+    pub fn trim_referenced(
+        &mut self,
+        trim: Trim,
+        exact: bool,
+        limit: Option<u64>,
+        references: References,
+    ) -> Vec<StreamId> {
+        if references == References::Acknowledged {
+            return self.trim_acknowledged(trim, exact, limit);
+        }
+        let most = match trim {
+            Trim::MaxLen(most) => self.len.saturating_sub(most),
+            Trim::MinId(_) => self.len,
+        };
+        let end = match trim {
+            Trim::MaxLen(_) => Some(StreamId::MAX),
+            Trim::MinId(min) => min.previous(),
+        };
+        let entries = end.map(|end| self.range(StreamId::MIN, end));
+        let mut ids: Vec<StreamId> =
+            entries.into_iter().flatten().take(most as usize).map(|entry| entry.id).collect();
+        ids.truncate(self.trim(trim, exact, limit) as usize);
+        ids.iter().for_each(|&id| self.forget_references(id));
+        ids
+    }
+
+    /// Only what nobody waits for goes, from the old end; where it need not be exact, only whole blocks of it.
+    fn trim_acknowledged(&mut self, trim: Trim, exact: bool, limit: Option<u64>) -> Vec<StreamId> {
+        let limit = limit.unwrap_or(u64::MAX);
+        let mut gone = Vec::new();
+        let masters: Vec<StreamId> = self.blocks.keys().copied().collect();
+        for (index, &master) in masters.iter().enumerate() {
+            let end = masters.get(index + 1).and_then(|next| next.previous()).unwrap_or(StreamId::MAX);
+            let live: Vec<StreamId> = self.range(master, end).map(|entry| entry.id).collect();
+            let left = self.len - gone.len() as u64;
+            let beyond = match trim {
+                Trim::MaxLen(most) => left.saturating_sub(most) as usize,
+                Trim::MinId(min) => live.iter().take_while(|&&id| id < min).count(),
+            };
+            let free = |id: &&StreamId| !self.is_referenced(**id);
+            if exact {
+                let room = (limit - gone.len() as u64).min(usize::MAX as u64) as usize;
+                let reach = if matches!(trim, Trim::MinId(_)) { beyond } else { live.len() };
+                let most = if matches!(trim, Trim::MinId(_)) { usize::MAX } else { beyond };
+                gone.extend(live[..reach].iter().filter(free).take(most.min(room)).copied());
+            } else if beyond >= live.len() && gone.len() as u64 + live.len() as u64 <= limit {
+                if live.iter().all(|id| free(&id)) {
+                    gone.extend(live);
+                }
+            } else {
+                break;
+            }
+        }
+        for &id in &gone {
+            self.remove(id);
+        }
+        gone
+    }
+
+    /// Whether a group has yet to read an entry, or has it pending.
+    pub fn is_referenced(&self, id: StreamId) -> bool {
+        self.groups.values().any(|group| id > group.last_id || group.pending(id).is_some())
+    }
+
+    /// An entry is pending nowhere any more.
+    pub fn forget_references(&mut self, id: StreamId) {
+        for group in self.groups.values_mut() {
+            group.acknowledge(id);
+        }
+    }
+
+    /// What is known of producers that repeat themselves.
+    pub fn idempotency(&self) -> Option<&Idempotency> {
+        self.idempotency.as_deref()
+    }
+
+    pub fn idempotency_mut(&mut self) -> &mut Idempotency {
+        self.idempotency.get_or_insert_default()
     }
 
     /// Leaves tombstones for the entries at the beginning of the first block.
