@@ -23,6 +23,7 @@ use crate::observe::hotkeys::HotKeys;
 use crate::observe::latency::Latency;
 use crate::observe::log::{self, Logged};
 use crate::persistence::aof::Aof;
+use crate::persistence::aof::simulated::SimulatedDisk;
 use crate::persistence::simulated::SimulatedForks;
 use crate::persistence::snapshots::Snapshots;
 use crate::persistence::spill::Spill;
@@ -57,6 +58,8 @@ pub struct Surroundings {
     pub program: Program,
     /// Where children are born that are no processes.
     pub forks: Option<SimulatedForks>,
+    /// A disk that may lose what was not synced.
+    pub disk: Option<SimulatedDisk>,
 }
 
 /// Makes the server of a process: listening, and with its data being loaded. The process is what it is to be (daemonised,
@@ -89,6 +92,7 @@ pub fn boot(
         supervisor,
         program,
         forks: None,
+        disk: None,
     };
     Server::new(config, families, surroundings)
 }
@@ -138,7 +142,8 @@ fn assemble(
     families: &[&'static [Command<Server>]],
     surroundings: Surroundings,
 ) -> Result<Server, BootError> {
-    let Surroundings { clock, mut secrets, reactor, signals, supervisor, program, forks } = surroundings;
+    let Surroundings { clock, mut secrets, reactor, signals, supervisor, program, forks, disk } =
+        surroundings;
     let mut rng = secrets.rng();
     let acl = Acl::boot(&config, families)?;
     let mut table = Table::new(families, acl.users.catalog(), rng.next_u64());
@@ -169,7 +174,7 @@ fn assemble(
         monitors: Monitors::default(),
         redacted: Redacted::default(),
         snapshots: Snapshots::new(forks),
-        aof: Aof::default(),
+        aof: Aof::new(disk),
         loading: None,
         replication,
         scripts: Scripts::default(),
