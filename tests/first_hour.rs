@@ -1,7 +1,8 @@
 //! What a user meets in the first hour: what the program says of itself, the scripts of an instance and every slip that
 //! one can make with a copy of it, and warnings about data that nobody keeps.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -74,13 +75,19 @@ impl Instance {
         run(&self.home.join(name), &[])
     }
 
-    /// Replaces a line of the configuration, or adds it.
-    fn edit(&self, name: &str, value: &str) {
+    /// Takes the lines of a directive out of the configuration.
+    fn remove(&self, name: &str) {
         let file = self.home.join("conf/redis.conf");
         let before = fs::read_to_string(&file).unwrap();
         let kept = before.lines().filter(|line| !line.starts_with(&format!("{name} ")));
-        let after = kept.map(|line| format!("{line}\n")).collect::<String>() + &format!("{name} {value}\n");
-        fs::write(&file, after).unwrap();
+        fs::write(&file, kept.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    }
+
+    /// Replaces a line of the configuration, or adds it.
+    fn edit(&self, name: &str, value: &str) {
+        self.remove(name);
+        let mut file = File::options().append(true).open(self.home.join("conf/redis.conf")).unwrap();
+        writeln!(file, "{name} {value}").unwrap();
     }
 
     fn edit_path(&self, name: &str, path: &str) {
@@ -89,6 +96,10 @@ impl Instance {
 
     fn pid(&self) -> Option<i32> {
         fs::read_to_string(self.home.join("run/redis.pid")).ok()?.trim().parse().ok()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.home.join("log/redis.log")).unwrap()
     }
 
     fn ask(&self, words: &[&str]) -> String {
@@ -181,4 +192,44 @@ fn the_start_of_a_replica_says_whether_it_has_its_masters_data() {
     assert!(output.status.success() && told.contains("It does not have the data of its master"), "{told}");
     assert!(told.contains("info replication"), "{told}");
     wait_until("the replica is stopped", PATIENCE, || replica.script("stop.sh").status.success());
+}
+
+/// The classic rule, that a file without a `save` line saves nothing, must not be learnt from the loss.
+#[test]
+fn whose_data_nobody_saves_is_told_so_at_the_start_and_at_the_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    installed(&base.join("prefix"));
+    let instance = Instance::new(&base.join("prefix"), base.join("redis"));
+    // One run: its log, with 3 changes made and the server stopped.
+    let run = || {
+        let _ = fs::remove_file(instance.home.join("log/redis.log"));
+        assert!(instance.script("start.sh").status.success());
+        instance.ask(&["mset", "a", "1", "b", "2"]);
+        instance.ask(&["del", "a"]);
+        assert!(instance.script("stop.sh").status.success());
+        instance.log()
+    };
+    let (start, stop) =
+        ("# WARNING no save points: data is kept in memory only", "3 changes since the last save are lost");
+    let log = run();
+    assert!(
+        !log.contains("save points") && !log.contains("are lost") && log.contains("DB saved on disk"),
+        "{log}"
+    );
+
+    instance.remove("save");
+    let log = run();
+    assert!(log.contains(start) && log.contains(&format!("# WARNING no save points: {stop}")), "{log}");
+    // Who says that nothing is to be saved means it.
+    instance.edit("save", "\"\"");
+    let log = run();
+    assert!(!log.contains(start) && log.contains("* No save points: data is kept in memory only."), "{log}");
+    assert!(log.contains(stop), "{log}");
+    instance.edit("shutdown-on-sigterm", "nosave");
+    assert!(run().contains(&format!("* Leaving without saving, as asked: {stop}")));
+    // Without changes there is nothing to tell of.
+    let _ = fs::remove_file(instance.home.join("log/redis.log"));
+    assert!(instance.script("start.sh").status.success() && instance.script("stop.sh").status.success());
+    assert!(!instance.log().contains("lost"), "{}", instance.log());
 }

@@ -204,6 +204,7 @@ impl Server {
             self.set_watchdog();
         }
         log::notice!("Server initialized");
+        self.warn_of_unsaved_data();
         temp_files::remove_orphans(self.config.directory());
         match self.begin_loading_own() {
             Ok(true) => {}
@@ -216,6 +217,20 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Whoever copied a configuration whose `save` lines are comments hears of it while nothing is lost yet.
+    fn warn_of_unsaved_data(&self) {
+        if self.keeps_data() {
+            return;
+        }
+        if self.config.save.are_declined() {
+            log::notice!("No save points: data is kept in memory only.");
+        } else {
+            log::warning!(
+                "WARNING no save points: data is kept in memory only and lost when the server stops, since the configuration has no active save line. Add one, such as 'save 3600 1', or 'save \"\"' if that is meant."
+            );
+        }
     }
 
     /// Takes over what the data types need to know of the configuration.

@@ -11,6 +11,11 @@ use crate::persistence::rdb::RDB_VERSION;
 use crate::persistence::snapshots::{Plan, Purpose, dbfilename, destination, dump_options};
 
 impl Server {
+    /// Whether the data is written to disk without being asked for.
+    pub(super) fn keeps_data(&self) -> bool {
+        self.config.appendonly || !self.config.save.points().is_empty()
+    }
+
     /// Saves in the foreground. The error is the log's.
     pub fn save(&mut self) -> Result<(), Logged> {
         let aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
