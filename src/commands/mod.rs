@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod blocking;
+mod cluster;
 pub mod connection;
 pub mod geo;
 pub mod hash;
@@ -25,8 +26,10 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     admin::info::COMMANDS,
     admin::introspect::COMMANDS,
     admin::latency::COMMANDS,
+    admin::modules::COMMANDS,
     admin::saving::COMMANDS,
     admin::slowlog::COMMANDS,
+    cluster::COMMANDS,
     connection::client::COMMANDS,
     connection::monitor::COMMANDS,
     connection::pubsub::COMMANDS,

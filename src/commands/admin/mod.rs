@@ -7,5 +7,6 @@ pub mod debug_values;
 pub mod info;
 pub mod introspect;
 pub mod latency;
+pub mod modules;
 pub mod saving;
 pub mod slowlog;
