@@ -9,12 +9,16 @@ use std::process::{Command, Output};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{PATIENCE, Server, free_port, run, wait_until};
+use crate::support::{PATIENCE, Real, Server, free_port, run, wait_until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_redis-rs");
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn text_of_both(output: &Output) -> String {
+    text(&output.stdout) + &text(&output.stderr)
 }
 
 #[test]
@@ -232,4 +236,32 @@ fn whose_data_nobody_saves_is_told_so_at_the_start_and_at_the_stop() {
     let _ = fs::remove_file(instance.home.join("log/redis.log"));
     assert!(instance.script("start.sh").status.success() && instance.script("stop.sh").status.success());
     assert!(!instance.log().contains("lost"), "{}", instance.log());
+}
+
+/// Whether the unit is one that systemd takes, without a remark; and what it says of who may read the configuration.
+#[test]
+fn the_systemd_unit_is_understood_and_keeps_the_configuration_to_the_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let prefix = dir.path().canonicalize().unwrap();
+    installed(&prefix);
+    let text = include_str!("../tools/redis-rs.service").replace("@PREFIX@", prefix.to_str().unwrap());
+    let unit = prefix.join("redis-rs.service");
+    fs::write(&unit, &text).unwrap();
+    let analyze = Real::tool("systemd-analyze");
+    let verified = run(&analyze, &["verify", "--man=no", unit.to_str().unwrap()]);
+    let told = text_of_both(&verified);
+    // Remarks about units of the machine it runs on are none of ours.
+    let ours: Vec<&str> = told.lines().filter(|line| line.contains("redis-rs")).collect();
+    assert!(verified.status.success() && ours.is_empty(), "{told}");
+    let etc = prefix.join("etc/redis-rs");
+    for line in [
+        format!("ExecStartPre=+/bin/chmod -R u=rwX,go= {}", etc.display()),
+        format!("ExecStartPre=+/bin/chown -R --reference=/var/lib/redis-rs/. {}", etc.display()),
+        format!("ExecStopPost=+/bin/chown -R root:root {}", etc.display()),
+        format!("ReadWritePaths={}", etc.display()),
+        "LogsDirectory=redis-rs".to_owned(),
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line}");
+    }
+    assert!(include_str!("../Makefile").contains("install -m 600 redis.conf.example"));
 }
