@@ -25,6 +25,8 @@ pub struct Net {
     pub batch: Batch,
     /// Clients that may have more to read.
     pub ready: Vec<ClientId>,
+    /// Listeners at which connections wait, in the order in which they were heard of.
+    pub accepting: Vec<usize>,
     /// When (monotonic ms) to try again to accept connections, where some wait for which there was no room.
     pub accept_again_ms: Option<u64>,
     accept_failures: OnceAMinute,
@@ -66,6 +68,7 @@ impl Net {
             parser: None,
             batch: Batch::default(),
             ready: Vec::new(),
+            accepting: Vec::new(),
             accept_again_ms: None,
             accept_failures: OnceAMinute::default(),
             http_warned_secs: 0,
