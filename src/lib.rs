@@ -8,14 +8,16 @@
 //!
 //! ```text
 //! main.rs        arguments, configuration, the process, run                 (bin/: redis-cli)
-//! commands/      one file per family: the rows that declare its commands, and their handlers
-//! server/        Server, a struct of structs: boot, event loop, dispatch, call and settle, replicas, link, cron, shutdown
+//! commands/      folders by family: the rows that declare the commands, and their handlers
+//! server/        Server, a struct of structs; it only conducts: boot, event loop, carry_out, closing, cron, shutdown
+//!   request/     input, admission, dispatch, fast path, call, settle, transactions, blocked clients (retry, unblock)
 //! replication/   history (who may go on); master/: our replicas; replica/: the link to our master
-//! persistence/   rdb/ (the format), dumps, the snapshot child, save points, loading as a task of the loop
+//! persistence/   rdb/ (the format), the snapshot child, save points, loading as a task of the loop
+//! acl/           users, what each may do and what was denied: pure but for the user file
 //! exec/          Command row, Ctx, Args, Outcome
-//! keyspace/      Db, its view for commands, Changes, expiry, access bits, freeing elsewhere
-//! client/        Client, Clients, sessions; which client has read which key
-//! journal/       the write stream: one log, one offset, many readers
+//! keyspace/      Db, its view for commands, Changes, expiry, eviction's choice, access bits, freeing elsewhere
+//! client/        Client, Clients, sessions; outbox, flush and limits; blocked clients, pub/sub, monitors, invalidation
+//! journal/       the write stream: one log, one offset, many readers; framing
 //! types/         the entry in one allocation, and the values with their encodings; no clients, no replies
 //! net/           reactor, connections, listeners; peer, the one place that waits for a socket (MIGRATE)
 //! protocol/      request parser, reply writer, reply parser (for clients of other servers), numbers as text
@@ -25,19 +27,42 @@
 //! env/           clock, random, allocator, process, signals, supervision, crash reports
 //! ```
 //!
+//! ## Services and decisions
+//! A service (blocked clients, pub/sub, replicas, the link to the master, snapshots …) owns its state and is given the
+//! parts that it touches: `client::Outbox` to write to clients and to close them, `replication::master::Serving`,
+//! `replication::replica::Linking`. None knows the server, so none can call back. What a service cannot do itself stands
+//! in its state or in `replication::Decision`, and `server::carry_out` does it once a turn, in one written order;
+//! `tests/tidy.rs` holds that no file of these floors is called back.
+//!
+//! A server stands in surroundings that it is given (`server::Surroundings`: clock, secrets, reactor, how children are
+//! forked). In a simulation they are a clock that is moved by hand, connections in memory and children that are steps of
+//! the simulation, so that a process holds as many servers as a test wants (`tests/sim`).
+//!
 //! ## The way of a request
-//! 1. `server::event_loop` hears from the reactor that a client can be read; `server::input` reads into one shared buffer
-//!    and parses in place: arguments are slices of it. A pipeline is parsed several requests at a time; their rows are
-//!    found, and the processor is asked for their keys and values (`keyspace::ahead`), before the first runs. Only an
-//!    incomplete rest is copied to the client; a word of 32 KiB or more gets a buffer of its own, which becomes the
+//! 1. `server::event_loop` hears from the reactor that a client can be read; `request::input` reads into one shared buffer
+//!    and parses in place: arguments are slices of it. A pipeline is parsed several requests at a time; the row of each is
+//!    found (once), and the processor is asked for their keys and values (`keyspace::ahead`), before the first runs. Only
+//!    an incomplete rest is copied to the client; a bulk of 32 KiB or more gets a buffer of its own, which becomes the
 //!    stored value.
-//! 2. `server::dispatch` checks, in Redis's order, whether the row may run now. Most data commands go by
-//!    `server::fast_path`, which asks once for the whole batch what could stand in their way.
-//! 3. `server::call` runs it. A *data* handler sees one database, its arguments and the reply; it records what it changed.
-//!    A *server* handler sees the server.
-//! 4. `settle` draws the consequences, in one written order: counts, the write stream, WATCH, the caches of clients that
-//!    track keys (`server::tracking`), notifications, waking.
-//! 5. Before the loop sleeps, replicas are fed from the log and replies are written, one write a connection.
+//! 2. `request::admission` says, without touching anything, whether the row may run now: call, queue, postpone or refuse,
+//!    in Redis's order of checks. `request::dispatch` does what it says. Most data commands go by `request::fast_path`,
+//!    which asks admission once for the whole batch which flags are refused.
+//! 3. `request::call` is the one runner. A *data* handler sees one database, its arguments and the reply; it records what
+//!    it changed. A *server* handler sees the server.
+//! 4. `request::settle` draws the consequences, in one written order: counts, the write stream (`journal`), WATCH, clients
+//!    that track keys (`client::invalidation`), keyspace events, blocked clients whose keys are ready.
+//! 5. Behind the command, `request::retry` runs the requests of blocked clients again whose keys are ready; those whose
+//!    time is over get their reply by `request::unblock`.
+//! 6. Before the loop sleeps (`server::event_loop`, `before_sleep`), decisions are carried out, replicas are fed from the
+//!    log, marked clients are closed (`server::closing` tells each service, in one order) and replies are written, one
+//!    write a connection (`client::flush`).
+//!
+//! ## Where things live
+//! A directive: its row in `config::table`; what follows from CONFIG SET in `server::reconfigure`. An error text: beside the
+//! handler, those of many commands in `exec::CmdError`. Whether a replica may go on or has to start over, and why:
+//! `replication::history::decide`. CLIENT KILL of a replica: the row in `commands/connection`, `client::Outbox::close_later`,
+//! then `server::closing` and `replication::master::Replicas::gone`. A reader of the write stream (a replica, a file) holds
+//! a position in `journal::Log`, and `journal::Journal::trim` keeps what lies behind it.
 //!
 //! ## Replication
 //! The journal is one log with one offset. On a master it is what commands did; on a replica it is the master's stream,
@@ -65,6 +90,7 @@
 //! Keys that end, and hashes with fields that end, stand on the timing wheel of their database (`structures::wheel`), which
 //! says what is due; `server::event_loop` deletes it, a bounded number a turn. Replicas delete nothing by themselves.
 
+pub mod acl;
 pub mod client;
 pub mod commands;
 pub mod config;

@@ -80,6 +80,8 @@ fn values_commented_out_are_the_defaults_where_nothing_else_is_said() {
         "pidfile",
         "supervised",
         "requirepass",
+        "user",
+        "aclfile",
         "rename-command",
         "slaveof",
         "masterauth",

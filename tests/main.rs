@@ -5,6 +5,7 @@
 
 mod support;
 
+mod acl;
 mod admin;
 mod burdens;
 mod clients;

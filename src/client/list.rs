@@ -65,6 +65,14 @@ pub struct Client {
 }
 
 impl Client {
+    /// The name of its last command in messages about what it did.
+    pub fn shown_command(&self) -> &'static str {
+        match *self.last_command {
+            "NULL" => "<unknown>",
+            name => name,
+        }
+    }
+
     /// Whether it comes from this machine.
     pub fn is_local(&self) -> bool {
         self.conn.is_unix() || self.conn.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
@@ -160,8 +168,12 @@ impl Clients {
             true => (path(), path()),
             false => (Address::tcp(conn.peer()), Address::tcp(conn.local())),
         };
+        let mut session = Session::new(id, auth);
+        if role == Role::Master {
+            session.user = super::UserId::SUPERUSER;
+        }
         self.add(Client {
-            session: Session::new(id, auth),
+            session,
             role,
             conn,
             addr,

@@ -29,6 +29,6 @@ pub use monitors::Monitors;
 pub use outbox::{Outbox, Outgoing};
 pub use pubsub::PubSub;
 pub use redacted::Redacted;
-pub use session::{Auth, Queue, ReplyMode, RowId, Session, Transaction};
+pub use session::{Auth, Queue, ReplyMode, RowId, Session, Transaction, UserId};
 pub use subscriptions::{Kind, Subscriptions, Topic};
 pub use tracking::{Broadcasts, Tracked, Tracking, TrackingTable};

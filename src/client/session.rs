@@ -12,6 +12,18 @@ pub enum Auth {
     Done,
 }
 
+/// Which user a connection acts as: a number in the table of users. No reference, since the user may be changed while the
+/// connection stays, or be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(pub u32);
+
+impl UserId {
+    /// The user that every connection begins as.
+    pub const DEFAULT: UserId = UserId(0);
+    /// Nobody of the table: our master's connection, and what the server does itself, which need no rights.
+    pub const SUPERUSER: UserId = UserId(u32::MAX);
+}
+
 /// CLIENT REPLY.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplyMode {
@@ -118,6 +130,9 @@ pub struct Session {
     /// Protocol version: 2 or 3.
     pub resp: u8,
     pub auth: Auth,
+    pub user: UserId,
+    /// The command in hand may not read keys that only the data name (SORT BY and GET): its user has no right to all.
+    pub reads_named_keys_only: bool,
     pub reply_mode: ReplyMode,
     /// Set between MULTI and EXEC.
     pub transaction: Option<Box<Transaction>>,
@@ -166,6 +181,8 @@ impl Session {
             db: 0,
             resp: 2,
             auth,
+            user: UserId::DEFAULT,
+            reads_named_keys_only: false,
             reply_mode: ReplyMode::On,
             transaction: None,
             watch_dirty: false,

@@ -1,4 +1,4 @@
-//! What one client listens to. Who listens to what, the other way round, is kept by the server's audience.
+//! What one client listens to. Who listens to what, the other way round, is kept by `client::pubsub`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

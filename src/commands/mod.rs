@@ -20,6 +20,7 @@ use crate::server::Server;
 
 /// The rows of all families, as `main` hands them to the server.
 pub const FAMILIES: &[&[Command<Server>]] = &[
+    admin::acl::COMMANDS,
     admin::command::COMMANDS,
     admin::config::COMMANDS,
     admin::debug::COMMANDS,

@@ -1,6 +1,5 @@
 //! REPLICAOF, ROLE, WAIT, WAITAOF, and what replicas say: PSYNC, SYNC, REPLCONF.
 
-use super::connection::client::shown_line;
 use crate::client::ClientId;
 use crate::config::MasterAddress;
 use crate::exec::flags::*;
@@ -87,7 +86,7 @@ const REPLICAOF_ARGS: &[Arg] = &[one_of(
 
 /// REPLICAOF host port | NO ONE
 fn replicaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    let by = shown_line(server, id, args);
+    let by = server.client_line(id, args);
     if args.is(1, "no") && args.is(2, "one") {
         if server.replication.master().is_some() {
             server.set_master(None);
@@ -243,7 +242,7 @@ fn become_master(server: &mut Server, id: ClientId, args: Args) -> Result<(), Cm
         return Err(CmdError::text("ERR PSYNC FAILOVER replid must match my replid."));
     }
     server.set_master(None);
-    log::notice!("MASTER MODE enabled (failover request from '{}')", shown_line(server, id, args));
+    log::notice!("MASTER MODE enabled (failover request from '{}')", server.client_line(id, args));
     Ok(())
 }
 

@@ -32,6 +32,14 @@ pub struct RenameCommand {
     at: Place,
 }
 
+/// A `user` line: the server, which knows what rules mean, obeys it, or refuses it by `fatal`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserLine {
+    /// The name and the rules.
+    pub words: Vec<Vec<u8>>,
+    at: Place,
+}
+
 /// A line of the configuration, for error texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Place {
@@ -75,6 +83,13 @@ impl std::error::Error for FatalConfig {}
 
 impl RenameCommand {
     /// The error for a line that the table of commands refuses.
+    pub fn fatal(&self, reason: &str) -> FatalConfig {
+        FatalConfig::Refused(Refused { at: Some(self.at.clone()), reason: reason.into() })
+    }
+}
+
+impl UserLine {
+    /// The error for a line that is no user.
     pub fn fatal(&self, reason: &str) -> FatalConfig {
         FatalConfig::Refused(Refused { at: Some(self.at.clone()), reason: reason.into() })
     }
@@ -145,17 +160,11 @@ impl Invocation {
         text.extend(&self.options);
 
         let including = self.file.iter().filter_map(|file| file.canonicalize().ok()).collect();
-        let mut loader = Loader { config: &mut config, including, open_default_user: false };
+        let mut loader = Loader { config: &mut config, including };
         loader.load_text(&text)?;
-        let open_default_user = loader.open_default_user;
 
         if self.file.is_some() || self.stdin {
             config.save.clear_unless_explicit();
-        }
-        if open_default_user && config.requirepass.is_set() {
-            let reason =
-                not_supported(b"user", &[b"default on nopass".to_vec()], "requirepass says otherwise");
-            return Err(FatalConfig::Refused(Refused { at: None, reason }));
         }
         config.soften();
         check_logfile(&config)?;
@@ -182,8 +191,6 @@ struct Loader<'a> {
     config: &'a mut Config,
     /// The files whose lines are being read, each included by the one before it.
     including: Vec<PathBuf>,
-    /// A line said that the default user needs no password.
-    open_default_user: bool,
 }
 
 impl Loader<'_> {
@@ -210,7 +217,9 @@ impl Loader<'_> {
                     let (old, new) = (old.clone(), new.clone());
                     self.config.rename_commands.push(RenameCommand { old, new, at: place() });
                 }
-                (b"user", _) if is_open_default_user(args) => self.open_default_user = true,
+                (b"user", [_, ..]) => {
+                    self.config.users.push(UserLine { words: args.to_vec(), at: place() });
+                }
                 _ => load_line(self.config, &name, args).map_err(refused)?,
             }
         }
@@ -262,9 +271,6 @@ fn load_line(config: &mut Config, name: &[u8], args: &[Vec<u8>]) -> Result<(), R
     match (name, args) {
         // Directives of the past that have had no meaning for long, and stand in many a file.
         (b"list-max-ziplist-entries" | b"list-max-ziplist-value" | b"lua-replicate-commands", [_]) => Ok(()),
-        (b"user", [_, ..]) => {
-            Err(not_supported(name, args, "users other than the default one are not built"))
-        }
         (b"loadmodule", [_, ..]) => Err(not_supported(name, args, "modules are not built")),
         (b"sentinel", []) => {
             Err("'sentinel' is not supported yet by redis-rs: sentinel mode is not built".into())
@@ -276,15 +282,6 @@ fn load_line(config: &mut Config, name: &[u8], args: &[Vec<u8>]) -> Result<(), R
         },
         _ => Err("Bad directive or wrong number of arguments".into()),
     }
-}
-
-/// The line that real servers write into every file they rewrite. It says of the default user what is true without
-/// it, so it is no user of its own.
-fn is_open_default_user(args: &[Vec<u8>]) -> bool {
-    let mut words: Vec<&[u8]> =
-        args.iter().map(|arg| &arg[..]).filter(|arg| arg != b"sanitize-payload").collect();
-    words.sort_unstable();
-    words == [&b"&*"[..], b"+@all", b"default", b"nopass", b"on", b"~*"]
 }
 
 pub(super) fn not_supported(name: &[u8], args: &[Vec<u8>], because: &str) -> Reason {

@@ -27,7 +27,7 @@ pub use compound::{
 };
 pub use directive::{Apply, Directive, lookup};
 pub use line::memory;
-pub use load::{FatalConfig, Invocation, RenameCommand};
+pub use load::{FatalConfig, Invocation, RenameCommand, UserLine};
 pub use rewrite::RewriteError;
 pub use set::{Change, SetError, Setter};
 pub use table::{Config, DIRECTIVES, proc_title};

@@ -9,7 +9,7 @@
 use super::compound::*;
 use super::directive::rule::*;
 use super::directive::{Apply, Directive, row};
-use super::load::RenameCommand;
+use super::load::{RenameCommand, UserLine};
 use super::value::Form::{self, Integer, Memory, MemoryOrPercent, Octal, OptionalText, Plain};
 use super::value::*;
 use std::path::PathBuf;
@@ -34,12 +34,20 @@ macro_rules! directives {
             pub base: PathBuf,
             /// The `rename-command` lines, in their order, for whoever knows the commands.
             pub rename_commands: Vec<RenameCommand>,
+            /// The `user` lines, likewise.
+            pub users: Vec<UserLine>,
         }
 
         impl Default for Config {
             /// A server that was told nothing.
             fn default() -> Config {
-                Config { $($field: $default,)* config_file: None, base: PathBuf::new(), rename_commands: Vec::new() }
+                Config {
+                    $($field: $default,)*
+                    config_file: None,
+                    base: PathBuf::new(),
+                    rename_commands: Vec::new(),
+                    users: Vec::new(),
+                }
             }
         }
 
@@ -149,7 +157,7 @@ directives! {
     "requirepass" => requirepass: Text = Text::from(""),
         row(SENSITIVE, OptionalText).apply(Apply::RequirePass);
     "aclfile" => aclfile: Text = Text::from(""),
-        row(IMMUTABLE, Form::Text).only("", "users other than the default one are not built");
+        row(IMMUTABLE, Form::Text);
     "acl-pubsub-default" => acl_pubsub_default: AclPubsubDefault = AclPubsubDefault::ResetChannels,
         row(MODIFIABLE, Plain);
     "acllog-max-len" => acllog_max_len: u64 = 128, row(MODIFIABLE, Integer(0, LONG_MAX));

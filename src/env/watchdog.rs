@@ -10,7 +10,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 use super::crash;
 
-/// Watches from now on, or no longer if the period is zero. The timer runs once it is wound up.
+/// Watches from now on, or no longer if the period is zero. The timer runs once it is armed.
 pub fn watch(period: Duration) {
     let handler = if period.is_zero() { SigHandler::SigIgn } else { SigHandler::SigAction(expired) };
     let flags = SaFlags::SA_SIGINFO | SaFlags::SA_ONSTACK | SaFlags::SA_RESTART;

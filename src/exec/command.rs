@@ -326,6 +326,18 @@ pub mod acl {
     }
 }
 
+/// Which words of a command are channels that it subscribes or publishes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channels {
+    None,
+    /// The one behind its name (PUBLISH).
+    First,
+    /// All behind its name (SUBSCRIBE).
+    All,
+    /// All behind its name, and they are patterns (PSUBSCRIBE).
+    Patterns,
+}
+
 /// Indexes of the words that are keys, with the flags of each.
 pub type FindKeysFn = fn(Args) -> Result<Vec<(usize, u16)>, CmdError>;
 
@@ -346,6 +358,7 @@ pub struct Command<S: 'static> {
     pub get_keys: Option<FindKeysFn>,
     /// Of a command that writes with certain words only: whether it does with these. Without, a replica serves it.
     pub writes_if: Option<fn(Args) -> bool>,
+    pub channels: Channels,
     pub subcommands: &'static [Command<S>],
     pub group: Group,
     pub since: &'static str,
@@ -390,6 +403,7 @@ const fn row<S>(name: &'static str, handler: Handler<S>, arity: i32) -> Command<
         keys: &[],
         get_keys: None,
         writes_if: None,
+        channels: Channels::None,
         subcommands: &[],
         group: Group::Generic,
         since: "1.0.0",
@@ -425,6 +439,10 @@ impl<S> Command<S> {
     }
     pub const fn get_keys(mut self, find: FindKeysFn) -> Self {
         self.get_keys = Some(find);
+        self
+    }
+    pub const fn channels(mut self, channels: Channels) -> Self {
+        self.channels = channels;
         self
     }
     pub const fn writes_if(mut self, writes: fn(Args) -> bool) -> Self {
@@ -517,6 +535,13 @@ impl<S> Command<S> {
     /// Whether any word of it can be a key.
     pub fn has_keys(&self) -> bool {
         self.get_keys.is_some() || self.keys.iter().any(|spec| !spec.is_fake())
+    }
+
+    /// Whether it may read keys that no word of it names, since the data do (SORT BY and GET).
+    pub fn reads_unnamed_keys(&self) -> bool {
+        self.keys
+            .iter()
+            .any(|spec| matches!(spec.begin, BeginSearch::Unknown) && spec.flags & key_flags::ACCESS != 0)
     }
 
     /// The index of every word that is a key, with what is done to it. `None` where the words do not make sense.

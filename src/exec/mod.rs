@@ -12,8 +12,8 @@ pub use crate::client::{Block, BlockOn};
 pub use crate::protocol::CmdError;
 pub use args::{Args, Cursor, printed};
 pub use command::{
-    Arg, ArgKind, BeginSearch, Command, FindKeys, FindKeysFn, Group, Handler, KeySpec, LegacyRange, acl, arg,
-    block, container, data, flags, key, key_flags, one_of, server, token,
+    Arg, ArgKind, BeginSearch, Channels, Command, FindKeys, FindKeysFn, Group, Handler, KeySpec, LegacyRange,
+    acl, arg, block, container, data, flags, key, key_flags, one_of, server, token,
 };
 
 use crate::client::Session;

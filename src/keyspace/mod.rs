@@ -80,7 +80,7 @@ impl Keyspace {
         self.dbs[index].dict().prefetch_all(self.ahead.prefetch(keys));
     }
 
-    /// What was announced has been looked up, or never will be.
+    /// What was prefetched has been looked up, or never will be.
     #[inline]
     pub fn forget_prefetched(&mut self) {
         self.ahead.forget();

@@ -412,7 +412,7 @@ impl<R: Read> Loader<R> {
         Ok(())
     }
 
-    /// Makes room in the table of this database for the keys that were announced. False if time has run out before that.
+    /// Makes room in the table of this database for the keys that were prefetched. False if time has run out before that.
     fn prepare_table(&mut self, keyspace: &mut Keyspace, out_of_time: &mut dyn FnMut() -> bool) -> bool {
         while let Some(keys) = self.expected {
             let more = keyspace.db_mut(self.db).dict_mut().expect(keys, BUCKETS_AT_ONCE);

@@ -32,7 +32,7 @@ pub struct Span {
 pub struct Limits {
     /// Bytes of one argument (`proto-max-bulk-len`); a master is trusted with any length.
     pub max_bulk: i64,
-    /// Whether the sender has authenticated; strangers get small limits.
+    /// Whether the sender has authenticated; unauthenticated clients get small limits.
     pub authenticated: bool,
 }
 
@@ -447,9 +447,9 @@ mod tests {
         assert_eq!(error(b"*1\r\n!1\r\n", &LIMITS), ProtocolError::ExpectedDollar(b'!'));
         assert_eq!(error(b"*1\r\n$-1\r\n", &LIMITS), ProtocolError::InvalidBulk);
         assert_eq!(error(b"*1\r\n$629145600\r\n", &LIMITS), ProtocolError::InvalidBulk);
-        let stranger = Limits { authenticated: false, ..LIMITS };
-        assert_eq!(error(b"*11\r\n", &stranger), ProtocolError::UnauthenticatedCount);
-        assert_eq!(error(b"*1\r\n$16385\r\n", &stranger), ProtocolError::UnauthenticatedBulk);
+        let unauthenticated = Limits { authenticated: false, ..LIMITS };
+        assert_eq!(error(b"*11\r\n", &unauthenticated), ProtocolError::UnauthenticatedCount);
+        assert_eq!(error(b"*1\r\n$16385\r\n", &unauthenticated), ProtocolError::UnauthenticatedBulk);
         assert_eq!(error(&[b'a'; 70_000], &LIMITS), ProtocolError::BigInline);
         let mut long = b"*".to_vec();
         long.resize(70_000, b'1');

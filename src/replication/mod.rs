@@ -18,6 +18,7 @@ pub mod replica;
 
 use crate::config::{Config, MasterAddress, REDIS_VERSION};
 use crate::env::alloc;
+use crate::env::random::Secrets;
 use crate::journal::Journal;
 use crate::persistence::rdb::{ReplicationAux, SavingAux};
 use history::History;
@@ -60,6 +61,14 @@ pub struct Replication {
 }
 
 impl Replication {
+    /// Under a new name of its own; what it follows, if anything, is what the configuration says.
+    pub fn new(master: Option<MasterAddress>, now_ms: u64, secrets: &mut Secrets) -> Replication {
+        let link = MasterLink::configured(master, now_ms);
+        let mut replication = Replication { link, ..Replication::default() };
+        replication.history.renew(secrets);
+        replication
+    }
+
     /// Our master, if we are a replica.
     #[inline]
     pub fn master(&self) -> Option<&MasterAddress> {

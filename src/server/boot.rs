@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use super::{Lifecycle, Net, Program, Server, ShutdownState, Stats, Table, Watching};
+use super::{Acl, Lifecycle, Net, Program, Server, Stats, Table, Watching};
 use crate::client::{BlockedClients, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted};
-use crate::config::{self, Config, OomScoreAdj, Supervised};
+use crate::config::{self, Config, Supervised};
 use crate::env::alloc;
 use crate::env::clock::Clock;
-use crate::env::process::{self, OomScore};
+use crate::env::process;
 use crate::env::random::{Rng, Secrets};
 use crate::env::signals::Signals;
 use crate::env::supervise::Supervisor;
@@ -23,7 +23,6 @@ use crate::persistence::simulated::SimulatedForks;
 use crate::persistence::snapshots::Snapshots;
 use crate::persistence::temp_files;
 use crate::replication::Replication;
-use crate::replication::replica::MasterLink;
 use crate::structures::quicklist::Shape;
 use crate::structures::stream::BlockLimits;
 use crate::types::Thresholds;
@@ -40,15 +39,6 @@ impl fmt::Display for BootError {
 
 fn failed(what: &str, why: impl fmt::Display) -> BootError {
     BootError(format!("{what}: {why}"))
-}
-
-/// How `oom-score-adj` is said to the system.
-pub fn oom_mode(mode: OomScoreAdj) -> process::OomScoreAdj {
-    match mode {
-        OomScoreAdj::No => process::OomScoreAdj::No,
-        OomScoreAdj::Relative => process::OomScoreAdj::Relative,
-        OomScoreAdj::Absolute => process::OomScoreAdj::Absolute,
-    }
 }
 
 /// What a server stands in, and does not make itself: the process, or a simulation.
@@ -121,6 +111,20 @@ impl Server {
     }
 }
 
+/// How keys are looked up before the first turn.
+fn first_turn(clock: &Clock) -> Turn {
+    Turn {
+        now_ms: clock.unix_ms(),
+        stamp: Stamp::lru(clock.unix_secs()),
+        silent: false,
+        expired: Expired::Delete,
+        lazy_expire: false,
+        lazy_server_del: false,
+        lazy_user_del: false,
+        timed: false,
+    }
+}
+
 /// Puts the parts together.
 fn assemble(
     config: Config,
@@ -129,7 +133,8 @@ fn assemble(
 ) -> Result<Server, BootError> {
     let Surroundings { clock, mut secrets, reactor, signals, supervisor, program, forks } = surroundings;
     let mut rng = secrets.rng();
-    let mut table = Table::new(families, rng.next_u64());
+    let acl = Acl::boot(&config, families)?;
+    let mut table = Table::new(families, acl.users.catalog(), rng.next_u64());
     for rename in &config.rename_commands {
         table.rename(rename).map_err(|why| BootError(rename.fatal(why).to_string()))?;
     }
@@ -137,21 +142,9 @@ fn assemble(
     if clock.is_simulated() {
         keyspace.freer = Freer::without_helper();
     }
-    let max_clients = config.maxclients;
-    let link = MasterLink::configured(config.replicaof.0.clone(), clock.monotonic_ms());
-    let mut replication = Replication { link, ..Replication::default() };
-    replication.history.renew(&mut secrets);
+    let replication = Replication::new(config.replicaof.0.clone(), clock.monotonic_ms(), &mut secrets);
     Ok(Server {
-        turn: Turn {
-            now_ms: clock.unix_ms(),
-            stamp: Stamp::lru(clock.unix_secs()),
-            silent: false,
-            expired: Expired::Delete,
-            lazy_expire: false,
-            lazy_server_del: false,
-            lazy_user_del: false,
-            timed: false,
-        },
+        turn: first_turn(&clock),
         limits: Thresholds::default(),
         keyspace,
         changes: Changes::default(),
@@ -161,6 +154,7 @@ fn assemble(
         watching: Watching::default(),
         tracking: InvalidationTracking::default(),
         blocked_clients: BlockedClients::default(),
+        acl,
         pubsub: PubSub::default(),
         monitors: Monitors::default(),
         redacted: Redacted::default(),
@@ -170,21 +164,7 @@ fn assemble(
         stats: Stats::default(),
         slowlog: SlowLog::default(),
         latency: Latency::default(),
-        life: Lifecycle {
-            run_id: secrets.hex(40),
-            started_unix_secs: clock.unix_secs(),
-            started_mono_ms: clock.monotonic_ms(),
-            pid: process::pid(),
-            startup_memory: 0,
-            program,
-            pidfile: None,
-            supervisor,
-            oom_score: OomScore::default(),
-            shutdown: ShutdownState::default(),
-            max_clients,
-            cron: super::cron::Cron::default(),
-            active_expiry: true,
-        },
+        life: Lifecycle::new(secrets.hex(40), &clock, program, supervisor, config.maxclients),
         signals,
         net: Net::new(reactor),
         secrets,
@@ -264,7 +244,7 @@ impl Server {
     pub fn apply_oom_score(&mut self) -> bool {
         let values = &self.config.oom_score_adj_values;
         let value = if self.is_replica() { values.replica } else { values.master };
-        match self.life.oom_score.apply(oom_mode(self.config.oom_score_adj), value) {
+        match self.life.oom_score.apply(super::lifecycle::oom_mode(self.config.oom_score_adj), value) {
             Ok(()) => true,
             Err(why) => {
                 log::warning!("{why}");

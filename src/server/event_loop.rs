@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Server;
-use crate::client::{Auth, ClientId, Role};
+use crate::client::{ClientId, Role};
 use crate::env::ticks;
 use crate::keyspace::Due;
 use crate::net::{Conn, Event, Source};
@@ -142,7 +142,7 @@ impl Server {
                 self.run_input(id);
             }
             self.read_client(id);
-            // What is so much leaves at once, while it stands in the processor's caches, and its buffer is the next
+            // What is so much leaves at once, while the processor still has it at hand, and its buffer is the next
             // client's: replies to many would push each other out before they are sent.
             if self.clients.get(id).is_some_and(|client| client.output.overflow() > 0) {
                 self.flush_client(id);
@@ -190,7 +190,7 @@ impl Server {
             self.stats.rejected_connections += 1;
             return;
         }
-        let protected = self.config.protected_mode && !self.config.requirepass.is_set();
+        let protected = self.config.protected_mode && self.acl.users.default_user().needs_no_password();
         if protected
             && !conn.is_unix()
             && !conn.peer().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
@@ -206,7 +206,7 @@ impl Server {
             log::warning!("Error registering fd event for the new client: {why}");
             return;
         }
-        let auth = if self.config.requirepass.is_set() { Auth::Required } else { Auth::Done };
+        let auth = self.acl.first_auth();
         self.stats.connections += 1;
         let now = self.clock.unix_ms();
         let id = self.clients.connected(conn, auth, Role::Normal, &self.config.unixsocket, now);

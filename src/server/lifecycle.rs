@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use super::Server;
 use super::cron::Cron;
-use super::{Server, ShutdownState};
-use crate::env::process::OomScore;
+use crate::config::{OomScoreAdj, ShutdownOnSignal};
+use crate::env::clock::Clock;
+use crate::env::process::{self, OomScore};
 use crate::env::supervise::Supervisor;
 use crate::observe::log;
 
@@ -36,6 +38,78 @@ impl Program {
     }
 }
 
+/// How to shut down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShutdownFlags {
+    pub save: bool,
+    pub nosave: bool,
+    /// Without waiting for replicas.
+    pub now: bool,
+    /// Whatever goes wrong.
+    pub force: bool,
+}
+
+impl From<ShutdownOnSignal> for ShutdownFlags {
+    fn from(way: ShutdownOnSignal) -> Self {
+        ShutdownFlags { save: way.save, nosave: way.nosave, now: way.now, force: way.force }
+    }
+}
+
+/// How far the end has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShutdownState {
+    /// A signal has asked for it.
+    pub(super) asked: Option<ShutdownFlags>,
+    pub(super) pending: Option<Pending>,
+    /// All that is left to wait for is the end of the child that was stopped.
+    pub(super) ending: Option<ShutdownFlags>,
+    pub(super) exit: Option<i32>,
+}
+
+/// A shutdown that waits for replicas.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    pub(super) flags: ShutdownFlags,
+    /// Monotonic milliseconds.
+    pub(super) deadline_ms: u64,
+}
+
+impl ShutdownState {
+    /// The server leaves, with this exit status, at the end of the turn.
+    pub fn leave(&mut self, status: i32) {
+        self.exit = Some(status);
+    }
+
+    /// The status to leave with, once it is time.
+    pub fn exit_status(&self) -> Option<i32> {
+        self.exit
+    }
+
+    /// Whether a shutdown waits for replicas, or for a child to end.
+    pub fn is_pending(&self) -> bool {
+        self.pending.is_some() || self.ending.is_some()
+    }
+
+    /// Whether nothing more is begun.
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some() || self.exit.is_some()
+    }
+
+    /// Milliseconds left until a pending shutdown no longer waits.
+    pub fn left_ms(&self, now_ms: u64) -> Option<u64> {
+        self.pending.map(|pending| pending.deadline_ms.saturating_sub(now_ms))
+    }
+}
+
+/// How `oom-score-adj` is said to the system.
+pub fn oom_mode(mode: OomScoreAdj) -> process::OomScoreAdj {
+    match mode {
+        OomScoreAdj::No => process::OomScoreAdj::No,
+        OomScoreAdj::Relative => process::OomScoreAdj::Relative,
+        OomScoreAdj::Absolute => process::OomScoreAdj::Absolute,
+    }
+}
+
 /// See the head of this file.
 pub struct Lifecycle {
     /// 40 hexadecimal digits, new at every start.
@@ -58,6 +132,33 @@ pub struct Lifecycle {
     pub active_expiry: bool,
 }
 
+impl Lifecycle {
+    /// Of a server that starts now.
+    pub(super) fn new(
+        run_id: String,
+        clock: &Clock,
+        program: Program,
+        supervisor: Supervisor,
+        max_clients: u32,
+    ) -> Lifecycle {
+        Lifecycle {
+            run_id,
+            started_unix_secs: clock.unix_secs(),
+            started_mono_ms: clock.monotonic_ms(),
+            pid: process::pid(),
+            startup_memory: 0,
+            program,
+            pidfile: None,
+            supervisor,
+            oom_score: OomScore::default(),
+            shutdown: ShutdownState::default(),
+            max_clients,
+            cron: Cron::default(),
+            active_expiry: true,
+        }
+    }
+}
+
 impl Server {
     /// The data is there: says so to the log and to whoever supervises us.
     pub(super) fn ready_to_accept(&mut self) {
@@ -75,7 +176,7 @@ impl Server {
     pub fn restart(&mut self, gracefully: bool, delay: Duration) {
         if gracefully {
             if self.config.config_file.is_some()
-                && let Err(why) = self.config.rewrite()
+                && let Err(why) = self.config.rewrite(self.user_lines())
             {
                 log::warning!("Can't restart: configuration rewrite process failed: {why}");
                 return;

@@ -18,6 +18,8 @@
 //! role         master or replica: REPLICAOF
 //! title        what `ps` shows
 //! pushes       what clients are sent beside replies: pub/sub, monitors, invalidation tracking
+//! acl          rights are checked, and connections that lose them closed
+//! client_info  a client in one line
 //! reconfigure  CONFIG SET takes effect
 //! memory       where the memory goes
 //! shutdown     the end
@@ -25,8 +27,10 @@
 //!
 //! [`Server`] owns everything, in named parts. A service gets the parts it touches as arguments, never the whole.
 
+mod acl;
 pub mod boot;
 mod carry_out;
+mod client_info;
 mod closing;
 mod cron;
 mod event_loop;
@@ -47,15 +51,15 @@ mod stats;
 mod title;
 mod turn;
 
+pub use acl::Acl;
 pub use boot::{BootError, Surroundings, boot};
 pub use event_loop::show_address;
-pub use lifecycle::{Lifecycle, Program};
+pub use lifecycle::{Lifecycle, Program, ShutdownFlags, ShutdownState};
 pub use memory::{MemoryAccount, Share};
 pub use net::Net;
 pub use request::table::Table;
 pub use request::transactions::Watching;
 pub use request::unblock::files_reply;
-pub use shutdown::{ShutdownFlags, ShutdownState};
 pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
 
@@ -98,6 +102,7 @@ pub struct Server {
     pub outgoing: Outgoing,
     pub watching: Watching,
     pub blocked_clients: BlockedClients,
+    pub acl: Acl,
     pub pubsub: PubSub,
     pub monitors: Monitors,
     pub redacted: Redacted,

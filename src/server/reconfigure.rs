@@ -1,7 +1,6 @@
 //! CONFIG SET takes effect: what a changed directive asks of the running server, all of it or nothing.
 
 use super::{Server, boot};
-use crate::client::Auth;
 use crate::config::{Apply, Change, SetError, Setter};
 use crate::env::{alloc, crash, process};
 use crate::keyspace::KeyspaceStats;
@@ -89,17 +88,5 @@ impl Server {
             Apply::Watchdog => self.set_watchdog(),
         }
         Ok(())
-    }
-
-    /// Who is in stays in; where no password is asked any more, everybody is.
-    fn password_has_changed(&mut self) {
-        if self.config.requirepass.is_set() {
-            return;
-        }
-        for id in self.clients.ids() {
-            if let Some(client) = self.clients.get_mut(id) {
-                client.session.auth = Auth::Done;
-            }
-        }
     }
 }

@@ -154,7 +154,7 @@ impl Server {
             return;
         }
         client.output.truncate(mark);
-        let command = super::request::settle::shown_command(client);
+        let command = client.shown_command();
         log::warning!(
             "Replica generated a reply to command '{command}', disconnecting it: {}",
             self.clients.describe(id)

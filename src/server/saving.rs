@@ -38,7 +38,7 @@ impl Server {
         let mut oom = self.life.oom_score.clone();
         let mut prepare = || {
             // A child that the system would rather spare is a child all the same.
-            let _ = oom.apply(super::boot::oom_mode(mode), score);
+            let _ = oom.apply(super::lifecycle::oom_mode(mode), score);
         };
         let aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
         let dump = dump_options(&self.config, plan.version, true);

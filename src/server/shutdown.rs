@@ -1,74 +1,11 @@
 //! The end: asked for by a signal or by SHUTDOWN, perhaps after replicas have caught up, perhaps after a last save.
 
-use super::Server;
+use super::lifecycle::Pending;
+use super::{Server, ShutdownFlags};
 use crate::client::ClientId;
-use crate::config::ShutdownOnSignal;
 use crate::env::signals::{self, StopSignal};
 use crate::exec::{Block, BlockOn, CmdError, CmdResult, Done, Outcome};
 use crate::observe::log::{self, Logged};
-
-/// How to shut down.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ShutdownFlags {
-    pub save: bool,
-    pub nosave: bool,
-    /// Without waiting for replicas.
-    pub now: bool,
-    /// Whatever goes wrong.
-    pub force: bool,
-}
-
-impl From<ShutdownOnSignal> for ShutdownFlags {
-    fn from(way: ShutdownOnSignal) -> Self {
-        ShutdownFlags { save: way.save, nosave: way.nosave, now: way.now, force: way.force }
-    }
-}
-
-/// How far the end has come.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ShutdownState {
-    /// A signal has asked for it.
-    asked: Option<ShutdownFlags>,
-    pending: Option<Pending>,
-    /// All that is left to wait for is the end of the child that was stopped.
-    ending: Option<ShutdownFlags>,
-    exit: Option<i32>,
-}
-
-/// A shutdown that waits for replicas.
-#[derive(Clone, Copy, Debug)]
-struct Pending {
-    flags: ShutdownFlags,
-    /// Monotonic milliseconds.
-    deadline_ms: u64,
-}
-
-impl ShutdownState {
-    /// The server leaves, with this exit status, at the end of the turn.
-    pub fn leave(&mut self, status: i32) {
-        self.exit = Some(status);
-    }
-
-    /// The status to leave with, once it is time.
-    pub fn exit_status(&self) -> Option<i32> {
-        self.exit
-    }
-
-    /// Whether a shutdown waits for replicas, or for a child to end.
-    pub fn is_pending(&self) -> bool {
-        self.pending.is_some() || self.ending.is_some()
-    }
-
-    /// Whether nothing more is begun.
-    pub fn is_ending(&self) -> bool {
-        self.ending.is_some() || self.exit.is_some()
-    }
-
-    /// Milliseconds left until a pending shutdown no longer waits.
-    pub fn left_ms(&self, now_ms: u64) -> Option<u64> {
-        self.pending.map(|pending| pending.deadline_ms.saturating_sub(now_ms))
-    }
-}
 
 /// What clients are told whose SHUTDOWN came to nothing.
 const FAILED: &str = "ERR Errors trying to SHUTDOWN. Check logs.";
@@ -95,7 +32,7 @@ impl Server {
         self.shut_down_if_asked();
     }
 
-    /// Begins the end that a signal has asked for, unless what is done from time to time rests (for tests).
+    /// Begins the end that a signal has asked for, unless the cron is suspended (for tests).
     pub(super) fn shut_down_if_asked(&mut self) {
         if !self.life.cron.paused
             && let Some(flags) = self.life.shutdown.asked.take()

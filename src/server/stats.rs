@@ -46,8 +46,6 @@ pub struct Stats {
     /// Time spent in the cron, and in deleting keys whose time has come.
     pub cron_us: u64,
     pub expiry_us: u64,
-    /// Failed attempts to authenticate.
-    pub denied_auth: u64,
     rates: Rates,
 }
 

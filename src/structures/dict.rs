@@ -87,7 +87,7 @@ const GROW_BELOW: usize = 11 * 16 - 1;
 const SHRINK_ABOVE: usize = 13 * 16;
 /// Buckets that may be added or taken away in one call.
 const STEPS_PER_CALL: usize = 2;
-/// While resizing rests, so many items per bucket on average still enforce a split.
+/// While resizing is suspended, so many items per bucket on average still enforce a split.
 const EXTREME_FILL: usize = 24;
 
 /// Bytes of the overflow nodes behind a bucket of so many items.
@@ -201,7 +201,7 @@ impl<T: Item> Dict<T> {
         self.segments.capacity() * 8 + self.capacity * LINE_BYTES + self.overflow
     }
 
-    /// While resizing rests, buckets are neither split nor merged, unless the table is absurdly full: a forked child
+    /// While resizing is suspended, buckets are neither split nor merged, unless the table is absurdly full: a forked child
     /// shares the pages.
     pub fn pause_resize(&mut self, rest: bool) {
         self.resting = rest;

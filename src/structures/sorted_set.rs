@@ -76,7 +76,7 @@ impl SortedSet {
         self.dict.stats()
     }
 
-    /// While resizing rests, the table keeps its shape: a forked child shares the pages.
+    /// While resizing is suspended, the table keeps its shape: a forked child shares the pages.
     pub fn pause_resize(&mut self, rest: bool) {
         self.dict.pause_resize(rest);
     }

@@ -13,7 +13,8 @@
 //! Rust value of its own type that stands at the next multiple of eight; a long string is such an object, a shared
 //! pointer (so that a reply can refer to it). An entry of a 16-byte key and a 16-byte value takes 40 bytes.
 //!
-//! This file is the only one that reads or writes that layout, and the unsafe code of the data types ends here.
+//! This file is the only one that reads or writes that layout. Beside it only `word` and `record` have unsafe code among the
+//! data types.
 //! Invariant: the allocation's size follows from its content (see `Entry::size`), so no size is stored.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};

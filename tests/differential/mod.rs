@@ -9,6 +9,7 @@
 //! servers have mended may differ.
 //! `make differential` plays more: REDIS_RS_SEEDS (numbers) and REDIS_RS_COMMANDS (how many for each) say how much.
 
+mod acl;
 mod compare;
 mod forms;
 mod generate;

@@ -99,7 +99,7 @@ fn set(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 
 /// CONFIG REWRITE
 fn rewrite(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
-    if let Err(why) = server.config.rewrite() {
+    if let Err(why) = server.config.rewrite(server.user_lines()) {
         if server.config.config_file.is_some() {
             log::warning!("CONFIG REWRITE failed: {why}");
         }

@@ -474,7 +474,7 @@ fn replicate(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
 
 /// DEBUG CONFIG-REWRITE-FORCE-ALL
 fn config_rewrite_force_all(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
-    server.config.rewrite_all().map_err(|why| CmdError::new(why.to_string()))?;
+    server.config.rewrite_all(server.user_lines()).map_err(|why| CmdError::new(why.to_string()))?;
     done(server, id)
 }
 

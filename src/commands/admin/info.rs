@@ -383,10 +383,11 @@ fn about_stats(server: &Server, text: &mut Text) {
     text.field("eventloop_duration_cmd_sum", in_commands_ns / 1000);
     text.field("instantaneous_eventloop_cycles_per_sec", stats.rate(Rate::Turns));
     text.field("instantaneous_eventloop_duration_usec", stats.mean_turn_us());
-    text.field("acl_access_denied_auth", stats.denied_auth);
-    text.field("acl_access_denied_cmd", 0);
-    text.field("acl_access_denied_key", 0);
-    text.field("acl_access_denied_channel", 0);
+    let denied = server.acl.log.denied();
+    text.field("acl_access_denied_auth", denied.auth);
+    text.field("acl_access_denied_cmd", denied.command);
+    text.field("acl_access_denied_key", denied.key);
+    text.field("acl_access_denied_channel", denied.channel);
 }
 
 fn about_replication(server: &Server, text: &mut Text) {

@@ -1,5 +1,6 @@
 //! Commands for who administers a server: configuration, introspection, saving, debugging.
 
+pub mod acl;
 pub mod command;
 pub mod config;
 pub mod debug;

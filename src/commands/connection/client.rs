@@ -1,14 +1,14 @@
 //! CLIENT: who is connected, what connections are called, how they are treated and how they end.
 
-use super::session::DEFAULT_USER;
 use super::tracking;
-use crate::client::{Client, ClientId, Kind, ReplyMode, Role, Session, UnblockReason};
+use crate::acl::Users;
+use crate::client::{Client, ClientId, ReplyMode, Role, Session, UnblockReason, UserId};
 use crate::commands::help;
 use crate::exec::flags::*;
 use crate::exec::{
-    Arg, ArgKind, Args, CmdError, CmdResult, Command, Done, Group, acl, arg, container, one_of, server, token,
+    Arg, ArgKind, Args, CmdError, CmdResult, Command, Done, Group, acl, arg, container, one_of, printed,
+    server, token,
 };
-use crate::protocol::BUFFER;
 use crate::server::Server;
 
 const ANY_TIME: u64 = NOSCRIPT | LOADING | STALE;
@@ -220,7 +220,7 @@ fn client_id(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
 fn info(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     server.reply_with(id, |server, reply| {
         let mut text = Vec::new();
-        describe(server, id, (id, args), &mut text);
+        server.client_info(id, Some((id, args)), &mut text);
         reply.verbatim("txt", &text);
     });
     Ok(Done)
@@ -244,7 +244,7 @@ fn list(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     server.reply_with(id, |server, reply| {
         let mut text = Vec::new();
         for chosen in chosen {
-            describe(server, chosen, (id, args), &mut text);
+            server.client_info(chosen, Some((id, args)), &mut text);
         }
         reply.verbatim("txt", &text);
     });
@@ -285,102 +285,6 @@ fn quoting(before: &str, given: &[u8], after: &str) -> CmdError {
     CmdError::bytes([before.as_bytes(), given, after.as_bytes()].concat())
 }
 
-/// The line that describes the client that has sent a request, for the log.
-pub fn shown_line(server: &Server, id: ClientId, args: Args) -> String {
-    let mut line = Vec::new();
-    describe(server, id, (id, args), &mut line);
-    String::from_utf8_lossy(line.trim_ascii_end()).into_owned()
-}
-
-/// Appends the line that describes a client. The request in hand counts to the client that sent it.
-fn describe(server: &Server, id: ClientId, (asking, args): (ClientId, Args), out: &mut Vec<u8>) {
-    use std::io::Write;
-    let Some(client) = server.clients.get(id) else { return };
-    let session = &client.session;
-    let asks = id == asking;
-    let count = |kind| session.subscriptions.as_deref().map_or(0, |all| all.of(kind).len());
-    let transaction = session.transaction.as_deref();
-    let queued = transaction.map_or(-1, |transaction| transaction.queued.len() as i64);
-    let words = |spans: &[crate::protocol::Span]| spans.iter().map(|span| span.len).sum::<usize>();
-    let multi_mem = transaction.map_or(0, |transaction| transaction.queued.words_len());
-    let argv_mem = match &client.blocked {
-        Some(blocked) => words(blocked.spans()),
-        None if asks => words(args.request().spans),
-        None => 0,
-    };
-    let query = client.unread() + if asks { args.size() } else { 0 };
-    let query_free = client.input.capacity() - client.input.len();
-    let pending = match client.role {
-        Role::Replica => server.replication.replicas.pending(id, server.journal.offset()) as usize,
-        _ => 0,
-    };
-    let output = &client.output;
-    let buffer = output.tail_capacity().min(BUFFER);
-    let output_mem = output.overflow() + pending;
-    let memory = client.memory() + pending + argv_mem + multi_mem;
-    let now = server.clock.unix_secs();
-    let master = client.role == Role::Master;
-    // A vector takes all that is written to it.
-    let _ = writeln!(
-        out,
-        "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={queued} qbuf={query} qbuf-free={query_free} argv-mem={argv_mem} multi-mem={multi_mem} rbs={buffer} rbp={} obl={} oll={} omem={output_mem} tot-mem={memory} events=r{} cmd={} user={} redir={} resp={} lib-name={} lib-ver={}",
-        id.id,
-        client.addr,
-        client.laddr,
-        client.conn.fd().unwrap_or(-1),
-        shown(session.name()),
-        now - i64::from(client.created_secs),
-        now - client.active_ms / 1000,
-        flags(client),
-        session.db,
-        count(Kind::Channel),
-        count(Kind::Pattern),
-        count(Kind::ShardChannel),
-        output.tail_len().min(BUFFER),
-        output.tail_len().min(BUFFER),
-        output.chunks() + usize::from(pending > 0 || output.overflow() > 0),
-        if client.backlogged { "w" } else { "" },
-        client.last_command,
-        if master { "(superuser)".into() } else { shown(DEFAULT_USER) },
-        tracking::redirection(session.tracking.as_deref()),
-        session.resp,
-        shown(&session.rare().lib_name),
-        shown(&session.rare().lib_ver),
-    );
-}
-
-/// Names and the like are ASCII, as they are checked when they are set.
-fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(name)
-}
-
-/// The letters that tell of a client's state.
-fn flags(client: &Client) -> String {
-    let session = &client.session;
-    let tracking = session.tracking.as_deref();
-    let letters: String = [
-        (client.role == Role::Monitor, 'O'),
-        (client.role == Role::Replica, 'S'),
-        (client.role == Role::Master, 'M'),
-        (session.subscriptions.is_some(), 'P'),
-        (session.transaction.is_some(), 'x'),
-        (client.blocked.is_some(), 'b'),
-        (tracking.is_some(), 't'),
-        (tracking.is_some_and(|tracking| tracking.broken), 'R'),
-        (tracking.is_some_and(|tracking| tracking.prefixes().is_some()), 'B'),
-        (session.watch_dirty, 'd'),
-        (client.close_after_reply, 'c'),
-        (client.close_now, 'A'),
-        (client.conn.is_unix(), 'U'),
-        (session.no_evict, 'e'),
-        (session.no_touch, 'T'),
-    ]
-    .iter()
-    .filter_map(|&(set, letter)| set.then_some(letter))
-    .collect();
-    if letters.is_empty() { "N".into() } else { letters }
-}
-
 /// CLIENT KILL addr | filter value [filter value ...]
 fn kill(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let old_form = args.len() == 3;
@@ -388,7 +292,7 @@ fn kill(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         // By this form one may end oneself.
         Filter { addr: Some(args.get(2)), skip_me: false, ..Filter::default() }
     } else {
-        Filter::parse(args)?
+        Filter::parse(args, &server.acl.users)?
     };
     let doomed: Vec<ClientId> = server
         .clients
@@ -416,19 +320,18 @@ struct Filter<'a> {
     class: Option<Class>,
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
-    /// Whether only clients of the user are meant: all but our master, who is nobody.
-    user: bool,
+    user: Option<UserId>,
     skip_me: bool,
 }
 
 impl Default for Filter<'_> {
     fn default() -> Self {
-        Filter { id: None, class: None, addr: None, laddr: None, user: false, skip_me: true }
+        Filter { id: None, class: None, addr: None, laddr: None, user: None, skip_me: true }
     }
 }
 
 impl<'a> Filter<'a> {
-    fn parse(args: Args<'a>) -> Result<Filter<'a>, CmdError> {
+    fn parse(args: Args<'a>, users: &Users) -> Result<Filter<'a>, CmdError> {
         let mut filter = Filter::default();
         let mut words = args.cursor(2);
         while !words.is_done() {
@@ -443,10 +346,9 @@ impl<'a> Filter<'a> {
                 filter.laddr = Some(words.word()?);
             } else if words.option("USER", 1) {
                 let name = words.word()?;
-                if name != DEFAULT_USER {
-                    return Err(quoting("ERR No such user '", name, "'"));
-                }
-                filter.user = true;
+                let user =
+                    users.find(name).ok_or_else(|| quoting("ERR No such user '", printed(name), "'"))?;
+                filter.user = Some(user.0);
             } else if words.option("SKIPME", 1) {
                 filter.skip_me = switch(words.word()?, "yes", "no")?;
             } else {
@@ -461,7 +363,7 @@ impl<'a> Filter<'a> {
             && self.class.is_none_or(|class| Class::of(client) == class)
             && self.addr.is_none_or(|addr| client.addr.to_string().as_bytes() == addr)
             && self.laddr.is_none_or(|laddr| client.laddr.to_string().as_bytes() == laddr)
-            && !(self.user && client.role == Role::Master)
+            && self.user.is_none_or(|user| client.session.user == user)
     }
 }
 

@@ -4,7 +4,8 @@ use crate::client::{ClientId, Kind, Outbox};
 use crate::commands::help;
 use crate::exec::flags::*;
 use crate::exec::{
-    Arg, ArgKind, Args, CmdError, CmdResult, Command, Done, Group, KeySpec, arg, container, key_flags, server,
+    Arg, ArgKind, Args, Channels, CmdError, CmdResult, Command, Done, Group, KeySpec, arg, container,
+    key_flags, server,
 };
 use crate::keyspace::Propagate;
 use crate::server::Server;
@@ -18,6 +19,7 @@ const A_PATTERN: &[Arg] = &[arg("pattern", ArgKind::Pattern).optional()];
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
     server("subscribe", subscribe, -2)
         .flags(PUBSUB | NOSCRIPT | LOADING | STALE | WHILE_SUBSCRIBED)
+        .channels(Channels::All)
         .doc(Group::PubSub, "2.0.0", "O(N) for N channels", "Listens to channels.")
         .args(CHANNELS),
     server("unsubscribe", unsubscribe, -1)
@@ -26,6 +28,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
         .args(SOME_CHANNELS),
     server("psubscribe", psubscribe, -2)
         .flags(PUBSUB | NOSCRIPT | LOADING | STALE | WHILE_SUBSCRIBED)
+        .channels(Channels::Patterns)
         .doc(
             Group::PubSub,
             "2.0.0",
@@ -40,6 +43,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
     server("ssubscribe", ssubscribe, -2)
         .flags(PUBSUB | NOSCRIPT | LOADING | STALE | WHILE_SUBSCRIBED)
         .keys(&[KeySpec::range(key_flags::NOT_KEY, 1, -1, 1)])
+        .channels(Channels::All)
         .doc(Group::PubSub, "7.0.0", "O(N) for N shard channels", "Listens to shard channels.")
         .args(&[arg("shardchannel", ArgKind::String).multiple()]),
     server("sunsubscribe", sunsubscribe, -1)
@@ -54,6 +58,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
         .args(SOME_SHARD_CHANNELS),
     server("publish", publish, 3)
         .flags(PUBSUB | LOADING | STALE | FAST | MAY_REPLICATE)
+        .channels(Channels::First)
         .doc(
             Group::PubSub,
             "2.0.0",
@@ -64,6 +69,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
     server("spublish", spublish, 3)
         .flags(PUBSUB | LOADING | STALE | FAST | MAY_REPLICATE)
         .keys(&[KeySpec::range(key_flags::NOT_KEY, 1, 1, 1)])
+        .channels(Channels::First)
         .doc(
             Group::PubSub,
             "7.0.0",

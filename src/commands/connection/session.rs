@@ -1,18 +1,13 @@
 //! The connection itself: PING, ECHO, AUTH, HELLO, RESET, QUIT. SELECT stands with the databases.
-//!
-//! There is one user, `default`, whose password is `requirepass`; without one, whatever is given for a password is
-//! right. A change of `requirepass` leaves those alone who are connected.
 
-use crate::client::{Auth, ClientId, Outbox, ReplyMode, Role};
+use crate::acl::{DEFAULT_NAME, UserId};
+use crate::client::{ClientId, Outbox, ReplyMode, Role};
 use crate::config::REDIS_VERSION;
 use crate::exec::flags::*;
 use crate::exec::{
     ArgKind, Args, CmdError, CmdResult, Command, Ctx, Done, Group, acl, arg, block, data, server,
 };
 use crate::server::Server;
-
-/// The only user there is.
-pub(in crate::commands) const DEFAULT_USER: &[u8] = b"default";
 
 pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
     data("ping", ping, -1)
@@ -103,45 +98,21 @@ fn echo(ctx: &mut Ctx) -> CmdResult {
 /// AUTH [username] password
 fn auth(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let (user, password) = match args.len() {
-        2 => (DEFAULT_USER, args.get(1)),
+        2 => (DEFAULT_NAME, args.get(1)),
         3 => (args.get(1), args.get(2)),
         _ => return Err(CmdError::SYNTAX),
     };
     for word in 1..args.len() {
         server.redacted.redact(word);
     }
-    if args.len() == 2 && !server.config.requirepass.is_set() {
+    if args.len() == 2 && server.acl.users.default_user().needs_no_password() {
         return Err(CmdError::text(
             "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
         ));
     }
-    authenticate(server, id, user, password)?;
+    server.authenticate(id, args, user, password)?;
     server.reply(id).ok();
     Ok(Done)
-}
-
-/// Lets a client in that knows the password.
-fn authenticate(server: &mut Server, id: ClientId, user: &[u8], password: &[u8]) -> Result<(), CmdError> {
-    let wanted = &server.config.requirepass;
-    if user != DEFAULT_USER || wanted.is_set() && !same_secret(wanted, password) {
-        server.stats.denied_auth += 1;
-        return Err(CmdError::WRONG_PASS);
-    }
-    if let Some(client) = server.client(id) {
-        client.session.auth = Auth::Done;
-    }
-    Ok(())
-}
-
-/// Compares in a time that depends on what was given only, not on how much of it is right.
-fn same_secret(secret: &[u8], given: &[u8]) -> bool {
-    let mut difference = secret.len() ^ given.len();
-    for (index, byte) in given.iter().enumerate() {
-        difference |= usize::from(secret[index % secret.len()] ^ byte);
-        // What is known so far must not decide how the loop goes on.
-        difference = std::hint::black_box(difference);
-    }
-    difference == 0
 }
 
 /// HELLO [protover [AUTH username password] [SETNAME clientname]]
@@ -175,10 +146,10 @@ fn hello(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         }
     }
     if let Some((user, password)) = credentials {
-        authenticate(server, id, user, password)?;
+        server.authenticate(id, args, user, password)?;
     }
-    let Some(client) = server.client(id) else { return Ok(Done) };
-    if client.session.auth == Auth::Required {
+    let Some(client) = server.clients.get_mut(id) else { return Ok(Done) };
+    if !server.acl.is_authenticated(&client.session) {
         return Err(CmdError::text(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
         ));
@@ -216,7 +187,7 @@ fn quit(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
 
 /// RESET
 fn reset(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
-    let auth = if server.config.requirepass.is_set() { Auth::Required } else { Auth::Done };
+    let auth = server.acl.first_auth();
     let Some(client) = server.client(id) else { return Ok(Done) };
     match client.role {
         Role::Replica | Role::Master => {
@@ -228,7 +199,7 @@ fn reset(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     session.transaction = None;
     session.resp = 2;
     session.db = 0;
-    session.auth = auth;
+    (session.user, session.auth) = (UserId::DEFAULT, auth);
     session.rare_mut().name.clear();
     // A reply that is to be skipped is this one.
     if session.reply_mode != ReplyMode::Skip {
@@ -244,17 +215,4 @@ fn reset(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     server.stop_tracking(id);
     server.reply(id).simple("RESET");
     Ok(Done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::same_secret;
-
-    #[test]
-    fn a_secret_is_the_same_only_if_all_of_it_is() {
-        assert!(same_secret(b"secret", b"secret"));
-        for given in [&b""[..], b"s", b"secre", b"secret1", b"secretsecret", b"Secret"] {
-            assert!(!same_secret(b"secret", given), "{given:?}");
-        }
-    }
 }

@@ -106,6 +106,11 @@ fn stores(args: Args) -> bool {
 
 // ---- arguments
 
+const BY_DENIED: CmdError =
+    CmdError::text("ERR BY option of SORT denied due to insufficient ACL permissions.");
+const GET_DENIED: CmdError =
+    CmdError::text("ERR GET option of SORT denied due to insufficient ACL permissions.");
+
 struct Options<'a> {
     by: Option<Pattern<'a>>,
     /// False where BY names no element: they stay in the order they have.
@@ -120,7 +125,7 @@ struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    fn parse(args: Args<'a>, read_only: bool) -> Result<Options<'a>, CmdError> {
+    fn parse(args: Args<'a>, read_only: bool, named_keys_only: bool) -> Result<Options<'a>, CmdError> {
         let mut options = Options {
             by: None,
             sorts: true,
@@ -145,9 +150,15 @@ impl<'a> Options<'a> {
                 options.store = Some(words.word()?);
             } else if words.option("BY", 1) {
                 let pattern = Pattern::parse(words.word()?);
+                if named_keys_only && matches!(pattern, Pattern::Key { .. }) {
+                    return Err(BY_DENIED);
+                }
                 options.sorts &= matches!(pattern, Pattern::Key { .. });
                 options.by = Some(pattern);
             } else if words.option("GET", 1) {
+                if named_keys_only {
+                    return Err(GET_DENIED);
+                }
                 options.get.push(Pattern::parse(words.word()?));
             } else {
                 return Err(CmdError::SYNTAX);
@@ -369,7 +380,7 @@ fn sort_ro(ctx: &mut Ctx) -> CmdResult {
 }
 
 fn run(ctx: &mut Ctx, read_only: bool) -> CmdResult {
-    let mut options = Options::parse(ctx.args, read_only)?;
+    let mut options = Options::parse(ctx.args, read_only, ctx.session.reads_named_keys_only)?;
     let elements = sorted(&mut ctx.db, ctx.args.key(), &mut options)?;
     // Without GET, each element is what is given for it.
     let given = if options.get.is_empty() { &[Pattern::Element][..] } else { &options.get };

@@ -191,19 +191,6 @@ impl Replicas {
             cx.outbox.send(replica.id, header.as_bytes());
         }
     }
-
-    /// A replica has been sent its dump. Who wanted no more than that is let go.
-    pub(super) fn dump_is_sent(&mut self, id: ClientId, cx: &mut Serving) {
-        let Some(replica) = self.get(id) else { return };
-        let name = replica.name();
-        if replica.rdb_only {
-            log::notice!("RDB transfer completed, rdb only replica ({name}) should be disconnected asap");
-            cx.outbox.close_after_reply(id);
-        } else {
-            log::notice!("Synchronization with replica {name} succeeded");
-            cx.outbox.queue_flush(id);
-        }
-    }
 }
 
 /// Whether a replica is sent the dump while it grows, with an EOF marker behind it. It then has to acknowledge before

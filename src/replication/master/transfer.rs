@@ -260,6 +260,19 @@ impl Replicas {
             }
         }
     }
+
+    /// A replica has been sent its dump. Who wanted no more than that is let go.
+    pub(super) fn dump_is_sent(&mut self, id: ClientId, cx: &mut Serving) {
+        let Some(replica) = self.get(id) else { return };
+        let name = replica.name();
+        if replica.rdb_only {
+            log::notice!("RDB transfer completed, rdb only replica ({name}) should be disconnected asap");
+            cx.outbox.close_after_reply(id);
+        } else {
+            log::notice!("Synchronization with replica {name} succeeded");
+            cx.outbox.queue_flush(id);
+        }
+    }
 }
 
 /// Sends what there is of a file, a bounded amount. The replica that has been sent all of it is queued to be flushed,

@@ -1,8 +1,9 @@
 //! The stream of our master is followed: what is applied becomes our own stream, and the master hears how far we are.
 
 use super::link::Link;
+use super::lost::log_lost;
 use super::retry::{Failure, GOOD_AFTER_MS};
-use super::{LAST_OFFSET, Linking, MasterLink, log_lost};
+use super::{LAST_OFFSET, Linking, MasterLink};
 use crate::client::{ClientId, Outbox};
 use crate::journal::Journal;
 use crate::net::Conn;

@@ -2,7 +2,7 @@
 //!
 //! - [`link`]: the states, and the step from each to the next. - `handshake`: the conversation before a dump or the stream.
 //! - `receive`: the dump on its way to us. - `follow`: the stream, our place in it, acknowledgements.
-//! - `retry`: when the next attempt is made. - `writable`: keys that clients of a writable replica gave a time to live.
+//! - `lost`: the link is lost, and will be tried again. - `retry`: when the next attempt is made. - `writable`: keys that clients of a writable replica gave a time to live.
 //!
 //! [`MasterLink`] owns the state. It is given the parts that it touches as [`Linking`]. What has to be done by the loop
 //! stands in the state: a dump that was [received](Link::Received) is loaded once no child runs, a connection that is
@@ -11,6 +11,7 @@
 mod follow;
 mod handshake;
 pub mod link;
+mod lost;
 mod receive;
 mod retry;
 mod writable;
@@ -233,7 +234,7 @@ impl MasterLink {
     fn leave(&mut self, cx: &mut Linking) {
         match std::mem::take(&mut self.state) {
             Link::Online(following) => {
-                log_lost();
+                lost::log_lost();
                 self.standing.can_resume = true;
                 cx.outbox.close_later(following.client);
             }
@@ -265,17 +266,6 @@ impl MasterLink {
         self.has_more = true;
     }
 
-    /// The link is lost: the next attempt is made in a while.
-    fn lost(&mut self, conn: Option<Conn>, why: &LinkError, cx: &mut Linking) {
-        why.tell();
-        if let Some(mut conn) = conn {
-            conn.deregister(cx.reactor);
-        }
-        let delay_ms = self.standing.retry.delay_ms(why.failure());
-        self.standing.down_since_ms.get_or_insert(cx.now_ms);
-        self.state = Link::Waiting { retry_at_ms: cx.now_ms + delay_ms, lost: false };
-    }
-
     /// What is done for the link once a second: acknowledgements, signs of life, and giving up on silence.
     pub fn each_second(&mut self, cx: &mut Linking) {
         let timeout_ms = u64::from(cx.config.repl_timeout) * 1000;
@@ -291,11 +281,6 @@ impl MasterLink {
             Link::Received(_) | Link::Loading(_) => self.show_life(cx.now_ms),
             _ => {}
         }
-    }
-
-    fn abandon(&mut self, why: LinkError, cx: &mut Linking) {
-        std::mem::take(&mut self.state).close(cx.reactor);
-        self.lost(None, &why, cx);
     }
 
     /// What is to be loaded now, if a dump has come. It is being loaded from now on.
@@ -360,10 +345,4 @@ impl MasterLink {
             let _ = dump.conn.write(&[std::io::IoSlice::new(b"\n")]);
         }
     }
-}
-
-/// The log is told that a master which was followed is not any more.
-fn log_lost() {
-    log::notice!("Connection with master lost.");
-    log::notice!("Caching the disconnected master state.");
 }

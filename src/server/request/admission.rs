@@ -9,6 +9,7 @@
 //!
 //! A check is a function of a [`Attempt`], so that whoever runs commands for somebody else composes its own row of them.
 
+use crate::acl::{self, Denial};
 use crate::client::{Auth, Client, ClientId, ReplyMode, Role, RowId};
 use crate::exec::{Args, CmdError, Command, flags};
 use crate::server::Server;
@@ -22,8 +23,23 @@ pub(in crate::server) enum Decision {
     Queue,
     /// It waits for the end of a pause.
     Postpone,
-    /// It is not run, and this is the reply.
-    Refuse(CmdError),
+    /// It is not run.
+    Refuse(Refusal),
+}
+
+/// Why a request is not run.
+#[derive(Debug, PartialEq)]
+pub(in crate::server) enum Refusal {
+    /// This is the reply.
+    Error(CmdError),
+    /// Its user has no right to it, which the log of denials is to know.
+    Denied(Denial),
+}
+
+impl From<CmdError> for Refusal {
+    fn from(error: CmdError) -> Refusal {
+        Refusal::Error(error)
+    }
 }
 
 /// What does not depend on the request, for the next requests of a plain client.
@@ -76,13 +92,6 @@ impl<'a> Attempt<'a> {
         Err(CmdError::arity(self.command.full_name))
     }
 
-    fn check_authenticated(&self) -> Result<(), CmdError> {
-        if self.client.session.auth == Auth::Required && !self.command.has(flags::NO_AUTH) {
-            return Err(CmdError::NO_AUTH);
-        }
-        Ok(())
-    }
-
     fn check_transaction(&self) -> Result<(), CmdError> {
         if self.command.has(flags::NO_MULTI) && self.client.session.transaction.is_some() {
             return Err(CmdError::text("ERR Command not allowed inside a transaction"));
@@ -124,8 +133,8 @@ impl Server {
     pub(in crate::server) fn admit(&self, id: ClientId, row: RowId, args: Args) -> Decision {
         let client = self.clients.get(id).expect("its request is in hand");
         let attempt = Attempt::new(client, self.table.command(row), args);
-        if let Err(error) = self.check(&attempt) {
-            return Decision::Refuse(error);
+        if let Err(refusal) = self.check(row, &attempt) {
+            return Decision::Refuse(refusal);
         }
         if self.is_postponed(&attempt) {
             return Decision::Postpone;
@@ -136,20 +145,45 @@ impl Server {
         }
     }
 
-    /// All checks, in their order. What a user may do, which server has the slot of the keys, and whether there is memory
-    /// are questions for the place behind `check_transaction`.
-    fn check(&self, attempt: &Attempt) -> Result<(), CmdError> {
+    /// All checks, in their order. Which server has the slot of the keys, and whether there is memory are questions for
+    /// the place behind `check_rights`.
+    fn check(&self, row: RowId, attempt: &Attempt) -> Result<(), Refusal> {
         attempt.check_arity()?;
         self.check_protected(attempt)?;
-        attempt.check_authenticated()?;
+        self.check_authenticated(attempt)?;
         attempt.check_transaction()?;
+        self.check_rights(row, attempt.client, attempt.args).map_err(Refusal::Denied)?;
         self.check_disk(attempt)?;
         self.check_good_replicas(attempt)?;
         self.check_read_only(attempt)?;
         attempt.check_subscribed()?;
         self.check_link(attempt)?;
         self.check_loading(attempt)?;
-        attempt.check_role()
+        attempt.check_role()?;
+        Ok(())
+    }
+
+    fn check_authenticated(&self, attempt: &Attempt) -> Result<(), CmdError> {
+        if !attempt.command.has(flags::NO_AUTH) && !self.acl.is_authenticated(&attempt.client.session) {
+            return Err(CmdError::NO_AUTH);
+        }
+        Ok(())
+    }
+
+    /// Whether the user of a client may run a command: asked of each request, of each queued one again when EXEC comes to
+    /// it, and of those that were blocked when they try again.
+    pub(in crate::server) fn check_rights(
+        &self,
+        row: RowId,
+        client: &Client,
+        args: Args,
+    ) -> Result<(), Denial> {
+        let user = client.session.user;
+        if self.acl.users.is_unrestricted(user) {
+            return Ok(());
+        }
+        let attempt = acl::Attempt::new(self.table.command_id(row), self.table.command(row), args);
+        self.acl.users.check(user, &attempt)
     }
 
     /// DEBUG and MODULE are for those whom the configuration lets.
@@ -264,6 +298,7 @@ impl Server {
     pub(in crate::server) fn admission(&self, client: &Client) -> Option<Admission> {
         let session = &client.session;
         let plain = session.auth == Auth::Done
+            && self.acl.users.is_unrestricted(session.user)
             && client.role == Role::Normal
             && !client.is_suspended()
             && !session.is_master

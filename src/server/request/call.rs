@@ -35,7 +35,14 @@ impl Server {
         let command = self.table.command(row);
         match command.handler {
             Handler::Data(handler) => {
+                let limited = command.reads_unnamed_keys() && !self.may_read_all_keys(id, row, args);
+                if limited {
+                    self.limit_to_named_keys(id, true);
+                }
                 self.run_data::<false>(id, row, handler, args, &mut run);
+                if limited {
+                    self.limit_to_named_keys(id, false);
+                }
                 self.keyspace.forget_prefetched();
             }
             Handler::Server(handler) => {

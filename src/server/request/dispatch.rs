@@ -1,7 +1,8 @@
 //! A request is run, queued, postponed or refused, as admission decides, and what follows from that for its client is
 //! done: the reply, the counts, the lines of the log.
 
-use super::admission::Decision;
+use super::admission::{Decision, Refusal};
+use crate::acl::Context;
 use crate::client::{Client, ClientId, Role, RowId};
 use crate::exec::{Args, Block, BlockOn, CmdError, Command, flags};
 use crate::observe::log;
@@ -61,7 +62,7 @@ impl Server {
                 }
             }
             Decision::Postpone => self.postpone(id, row, args),
-            Decision::Refuse(error) => self.reject(id, row, args, error),
+            Decision::Refuse(refusal) => self.reject(id, row, args, refusal),
         }
     }
 
@@ -73,8 +74,17 @@ impl Server {
 
     /// A request that may not be run: its client hears why, and a transaction in the making fails. An EXEC that may not
     /// be run ends its transaction.
-    pub(in crate::server) fn reject(&mut self, id: ClientId, row: RowId, args: Args, error: CmdError) {
+    pub(in crate::server) fn reject(&mut self, id: ClientId, row: RowId, args: Args, refusal: Refusal) {
         self.table.stats_mut(row).rejected += 1;
+        let error = match refusal {
+            Refusal::Error(error) => error,
+            Refusal::Denied(denial) => {
+                let multi = self.clients.get(id).is_some_and(|client| client.session.transaction.is_some());
+                let context = if multi { Context::Multi } else { Context::TopLevel };
+                self.note_denial(id, row, args, denial, context);
+                self.denial_error(id, row, denial)
+            }
+        };
         let command = self.table.command(row);
         if !command.has(flags::RUNS_QUEUED) {
             return self.refuse(id, &error);

@@ -7,7 +7,7 @@
 use std::io;
 
 use super::fast_path::Path;
-use crate::client::{Auth, Client, ClientId, Role, RowId};
+use crate::client::{Client, ClientId, Role, RowId};
 use crate::exec::Args;
 use crate::net::Got;
 use crate::observe::log;
@@ -197,8 +197,9 @@ impl Server {
         let mut batch = std::mem::take(&mut self.net.batch);
         let mut at = 0;
         while let Some(client) = self.clients.get(id) {
-            // A request that was begun is for the parser that knows how far it came, and so is what is sent by who has not authenticated and to keep to small limits.
-            if client.parser.is_none() && client.session.auth == Auth::Done {
+            // A request that was begun is for the parser that knows how far it came, and so is what is sent by who has not
+            // authenticated and has to keep to small limits.
+            if client.parser.is_none() && self.acl.is_authenticated(&client.session) {
                 batch.read(buf, at);
                 if self.run_batch(id, buf, &batch, &mut at) && batch.is_full() {
                     continue;
@@ -247,7 +248,7 @@ impl Server {
                 }
                 path.ends();
                 // What is sent without authentication is read under other limits: after RESET, by the parser.
-                if self.clients.get(id).is_some_and(|client| client.session.auth != Auth::Done) {
+                if self.clients.get(id).is_some_and(|client| !self.acl.is_authenticated(&client.session)) {
                     *at = batch.end(index);
                     return self.goes_on(id);
                 }
@@ -313,7 +314,7 @@ impl Server {
         let mut parser = client.parser.take().or_else(|| self.net.parser.take()).unwrap_or_default();
         let is_master = client.role == Role::Master;
         let max_bulk = if is_master { i64::MAX } else { self.limits.max_bulk as i64 };
-        let authenticated = client.session.auth == Auth::Done;
+        let authenticated = self.acl.is_authenticated(&client.session);
         let rest = &buf[*at..];
         let goes_on = match parser.parse(rest, &Limits { max_bulk, authenticated }) {
             Ok(Parsed::Request) => {

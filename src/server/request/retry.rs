@@ -57,7 +57,7 @@ impl Server {
             }
             Decision::Queue => unreachable!("this command has begun before"),
             Decision::Postpone => self.postpone(id, row, args),
-            Decision::Refuse(error) => self.reject(id, row, args, error),
+            Decision::Refuse(refusal) => self.reject(id, row, args, refusal),
         }
         self.blocked_clients.end_rerun();
         self.settle_reply_mode(id, mark);

@@ -9,7 +9,7 @@
 //! 6. keys that blocked clients wait for are noted as ready. Nobody's request runs again from here: the loop sees to that
 //!    when the command is over (`retry`).
 
-use crate::client::{Client, ClientId, ReplyMode, Role, RowId};
+use crate::client::{ClientId, ReplyMode, Role, RowId};
 use crate::config::PropagationErrorBehavior;
 use crate::exec::{Args, Block, CmdError, CmdResult, Group, Outcome, flags};
 use crate::keyspace::Propagate;
@@ -67,7 +67,7 @@ impl Server {
             Role::Replica => ("master", "replica"),
             Role::Normal | Role::Monitor => return,
         };
-        let command = shown_command(client);
+        let command = client.shown_command();
         let text = error.to_string();
         // Only an error with a code of its own is shown as it stands in the protocol.
         let text = text.strip_prefix("ERR ").map_or_else(|| format!("-{text}"), str::to_owned);
@@ -197,13 +197,5 @@ impl Server {
         let Some(client) = self.clients.get_mut(id) else { return };
         let now = self.clock.unix_ms();
         self.blocked_clients.block((id, client), block, (row, args.request()), wants, now);
-    }
-}
-
-/// The name of a client's last command in messages about what it did.
-pub(in crate::server) fn shown_command(client: &Client) -> &'static str {
-    match *client.last_command {
-        "NULL" => "<unknown>",
-        name => name,
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 
+use crate::acl::{Catalog, CommandId};
 use crate::client::RowId;
 use crate::config::RenameCommand;
 use crate::exec::{Args, BeginSearch, CmdError, Command, FindKeys, printed};
@@ -12,6 +13,7 @@ struct Row {
     command: &'static Command<Server>,
     /// Its first argument behind the name is a key.
     begins_with_key: bool,
+    id: CommandId,
     stats: CommandStats,
 }
 
@@ -74,11 +76,11 @@ const NOBODY: Recent = Recent { name: ShortName { low: 0, high: 0, len: 0 }, row
 const LONGEST: usize = 64;
 
 impl Table {
-    /// Makes the table from the rows of all families.
+    /// Makes the table from the rows of all families, which `catalog` numbers.
     ///
     /// # Panics
     /// If a name stands there twice.
-    pub fn new(families: &[&'static [Command<Server>]], seed: u64) -> Table {
+    pub fn new(families: &[&'static [Command<Server>]], catalog: &Catalog, seed: u64) -> Table {
         let state = || ahash::RandomState::with_seeds(seed, !seed, seed.rotate_left(17), 0x5bd1_e995);
         let mut table = Table {
             by_name: HashMap::with_hasher(state()),
@@ -87,20 +89,21 @@ impl Table {
             subcommands: HashMap::with_hasher(state()),
         };
         for command in families.iter().copied().flatten() {
-            let id = table.push(command);
+            let id = table.push(command, catalog);
             let twice = table.by_name.insert(command.name.as_bytes().to_vec(), id);
             assert!(twice.is_none(), "{} stands in the table twice", command.name);
-            let subs = command.subcommands.iter().map(|sub| table.push(sub)).collect();
+            let subs = command.subcommands.iter().map(|sub| table.push(sub, catalog)).collect();
             table.subcommands.insert(command, subs);
         }
         table
     }
 
-    fn push(&mut self, command: &'static Command<Server>) -> RowId {
+    fn push(&mut self, command: &'static Command<Server>, catalog: &Catalog) -> RowId {
         let begins_with_key = command.keys.first().is_some_and(|spec| {
             matches!(spec.begin, BeginSearch::Index(1)) && matches!(spec.find, FindKeys::Range(..))
         });
-        self.rows.push(Row { command, begins_with_key, stats: CommandStats::default() });
+        let id = catalog.find(command.full_name.as_bytes()).expect("the catalog has all rows");
+        self.rows.push(Row { command, begins_with_key, id, stats: CommandStats::default() });
         RowId((self.rows.len() - 1) as u16)
     }
 
@@ -169,6 +172,11 @@ impl Table {
 
     pub fn command(&self, id: RowId) -> &'static Command<Server> {
         self.rows[usize::from(id.0)].command
+    }
+
+    /// The number under which rules know the command.
+    pub fn command_id(&self, id: RowId) -> CommandId {
+        self.rows[usize::from(id.0)].id
     }
 
     pub fn stats_mut(&mut self, id: RowId) -> &mut CommandStats {

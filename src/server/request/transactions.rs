@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::fast_path::Path;
 use super::input::PREFETCH_FROM;
-use crate::client::{Client, ClientId, Clients, Transaction};
+use crate::acl::Context;
+use crate::client::{Client, ClientId, Clients, RowId, Transaction};
 use crate::exec::Args;
 use crate::journal::Journal;
 use crate::keyspace::{AT_ONCE, Keyspace};
@@ -17,7 +18,9 @@ const KEPT: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub struct Watching {
     by_key: HashMap<(usize, Vec<u8>), Vec<ClientId>>,
-    /// While EXEC runs: what its commands have sent to the stream, one behind the other.
+    /// While EXEC runs: how many commands it runs.
+    pub(in crate::server) running: usize,
+    /// What its commands have sent to the stream, one behind the other.
     gathered: Vec<u8>,
     /// For each of them its database, and where it ends.
     ends: Vec<(usize, usize)>,
@@ -208,6 +211,7 @@ impl Server {
     pub fn run_transaction(&mut self, id: ClientId, transaction: &Transaction) {
         if let Some(client) = self.clients.get_mut(id) {
             client.session.in_exec = true;
+            self.watching.running = transaction.queued.len();
             client.session.deny_blocking = true;
         }
         self.reply(id).array(transaction.queued.len());
@@ -218,8 +222,7 @@ impl Server {
             }
             let args = Args::new(request);
             if !self.run_queued_fast(id, row, args, &mut path) {
-                self.call(id, row, args);
-                self.show_to_monitors(id, self.table.command(row), args);
+                self.run_queued(id, row, args);
                 path.ends();
             }
         }
@@ -234,6 +237,19 @@ impl Server {
         }
         // What EXEC itself does is done: the calls have settled their own changes.
         self.changes.clear();
+    }
+
+    /// Runs a queued command the long way. Rules may have changed since it was queued.
+    fn run_queued(&mut self, id: ClientId, row: RowId, args: Args) {
+        let Some(client) = self.clients.get(id) else { return };
+        if let Err(denial) = self.check_rights(row, client, args) {
+            self.note_denial(id, row, args, denial, Context::Multi);
+            let error = denial.exec_error();
+            self.stats.count_error(error.code());
+            return self.reply(id).error(error.as_bytes());
+        }
+        self.call(id, row, args);
+        self.show_to_monitors(id, self.table.command(row), args);
     }
 
     /// Announces the keys of some queued commands: what stands behind a command's name is one nearly always, and no harm
