@@ -174,6 +174,44 @@ fn a_copied_instance_is_not_taken_for_the_one_it_was_copied_from() {
 }
 
 #[test]
+fn slips_in_the_lines_of_a_copy_are_named_and_nothing_else_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    installed(&base.join("prefix"));
+    let first = Instance::new(&base.join("prefix"), base.join("redis"));
+    assert!(first.script("start.sh").status.success());
+    let copy = first.copy(base.join("copy"));
+    let port = copy.port.to_string();
+    let right = |copy: &Instance| {
+        copy.edit("port", &port);
+        copy.edit_path("pidfile", "run/redis.pid");
+        copy.edit_path("dir", "db");
+        copy.edit("slaveof", &format!("127.0.0.1 {}", first.port));
+    };
+    let slips = [
+        ("port", "6379x", "argument couldn't be parsed into an integer"),
+        ("slaveof", "127.0.0.1:6379", "wrong number of arguments"),
+        ("slaveof", &format!("localhost {port}"), "names this instance itself"),
+        ("dir", "/no/such/directory", "Edit that line; for this instance it is: dir "),
+        ("pidfile", "/no/such/directory/redis.pid", "Edit that line; for this instance it is: pidfile "),
+    ];
+    for (name, value, named) in slips {
+        right(&copy);
+        copy.edit(name, value);
+        copy.refuses("start.sh", named);
+        let told = text(&copy.script("start.sh").stderr);
+        // The log was copied too: what stands in it is of the first one.
+        assert!(!told.contains("last lines") && !told.contains("can't cd"), "{name} {value}: {told}");
+    }
+    right(&copy);
+    copy.edit("bind", "192.0.2.1");
+    copy.refuses("start.sh", "Cannot assign requested address");
+    copy.edit("bind", "127.0.0.1");
+    assert!(copy.script("start.sh").status.success());
+    assert!(copy.script("stop.sh").status.success() && first.script("stop.sh").status.success());
+}
+
+#[test]
 fn the_start_of_a_replica_says_whether_it_has_its_masters_data() {
     let master = Server::start(&[("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "1")]);
     master.query::<()>(&["SET", "key", "value"]);

@@ -408,3 +408,14 @@ fn a_replica_shares_the_snapshot_that_is_being_saved_anyway() {
     first.same_as(&master);
     assert_eq!(master.snapshots(), before + 1);
 }
+
+#[test]
+fn a_dump_for_replicas_goes_again_where_nothing_is_to_stand_on_the_disk() {
+    let config = [("repl-diskless-sync", "no"), ("rdb-del-sync-files", "yes")];
+    let master = Server::start(&config);
+    master.query::<()>(&["SET", "k", "v"]);
+    let replica = Server::replica_of(master.port(), &config);
+    replica.same_as(&master);
+    master.wait_log("Removing the RDB file used to feed replicas in a persistence-less instance");
+    assert!(!master.path("dump.rdb").exists() && !replica.path("dump.rdb").exists());
+}

@@ -6,6 +6,7 @@ use crate::client::{Client, ClientId, Outbox};
 use crate::exec::CmdError;
 use crate::net::Source;
 use crate::observe::log;
+use crate::persistence::snapshots::Purpose;
 use crate::protocol::Mark;
 use crate::replication::Replication;
 use crate::replication::history::Wanted;
@@ -80,6 +81,7 @@ impl Server {
         }
         log::notice!("Starting BGSAVE for SYNC with target: {}", purpose.target());
         let started = self.start_snapshot(purpose);
+        self.snapshots.made_for_replicas |= started.is_ok() && purpose == Purpose::Disk;
         let (replicas, mut cx) = self.serving();
         match started {
             Ok(()) => replicas.snapshot_started(purpose, &mut cx),

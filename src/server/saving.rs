@@ -84,6 +84,18 @@ impl Server {
         all
     }
 
+    /// `rdb-del-sync-files`: where nothing is to stand on the disk, the dump that was written for replicas goes once they
+    /// have it.
+    pub(super) fn remove_dump_for_replicas(&mut self) {
+        if !self.config.rdb_del_sync_files {
+            self.snapshots.made_for_replicas = false;
+        }
+        let needed = self.snapshots.running().is_some() || self.replication.replicas.dump_is_wanted();
+        if self.snapshots.made_for_replicas && !needed && !self.keeps_data() {
+            self.snapshots.remove_made_for_replicas(&self.config, &mut self.keyspace);
+        }
+    }
+
     /// Starts what save points ask for.
     pub(super) fn save_if_due(&mut self) {
         if self.loading.is_some() {

@@ -234,6 +234,11 @@ impl Replicas {
         self.list.iter().filter(|replica| !matches!(replica.phase, Phase::Handshake))
     }
 
+    /// Whether one of them waits for a dump, or is being sent it.
+    pub fn dump_is_wanted(&self) -> bool {
+        self.attached().any(|replica| !replica.is_online())
+    }
+
     pub fn ids(&self) -> Vec<ClientId> {
         self.list.iter().map(|replica| replica.id).collect()
     }
