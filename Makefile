@@ -4,6 +4,10 @@
 # make test-clients-deps   the client libraries of tests/clients, into the build directory; a part of make test
 # make differential    random commands to ours and to a real server, compared: REDIS_RS_COMMANDS (200000) for each of
 #                      REDIS_RS_SEEDS ("11 12 13"); REDIS_RS_PEER names another real server than Debian's
+# make simulate        SEEDS=3000 FIRST_SEED=1: servers without sockets under whatever a seed thinks of (tests/sim/seeds.rs);
+#                      a seed that fails is printed, and REDIS_RS_SEED=n plays that one again with all that happened
+# make record          the scripts of tests/sim/scripts are played to Debian's redis-server (REDIS_RS_PEER: another), which
+#                      writes its replies into them: see what has changed in the diff. ONLY=streams: that file
 # make fuzz            TARGET=listpack SECONDS=60: arbitrary bytes for one of tests/fuzz/fuzz_targets. Installs cargo-fuzz
 #                      from crates.io if it is missing; needs a C++ compiler for libFuzzer, and no nightly Rust: stable
 #                      does it with RUSTC_BOOTSTRAP=1
@@ -24,7 +28,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/test-deps.sh tools/client-deps.sh tools/demo.sh .ci/run
 SHARE = $(DESTDIR)$(PREFIX)/share/redis-rs
 
-.PHONY: all build check test test-clients-deps differential fuzz asan bench bench-replication demo install clean toolchain
+.PHONY: all build check test test-clients-deps differential simulate record fuzz asan bench bench-replication demo install clean toolchain
 
 all: build redis.conf
 
@@ -69,6 +73,16 @@ test-clients-deps:
 differential: toolchain
 	tools/test-deps.sh
 	$(CARGO) test --locked --test main differential::very_many -- --ignored --nocapture
+
+SEEDS ?= 3000
+FIRST_SEED ?= 1
+simulate: toolchain
+	REDIS_RS_SEEDS=$(SEEDS) REDIS_RS_FIRST_SEED=$(FIRST_SEED) \
+		$(CARGO) test --locked --profile simulation --test sim seeds -- --nocapture
+
+record: toolchain
+	tools/test-deps.sh
+	ONLY="$(ONLY)" $(CARGO) test --locked --test sim scripts::record -- --ignored --nocapture
 
 TARGET ?= dump_payload
 SECONDS ?= 60

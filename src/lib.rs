@@ -85,6 +85,12 @@
 //! 5. The master sends the stream from the log (`master::feed`); the replica applies it, appends it to its own log and says
 //!    how far it is (`replica::follow`, `master::acks`).
 //!
+//! ## Tests
+//! Structures and pure cores are tested beside their code. `tests/sim` has servers without sockets, many in a process, whose
+//! time, network, children and chance are given: scripts of commands whose replies a real server has given (`scripts/`,
+//! `make record`), scenarios of replication (`scenarios/`), and seeds that do to a tree of servers whatever may happen and
+//! check what must hold (`make simulate`). `tests/main.rs` drives the real binary, with real clients and real peers.
+//!
 //! ## Time
 //! The loop sleeps until something happens or its one timer rings (`net::reactor`), which stays set from sleep to sleep.
 //! Keys that end, and hashes with fields that end, stand on the timing wheel of their database (`structures::wheel`), which

@@ -146,15 +146,7 @@ fn serve(config: Config, program: Program, defaults: bool) -> i32 {
     }
     process::set_name();
     let _counted = alloc::track_thread();
-    let report = crash::Report {
-        line: |text| log::from_handler(log::Level::Warning, text),
-        raw: |bytes| log::raw(log::Level::Warning, bytes),
-        version: "Redis 7.2.4",
-        describe: None,
-    };
-    crash::install(report);
-    crash::catch_signals(config.crash_log_enabled);
-    crash::exit_on_panic(config.use_exit_on_panic);
+    install_crash_reports(&config);
     log::notice!("oO0OoO0OoO0Oo Redis is starting oO0OoO0OoO0Oo");
     log::notice!(
         "Redis version={}, bits=64, commit=00000000, modified=0, pid={}, just started",
@@ -170,15 +162,7 @@ fn serve(config: Config, program: Program, defaults: bool) -> i32 {
         log::notice!("Configuration loaded");
     }
     log::this_is_the_server();
-    let pidfile = match (config.pidfile.is_set(), background) {
-        (true, _) => Some(config.pidfile.as_path().to_owned()),
-        (false, true) => Some(PathBuf::from(DEFAULT_PIDFILE)),
-        (false, false) => None,
-    };
-    if let Some(path) = &pidfile {
-        process::pidfile_write(path, &mut log::tell);
-        crash::remove_pidfile(path);
-    }
+    let pidfile = write_pidfile(&config, background);
     introduce(&config, background);
     let mut server = match boot::boot(config, FAMILIES, supervisor, program) {
         Ok(server) => server,
@@ -198,6 +182,33 @@ fn serve(config: Config, program: Program, defaults: bool) -> i32 {
     // Dropping the data set would take as long as it is large; the system takes the memory back at once.
     mem::forget(server);
     status
+}
+
+/// What is told should the process end by a fault of its own.
+fn install_crash_reports(config: &Config) {
+    let report = crash::Report {
+        line: |text| log::from_handler(log::Level::Warning, text),
+        raw: |bytes| log::raw(log::Level::Warning, bytes),
+        version: "Redis 7.2.4",
+        describe: None,
+    };
+    crash::install(report);
+    crash::catch_signals(config.crash_log_enabled);
+    crash::exit_on_panic(config.use_exit_on_panic);
+}
+
+/// The file that is to hold our pid: the one that is configured, or in the background the usual one.
+fn write_pidfile(config: &Config, background: bool) -> Option<PathBuf> {
+    let pidfile = match (config.pidfile.is_set(), background) {
+        (true, _) => Some(config.pidfile.as_path().to_owned()),
+        (false, true) => Some(PathBuf::from(DEFAULT_PIDFILE)),
+        (false, false) => None,
+    };
+    if let Some(path) = &pidfile {
+        process::pidfile_write(path, &mut log::tell);
+        crash::remove_pidfile(path);
+    }
+    pidfile
 }
 
 /// Says who we are: a picture for people at a terminal (or who asked for it), a line for the log of everybody else.

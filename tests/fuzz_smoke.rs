@@ -186,3 +186,25 @@ fn damaged_requests_are_understood_the_same_however_they_arrive() {
     let samples: Vec<Vec<u8>> = samples.iter().map(|sample| sample.to_vec()).collect();
     damage(&samples, 20_000, exercises::request);
 }
+
+#[test]
+fn damaged_manifests_are_refused_or_hold() {
+    let samples: &[&[u8]] = &[
+        b"file a.aof.1.base.rdb seq 1 type b\nfile a.aof.1.incr.aof seq 1 type i\n",
+        b"# comment\nfile \"a b.aof.3.incr.aof\" seq 3 type i startoffset 12 endoffset 77\n",
+        b"file a seq 1 type h\nfile b seq 9223372036854775807 type i\n",
+    ];
+    let samples: Vec<Vec<u8>> = samples.iter().map(|sample| sample.to_vec()).collect();
+    damage(&samples, 20_000, exercises::manifest);
+}
+
+#[test]
+fn damaged_append_only_files_are_refused_or_hold() {
+    let samples: &[&[u8]] = &[
+        b"\x01#TS:1000\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n",
+        b"\x00#REPLID:0123456789abcdef0123456789abcdef01234567:10\r\n*1\r\n$5\r\nMULTI\r\n*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n*1\r\n$4\r\nEXEC\r\n",
+        b"\x00REDIS0011\xfe\x00\x00\x01a\x01b\xff\0\0\0\0\0\0\0\0*2\r\n$3\r\nDEL\r\n$1\r\nk\r\n",
+    ];
+    let samples: Vec<Vec<u8>> = samples.iter().map(|sample| sample.to_vec()).collect();
+    damage(&samples, 3000, exercises::aof);
+}

@@ -7,6 +7,7 @@ mod support;
 
 mod acl;
 mod admin;
+mod aof;
 mod burdens;
 mod clients;
 mod command_table;

@@ -16,8 +16,8 @@ pub enum BlockOn {
     Keys(Vec<Vec<u8>>),
     /// So many replicas having acknowledged the stream up to an offset.
     Replicas { count: i64, offset: u64 },
-    /// So many append-only files of replicas holding the stream up to an offset.
-    Files { count: i64, offset: u64 },
+    /// So many append-only files of replicas holding the stream up to an offset, and ours (`local` is 1).
+    Files { local: i64, count: i64, offset: u64 },
     /// The end of CLIENT PAUSE: the request then runs (again).
     Unpause,
     /// The end of the shutdown that this client asked for.

@@ -185,7 +185,7 @@ fn waitaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     if !(0..=1).contains(&local) {
         return Err(CmdError::text("ERR value is out of range, value must between 0 and 1"));
     }
-    let count = args.int(2)?;
+    let count = args.int(2).unwrap_or(-1);
     if count < 0 {
         return Err(CmdError::text("ERR value is out of range, must be positive"));
     }
@@ -195,7 +195,7 @@ fn waitaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
             "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local and are not propagated.",
         ));
     }
-    if local > 0 {
+    if local > 0 && !server.config.appendonly {
         return Err(CmdError::text(
             "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
         ));
@@ -203,12 +203,17 @@ fn waitaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let Some(client) = server.client(id) else { return Ok(Done) };
     let (offset, may_block) = (client.write_offset, !client.session.deny_blocking);
     let acknowledged = server.replication.replicas.acknowledged_files(offset);
-    if acknowledged >= count || !may_block {
-        files_reply(&mut server.reply(id), acknowledged);
+    let here = server.file_holds(offset);
+    if here >= local && acknowledged >= count || !may_block {
+        files_reply(&mut server.reply(id), here, acknowledged);
         return Ok(Done);
     }
     server.replication.replicas.ask_for_acks = true;
-    Ok(Outcome::Block(Block { on: BlockOn::Files { count, offset }, deadline_ms, resolved: Vec::new() }))
+    Ok(Outcome::Block(Block {
+        on: BlockOn::Files { local, count, offset },
+        deadline_ms,
+        resolved: Vec::new(),
+    }))
 }
 
 /// SYNC

@@ -36,6 +36,12 @@ pub enum Apply {
     JemallocBgThread,
     /// Install or remove the handlers that report a crash, and let panics end as they are to.
     CrashLog,
+    /// Begin to write the append-only file, or fail with "Unable to turn on AOF. Check server logs."; or end it.
+    AppendOnly,
+    /// Sync the append-only file as it says from now on.
+    AppendFsync,
+    /// Delete what is history among the append-only files, or no longer.
+    AofAutoGc,
     /// Watch the event loop, or no longer.
     Watchdog,
 }

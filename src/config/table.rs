@@ -276,14 +276,14 @@ directives! {
     "propagation-error-behavior" => propagation_error_behavior: PropagationErrorBehavior = PropagationErrorBehavior::Ignore,
         row(MODIFIABLE, Plain);
 
-    // The append-only file, which is not built yet; its parameters are kept.
-    "appendonly" => appendonly: bool = false,
-        row(DENY_LOADING, Plain).only("no", "the append-only file is not built");
+    // The append-only file.
+    "appendonly" => appendonly: bool = false, row(DENY_LOADING, Plain).apply(Apply::AppendOnly);
     "appendfilename" => appendfilename: Text = Text::from("appendonly.aof"),
         row(IMMUTABLE, Form::Text).check(check_appendfilename);
     "appenddirname" => appenddirname: Text = Text::from("appendonlydir"),
         row(IMMUTABLE, Form::Text).check(check_appenddirname);
-    "appendfsync" => appendfsync: AppendFsync = AppendFsync::Everysec, row(MODIFIABLE, Plain);
+    "appendfsync" => appendfsync: AppendFsync = AppendFsync::Everysec,
+        row(MODIFIABLE, Plain).apply(Apply::AppendFsync);
     "no-appendfsync-on-rewrite" => no_appendfsync_on_rewrite: bool = false, row(MODIFIABLE, Plain);
     "auto-aof-rewrite-percentage" => auto_aof_rewrite_percentage: u32 = 100,
         row(MODIFIABLE, Integer(0, INT_MAX));
@@ -293,7 +293,10 @@ directives! {
     "aof-use-rdb-preamble" => aof_use_rdb_preamble: bool = true, row(MODIFIABLE, Plain);
     "aof-rewrite-incremental-fsync" => aof_rewrite_incremental_fsync: bool = true, row(MODIFIABLE, Plain);
     "aof-timestamp-enabled" => aof_timestamp_enabled: bool = false, row(MODIFIABLE, Plain);
-    "aof-disable-auto-gc" => aof_disable_auto_gc: bool = false, row(HIDDEN, Plain);
+    "aof-disable-auto-gc" => aof_disable_auto_gc: bool = false,
+        row(HIDDEN, Plain).apply(Apply::AofAutoGc);
+    "aof-load-corrupt-tail-max-size" => aof_load_corrupt_tail_max_size: u64 = 0,
+        row(MODIFIABLE, Integer(0, LONG_MAX));
 
     // Observation.
     "slowlog-log-slower-than" => slowlog_log_slower_than: i64 = 10000, row(MODIFIABLE, Integer(-1, LONG_MAX));

@@ -31,9 +31,11 @@ fn set(config: &mut Config, pairs: &[(&str, &str)]) -> Result<Vec<Change>, SetEr
 /// `recorded/defaults.txt`: CONFIG GET * of a fresh 7.2 server, one `name value` a line, hidden directives with them.
 #[test]
 fn names_and_defaults_are_those_of_a_real_server() {
+    /// Of newer servers, or of ours alone.
+    const OURS: [&str; 1] = ["aof-load-corrupt-tail-max-size"];
     let config = Config::default();
     let mut ours: Vec<String> = Vec::new();
-    for directive in DIRECTIVES {
+    for directive in DIRECTIVES.iter().filter(|directive| !OURS.contains(&directive.name)) {
         for name in [Some(directive.name), directive.alias].into_iter().flatten() {
             ours.push(format!("{name} {}", get(&config, name)).trim_end().to_string());
         }
@@ -79,7 +81,6 @@ fn a_wrong_line_is_refused_in_the_words_of_a_real_server() {
 #[test]
 fn directives_of_features_that_do_not_exist_take_only_what_means_off() {
     for (line, because) in [
-        ("appendonly yes", "the append-only file is not built"),
         ("maxmemory 100mb", "eviction is not built"),
         ("io-threads 4", "threads for input and output are not built"),
         ("cluster-enabled yes", "cluster mode is not built"),
@@ -98,9 +99,9 @@ fn directives_of_features_that_do_not_exist_take_only_what_means_off() {
 
     let mut config = Config::default();
     assert_eq!(
-        set(&mut config, &[("appendonly", "yes")]).unwrap_err().to_string(),
-        "ERR CONFIG SET failed (possibly related to argument 'appendonly') - 'appendonly yes' is not supported yet \
-         by redis-rs: the append-only file is not built"
+        set(&mut config, &[("maxmemory", "1mb")]).unwrap_err().to_string(),
+        "ERR CONFIG SET failed (possibly related to argument 'maxmemory') - 'maxmemory 1mb' is not supported yet \
+         by redis-rs: eviction is not built"
     );
 }
 

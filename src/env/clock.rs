@@ -128,7 +128,7 @@ impl Clock {
     /// If time is simulated: there nobody would ever do what is waited for.
     #[track_caller]
     pub fn pause(&self, how_long: Duration) {
-        assert!(!self.simulated, "a turn waits for {how_long:?}");
+        assert!(!self.simulated || how_long.is_zero(), "a turn waits for {how_long:?}");
         std::thread::sleep(how_long);
     }
 

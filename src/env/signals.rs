@@ -55,6 +55,7 @@ impl Signals {
     pub fn take(last_words: fn()) -> io::Result<Signals> {
         ignore(Signal::SIGHUP)?;
         ignore(Signal::SIGPIPE)?;
+        ignore(Signal::SIGXFSZ)?;
         let fresh = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let wake = WAKE.get_or_init(|| fresh);
         LAST_WORDS.store(last_words as usize, Relaxed);

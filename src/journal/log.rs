@@ -99,6 +99,34 @@ impl Log {
         filled
     }
 
+    /// As `fill`, of the bytes before `end` only.
+    ///
+    /// # Panics
+    /// If the log does not have all of them.
+    pub fn fill_until<'a>(&'a self, offset: u64, end: u64, slices: &mut [IoSlice<'a>]) -> usize {
+        assert!(
+            self.has(offset) && offset <= end && end <= self.end,
+            "{offset}..{end} is outside of the log"
+        );
+        let at = (offset - self.base) as usize;
+        let (first, mut skip) = (at / BLOCK, at % BLOCK);
+        let mut left = (end - offset) as usize;
+        let mut filled = 0;
+        for block in self.blocks.iter().skip(first) {
+            if filled == slices.len() || left == 0 {
+                break;
+            }
+            let len = (block.len() - skip).min(left);
+            if len > 0 {
+                slices[filled] = IoSlice::new(&block[skip..skip + len]);
+                filled += 1;
+                left -= len;
+            }
+            skip = 0;
+        }
+        filled
+    }
+
     /// Copies the bytes from `offset` on, for tests and for readers that need them in one piece.
     pub fn read(&self, offset: u64) -> Vec<u8> {
         let mut slices = vec![IoSlice::new(&[]); self.blocks.len()];
@@ -143,6 +171,13 @@ mod tests {
                 log.trim(log.start() + trim);
                 for offset in [log.start(), (log.start() + log.end()) / 2, log.end()] {
                     prop_assert_eq!(log.read(offset), &all[(offset - first) as usize..]);
+                }
+                let (from, to) = ((log.start() + log.end()) / 2, log.end() - (log.end() - log.start()) / 3);
+                if from <= to {
+                    let mut slices = [IoSlice::new(&[]); 64];
+                    let filled = log.fill_until(from, to, &mut slices);
+                    let bytes: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.to_vec()).collect();
+                    prop_assert_eq!(&bytes[..], &all[(from - first) as usize..(to - first) as usize]);
                 }
                 prop_assert!(log.memory() as u64 <= log.len() + 2 * BLOCK as u64);
             }

@@ -21,15 +21,17 @@ use crate::protocol::encode_command;
 #[derive(Debug)]
 pub struct Journal {
     log: Log,
-    /// Whether anybody reads, or may come back to read.
-    active: bool,
+    /// Whether replicas read, or may come back to read.
+    backlog: bool,
+    /// Whether the append-only file reads.
+    appended: bool,
     /// The database that readers of the stream have selected; `None` if they must be told.
     selected: Option<usize>,
 }
 
 impl Default for Journal {
     fn default() -> Self {
-        Journal { log: Log::new(0), active: false, selected: None }
+        Journal { log: Log::new(0), backlog: false, appended: false, selected: None }
     }
 }
 
@@ -43,30 +45,56 @@ impl Journal {
         self.log.end()
     }
 
+    /// Whether the stream is kept.
+    #[inline]
     pub fn is_active(&self) -> bool {
-        self.active
+        self.backlog || self.appended
     }
 
-    /// The log, while the stream is kept.
+    /// The log, while it is kept for replicas.
     pub fn backlog(&self) -> Option<&Log> {
-        self.active.then_some(&self.log)
+        self.backlog.then_some(&self.log)
     }
 
-    /// From now on the stream is kept.
+    /// Whether it is kept for replicas.
+    pub fn has_backlog(&self) -> bool {
+        self.backlog
+    }
+
+    /// From now on the stream is kept for replicas.
     pub fn activate(&mut self) {
-        self.active = true;
+        self.backlog = true;
     }
 
-    /// Nobody reads any more: what is kept is dropped, and the offset stands still.
+    /// No replica reads any more, nor will one.
     pub fn deactivate(&mut self) {
-        self.active = false;
-        self.log = Log::new(self.log.end());
-        self.selected = None;
+        self.backlog = false;
+        self.rest_if_unread();
+    }
+
+    /// From now on the stream is kept for the append-only file, or no longer.
+    pub fn set_appended(&mut self, appended: bool) {
+        self.appended = appended;
+        self.rest_if_unread();
+    }
+
+    /// Where nobody reads, what is kept is dropped, and the offset stands still.
+    fn rest_if_unread(&mut self) {
+        if !self.is_active() {
+            self.log = Log::new(self.log.end());
+            self.selected = None;
+        }
     }
 
     /// Drops everything and goes on at another offset (a replica that starts from its master's snapshot).
     pub fn restart_at(&mut self, offset: u64) {
         self.log = Log::new(offset);
+        self.selected = None;
+    }
+
+    /// Takes over a stream that was kept elsewhere, to go on at its end.
+    pub fn restore(&mut self, log: Log) {
+        self.log = log;
         self.selected = None;
     }
 
@@ -82,7 +110,7 @@ impl Journal {
 
     /// Appends a command, encoded, that works on database `db`.
     pub fn append(&mut self, db: usize, command: &[u8]) {
-        if !self.active {
+        if !self.is_active() {
             return;
         }
         self.select(db);
@@ -97,7 +125,7 @@ impl Journal {
 
     /// Appends bytes as they are: a master's stream, which has its framing.
     pub fn append_verbatim(&mut self, bytes: &[u8]) {
-        if self.active {
+        if self.is_active() {
             self.log.append(bytes);
         }
     }

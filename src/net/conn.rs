@@ -64,6 +64,11 @@ impl Conn {
         Conn::accepted(Stream::Tcp(stream))
     }
 
+    /// A connection to nobody, for a client that is none: what would be written to it fails.
+    pub fn nobody() -> io::Result<Conn> {
+        UnixStream::pair().map(|(stream, _)| Conn::unix(stream))
+    }
+
     pub fn unix(stream: UnixStream) -> Conn {
         Conn::accepted(Stream::Unix(stream))
     }

@@ -42,6 +42,8 @@ pub enum Source {
     Child,
     /// The data of a diskless snapshot.
     ChildData,
+    /// The helper of the append-only file has synced something.
+    Aof,
     /// The connection to our master, until it is a client like others.
     Link,
     /// It is time to see what is due.
@@ -51,7 +53,7 @@ pub enum Source {
     Client(usize),
 }
 
-const FIXED: usize = 5;
+const FIXED: usize = 6;
 
 impl Source {
     pub fn token(self) -> Token {
@@ -61,6 +63,7 @@ impl Source {
             Source::ChildData => 2,
             Source::Link => 3,
             Source::Timer => 4,
+            Source::Aof => 5,
             Source::Listener(index) => FIXED + 2 * index,
             Source::Client(slot) => FIXED + 2 * slot + 1,
         })
@@ -73,6 +76,7 @@ impl Source {
             2 => Source::ChildData,
             3 => Source::Link,
             4 => Source::Timer,
+            5 => Source::Aof,
             n if (n - FIXED).is_multiple_of(2) => Source::Listener((n - FIXED) / 2),
             n => Source::Client((n - FIXED) / 2),
         }

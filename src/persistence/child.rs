@@ -32,6 +32,7 @@ use nix::sys::socket::{
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2};
 
+use super::aof::base::{self, BaseTarget, save_base};
 use super::dump::{DumpOptions, Progress, write_dataset};
 use super::rdb::SavingAux;
 use super::simulated::{Fate, SimulatedForks};
@@ -56,13 +57,32 @@ pub enum Target<'a> {
     Disk(Destination<'a>),
     /// Into a pipe whose other end the parent holds, for transfers that do not touch the disk.
     Pipe,
+    /// To temp-rewriteaof-bg-<pid of the child>.aof, which the parent makes the base of its append-only files.
+    AofBase(BaseTarget<'a>),
+}
+
+impl Target<'_> {
+    /// What it is in the log.
+    fn name(&self) -> &'static str {
+        if let Target::AofBase(_) = self { "AOF rewrite" } else { "RDB" }
+    }
+
+    /// Where the file grows, if it is one.
+    fn temp_path(&self, pid: i32) -> Option<PathBuf> {
+        match self {
+            Target::Disk(to) => Some(to.dir.join(temp_name(pid))),
+            Target::AofBase(to) => Some(to.dir.join(base::temp_name(pid))),
+            Target::Pipe => None,
+        }
+    }
 }
 
 /// What a child has to know.
 pub struct ChildOptions<'a> {
     pub aux: SavingAux<'a>,
     pub dump: DumpOptions,
-    /// The whole title for `ps`, made of "redis-rdb-bgsave" or "redis-rdb-to-slaves" by `proc-title-template`.
+    /// The whole title for `ps`, made of "redis-rdb-bgsave", "redis-rdb-to-slaves" or "redis-aof-rewrite" by
+    /// `proc-title-template`.
     pub title: &'a str,
     /// What the child must not keep open: the listeners, so that a server started anew can have its ports.
     pub close: &'a [RawFd],
@@ -136,7 +156,7 @@ impl Child {
         let (reports, child_reports) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         let pipe = match target {
-            Target::Disk(_) => None,
+            Target::Disk(_) | Target::AofBase(_) => None,
             Target::Pipe => {
                 let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
                 // Unprivileged users may be over their share: a smaller pipe does as well, only with more turns.
@@ -160,7 +180,8 @@ impl Child {
             ForkResult::Child => {
                 drop(reports);
                 let pipe = pipe.map(|(_, write)| write);
-                child_main(parent, Reporter::new(child_reports), target, pipe, keyspace, options)
+                let reporter = Reporter::new(child_reports, target.name());
+                child_main(parent, reporter, target, pipe, keyspace, options)
             }
             ForkResult::Parent { child } => {
                 let fork_us = clock::monotonic_us() - before_us;
@@ -177,16 +198,12 @@ impl Child {
         data: Option<OwnedFd>,
         simulated: Option<Fate>,
     ) -> Child {
-        let temp_path = match target {
-            Target::Disk(to) => Some(to.dir.join(temp_name(pid))),
-            Target::Pipe => None,
-        };
         Child {
             pid,
             started_ms: 0,
             fork_us: 0,
             data,
-            temp_path,
+            temp_path: target.temp_path(pid),
             reports,
             closed: false,
             failure: None,
@@ -351,6 +368,7 @@ fn child_main(
         process::set_title(options.title);
         let outcome = match (target, pipe) {
             (Target::Disk(to), _) => save_to_disk(&mut reporter, keyspace, &options, &to),
+            (Target::AofBase(to), _) => save_aof_base(&mut reporter, keyspace, &options, &to),
             (Target::Pipe, Some(pipe)) => save_to_pipe(&mut reporter, keyspace, &options, pipe),
             (Target::Pipe, None) => unreachable!("the pipe was made before the fork"),
         };
@@ -392,6 +410,23 @@ fn save_to_disk(
     }
 }
 
+fn save_aof_base(
+    reporter: &mut Reporter,
+    keyspace: &Keyspace,
+    options: &ChildOptions,
+    to: &BaseTarget,
+) -> Result<Progress, String> {
+    let temp = base::temp_name(process::pid());
+    let path = to.dir.join(&temp);
+    let mut progress = |progress| reporter.progress(progress);
+    let saved = save_base(&path, keyspace, to, &options.aux, &options.dump, &mut progress);
+    match &saved {
+        Ok(_) => log::notice!("Successfully created the temporary AOF base file {}", temp.display()),
+        Err(why) => log::warning!("{why}"),
+    }
+    saved.map_err(|why| why.to_string())
+}
+
 fn save_to_pipe(
     reporter: &mut Reporter,
     keyspace: &Keyspace,
@@ -411,6 +446,8 @@ fn last_words() {
 /// The child's end of the socket, and what it knows of the pages copied since the fork.
 struct Reporter {
     socket: OwnedFd,
+    /// What the child makes.
+    what: &'static str,
     reported_us: Option<u64>,
     measured_us: Option<u64>,
     cost_us: u64,
@@ -421,9 +458,10 @@ struct Reporter {
 }
 
 impl Reporter {
-    fn new(socket: OwnedFd) -> Reporter {
+    fn new(socket: OwnedFd, what: &'static str) -> Reporter {
         Reporter {
             socket,
+            what,
             reported_us: None,
             measured_us: None,
             cost_us: 0,
@@ -486,7 +524,8 @@ impl Reporter {
     fn cow_line(&self) -> String {
         let average = self.sum / self.count.max(1);
         format!(
-            "Fork CoW for RDB: current {} MB, peak {} MB, average {} MB",
+            "Fork CoW for {}: current {} MB, peak {} MB, average {} MB",
+            self.what,
             self.cow >> 20,
             self.peak >> 20,
             average >> 20

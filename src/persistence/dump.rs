@@ -22,7 +22,7 @@ use crate::structures::stream::{Group, Stream, StreamId};
 use crate::types::{Either, Entry, Hash, Kind, List, Set, StrRef, Timed, TimedForm, View, Zset};
 
 /// Progress is told after so many keys, beginning with the first.
-const TELL_EVERY: u64 = 1024;
+pub(super) const TELL_EVERY: u64 = 1024;
 
 /// The versions from which on values may be written as the listpacks that they are.
 const LISTPACKS_SINCE: u16 = 10;
@@ -386,7 +386,7 @@ fn write_id<W: Write>(writer: &mut Writer<W>, id: StreamId) -> io::Result<()> {
 }
 
 /// Gives back the pages of a large value, in this process only. Small ones share their pages with others.
-fn release(entry: &Entry) {
+pub(super) fn release(entry: &Entry) {
     let Some(StrRef::Heap(value)) = entry.str() else { return };
     // A value that two keys share would be written as zeros the second time.
     if value.len() < RELEASE_FROM || Arc::strong_count(value) > 1 {

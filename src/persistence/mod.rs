@@ -4,11 +4,13 @@
 //! - `dump`: the databases on their way into a dump. `load`: and back, a slice at a time; `decode`: what it
 //!   holds for a key, on its way to being a value.
 //! - `snapshot`: a dump that takes the place of the old file only when it is whole.
+//! - `aof`: the append-only file, from the journal to the disk and back.
 //! - `child`: the forked process that writes one while the server goes on; `simulated`: one that is no process.
 //!   `snapshots`: which one runs and what for, and how the last ones ended; `save_points`: when one is due.
 //! - `loading`: what is being loaded, as a task of the loop.
 //! - `temp_files`: what processes that were killed have left behind.
 
+pub mod aof;
 pub mod child;
 mod decode;
 pub mod dump;

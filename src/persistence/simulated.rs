@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use super::aof::base::{self, write_base};
 use super::child::{ChildOptions, Exit, Target, report};
 use super::dump::{DumpOptions, Progress, write_dataset};
 use super::snapshot::temp_name;
@@ -46,8 +47,12 @@ impl SimulatedForks {
     ) -> io::Result<(i32, Fate)> {
         // Nothing is to be released, since these are the server's own pages; and nobody sleeps between the keys.
         let dump = DumpOptions { release: false, key_save_delay_us: 0, ..options.dump };
-        let (bytes, Progress { keys, .. }) =
-            write_dataset(Vec::new(), keyspace, &options.aux, &dump, &mut |_| {})?;
+        let (bytes, Progress { keys, .. }) = match target {
+            Target::AofBase(to) => write_base(Vec::new(), keyspace, &to, &options.aux, &dump, &mut |_| {})?,
+            Target::Disk(_) | Target::Pipe => {
+                write_dataset(Vec::new(), keyspace, &options.aux, &dump, &mut |_| {})?
+            }
+        };
         let mut births = self.lock();
         births.last_pid += 1;
         let pid = births.last_pid;
@@ -55,6 +60,11 @@ impl SimulatedForks {
             (Target::Disk(to), _) => {
                 let temp = to.dir.join(temp_name(pid));
                 To::Disk { file: None, temp, path: to.dir.join(to.dbfilename) }
+            }
+            (Target::AofBase(to), _) => {
+                // Its parent gives it a name.
+                let temp = to.dir.join(base::temp_name(pid));
+                To::Disk { file: None, path: temp.clone(), temp }
             }
             (Target::Pipe, Some(pipe)) => {
                 fcntl(&pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;

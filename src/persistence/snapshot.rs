@@ -143,25 +143,16 @@ fn write_and_sync(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Progress, SaveError> {
     let failed = |step| move |why| SaveError::Write { step, why };
-    let out = SteadyFile {
-        file,
-        written: 0,
-        begun: 0,
-        incremental: to.incremental_fsync,
-        drop_cache: !to.keep_cache,
-    };
+    let out = SteadyFile::new(file, to.incremental_fsync, !to.keep_cache);
     let (out, written) =
         write_dataset(out, keyspace, aux, options, progress).map_err(failed("rdbSaveRio"))?;
-    out.file.sync_all().map_err(failed("fsync"))?;
-    if out.drop_cache {
-        drop_cache(&out.file);
-    }
+    out.finish().map_err(failed("fsync"))?;
     Ok(written)
 }
 
 /// A file whose bytes are sent to the disk while it is written, so that neither the final fsync nor other users of
 /// the disk have to wait for all of them at once.
-struct SteadyFile {
+pub(super) struct SteadyFile {
     file: File,
     written: u64,
     /// The disk has been told to begin with everything before this.
@@ -186,6 +177,19 @@ impl Write for SteadyFile {
 }
 
 impl SteadyFile {
+    pub(super) fn new(file: File, incremental: bool, drop_cache: bool) -> SteadyFile {
+        SteadyFile { file, written: 0, begun: 0, incremental, drop_cache }
+    }
+
+    /// Comes back when everything is on the disk.
+    pub(super) fn finish(&self) -> io::Result<()> {
+        self.file.sync_all()?;
+        if self.drop_cache {
+            drop_cache(&self.file);
+        }
+        Ok(())
+    }
+
     /// Lets the disk begin with what is new, and waits for what it began with the time before: so never more than
     /// two pieces wait.
     fn begin_sync(&mut self) -> io::Result<()> {

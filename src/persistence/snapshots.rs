@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
 use super::child::{Child, ChildOptions, Exit, Report, Target};
 use super::dump::{DumpOptions, Usage};
@@ -30,6 +31,8 @@ pub enum Purpose {
     Disk,
     /// Replicas alone, through a pipe.
     Pipe,
+    /// The base of the append-only files.
+    AofRewrite,
 }
 
 impl Purpose {
@@ -38,6 +41,7 @@ impl Purpose {
         match self {
             Purpose::Disk => "redis-rdb-bgsave",
             Purpose::Pipe => "redis-rdb-to-slaves",
+            Purpose::AofRewrite => "redis-aof-rewrite",
         }
     }
 
@@ -46,6 +50,7 @@ impl Purpose {
         match self {
             Purpose::Disk => "disk",
             Purpose::Pipe => "replicas sockets",
+            Purpose::AofRewrite => "the append-only file",
         }
     }
 
@@ -54,7 +59,13 @@ impl Purpose {
         match self {
             Purpose::Disk => "saving",
             Purpose::Pipe => "transfer",
+            Purpose::AofRewrite => "AOF rewrite",
         }
+    }
+
+    /// Whether the child makes a dump, rather than a base of append-only files.
+    pub fn is_dump(self) -> bool {
+        self != Purpose::AofRewrite
     }
 }
 
@@ -105,9 +116,18 @@ impl Running {
 #[derive(Debug)]
 pub struct Ended {
     pub purpose: Purpose,
-    pub ok: bool,
+    pub exit: Exit,
+    /// Where its file is, if it has made one.
+    pub temp_path: Option<PathBuf>,
+    pub cow_bytes: u64,
     /// How long it took to remove what it had left, if it had left anything.
     pub unlink_us: Option<u64>,
+}
+
+impl Ended {
+    pub fn ok(&self) -> bool {
+        self.exit == Exit::Ok
+    }
 }
 
 /// See the head of this file.
@@ -123,6 +143,8 @@ pub struct Snapshots {
     last_try: i64,
     /// The dump file was written for replicas, which may be the only reason why there is one.
     pub made_for_replicas: bool,
+    /// BGSAVE SCHEDULE: a save waits for another child to end.
+    pub scheduled: bool,
     pub last_ok: Option<bool>,
     /// Seconds that the last child took.
     pub last_secs: Option<i64>,
@@ -152,6 +174,16 @@ impl Snapshots {
         self.running.as_mut()
     }
 
+    /// The child, if it is one that makes a dump.
+    pub fn saving(&self) -> Option<&Running> {
+        self.running().filter(|running| running.plan.purpose.is_dump())
+    }
+
+    /// The child, if it is one that rewrites the append-only file.
+    pub fn rewriting(&self) -> Option<&Running> {
+        self.running().filter(|running| !running.plan.purpose.is_dump())
+    }
+
     pub fn note_changes(&mut self, changes: u64) {
         self.dirty += changes;
     }
@@ -175,9 +207,17 @@ impl Snapshots {
 
     /// The save point that asks for a child now, if one does.
     pub fn save_point_due(&self, points: &[SavePoint], now_secs: i64) -> Option<SavePoint> {
-        let may_try = self.last_save_ok() || now_secs - self.last_try > save_points::RETRY_SECS;
         let due = save_points::due(points, self.dirty, now_secs - self.last_save);
-        due.filter(|_| may_try && self.running.is_none())
+        due.filter(|_| self.running.is_none() && self.may_try(now_secs))
+    }
+
+    /// Whether a save that was asked for waits for nothing any more.
+    pub fn scheduled_is_due(&self, now_secs: i64) -> bool {
+        self.scheduled && self.running.is_none() && self.may_try(now_secs)
+    }
+
+    fn may_try(&self, now_secs: i64) -> bool {
+        self.last_save_ok() || now_secs - self.last_try > save_points::RETRY_SECS
     }
 
     /// The oldest position of the stream that the running child holds for replicas that may still come for its dump.
@@ -227,12 +267,19 @@ impl Snapshots {
         reactor: &Reactor,
     ) -> Result<(), String> {
         assert!(self.running.is_none(), "one child at a time");
-        self.last_try = options.aux.ctime;
+        let is_dump = plan.purpose.is_dump();
+        if is_dump {
+            self.last_try = options.aux.ctime;
+        }
         let total_keys = keyspace.keys() as u64;
         let child = Child::fork(target, keyspace, options).map_err(|why| {
             let why = process::strerror(&why);
-            log::warning!("Can't save in background: fork: {why}");
-            self.last_ok = Some(false);
+            if is_dump {
+                log::warning!("Can't save in background: fork: {why}");
+                self.last_ok = Some(false);
+            } else {
+                log::warning!("Can't rewrite append only file in background: fork: {why}");
+            }
             why
         })?;
         self.forks += 1;
@@ -240,6 +287,9 @@ impl Snapshots {
         match plan.purpose {
             Purpose::Disk => log::notice!("Background saving started by pid {}", child.pid),
             Purpose::Pipe => log::notice!("Background RDB transfer started by pid {}", child.pid),
+            Purpose::AofRewrite => {
+                log::notice!("Background append only file rewriting started by pid {}", child.pid);
+            }
         }
         let watched = reactor.watch_fd(child.as_raw_fd(), Source::Child).and_then(|()| match &child.data {
             Some(data) => reactor.watch_fd(data.as_raw_fd(), Source::ChildData),
@@ -250,7 +300,7 @@ impl Snapshots {
             log::warning!("Can't watch the child: {why}");
         }
         keyspace.pause_resize(true);
-        self.saves += 1;
+        self.saves += u64::from(is_dump);
         self.running = Some(Running {
             child,
             plan,
@@ -308,28 +358,24 @@ impl Snapshots {
             reactor.forget_fd(data.as_raw_fd());
         }
         keyspace.pause_resize(false);
-        let work = running.plan.purpose.work();
-        match &exit {
-            Exit::Ok => log::notice!("Background {work} terminated with success"),
-            Exit::Failed(_) => log::warning!("Background {work} error"),
-            Exit::Stopped => log::notice!("Background {work} was stopped"),
-            Exit::Signal(signal) => log::warning!("Background {work} terminated by signal {signal}"),
+        let purpose = running.plan.purpose;
+        tell_end(purpose, &exit);
+        if purpose == Purpose::Disk {
+            self.note_disk_child(&running, &exit, now_secs);
         }
-        let unlink_us = match running.plan.purpose {
-            Purpose::Disk => self.disk_child_ended(&running, &exit, keyspace, now_secs),
-            Purpose::Pipe => None,
-        };
-        Some(Ended { purpose: running.plan.purpose, ok: exit == Exit::Ok, unlink_us })
+        let unlink_us = (exit != Exit::Ok && purpose != Purpose::Pipe).then(|| {
+            let began = clock::monotonic_us();
+            if let Some(garbage) = running.child.remove_temp() {
+                keyspace.freer.free_any(Box::new(garbage), 0);
+            }
+            clock::monotonic_us() - began
+        });
+        let temp_path = running.child.temp_path;
+        Some(Ended { purpose, exit, temp_path, cow_bytes: running.cow_bytes, unlink_us })
     }
 
-    /// Notes how a child ended that was to write the dump file; removes what it has left if it failed.
-    fn disk_child_ended(
-        &mut self,
-        running: &Running,
-        exit: &Exit,
-        keyspace: &mut Keyspace,
-        now_secs: i64,
-    ) -> Option<u64> {
+    /// Notes how a child ended that was to write the dump file.
+    fn note_disk_child(&mut self, running: &Running, exit: &Exit, now_secs: i64) {
         self.last_secs = Some(now_secs - running.child.started_ms / 1000);
         self.last_cow_bytes = running.cow_bytes;
         match exit {
@@ -337,17 +383,11 @@ impl Snapshots {
                 self.dirty = self.dirty.saturating_sub(running.dirty);
                 self.last_save = now_secs;
                 self.last_ok = Some(true);
-                return None;
             }
             // A child that we stopped ourselves is no failure of the disk.
             Exit::Stopped => {}
             Exit::Failed(_) | Exit::Signal(_) => self.last_ok = Some(false),
         }
-        let began = clock::monotonic_us();
-        if let Some(garbage) = running.child.remove_temp() {
-            keyspace.freer.free_any(Box::new(garbage), 0);
-        }
-        Some(clock::monotonic_us() - began)
     }
 
     /// Removes the dump file that was written for replicas, if there is one. A big file is freed elsewhere.
@@ -371,6 +411,13 @@ impl Snapshots {
         }
     }
 
+    /// As `stop`, of a child that makes a dump.
+    pub fn stop_saving(&mut self) {
+        if self.saving().is_some() {
+            self.stop();
+        }
+    }
+
     /// Stops the child and waits until it is gone, within moments: for a process that is about to become another.
     pub fn stop_and_wait(&mut self) {
         let Some(mut running) = self.running.take() else { return };
@@ -380,6 +427,18 @@ impl Snapshots {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         running.child.remove_temp();
+    }
+}
+
+/// The log is told how a child has ended.
+fn tell_end(purpose: Purpose, exit: &Exit) {
+    let work = purpose.work();
+    match exit {
+        Exit::Ok => log::notice!("Background {work} terminated with success"),
+        Exit::Failed(_) if !purpose.is_dump() => log::warning!("Background {work} terminated with error"),
+        Exit::Failed(_) => log::warning!("Background {work} error"),
+        Exit::Stopped => log::notice!("Background {work} was stopped"),
+        Exit::Signal(signal) => log::warning!("Background {work} terminated by signal {signal}"),
     }
 }
 

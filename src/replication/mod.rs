@@ -104,7 +104,7 @@ fn saving_aux<'a>(
         redis_ver: REDIS_VERSION,
         ctime: now_secs,
         used_mem: alloc::allocated() as u64,
-        replication: journal.is_active().then(|| ReplicationAux {
+        replication: journal.has_backlog().then(|| ReplicationAux {
             stream_db: stream_db as i64,
             id: &history.id,
             offset: journal.offset() as i64,

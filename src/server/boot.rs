@@ -17,8 +17,9 @@ use crate::keyspace::access::Stamp;
 use crate::keyspace::{Changes, Expired, Freer, Keyspace, Turn};
 use crate::net::{Reactor, Source};
 use crate::observe::latency::Latency;
-use crate::observe::log;
+use crate::observe::log::{self, Logged};
 use crate::observe::slowlog::SlowLog;
+use crate::persistence::aof::Aof;
 use crate::persistence::simulated::SimulatedForks;
 use crate::persistence::snapshots::Snapshots;
 use crate::persistence::temp_files;
@@ -159,6 +160,7 @@ fn assemble(
         monitors: Monitors::default(),
         redacted: Redacted::default(),
         snapshots: Snapshots::new(forks),
+        aof: Aof::default(),
         loading: None,
         replication,
         stats: Stats::default(),
@@ -186,6 +188,16 @@ impl Server {
         log::notice!("Server initialized");
         self.warn_of_unsaved_data();
         temp_files::remove_orphans(self.config.directory());
+        const FATAL: &str = "Fatal error loading the DB, check server logs. Exiting.";
+        match self.begin_aof_loading() {
+            Ok(true) => return Ok(()),
+            Ok(false) if self.config.appendonly => {
+                self.ready_to_accept();
+                return Ok(());
+            }
+            Ok(false) => {}
+            Err(Logged) => return Err(BootError(FATAL.into())),
+        }
         match self.begin_loading_own() {
             Ok(true) => {}
             Ok(false) => self.ready_to_accept(),
@@ -193,7 +205,7 @@ impl Server {
                 for line in why.log_lines() {
                     log::warning!("{line}");
                 }
-                return Err(BootError("Fatal error loading the DB, check server logs. Exiting.".into()));
+                return Err(BootError(FATAL.into()));
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use super::Server;
 use crate::client::{Auth, ClientId, Role};
 use crate::net::Source;
 use crate::observe::log;
+use crate::persistence::snapshots::Purpose;
 use crate::replication::Decision;
 use crate::replication::replica::Arrival;
 
@@ -22,8 +23,11 @@ impl Server {
             self.note_latency("rdb-unlink-temp-file", us);
         }
         self.refresh_stamp(false);
+        if ended.purpose == Purpose::AofRewrite {
+            return self.aof_rewrite_ended(&ended);
+        }
         let (replicas, mut cx) = self.serving();
-        replicas.child_has_ended(ended.purpose, ended.ok, &mut cx);
+        replicas.child_has_ended(ended.purpose, ended.ok(), &mut cx);
     }
 
     /// Moves dumps that grow without telling, to those who are sent them as they do.
@@ -50,9 +54,9 @@ impl Server {
     pub(super) fn carry_out_decisions(&mut self) {
         for decision in std::mem::take(&mut self.replication.decisions) {
             match decision {
-                Decision::StopUselessChild => self.snapshots.stop(),
+                Decision::StopUselessChild => self.snapshots.stop_saving(),
                 Decision::StopChildForDump => {
-                    if self.snapshots.running().is_some() {
+                    if self.snapshots.saving().is_some() {
                         log::notice!(
                             "Replica is about to load the RDB file received from the master, but there is a pending RDB child running. Killing it to avoid any inconsistency."
                         );
@@ -112,12 +116,14 @@ impl Server {
         if !self.journal.is_active() {
             return Vec::new();
         }
+        let unwritten = self.aof.needs_from();
         let (replicas, mut cx) = self.serving();
         replicas.feed_followers(&mut cx);
         let (end, backlog) = (cx.journal.offset(), cx.config.repl_backlog_size);
-        let held = [replicas.held_position(), cx.snapshots.held_position(end, backlog)];
+        let held = [replicas.held_position(), cx.snapshots.held_position(end, backlog), unwritten];
         let reading = replicas.ids();
-        self.journal.trim(backlog, held.into_iter().flatten());
+        let kept = if self.journal.has_backlog() { backlog } else { 0 };
+        self.journal.trim(kept, held.into_iter().flatten());
         reading
     }
 }

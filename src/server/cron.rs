@@ -53,6 +53,7 @@ impl Server {
             self.poll_child();
         }
         self.save_if_due();
+        self.aof_cron();
         if self.tracking.is_used() {
             // The limit may have become another, and nobody says anything.
             self.limit_tracking_table();

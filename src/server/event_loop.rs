@@ -68,6 +68,9 @@ impl Server {
         }
         let now = self.clock.unix_ms();
         let mut wait_ms = self.cron_wait_ms();
+        if let Some(aof_ms) = self.aof.wait_ms(self.clock.monotonic_ms()) {
+            wait_ms = wait_ms.min(aof_ms);
+        }
         let child_runs = self.snapshots.running().is_some();
         let deadlines = [
             self.blocked_clients.next_deadline(),
@@ -104,6 +107,7 @@ impl Server {
             Source::Signals => self.handle_signals(),
             // What is due is seen to in every turn.
             Source::Timer => {}
+            Source::Aof => self.hear_aof(),
             Source::Child => self.poll_child(),
             Source::ChildData => self.feed_transfers(),
             Source::Link => {
@@ -144,7 +148,9 @@ impl Server {
             self.read_client(id);
             // What is so much leaves at once, while the processor still has it at hand, and its buffer is the next
             // client's: replies to many would push each other out before they are sent.
-            if self.clients.get(id).is_some_and(|client| client.output.overflow() > 0) {
+            if self.clients.get(id).is_some_and(|client| client.output.overflow() > 0)
+                && !self.replies_wait_for_aof()
+            {
                 self.flush_client(id);
             }
         }
@@ -219,6 +225,7 @@ impl Server {
     /// What is done before every sleep: what this turn has brought leaves the house.
     fn before_sleep(&mut self) {
         self.load_slice();
+        self.replay_slice();
         if self.replication.replicas.pipe_has_more() {
             self.feed_transfers();
         }
@@ -236,6 +243,10 @@ impl Server {
         }
         self.ask_for_acks();
         self.send_broadcasts();
+        if !self.flush_aof() {
+            // No reply may tell of what is not on the disk.
+            return;
+        }
         for id in self.feed_stream() {
             self.check_output_limits(id, true);
         }

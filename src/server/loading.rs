@@ -13,7 +13,7 @@ use crate::protocol::encode_command;
 use crate::replication::replica::{LoadOrder, ServesOld};
 
 impl Server {
-    fn load_options(&self) -> LoadOptions {
+    pub(super) fn load_options(&self) -> LoadOptions {
         LoadOptions {
             verify_checksum: self.config.rdbchecksum && !self.limits.skip_checksums,
             now_ms: self.clock.unix_ms(),
@@ -64,6 +64,7 @@ impl Server {
         }
         let (link, mut cx) = self.linking();
         let Some(LoadOrder { path, aside }) = link.begin_load(&mut cx) else { return };
+        self.aof_rests_for_sync();
         let into = match aside {
             Some(ServesOld(serves)) => {
                 LoadInto::Aside { keyspace: Box::new(self.keyspace.fresh(self.clock.unix_ms())), serves }
@@ -97,7 +98,7 @@ impl Server {
         self.blocked_clients.flushed(None);
     }
 
-    /// Loads on for a slice of time. To be called once per turn while something is being loaded.
+    /// Loads on for a slice of time, if it is a dump that is loaded. To be called once per turn.
     pub(super) fn load_slice(&mut self) {
         let Some(source) = self.loading.as_ref().map(Loading::source) else { return };
         let interval = self.config.loading_process_events_interval_bytes;
@@ -109,7 +110,7 @@ impl Server {
             Slice::Done(loaded) => {
                 self.snapshots.last_loaded = loaded.info.progress;
                 match source {
-                    LoadSource::Own => self.own_data_loaded(*loaded),
+                    LoadSource::Own | LoadSource::Files => self.own_data_loaded(*loaded),
                     LoadSource::Master => self.master_data_loaded(*loaded),
                 }
             }
@@ -157,6 +158,7 @@ impl Server {
         self.keep_master_dump(&path);
         self.replication.writable_expires.clear();
         self.snapshots.dirty = 0;
+        self.aof_goes_on_after_sync();
     }
 
     /// Now that the dump has proved whole it may replace our own, if we keep one.

@@ -10,6 +10,8 @@
 //! output       what is owed to clients, and its limits
 //! flush        replies and the write stream leave
 //! closing      a client is closed, and who knows of it is told
+//! aof          the append-only file: when it is flushed and rewritten, on and off
+//! replay       and how it is loaded
 //! cron         what is to be done from time to time
 //! carry_out    what services have decided is done, once a turn, in one written order
 //! saving       what a snapshot child has to know of all of us
@@ -28,6 +30,7 @@
 //! [`Server`] owns everything, in named parts. A service gets the parts it touches as arguments, never the whole.
 
 mod acl;
+mod aof;
 pub mod boot;
 mod carry_out;
 mod client_info;
@@ -42,6 +45,7 @@ mod net;
 mod output;
 mod pushes;
 mod reconfigure;
+mod replay;
 mod replication;
 mod request;
 mod role;
@@ -76,6 +80,7 @@ use crate::journal::Journal;
 use crate::keyspace::{Changes, Keyspace, Turn};
 use crate::observe::latency::Latency;
 use crate::observe::slowlog::SlowLog;
+use crate::persistence::aof::Aof;
 use crate::persistence::loading::Loading;
 use crate::persistence::snapshots::Snapshots;
 use crate::protocol::{Output, Reply};
@@ -108,6 +113,7 @@ pub struct Server {
     pub redacted: Redacted,
     pub tracking: InvalidationTracking,
     pub snapshots: Snapshots,
+    pub aof: Aof,
     /// What is being loaded, at the start or from our master.
     pub loading: Option<Loading>,
     pub replication: Replication,

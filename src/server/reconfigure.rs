@@ -4,7 +4,7 @@ use super::{Server, boot};
 use crate::config::{Apply, Change, SetError, Setter};
 use crate::env::{alloc, crash, process};
 use crate::keyspace::KeyspaceStats;
-use crate::observe::log;
+use crate::observe::log::{self, Logged};
 use crate::replication::SyncStats;
 
 impl Server {
@@ -38,6 +38,7 @@ impl Server {
         self.keyspace.stats = KeyspaceStats::default();
         self.keyspace.freer.reset_freed();
         self.snapshots.saves = 0;
+        self.aof.reset_stats();
         self.snapshots.forks = 0;
         self.snapshots.last_fork_us = 0;
         self.replication.stats = SyncStats::default();
@@ -86,6 +87,15 @@ impl Server {
                 crash::exit_on_panic(self.config.use_exit_on_panic);
             }
             Apply::Watchdog => self.set_watchdog(),
+            Apply::AppendOnly => {
+                self.switch_aof().map_err(|Logged| "Unable to turn on AOF. Check server logs.")?;
+            }
+            Apply::AppendFsync => self.aof.set_policy(self.config.appendfsync),
+            Apply::AofAutoGc => {
+                self.aof.keep_history(self.config.aof_disable_auto_gc);
+                let garbage = self.aof.drop_history_files();
+                self.keyspace.freer.free_any(Box::new(garbage), 0);
+            }
         }
         Ok(())
     }

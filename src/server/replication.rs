@@ -38,6 +38,7 @@ impl Server {
         let linking = Linking {
             outbox: Outbox { clients: &mut self.clients, outgoing: &mut self.outgoing },
             journal: &mut self.journal,
+            aof: &self.aof,
             history,
             config: &self.config,
             secrets: &mut self.secrets,
@@ -145,7 +146,7 @@ impl Server {
         let in_unit = client.session.transaction.is_some() || client.session.in_exec;
         let db = client.session.db;
         let outbox = Outbox { clients: &mut self.clients, outgoing: &mut self.outgoing };
-        self.replication.link.applied(bytes, in_unit, db, &mut self.journal, outbox);
+        self.replication.link.applied(bytes, (in_unit, db), &mut self.journal, &self.aof, outbox);
     }
 
     /// Closes a replica whose command was answered: on its connection the stream runs, and nothing else may. What it

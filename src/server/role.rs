@@ -21,6 +21,10 @@ impl Server {
             None => link.become_master(&mut cx),
         }
         self.carry_out_decisions();
+        if master.is_none() {
+            // A sync that did not come to its end had switched it off.
+            self.aof_goes_on_after_sync();
+        }
         if was_master && master.is_some() {
             self.end_waits_for_role_change();
         }

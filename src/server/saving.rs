@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 
 use super::Server;
 use crate::observe::log::{self, Logged};
+use crate::persistence::aof::BaseTarget;
 use crate::persistence::child::{ChildOptions, Target};
 use crate::persistence::dump::version_for;
 use crate::persistence::rdb::RDB_VERSION;
@@ -25,15 +26,30 @@ impl Server {
 
     /// Forks a child that writes a snapshot. The caller has seen to it that none runs.
     pub fn start_snapshot(&mut self, purpose: Purpose) -> Result<(), String> {
-        let plan = self.snapshot_plan(purpose);
+        self.fork_child(self.snapshot_plan(purpose))?;
+        if !self.is_replica() {
+            // Readers of the stream that start from this snapshot have selected nothing.
+            self.journal.forget_selection();
+        }
+        Ok(())
+    }
+
+    /// Forks a child that does what the plan says. The error is what the system said, and the log has it.
+    pub(super) fn fork_child(&mut self, plan: Plan) -> Result<(), String> {
         let name = dbfilename(&self.config);
         let for_replicas = self.replication.replicas.dump_version(plan.version).is_some();
         let close = self.descriptors();
-        let target = match purpose {
+        let target = match plan.purpose {
             Purpose::Disk => Target::Disk(destination(&self.config, &name, for_replicas)),
             Purpose::Pipe => Target::Pipe,
+            Purpose::AofRewrite => Target::AofBase(BaseTarget {
+                dir: self.config.directory(),
+                rdb: self.config.aof_use_rdb_preamble,
+                incremental_fsync: self.config.aof_rewrite_incremental_fsync,
+                time: self.config.aof_timestamp_enabled.then(|| self.clock.unix_secs()),
+            }),
         };
-        let title = self.child_title(purpose.title());
+        let title = self.child_title(plan.purpose.title());
         let (mode, score) = (self.config.oom_score_adj, self.config.oom_score_adj_values.child);
         let mut oom = self.life.oom_score.clone();
         let mut prepare = || {
@@ -47,10 +63,6 @@ impl Server {
         let options =
             ChildOptions { aux, dump, title: &title, close: &close, simulated, prepare: &mut prepare };
         self.snapshots.start(plan, target, options, &mut self.keyspace, &self.net.reactor)?;
-        if !self.is_replica() {
-            // Readers of the stream that start from this snapshot have selected nothing.
-            self.journal.forget_selection();
-        }
         self.note_latency("fork", self.snapshots.last_fork_us);
         self.refresh_stamp(false);
         Ok(())
@@ -62,7 +74,7 @@ impl Server {
         let version = match (self.replication.replicas.dump_version(wanted), purpose) {
             (Some(version), _) => version,
             (None, Purpose::Pipe) => wanted.min(10),
-            (None, Purpose::Disk) => wanted,
+            (None, Purpose::Disk | Purpose::AofRewrite) => wanted,
         };
         let lossy = wanted > RDB_VERSION && version < wanted;
         if lossy {
@@ -72,7 +84,7 @@ impl Server {
                 "A replica of this snapshot may be older than Redis 7.4: hash fields with a time to live are written without it"
             );
         }
-        let offset = self.journal.is_active().then(|| self.journal.offset());
+        let offset = self.journal.has_backlog().then(|| self.journal.offset());
         Plan { purpose, offset, version, lossy }
     }
 
@@ -102,6 +114,10 @@ impl Server {
             return;
         }
         let now = self.clock.unix_secs();
+        if self.snapshots.scheduled_is_due(now) {
+            self.snapshots.scheduled = self.start_snapshot(Purpose::Disk).is_err();
+            return;
+        }
         if let Some(point) = self.snapshots.save_point_due(self.config.save.points(), now) {
             log::notice!("{} changes in {} seconds. Saving...", point.changes, point.seconds);
             // The reason of a failure stands in the log, and the next try comes after a while.

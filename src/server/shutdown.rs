@@ -6,6 +6,7 @@ use crate::client::ClientId;
 use crate::env::signals::{self, StopSignal};
 use crate::exec::{Block, BlockOn, CmdError, CmdResult, Done, Outcome};
 use crate::observe::log::{self, Logged};
+use crate::persistence::snapshots::Purpose;
 
 /// What clients are told whose SHUTDOWN came to nothing.
 const FAILED: &str = "ERR Errors trying to SHUTDOWN. Check logs.";
@@ -124,8 +125,14 @@ impl Server {
     /// The last things, in order. `Ok(false)` if a child has to end before them; the loop goes on until then.
     fn finish_shutdown(&mut self, flags: ShutdownFlags) -> Result<bool, Logged> {
         self.count_lagging_replicas();
-        if self.snapshots.running().is_some() {
-            log::warning!("There is a child saving an .rdb. Killing it!");
+        if let Some(purpose) = self.snapshots.running().map(|running| running.plan.purpose) {
+            if purpose == Purpose::AofRewrite && self.first_aof_is_worth_waiting(flags.force) {
+                log::warning!("Errors trying to shut down the server. Check the logs for more information.");
+                self.cancel_shutdown();
+                return Err(Logged);
+            }
+            let work = if purpose.is_dump() { "saving an .rdb" } else { "rewriting the AOF" };
+            log::warning!("There is a child {work}. Killing it!");
             self.snapshots.stop();
             self.life.shutdown.ending = Some(flags);
             return Ok(false);
@@ -146,6 +153,7 @@ impl Server {
 
     /// An error leaves the server running.
     fn save_and_leave(&mut self, flags: ShutdownFlags) -> Result<(), Logged> {
+        self.finish_aof();
         let save = flags.save || !flags.nosave && !self.config.save.points().is_empty();
         if !save {
             self.tell_of_lost_changes(flags);

@@ -45,6 +45,8 @@ pub struct Stats {
     pub most_commands_in_turn: u64,
     /// Time spent in the cron, and in deleting keys whose time has come.
     pub cron_us: u64,
+    /// Microseconds in writing and syncing the append-only file.
+    pub aof_us: u64,
     pub expiry_us: u64,
     rates: Rates,
 }

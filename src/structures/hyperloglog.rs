@@ -316,9 +316,14 @@ fn sparse_raise(hll: &mut Vec<u8>, index: usize, count: u8, max_bytes: usize) ->
         hll[at..at + len].copy_from_slice(&split[..len]);
     }
 
-    // 4. Values that are equal now and stand side by side are merged, within five steps from the run before. How far
-    // this goes decides on the bytes.
-    at = before;
+    merge_runs(hll, before);
+    Ok(true)
+}
+
+/// The fourth step: values that are equal now and stand side by side are merged, within five steps from the run before. How far this
+/// goes decides on the bytes.
+fn merge_runs(hll: &mut Vec<u8>, before: usize) {
+    let mut at = before;
     for _ in 0..5 {
         let Some(here) = run_at(&hll[at..]) else { break };
         match run_at(&hll[at + here.width..]) {
@@ -331,7 +336,6 @@ fn sparse_raise(hll: &mut Vec<u8>, index: usize, count: u8, max_bytes: usize) ->
             _ => at += here.width,
         }
     }
-    Ok(true)
 }
 
 /// Goes on dense, since the sparse form cannot hold the value or has become too long.

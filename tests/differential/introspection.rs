@@ -31,8 +31,8 @@ const NEW_IN_7_2: &[&str] = &[
     "lib-ver",
 ];
 
-/// Directives whose values are each server's own.
-const OWN_VALUES: &[&str] = &["port", "dir", "logfile", "pidfile"];
+/// Directives whose values are each server's own, and those that servers of that age do not have.
+const OWN_VALUES: &[&str] = &["port", "dir", "logfile", "pidfile", "aof-load-corrupt-tail-max-size"];
 
 /// A pair of servers that have done the same few things, with a connection to each.
 fn acquainted() -> (Pair, [Wire; 2]) {

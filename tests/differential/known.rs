@@ -74,6 +74,15 @@ const KNOWN: &[Known] = &[
         is_it: |case| case.is("XINFO") && without(case.ours, &["inactive", "active-time"]) == *case.theirs,
     },
     Known {
+        name: "counts of references",
+        why: "whether a real server shares a small number, or a queued argument with its value, hangs on how it came about",
+        mended: false,
+        is_it: |case| {
+            let asks = case.is("OBJECT") && case.words[1].eq_ignore_ascii_case(b"REFCOUNT");
+            asks && [case.ours, case.theirs].iter().all(|reply| matches!(reply, Reply::Line(b':', _)))
+        },
+    },
+    Known {
         name: "unbalanced streams",
         why: "7.2 quotes the name of the command as it was given",
         mended: false,

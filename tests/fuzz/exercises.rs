@@ -3,7 +3,9 @@
 //!
 //! The fuzz targets call these under libFuzzer; `tests/fuzz_smoke.rs` calls them with mutated good data in every `cargo test`.
 
+use redis_rs::exec::Args;
 use redis_rs::keyspace::Keyspace;
+use redis_rs::persistence::aof::{AofLoadOptions, AofLoader, AofStep, Folder, Manifest, Refused, Sink};
 use redis_rs::persistence::dump::{DumpOptions, Usage, dump_value, write_dataset, write_entry};
 use redis_rs::persistence::load::{LoadOptions, Loader, Step, value_from_raw};
 use redis_rs::persistence::rdb::{RDB_VERSION, SavingAux, Writer, WriterOptions, crc64, decode_dump};
@@ -166,8 +168,8 @@ pub fn rdb(bytes: &[u8]) {
     assert_eq!(again.keys(), keyspace.keys());
 }
 
-fn loaded(bytes: &[u8]) -> Option<Keyspace> {
-    let options = LoadOptions {
+fn load_options() -> LoadOptions {
+    LoadOptions {
         verify_checksum: false,
         now_ms: 1_000_000,
         keep_expired: true,
@@ -178,12 +180,83 @@ fn loaded(bytes: &[u8]) -> Option<Keyspace> {
         fresh_lru: 0,
         key_load_delay_us: 0,
         tell: |_| (),
-    };
-    let mut loader = Loader::new(bytes, bytes.len() as u64, options).ok()?;
+    }
+}
+
+fn loaded(bytes: &[u8]) -> Option<Keyspace> {
+    let mut loader = Loader::new(bytes, bytes.len() as u64, load_options()).ok()?;
     let mut keyspace = Keyspace::new(16, 0);
     while let Step::More = loader.step(&mut keyspace, 4096, &mut || false).ok()? {}
     keyspace.iter().for_each(|(_, db)| db.verify());
     Some(keyspace)
+}
+
+/// A manifest. What is understood is written and understood again.
+pub fn manifest(bytes: &[u8]) {
+    let Ok(mut manifest) = Manifest::parse(bytes) else { return };
+    assert_eq!(Manifest::parse(&not_empty(manifest.to_text())).as_ref(), Ok(&manifest));
+    manifest.new_base(b"a.aof", true);
+    manifest.new_incr(b"a.aof");
+    manifest.incr_is_history(true);
+    assert!(Manifest::parse(&manifest.to_text()).is_ok());
+}
+
+/// A manifest of comments alone names nothing, which is written as nothing, which is no manifest.
+fn not_empty(mut text: Vec<u8>) -> Vec<u8> {
+    text.extend_from_slice(b"#\n");
+    text
+}
+
+/// Counts what is loaded from append-only files.
+struct Counted {
+    keyspace: Keyspace,
+    commands: usize,
+}
+
+impl Sink for Counted {
+    fn keyspace(&mut self) -> &mut Keyspace {
+        &mut self.keyspace
+    }
+
+    fn begin_file(&mut self) {}
+
+    fn run(&mut self, args: Args) -> Result<(), Refused> {
+        self.commands += args.iter().len().min(1);
+        if args.is(0, "NOSUCH") { Err(Refused::Unknown) } else { Ok(()) }
+    }
+
+    fn stream(&mut self, _: u64, bytes: &[u8]) {
+        assert!(!bytes.is_empty());
+    }
+}
+
+/// An append-only file, the base or an incremental one by the first byte. What was loaded, perhaps without its end, is
+/// loaded again and is the same.
+pub fn aof(bytes: &[u8]) {
+    let Some((&kind, bytes)) = bytes.split_first() else { return };
+    let root = std::env::temp_dir().join(format!("redis-rs-aof-{}", std::process::id()));
+    let dir = root.join("aofs");
+    std::fs::create_dir_all(&dir).expect("temporary files can be made");
+    let line = if kind % 2 == 0 { "file a.aof seq 1 type b\n" } else { "file a.aof seq 1 type i\n" };
+    std::fs::write(dir.join("a.aof.manifest"), line).expect("temporary files can be written");
+    std::fs::write(dir.join("a.aof"), bytes).expect("temporary files can be written");
+    let first = aof_commands(&root);
+    if first.is_some() {
+        assert_eq!(aof_commands(&root), first);
+    }
+    std::fs::remove_dir_all(&root).expect("temporary files can be removed");
+}
+
+/// How many commands and keys of a dump are loaded, if the files are good enough.
+fn aof_commands(root: &std::path::Path) -> Option<(usize, usize)> {
+    let folder = Folder::read(root, "aofs", b"a.aof").expect("the manifest is good");
+    let options =
+        AofLoadOptions { truncated: true, corrupt_tail_max: 8, max_bulk: 512 << 20, dump: load_options() };
+    let mut counted = Counted { keyspace: Keyspace::new(16, 0), commands: 0 };
+    // All of it may have been cut off.
+    let Some(mut loader) = AofLoader::open(&folder, options).ok()? else { return Some((0, 0)) };
+    while let AofStep::More = loader.step(&mut counted, 4096, &mut || false).ok()? {}
+    Some((counted.commands, counted.keyspace.keys()))
 }
 
 /// What a client sends. The first byte says in how small pieces it arrives; what is understood is the same as if it had

@@ -22,7 +22,12 @@ impl Client {
 
     /// Sends a request, as soon as the socket takes it.
     pub fn send(&mut self, words: &[impl AsRef<[u8]>]) {
-        self.output.extend_from_slice(&resp::request(words));
+        self.send_raw(&resp::request(words));
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        self.output.extend_from_slice(bytes);
         self.flush();
     }
 
@@ -38,6 +43,18 @@ impl Client {
 
     /// The next reply, if all of it has come.
     pub fn reply(&mut self) -> Option<Vec<u8>> {
+        self.read();
+        let end = resp::frame(&self.input)?;
+        Some(self.input.drain(..end).collect())
+    }
+
+    /// Whether a whole reply has come, or none will.
+    pub fn has_reply(&mut self) -> bool {
+        self.read();
+        self.closed || resp::frame(&self.input).is_some()
+    }
+
+    fn read(&mut self) {
         self.flush();
         let mut buf = [0; 16 * 1024];
         while !self.closed {
@@ -48,12 +65,5 @@ impl Client {
                 Err(_) => self.closed = true,
             }
         }
-        let end = resp::frame(&self.input)?;
-        Some(self.input.drain(..end).collect())
-    }
-
-    /// Closes its own half.
-    pub fn finish(&mut self) {
-        self.socket.finish();
     }
 }

@@ -7,8 +7,6 @@
 //!
 //! A test here waits for nothing and depends on nothing: what has happened once happens again.
 
-#![allow(dead_code, reason = "scripts come next")]
-
 mod client;
 mod resp;
 mod scenarios;

@@ -3,6 +3,8 @@
 //! A reply is shown as it came, a line for each part, the parts of an aggregate set in: `+OK`, `:1`, `$hello`, `$-1`, `*2`.
 //! A bulk string stands in quotes if it is empty or holds what does not show (or could be taken for something else).
 
+use std::time::Duration;
+
 /// The words of a line, with quotes and escapes as redis-cli takes them.
 pub fn words(line: &str) -> Vec<Vec<u8>> {
     let mut words = Vec::new();
@@ -50,6 +52,18 @@ pub fn request(words: &[impl AsRef<[u8]>]) -> Vec<u8> {
         bytes.extend_from_slice(b"\r\n");
     }
     bytes
+}
+
+/// A time as it is written: `1500ms`, `2s`, `300us`.
+pub fn time(text: &str) -> Duration {
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..at].parse().unwrap_or_else(|_| panic!("{text} is no time"));
+    match text[at..].trim() {
+        "us" => Duration::from_micros(number),
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        unit => panic!("{text}: {unit} is no unit of time"),
+    }
 }
 
 /// How many bytes the first reply takes; `None` if it is not all there.

@@ -55,7 +55,7 @@ pub struct Node {
     pub server: Option<Server>,
     forks: SimulatedForks,
     child: Option<(SimulatedChild, Children)>,
-    pub children: Children,
+    children: Children,
     wakes_us: u64,
     busy_until_us: u64,
     turns: u64,
@@ -91,7 +91,7 @@ pub struct World {
 
 impl World {
     pub fn new(seed: u64) -> World {
-        let trace = std::env::var_os("REDIS_RS_TRACE").is_some();
+        let trace = std::env::var_os("REDIS_RS_SEED").is_some();
         log::set_level(if trace { log::Level::Notice } else { log::Level::Nothing });
         // Memory is as good as a disk here, and quicker.
         let memory = std::path::Path::new("/dev/shm");
@@ -157,6 +157,15 @@ impl World {
         config.retain(|(known, _)| known != name);
         if !value.is_empty() {
             config.push((name.to_owned(), value.to_owned()));
+        }
+    }
+
+    /// How the children of a server behave from now on, the one that it has too.
+    pub fn set_children(&mut self, id: NodeId, children: Children) {
+        let node = &mut self.nodes[id];
+        node.children = children;
+        if let Some((_, way)) = &mut node.child {
+            *way = children;
         }
     }
 
@@ -269,13 +278,10 @@ impl World {
 
     /// What the server answers to a command from its own machine, at once.
     pub fn ask(&mut self, id: NodeId, words: &[impl AsRef<[u8]>]) -> Vec<u8> {
-        let mut admin = match self.admins[id].take() {
-            Some(admin) if !admin.closed => admin,
-            _ => {
-                let address = self.address(id);
-                Client::new(self.network.connect(address.ip(), address))
-            }
-        };
+        let mut admin = self.admins[id].take().unwrap_or_else(|| {
+            let address = self.address(id);
+            Client::new(self.network.connect(address.ip(), address))
+        });
         admin.send(words);
         for _ in 0..1000 {
             if let Some(reply) = admin.reply() {

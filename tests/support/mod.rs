@@ -387,6 +387,18 @@ impl Server {
         }
     }
 
+    /// Starts the server anew, which does not come to answering; its exit status.
+    #[track_caller]
+    pub fn fails_to_start(&mut self) -> Option<i32> {
+        let conf = self.path("redis.conf");
+        self.launch().expect_err("the server does not start");
+        let mut command = Command::new(&self.program);
+        command.arg(&conf).current_dir(self.dir()).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        self.child = Some(spawn(command).expect("the server's binary can be started"));
+        self.wait_end().code()
+    }
+
     /// Adds a line to the configuration of the next start.
     pub fn configure(&mut self, name: &str, value: &str) {
         self.config.push((name.to_string(), value.to_string()));

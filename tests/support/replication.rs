@@ -134,6 +134,12 @@ impl Server {
     #[track_caller]
     pub fn same_as(&self, master: &Server) {
         self.follows(master);
+        self.holds_the_same_as(master);
+    }
+
+    /// Two servers hold the same keys, values and times.
+    #[track_caller]
+    pub fn holds_the_same_as(&self, master: &Server) {
         let (theirs, ours) = (master.dataset(), self.dataset());
         let missing: Vec<_> =
             theirs.iter().filter(|(key, value)| ours.get(*key) != Some(value)).take(5).collect();

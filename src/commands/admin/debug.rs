@@ -34,6 +34,12 @@ const MANY: usize = usize::MAX;
 
 const TOOLS: &[Tool] = &[
     Tool {
+        name: "aof-flush-sleep",
+        words: 1..=1,
+        run: aof_flush_sleep,
+        help: &["AOF-FLUSH-SLEEP <microsec>", "    Sleep before each write to the append-only file."],
+    },
+    Tool {
         name: "assert",
         words: 0..=MANY,
         run: assert,
@@ -104,6 +110,12 @@ const TOOLS: &[Tool] = &[
         words: 1..=1,
         run: values::listpack,
         help: &["LISTPACK <key>", "    Write the listpack that <key>'s value is to the standard output."],
+    },
+    Tool {
+        name: "loadaof",
+        words: 0..=0,
+        run: loadaof,
+        help: &["LOADAOF", "    Write what is left to the append-only file, and load the data set from it."],
     },
     Tool {
         name: "log",
@@ -422,6 +434,23 @@ fn push(reply: &mut Reply) -> Result<(), CmdError> {
 fn error(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     server.reply(id).error(args.get(2));
     Ok(Done)
+}
+
+/// DEBUG AOF-FLUSH-SLEEP microseconds
+fn aof_flush_sleep(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    let us = args.int(2)?;
+    server.aof.set_flush_sleep(us.max(0) as u64);
+    done(server, id)
+}
+
+/// DEBUG LOADAOF
+fn loadaof(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
+    server.watching.flushing(None, None, &server.keyspace, server.turn.now_ms, &mut server.clients);
+    let loaded = server.reload_aof();
+    server.changes.flush(None);
+    server.invalidate_everything();
+    loaded.map_err(|Logged| CmdError::text("ERR Error trying to load the AOF files, check server logs."))?;
+    done(server, id)
 }
 
 /// DEBUG LOG message

@@ -252,7 +252,7 @@ fn about_memory(server: &Server, text: &mut Text) {
     text.field("mem_clients_slaves", account.replicas);
     text.field("mem_clients_normal", account.normal_clients);
     text.field("mem_cluster_links", 0);
-    text.field("mem_aof_buffer", 0);
+    text.field("mem_aof_buffer", server.aof.pending_bytes(server.journal.offset()));
     text.field("mem_allocator", alloc::name());
     text.flag("active_defrag_running", false);
     text.field("lazyfree_pending_objects", server.keyspace.freer.pending());
@@ -262,6 +262,8 @@ fn about_memory(server: &Server, text: &mut Text) {
 fn about_persistence(server: &Server, text: &mut Text) {
     let snapshots = &server.snapshots;
     let running = snapshots.running();
+    let saving = snapshots.saving();
+    let aof = &server.aof;
     let (keys, total_keys) = running.map_or((0, 0), |running| (running.keys, running.total_keys));
     let share = if total_keys == 0 { 0.0 } else { keys as f64 / total_keys as f64 * 100.0 };
     let cow = running.map_or(0, |running| running.cow_bytes);
@@ -277,30 +279,35 @@ fn about_persistence(server: &Server, text: &mut Text) {
     text.field("current_save_keys_processed", keys);
     text.field("current_save_keys_total", total_keys);
     text.field("rdb_changes_since_last_save", snapshots.dirty);
-    text.flag("rdb_bgsave_in_progress", running.is_some());
+    text.flag("rdb_bgsave_in_progress", saving.is_some());
     text.field("rdb_last_save_time", snapshots.last_save);
     text.field("rdb_last_bgsave_status", if snapshots.last_save_ok() { "ok" } else { "err" });
     text.field("rdb_last_bgsave_time_sec", snapshots.last_secs.unwrap_or(-1));
-    text.field(
-        "rdb_current_bgsave_time_sec",
-        running.map_or(-1, |running| seconds(running.child.started_ms)),
-    );
+    text.field("rdb_current_bgsave_time_sec", saving.map_or(-1, |running| seconds(running.child.started_ms)));
     text.field("rdb_saves", snapshots.saves);
     text.field("rdb_last_cow_size", snapshots.last_cow_bytes);
     text.field("rdb_last_load_keys_expired", loaded.keys_expired);
     text.field("rdb_last_load_keys_loaded", loaded.keys_loaded);
-    text.flag("aof_enabled", server.config.appendonly);
-    text.flag("aof_rewrite_in_progress", false);
-    text.flag("aof_rewrite_scheduled", false);
-    text.field("aof_last_rewrite_time_sec", -1);
-    text.field("aof_current_rewrite_time_sec", -1);
-    text.field("aof_last_bgrewrite_status", "ok");
-    text.field("aof_rewrites", 0);
-    text.field("aof_rewrites_consecutive_failures", 0);
-    text.field("aof_last_write_status", "ok");
-    text.field("aof_last_cow_size", 0);
+    text.flag("aof_enabled", aof.is_on());
+    text.flag("aof_rewrite_in_progress", snapshots.rewriting().is_some());
+    text.flag("aof_rewrite_scheduled", aof.scheduled);
+    text.field("aof_last_rewrite_time_sec", aof.last_rewrite_secs.unwrap_or(-1));
+    text.field("aof_current_rewrite_time_sec", aof.rewriting_since_ms().map_or(-1, seconds));
+    text.field("aof_last_bgrewrite_status", if aof.last_rewrite_ok() { "ok" } else { "err" });
+    text.field("aof_rewrites", aof.rewrites);
+    text.field("aof_rewrites_consecutive_failures", aof.pace.failures());
+    text.field("aof_last_write_status", if aof.error().is_none() { "ok" } else { "err" });
+    text.field("aof_last_cow_size", aof.last_cow_bytes);
     text.flag("module_fork_in_progress", false);
     text.field("module_fork_last_cow_size", 0);
+    if server.config.appendonly {
+        text.field("aof_current_size", aof.size());
+        text.field("aof_base_size", aof.size_at_rewrite());
+        text.flag("aof_pending_rewrite", aof.scheduled);
+        text.field("aof_buffer_length", aof.pending_bytes(server.journal.offset()));
+        text.field("aof_pending_bio_fsync", aof.pending_syncs());
+        text.field("aof_delayed_fsync", aof.delayed_fsyncs());
+    }
     if let Some(loading) = &server.loading {
         let progress = loading.progress();
         let (loaded, total) = (progress.loaded_bytes, progress.total_bytes);
@@ -413,7 +420,7 @@ fn about_replication(server: &Server, text: &mut Text) {
         ));
     }
     let (second_id, second_offset) = replication.history.second();
-    let log = server.journal.is_active().then(|| server.journal.log());
+    let log = server.journal.backlog();
     text.field("master_failover_state", "no-failover");
     text.field("master_replid", &replication.history.id);
     text.field("master_replid2", second_id);
@@ -545,7 +552,7 @@ fn about_keyspace(server: &Server, text: &mut Text) {
 }
 
 fn about_the_loop(server: &Server, text: &mut Text) {
-    text.field("eventloop_duration_aof_sum", 0);
+    text.field("eventloop_duration_aof_sum", server.stats.aof_us);
     text.field("eventloop_duration_cron_sum", server.stats.cron_us);
     text.field("eventloop_duration_max", server.stats.longest_turn_us);
     text.field("eventloop_cmd_per_cycle_max", server.stats.most_commands_in_turn);

@@ -19,6 +19,12 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
         .doc(Group::Server, "1.0.0", "O(1)", "Saves the data set to disk in the background.")
         .history(&[("3.2.2", "Added the `SCHEDULE` option.")])
         .args(&[token("schedule", "SCHEDULE").optional().since("3.2.2")]),
+    server("bgrewriteaof", bgrewriteaof, 1).flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING).doc(
+        Group::Server,
+        "1.0.0",
+        "O(1)",
+        "Rewrites the append-only file in the background, as short as the data set allows.",
+    ),
     server("lastsave", lastsave, 1)
         .flags(LOADING | STALE | FAST)
         .acl(acl::ADMIN | acl::DANGEROUS)
@@ -45,7 +51,7 @@ const SHUTDOWN_ARGS: &[Arg] = &[
 
 /// SAVE
 fn save(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
-    if server.snapshots.running().is_some() {
+    if server.snapshots.saving().is_some() {
         return Err(CmdError::text("ERR Background save already in progress"));
     }
     server.save().map_err(|Logged| CmdError::text("ERR"))?;
@@ -55,18 +61,56 @@ fn save(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
 
 /// BGSAVE [SCHEDULE]
 fn bgsave(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    match args.len() {
-        1 => {}
-        2 if args.is(1, "SCHEDULE") => {}
+    let schedule = match args.len() {
+        1 => false,
+        2 if args.is(1, "SCHEDULE") => true,
         _ => return Err(CmdError::SYNTAX),
-    }
-    if server.snapshots.running().is_some() {
-        // SCHEDULE waits for other children than one that saves, and there are no others yet.
+    };
+    if server.snapshots.saving().is_some() {
         return Err(CmdError::text("ERR Background save already in progress"));
+    }
+    let in_transaction = server.client(id).is_some_and(|client| client.session.in_exec);
+    if server.snapshots.running().is_some() || in_transaction {
+        if !schedule && !in_transaction {
+            return Err(CmdError::text(
+                "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to schedule a BGSAVE whenever possible.",
+            ));
+        }
+        server.snapshots.scheduled = true;
+        server.reply(id).simple("Background saving scheduled");
+        return Ok(Done);
     }
     server.start_snapshot(Purpose::Disk).map_err(|_| CmdError::text("ERR"))?;
     server.reply(id).simple("Background saving started");
     Ok(Done)
+}
+
+/// BGREWRITEAOF
+fn bgrewriteaof(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
+    let in_transaction = server.client(id).is_some_and(|client| client.session.in_exec);
+    match server.snapshots.running().map(|running| running.plan.purpose) {
+        Some(Purpose::AofRewrite) => {
+            return Err(CmdError::text("ERR Background append only file rewriting already in progress"));
+        }
+        Some(_) => schedule_rewrite(server, id),
+        None if in_transaction => schedule_rewrite(server, id),
+        None => {
+            server.start_aof_rewrite().map_err(|Logged| {
+                CmdError::text(
+                    "ERR Can't execute an AOF background rewriting. Please check the server logs for more information.",
+                )
+            })?;
+            server.reply(id).simple("Background append only file rewriting started");
+        }
+    }
+    Ok(Done)
+}
+
+/// It begins once no other child runs; failures before do not count any more, since somebody asks for it.
+fn schedule_rewrite(server: &mut Server, id: ClientId) {
+    server.aof.scheduled = true;
+    server.aof.pace.reset();
+    server.reply(id).simple("Background append only file rewriting scheduled");
 }
 
 /// LASTSAVE

@@ -146,8 +146,9 @@ fn flushall(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
     flush(&mut server.keyspace, &mut server.changes, &server.turn, None, lazily);
     server.invalidate_everything();
     // A child that saves what is gone has nothing to do any more, and the file it was to replace is outdated, too.
-    server.snapshots.stop();
-    if !server.config.save.points().is_empty() && server.save().is_ok() {
+    server.snapshots.stop_saving();
+    let saves = !server.config.save.points().is_empty() && !server.is_replaying();
+    if saves && server.save().is_ok() {
         server.changes.dirty = 0;
     }
     server.reply(client).ok();

@@ -13,6 +13,7 @@ use crate::exec::{
 };
 use crate::exec::{BeginSearch, FindKeys};
 use crate::keyspace::Class;
+use crate::net::Peer;
 use crate::persistence::dump::dump_value;
 use crate::persistence::rdb::WriterOptions;
 use crate::protocol::encode_command;
@@ -242,7 +243,6 @@ fn exchange<'a>(
     outcome: &mut Outcome<'a>,
 ) -> Result<(), Failure> {
     let writing = |why: std::io::Error| socket("writing", &why);
-    let reading = |why: std::io::Error| socket("reading", &why);
     let dumped = WriterOptions { compress: server.config.rdbcompression, ..WriterOptions::default() };
     let now_ms = server.clock.monotonic_ms();
     let peer = server.net.peers.get(target.host, target.port, target.timeout, now_ms);
@@ -280,8 +280,20 @@ fn exchange<'a>(
         request.clear();
     }
     peer.send(&request, target.timeout).map_err(writing)?;
+    hear_replies(peer, target, usize::from(auth.is_some()) + usize::from(selects), sent, outcome)
+}
+
+/// Hears what the other server says: first to `introductions` (AUTH, SELECT), then to each key.
+fn hear_replies<'a>(
+    peer: &mut Peer,
+    target: &Target,
+    introductions: usize,
+    sent: Vec<&'a [u8]>,
+    outcome: &mut Outcome<'a>,
+) -> Result<(), Failure> {
+    let reading = |why: std::io::Error| socket("reading", &why);
     let mut before = None;
-    for _ in 0..usize::from(auth.is_some()) + usize::from(selects) {
+    for _ in 0..introductions {
         let line = peer.line(target.timeout).map_err(reading)?;
         before = before.or(refusal(&line));
     }

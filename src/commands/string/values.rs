@@ -436,46 +436,12 @@ fn lcs(ctx: &mut Ctx) -> CmdResult {
         }
     }
     let (a, b) = (&strings[0][..], &strings[1][..]);
-    let (mut only_len, mut ranges, mut with_len, mut min_len) = (false, false, false, 0);
-    let mut options = ctx.args.cursor(3);
-    while !options.is_done() {
-        if options.flag("IDX") {
-            ranges = true;
-        } else if options.flag("LEN") {
-            only_len = true;
-        } else if options.flag("WITHMATCHLEN") {
-            with_len = true;
-        } else if options.option("MINMATCHLEN", 1) {
-            min_len = options.int()?.max(0) as usize;
-        } else {
-            return Err(CmdError::SYNTAX);
-        }
-    }
-    if only_len && ranges {
-        let text = "ERR If you want both the length and indexes, please just use IDX.";
-        return Err(CmdError::text(text));
-    }
+    let options = LcsOptions::parse(ctx.args.cursor(3))?;
     let table = LcsTable::new(a, b, ctx.limits.max_bulk)?;
-    if only_len {
+    if options.only_len {
         ctx.reply.int(table.len());
-    } else if ranges {
-        ctx.reply.map(2);
-        ctx.reply.bulk(b"matches");
-        let matches: Vec<_> = table.matches().into_iter().filter(|found| found.len >= min_len).collect();
-        ctx.reply.array(matches.len());
-        for found in matches {
-            ctx.reply.array(2 + usize::from(with_len));
-            for start in [found.a, found.b] {
-                ctx.reply.array(2);
-                ctx.reply.int(start);
-                ctx.reply.int(start + found.len - 1);
-            }
-            if with_len {
-                ctx.reply.int(found.len);
-            }
-        }
-        ctx.reply.bulk(b"len");
-        ctx.reply.int(table.len());
+    } else if options.ranges {
+        reply_lcs_ranges(&mut ctx.reply, &table, &options);
     } else {
         let mut common = Vec::with_capacity(table.len());
         for found in table.matches().iter().rev() {
@@ -484,6 +450,60 @@ fn lcs(ctx: &mut Ctx) -> CmdResult {
         ctx.reply.bulk(&common);
     }
     Ok(Done)
+}
+
+/// The options of LCS.
+#[derive(Default)]
+struct LcsOptions {
+    only_len: bool,
+    ranges: bool,
+    with_len: bool,
+    min_len: usize,
+}
+
+impl LcsOptions {
+    fn parse(mut args: Cursor) -> Result<LcsOptions, CmdError> {
+        let mut options = LcsOptions::default();
+        while !args.is_done() {
+            if args.flag("IDX") {
+                options.ranges = true;
+            } else if args.flag("LEN") {
+                options.only_len = true;
+            } else if args.flag("WITHMATCHLEN") {
+                options.with_len = true;
+            } else if args.option("MINMATCHLEN", 1) {
+                options.min_len = args.int()?.max(0) as usize;
+            } else {
+                return Err(CmdError::SYNTAX);
+            }
+        }
+        if options.only_len && options.ranges {
+            let text = "ERR If you want both the length and indexes, please just use IDX.";
+            return Err(CmdError::text(text));
+        }
+        Ok(options)
+    }
+}
+
+/// The reply of LCS … IDX: where the matches stand in both strings.
+fn reply_lcs_ranges(reply: &mut Reply, table: &LcsTable, options: &LcsOptions) {
+    reply.map(2);
+    reply.bulk(b"matches");
+    let matches: Vec<_> = table.matches().into_iter().filter(|found| found.len >= options.min_len).collect();
+    reply.array(matches.len());
+    for found in matches {
+        reply.array(2 + usize::from(options.with_len));
+        for start in [found.a, found.b] {
+            reply.array(2);
+            reply.int(start);
+            reply.int(start + found.len - 1);
+        }
+        if options.with_len {
+            reply.int(found.len);
+        }
+    }
+    reply.bulk(b"len");
+    reply.int(table.len());
 }
 
 /// For every pair of beginnings of two strings, how long their longest common subsequence is.

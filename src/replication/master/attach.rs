@@ -65,6 +65,7 @@ impl Replicas {
         replica.phase = Phase::Online { after_ack: false };
         replica.position = position;
         replica.acked_at_ms = cx.now_ms;
+        replica.synced = true;
         let line = match replica.capa_psync2 {
             true => format!("+CONTINUE {}\r\n", cx.history.id),
             false => "+CONTINUE\r\n".to_owned(),
@@ -80,7 +81,7 @@ impl Replicas {
     /// A replica starts over: it waits for a snapshot. `by_psync`: it can be told the name of our stream.
     fn await_snapshot(&mut self, id: ClientId, by_psync: bool, cx: &mut Serving) {
         cx.stats.full += 1;
-        if !cx.journal.is_active() {
+        if !cx.journal.has_backlog() {
             // A stream begins: nobody may take it for one that was there before.
             cx.history.renew(cx.secrets);
             cx.journal.activate();
@@ -146,7 +147,7 @@ impl Replicas {
     pub fn snapshot_started(&mut self, purpose: Purpose, cx: &mut Serving) {
         match purpose {
             Purpose::Pipe => self.begin_pipe_transfers(cx),
-            Purpose::Disk => self.share_running_snapshot(cx),
+            Purpose::Disk | Purpose::AofRewrite => self.share_running_snapshot(cx),
         }
     }
 

@@ -155,7 +155,7 @@ impl Replicas {
     /// Nobody follows us for a long time: the backlog is dropped, and with it the name of the stream.
     fn drop_backlog_if_alone(&mut self, cx: &mut Serving) {
         let ttl_secs = cx.config.repl_backlog_ttl as i64;
-        if cx.is_replica() || !cx.journal.is_active() || ttl_secs == 0 {
+        if cx.is_replica() || !cx.journal.has_backlog() || ttl_secs == 0 {
             return;
         }
         if self.attached().next().is_some() {

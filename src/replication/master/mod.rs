@@ -107,6 +107,7 @@ pub struct Replica {
     pub acked_at_ms: i64,
     /// When it asked for a snapshot (unix ms).
     pub asked_at_ms: i64,
+    /// It has said PSYNC, not SYNC: so it acknowledges, and is taken for gone when it does not.
     pub synced: bool,
 }
 

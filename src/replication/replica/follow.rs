@@ -5,9 +5,10 @@ use super::lost::log_lost;
 use super::retry::{Failure, GOOD_AFTER_MS};
 use super::{LAST_OFFSET, Linking, MasterLink};
 use crate::client::{ClientId, Outbox};
-use crate::journal::Journal;
+use crate::journal::{Journal, Log};
 use crate::net::Conn;
 use crate::observe::log;
+use crate::persistence::aof::{Aof, Place};
 use crate::persistence::load::Origin;
 use crate::protocol::encode_command;
 
@@ -50,7 +51,7 @@ impl MasterLink {
         });
         if acks {
             log::notice!("MASTER <-> REPLICA sync: Finished with success");
-            self.send_ack(&mut cx.outbox, cx.journal.offset());
+            self.send_ack(&mut cx.outbox, cx.journal, cx.aof);
         }
     }
 
@@ -61,7 +62,14 @@ impl MasterLink {
 
     /// Bytes of the master's stream were applied: they are our stream too, once their transaction is whole. `in_unit`: it
     /// is not. `db`: what the stream has selected.
-    pub fn applied(&mut self, bytes: &[u8], in_unit: bool, db: usize, journal: &mut Journal, outbox: Outbox) {
+    pub fn applied(
+        &mut self,
+        bytes: &[u8],
+        (in_unit, db): (bool, usize),
+        journal: &mut Journal,
+        aof: &Aof,
+        outbox: Outbox,
+    ) {
         let Link::Online(following) = &mut self.state else { return };
         following.flowed = true;
         if in_unit {
@@ -74,7 +82,7 @@ impl MasterLink {
         journal.append_verbatim(bytes);
         if std::mem::take(&mut following.ack_wanted) {
             let mut outbox = outbox;
-            self.send_ack(&mut outbox, journal.offset());
+            self.send_ack(&mut outbox, journal, aof);
         }
     }
 
@@ -93,12 +101,18 @@ impl MasterLink {
         }
     }
 
-    /// Tells the master how far we are.
-    pub fn send_ack(&mut self, outbox: &mut Outbox, offset: u64) {
+    /// Tells the master how far we are, and what of it is on our disk, if we keep an append-only file.
+    pub fn send_ack(&mut self, outbox: &mut Outbox, journal: &Journal, aof: &Aof) {
         let Link::Online(following) = &self.state else { return };
-        let offset = offset.to_string();
+        let offset = journal.offset().to_string();
+        let synced = aof.synced().map(|synced| synced.to_string());
+        let words = [&b"REPLCONF"[..], b"ACK", offset.as_bytes()];
+        let file = synced.as_ref().map(|synced| [&b"FACK"[..], synced.as_bytes()]);
         let mut ack = Vec::new();
-        encode_command(&mut ack, [&b"REPLCONF"[..], b"ACK", offset.as_bytes()].into_iter());
+        match file {
+            Some(file) => encode_command(&mut ack, [&words[..], &file].concat().into_iter()),
+            None => encode_command(&mut ack, words.into_iter()),
+        }
         outbox.send(following.client, &ack);
     }
 
@@ -142,6 +156,28 @@ impl MasterLink {
         cx.history.shift(offset, cx.secrets);
         cx.journal.restart_at(offset);
         cx.journal.activate();
+        true
+    }
+
+    /// Append-only files that were loaded at the start say where in which stream they end, and hold its last part. They
+    /// are a prefix of that stream, whatever is missing behind it: so a replica may be let go on from there, and a master
+    /// goes on under a new name. True for a master.
+    pub fn adopt_place(&mut self, place: &Place, recent: Log, db: usize, cx: &mut Linking) -> bool {
+        if place.offset > LAST_OFFSET {
+            return false;
+        }
+        cx.history.adopt(&place.id);
+        match recent.end() == place.offset {
+            true => cx.journal.restore(recent),
+            false => cx.journal.restart_at(place.offset),
+        }
+        cx.journal.activate();
+        if self.standing.master.is_some() {
+            self.standing.selected_db = db;
+            self.standing.can_resume = true;
+            return false;
+        }
+        cx.history.shift(place.offset, cx.secrets);
         true
     }
 }

@@ -31,6 +31,7 @@ use crate::env::random::Secrets;
 use crate::journal::Journal;
 use crate::net::{Conn, Reactor};
 use crate::observe::log;
+use crate::persistence::aof::Aof;
 use link::{LinkError, Stepped};
 use receive::Dump;
 use retry::Retry;
@@ -44,6 +45,8 @@ const STEPS_PER_TURN: usize = 32;
 pub struct Linking<'a> {
     pub outbox: Outbox<'a>,
     pub journal: &'a mut Journal,
+    /// What of the stream is on our disk.
+    pub aof: &'a Aof,
     pub history: &'a mut History,
     pub config: &'a Config,
     pub secrets: &'a mut Secrets,
@@ -277,7 +280,7 @@ impl MasterLink {
                 log::warning!("MASTER timeout: no data nor PING received...");
                 cx.outbox.close_later(following.client);
             }
-            Link::Online(_) => self.send_ack(&mut cx.outbox, cx.journal.offset()),
+            Link::Online(_) => self.send_ack(&mut cx.outbox, cx.journal, cx.aof),
             Link::Received(_) | Link::Loading(_) => self.show_life(cx.now_ms),
             _ => {}
         }

@@ -210,23 +210,32 @@ impl Server {
     /// The data cannot be saved, so nothing more is taken in. Our master has to be obeyed all the same, or not at all:
     /// see [`Server::applies_unsaved`].
     fn check_disk(&self, attempt: &Attempt) -> Result<(), CmdError> {
-        if attempt.is_master() || !self.would_be_unsaved(attempt) {
+        if attempt.is_master() {
             return Ok(());
         }
-        Err(CmdError::MISCONF)
+        self.would_be_unsaved(attempt).map_or(Ok(()), Err)
     }
 
-    /// Whether a request would change data that cannot be saved. A PING asks whether one can write, too.
-    fn would_be_unsaved(&self, attempt: &Attempt) -> bool {
-        self.snapshots.writes_are_stopped(&self.config)
-            && (attempt.may(flags::WRITE) || attempt.command.has(flags::PROBES_WRITES))
+    /// Why a request would change data that cannot be saved, if so. A PING asks whether one can write, too.
+    fn would_be_unsaved(&self, attempt: &Attempt) -> Option<CmdError> {
+        let writes = attempt.may(flags::WRITE) || attempt.command.has(flags::PROBES_WRITES);
+        if writes { self.disk_error() } else { None }
+    }
+
+    /// Why nothing is taken in, if the disk does not take what there is.
+    fn disk_error(&self) -> Option<CmdError> {
+        if self.snapshots.writes_are_stopped(&self.config) {
+            return Some(CmdError::MISCONF);
+        }
+        let why = crate::env::process::strerror(&self.aof.error()?);
+        Some(CmdError::new(format!("MISCONF Errors writing to the AOF file: {why}")))
     }
 
     /// Whether a request of our master is about to be applied although the data cannot be saved.
     pub(in crate::server) fn applies_unsaved(&self, id: ClientId, row: RowId, args: Args) -> bool {
         let master = self.clients.get(id).filter(|client| client.session.is_master);
-        master
-            .is_some_and(|client| self.would_be_unsaved(&Attempt::new(client, self.table.command(row), args)))
+        let attempt = master.map(|client| Attempt::new(client, self.table.command(row), args));
+        attempt.is_some_and(|attempt| self.would_be_unsaved(&attempt).is_some())
     }
 
     /// `min-replicas-to-write`: a master asks what the command may do.
@@ -306,7 +315,8 @@ impl Server {
             && session.reply_mode == ReplyMode::On;
         let usual = !self.blocked_clients.is_paused()
             && self.loading.is_none()
-            && !self.snapshots.writes_are_stopped(&self.config);
+            && !self.snapshots.writes_are_stopped(&self.config)
+            && !self.aof.has_error();
         if !plain || !usual {
             return None;
         }

@@ -7,11 +7,10 @@ use crate::client::{BlockOn, BlockedRequest, ClientId, UnblockReason};
 use crate::protocol::Reply;
 use crate::server::Server;
 
-/// The reply of WAITAOF: how many append-only files hold what the client has written, here and with replicas. There is
-/// none here.
-pub fn files_reply(reply: &mut Reply, acknowledged: i64) {
+/// The reply of WAITAOF: how many append-only files hold what the client has written, here and with replicas.
+pub fn files_reply(reply: &mut Reply, here: i64, acknowledged: i64) {
     reply.array(2);
-    reply.int(0);
+    reply.int(here);
     reply.int(acknowledged);
 }
 
@@ -39,6 +38,10 @@ impl Server {
             BlockOn::Files { offset, .. } => self.replication.replicas.acknowledged_files(offset),
             _ => 0,
         };
+        let here = match blocked.block.on {
+            BlockOn::Files { offset, .. } => self.file_holds(offset),
+            _ => 0,
+        };
         if let BlockOn::Keys(_) = blocked.block.on {
             // A command that waits is counted when it is over.
             let stats = self.table.stats_mut(blocked.row());
@@ -54,7 +57,7 @@ impl Server {
         match how {
             UnblockReason::TimedOut => match blocked.block.on {
                 BlockOn::Replicas { .. } => reply.int(acknowledged),
-                BlockOn::Files { .. } => files_reply(&mut reply, acknowledged),
+                BlockOn::Files { .. } => files_reply(&mut reply, here, acknowledged),
                 _ => reply.null_array(),
             },
             UnblockReason::Unblocked => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
@@ -84,22 +87,47 @@ impl Server {
                 BlockOn::Replicas { count, offset } => {
                     (count, self.replication.replicas.acknowledged(offset))
                 }
-                BlockOn::Files { count, offset } => {
+                BlockOn::Files { count, offset, .. } => {
                     (count, self.replication.replicas.acknowledged_files(offset))
                 }
                 _ => continue,
             };
-            let files = matches!(blocked.block.on, BlockOn::Files { .. });
+            let (here, local) = match blocked.block.on {
+                BlockOn::Files { local, offset, .. } => (Some(self.file_holds(offset)), local),
+                _ => (None, 0),
+            };
             let mark = client.output.mark();
-            if acknowledged >= count {
+            if acknowledged >= count && here.unwrap_or(0) >= local {
                 self.unblock(id);
-                match files {
-                    true => files_reply(&mut self.reply(id), acknowledged),
-                    false => self.reply(id).int(acknowledged),
+                match here {
+                    Some(here) => files_reply(&mut self.reply(id), here, acknowledged),
+                    None => self.reply(id).int(acknowledged),
                 }
                 self.settle_reply_mode(id, mark);
                 self.resume(id);
             }
+        }
+    }
+
+    /// Whether our own append-only file holds the stream up to an offset, on the disk: 1 or 0.
+    pub fn file_holds(&self, offset: u64) -> i64 {
+        i64::from(self.aof.synced().is_some_and(|synced| synced >= offset))
+    }
+
+    /// The append-only file is off: who waits for it waits in vain.
+    pub(in crate::server) fn aof_waiters_are_lost(&mut self) {
+        for id in self.blocked_clients.waiting_for_replicas().to_vec() {
+            let Some(client) = self.clients.get(id) else { continue };
+            let waits = client.blocked.as_ref();
+            if !waits.is_some_and(|blocked| matches!(blocked.block.on, BlockOn::Files { local: 1, .. })) {
+                continue;
+            }
+            let mark = client.output.mark();
+            self.unblock(id);
+            self.reply(id)
+                .error("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
+            self.settle_reply_mode(id, mark);
+            self.resume(id);
         }
     }
 

@@ -36,7 +36,7 @@ pub fn run(session: &mut Session, options: &Options, memory: bool) -> Result<(),
         Kind::new("zset", Some(("ZCARD", "members"))),
         Kind::new("stream", Some(("XLEN", "entries"))),
     ];
-    let unit = |kind: &Kind| if memory { "bytes" } else { kind.size.map_or("?", |(_, unit)| unit) };
+    let unit = |kind: &Kind| unit_of(kind, memory);
     let all_keys = count_keys(session)?;
     print(
         "\n# Scanning the entire keyspace to find biggest keys as well as\n\
@@ -83,15 +83,28 @@ pub fn run(session: &mut Session, options: &Options, memory: bool) -> Result<(),
         }
     }
 
+    let progress = (cursor != b"0").then_some(percent);
+    summarize(&kinds, memory, progress, sampled, key_bytes);
+    Ok(())
+}
+
+/// What the size of a kind of key is counted in.
+fn unit_of(kind: &Kind, memory: bool) -> &'static str {
+    if memory { "bytes" } else { kind.size.map_or("?", |(_, unit)| unit) }
+}
+
+/// Tells what was found, and how far the walk came (`progress`, percent) if it did not come to its end.
+fn summarize(kinds: &[Kind], memory: bool, progress: Option<f64>, sampled: u64, key_bytes: u64) {
+    let unit = |kind: &Kind| unit_of(kind, memory);
     let per = |sum: f64, count: u64| if count == 0 { 0.0 } else { sum / count as f64 };
     let mut out = "\n-------- summary -------\n\n".to_string();
-    if cursor != b"0" {
+    if let Some(percent) = progress {
         out.push_str(&format!("[{percent:05.2}%] "));
     }
     out.push_str(&format!("Sampled {sampled} keys in the keyspace!\n"));
     let average = per(key_bytes as f64, sampled);
     out.push_str(&format!("Total key length in bytes is {key_bytes} (avg len {average:.2})\n\n"));
-    for kind in &kinds {
+    for kind in kinds {
         if let Some(key) = &kind.biggest_key {
             out.push_str(&format!(
                 "Biggest {:>6} found '{key}' has {} {}\n",
@@ -102,7 +115,7 @@ pub fn run(session: &mut Session, options: &Options, memory: bool) -> Result<(),
         }
     }
     out.push('\n');
-    for kind in &kinds {
+    for kind in kinds {
         out.push_str(&format!(
             "{} {}s with {} {} ({:05.2}% of keys, avg size {:.2})\n",
             kind.count,
@@ -114,7 +127,6 @@ pub fn run(session: &mut Session, options: &Options, memory: bool) -> Result<(),
         ));
     }
     print(out);
-    Ok(())
 }
 
 fn count_keys(session: &mut Session) -> Result<i64, Stop> {
