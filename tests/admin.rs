@@ -444,7 +444,12 @@ fn slow_commands_are_logged_without_their_secrets() {
     let mut ask = |words: &[&str]| -> redis::Value {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut client).unwrap()
     };
+    // The one that says what is slow is judged by what it says.
+    ask(&["CONFIG", "SET", "slowlog-log-slower-than", "100000000"]);
     ask(&["SLOWLOG", "RESET"]);
+    ask(&["PING"]);
+    ask(&["CONFIG", "SET", "slowlog-log-slower-than", "0"]);
+    assert_eq!(ask(&["SLOWLOG", "LEN"]), redis::Value::Int(1));
     ask(&["CLIENT", "SETNAME", "me"]);
     ask(&["CONFIG", "SET", "masterauth", "secret", "timeout", "0"]);
     ask(&["SET", "k", &"x".repeat(200)]);

@@ -28,6 +28,14 @@ pub(in crate::server) struct Run {
     time_passes: bool,
 }
 
+impl Run {
+    /// What takes so many microseconds may have to be noted.
+    fn note_from(&mut self, us: u64) {
+        self.noted_ns = us.saturating_mul(1000);
+        self.long_ns = self.noted_ns.min(NOTICEABLE_NS);
+    }
+}
+
 impl Server {
     /// Runs a row for a client and settles what it did.
     pub(in crate::server) fn call(&mut self, id: ClientId, row: RowId, args: Args) {
@@ -49,6 +57,8 @@ impl Server {
                 let Some(mark) = self.begin_reply(id) else { return };
                 let result = handler(self, id, args);
                 self.keyspace.forget_prefetched();
+                // What it has said of the slow log counts for itself already.
+                run.note_from(self.noted_us());
                 self.end_call(id, row, args, result, mark, &mut run);
             }
             Handler::Container => {
@@ -73,14 +83,15 @@ impl Server {
         self.note_slow_expiry();
         self.redacted.begin_call();
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
-        let noted_ns = self.noted_us().saturating_mul(1000);
-        Some(Run {
+        let mut run = Run {
             room: if limit == 0 { usize::MAX } else { limit as usize },
-            noted_ns,
-            long_ns: noted_ns.min(NOTICEABLE_NS),
+            noted_ns: 0,
+            long_ns: 0,
             began: ticks::now(),
             time_passes,
-        })
+        };
+        run.note_from(self.noted_us());
+        Some(run)
     }
 
     /// Lets a client have a buffer to be replied to; where the reply begins.
