@@ -23,6 +23,7 @@ mod fuzz_smoke;
 mod harness;
 mod hash_field_times;
 mod lists;
+mod memory_limits;
 mod migrate;
 mod pipelines;
 mod rdb;

@@ -37,6 +37,11 @@ impl BlockedRequest {
         Request::whole(&self.bytes, &self.spans)
     }
 
+    /// Heap memory of the request, in bytes.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity() + self.spans.capacity() * size_of::<Span>()
+    }
+
     /// Where its arguments stand.
     pub fn spans(&self) -> &[Span] {
         &self.spans

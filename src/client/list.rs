@@ -92,11 +92,14 @@ impl Client {
             + self.input.capacity()
             + self.output.memory()
             + self.parser.as_ref().map_or(0, |parser| size_of::<Parser>() + parser.memory())
+            + self.blocked.as_ref().map_or(0, |blocked| size_of::<BlockedRequest>() + blocked.memory())
     }
 
-    /// Bytes that were read and are not part of a whole request yet.
-    pub fn unread(&self) -> usize {
-        self.input.len() + self.parser.as_ref().map_or(0, |parser| parser.came())
+    /// Bytes that were read and of which no argument has been made yet.
+    pub fn unparsed(&self) -> usize {
+        let parser = self.parser.as_ref();
+        self.input.len() + parser.map_or(0, |parser| parser.came())
+            - parser.map_or(0, |parser| parser.consumed())
     }
 
     /// Whether none of its requests is run for now (it is blocked), or any more.

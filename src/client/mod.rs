@@ -6,6 +6,7 @@
 mod address;
 mod block;
 mod blocked;
+mod eviction;
 mod flush;
 mod invalidation;
 mod limits;
@@ -21,6 +22,7 @@ mod tracking;
 pub use address::Address;
 pub use block::{Block, BlockOn, UnblockReason};
 pub use blocked::{BlockedClients, BlockedRequest, BlockingKey, Waiter};
+pub use eviction::ClientMemory;
 pub use flush::Flushed;
 pub use invalidation::InvalidationTracking;
 pub use limits::StreamBacklog;

@@ -1,7 +1,7 @@
 //! What a client has told us about itself, and what it is in the middle of.
 
 use super::{Subscriptions, Tracking};
-use crate::protocol::{Request, Span};
+use crate::protocol::{Mark, Request, Span};
 
 /// Whether the client may run commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +87,13 @@ impl Queue {
         self.ends.clear();
     }
 
+    /// Heap memory, in bytes.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity()
+            + self.spans.capacity() * size_of::<Span>()
+            + self.ends.capacity() * size_of::<(RowId, usize, usize)>()
+    }
+
     /// Bytes of all words in them.
     pub fn words_len(&self) -> usize {
         self.spans.iter().map(|span| span.len).sum()
@@ -162,8 +169,22 @@ pub struct Rare {
     pub lib_ver: Vec<u8>,
     /// Keys it watches: database, key, and whether the key had expired already when it was watched.
     pub watched: Vec<(usize, Vec<u8>, bool)>,
+    /// Bytes of these keys.
+    pub watched_bytes: usize,
     /// Since when (unix ms) its output has been over the soft limit.
     pub over_soft_limit_ms: Option<i64>,
+    /// Where the replies of an EXEC end, for which CLIENT REPLY has been seen to already, command by command.
+    exec_end: Option<Mark>,
+}
+
+impl Rare {
+    fn memory(&self) -> usize {
+        let texts = [&self.name, &self.lib_name, &self.lib_ver].map(Vec::capacity);
+        size_of::<Rare>()
+            + texts.iter().sum::<usize>()
+            + self.watched.capacity() * size_of::<(usize, Vec<u8>, bool)>()
+            + self.watched_bytes
+    }
 }
 
 static NOTHING_RARE: Rare = Rare {
@@ -171,7 +192,9 @@ static NOTHING_RARE: Rare = Rare {
     lib_name: Vec::new(),
     lib_ver: Vec::new(),
     watched: Vec::new(),
+    watched_bytes: 0,
     over_soft_limit_ms: None,
+    exec_end: None,
 };
 
 impl Session {
@@ -214,7 +237,19 @@ impl Session {
 
     /// Takes the keys that it watches: it watches them no longer.
     pub fn take_watched(&mut self) -> Vec<(usize, Vec<u8>, bool)> {
-        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.watched)).unwrap_or_default()
+        let Some(rare) = &mut self.rare else { return Vec::new() };
+        rare.watched_bytes = 0;
+        std::mem::take(&mut rare.watched)
+    }
+
+    /// The replies of an EXEC end there, and those that are not to be seen have been taken away.
+    pub fn set_exec_end(&mut self, end: Mark) {
+        self.rare_mut().exec_end = Some(end);
+    }
+
+    /// Where the replies of the EXEC in hand end, if that was noted.
+    pub fn take_exec_end(&mut self) -> Option<Mark> {
+        self.rare.as_mut()?.exec_end.take()
     }
 
     /// Notes since when its output has been over the soft limit.
@@ -224,12 +259,16 @@ impl Session {
         }
     }
 
-    /// Heap memory of what few clients have, in bytes.
+    /// Heap memory of what few clients have, in bytes. What others share, the names of channels, is not counted.
     pub fn memory(&self) -> usize {
-        self.rare.as_deref().map_or(0, |rare| {
-            size_of::<Rare>()
-                + [&rare.name, &rare.lib_name, &rare.lib_ver].map(Vec::capacity).iter().sum::<usize>()
-        })
+        let rare = self.rare.as_deref().map_or(0, Rare::memory);
+        let transaction = self
+            .transaction
+            .as_deref()
+            .map_or(0, |transaction| size_of::<Transaction>() + transaction.queued.memory());
+        rare + transaction
+            + self.subscriptions.as_deref().map_or(0, Subscriptions::memory)
+            + self.tracking.as_deref().map_or(0, Tracking::memory)
     }
 }
 

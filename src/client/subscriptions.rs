@@ -14,6 +14,9 @@ pub enum Kind {
     ShardChannel,
 }
 
+/// What the set takes for one of them, its share of a node that is three quarters full.
+const TOPIC_MEMORY: usize = size_of::<Topic>() * 4 / 3;
+
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub struct Subscriptions {
@@ -27,6 +30,11 @@ impl Subscriptions {
 
     pub fn of_mut(&mut self, kind: Kind) -> &mut BTreeSet<Topic> {
         &mut self.topics[kind as usize]
+    }
+
+    /// Heap memory, in bytes, without the names, which others share.
+    pub fn memory(&self) -> usize {
+        size_of::<Subscriptions>() + self.len() * TOPIC_MEMORY
     }
 
     /// Number of all of them.

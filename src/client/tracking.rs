@@ -54,6 +54,13 @@ impl Tracking {
         }
     }
 
+    /// Heap memory, in bytes: the prefixes themselves are taken to be as short as they mostly are, so that they need not
+    /// be looked at one by one.
+    pub fn memory(&self) -> usize {
+        const PREFIX: usize = size_of::<Vec<u8>>() * 4 / 3 + 16;
+        size_of::<Tracking>() + self.prefixes().map_or(0, |prefixes| prefixes.len() * PREFIX)
+    }
+
     /// Whether the keys that it reads now are to be remembered.
     pub fn remembers(&self) -> bool {
         match self.tracked {

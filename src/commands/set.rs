@@ -598,7 +598,7 @@ fn reply_set(ctx: &mut Ctx, set: Set) -> CmdResult {
     ctx.reply.set(set.len());
     set.iter().for_each(|member| reply_element(&mut ctx.reply, member));
     if matches!(set, Set::Table(_)) {
-        ctx.db.freer.free_any(Box::new(set), u64::from(ctx.db.turn.lazy_server_del));
+        ctx.db.freer.free_any(Box::new(set), u64::from(ctx.db.turn.lazy_server_del), 0);
     }
     Ok(Done)
 }

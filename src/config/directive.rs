@@ -16,6 +16,10 @@ pub enum Apply {
     /// Raise the limit of open files, or fail with "The operating system is not able to handle the specified number
     /// of clients, try with N".
     MaxClients,
+    /// Evict keys, or stop refusing commands.
+    MaxMemory,
+    /// Count what clients take, or no longer.
+    MaxMemoryClients,
     /// Tell the log its new level.
     LogLevel,
     /// Pace the cron anew.

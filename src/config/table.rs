@@ -96,7 +96,7 @@ directives! {
         row(MULTI_ARG, Plain);
     "proto-max-bulk-len" => proto_max_bulk_len: u64 = 512 << 20, row(MODIFIABLE, Memory(MB, LONG_MAX));
     "maxmemory-clients" => maxmemory_clients: i64 = 0,
-        row(MODIFIABLE, MemoryOrPercent(-100, LONG_MAX)).only("0", "the eviction of clients is not built");
+        row(MODIFIABLE, MemoryOrPercent(-100, LONG_MAX)).apply(Apply::MaxMemoryClients);
     "tracking-table-max-keys" => tracking_table_max_keys: u64 = 1_000_000,
         row(MODIFIABLE, Integer(0, LONG_MAX));
 
@@ -200,7 +200,7 @@ directives! {
 
     // Memory.
     "maxmemory" => maxmemory: u64 = 0,
-        row(MODIFIABLE, Memory(0, ULONG_MAX)).only("0", "eviction is not built");
+        row(MODIFIABLE, Memory(0, ULONG_MAX)).apply(Apply::MaxMemory);
     "maxmemory-policy" => maxmemory_policy: MaxmemoryPolicy = MaxmemoryPolicy::NoEviction,
         row(MODIFIABLE, Plain);
     "maxmemory-samples" => maxmemory_samples: u32 = 5, row(MODIFIABLE, Integer(1, INT_MAX));

@@ -81,7 +81,6 @@ fn a_wrong_line_is_refused_in_the_words_of_a_real_server() {
 #[test]
 fn directives_of_features_that_do_not_exist_take_only_what_means_off() {
     for (line, because) in [
-        ("maxmemory 100mb", "eviction is not built"),
         ("io-threads 4", "threads for input and output are not built"),
         ("cluster-enabled yes", "cluster mode is not built"),
         ("tls-port 6380", "TLS is not built"),
@@ -95,7 +94,7 @@ fn directives_of_features_that_do_not_exist_take_only_what_means_off() {
         );
         assert_eq!(refusal(line), expected);
     }
-    load("appendonly no\nmaxmemory 0\nio-threads 1\ncluster-enabled no\ntls-port 0\n").unwrap();
+    load("appendonly no\nio-threads 1\ncluster-enabled no\ntls-port 0\n").unwrap();
 
     let mut config = Config::default();
     assert_eq!(

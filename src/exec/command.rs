@@ -67,6 +67,8 @@ pub mod flags {
     pub const WHILE_SUBSCRIBED: u64 = 1 << 45;
     /// Not listed: changes nothing, but is asked to find out whether data can be changed.
     pub const PROBES_WRITES: u64 = 1 << 46;
+    /// Not listed: ends a transaction in the making, for which memory is never too short.
+    pub const ENDS_TRANSACTION: u64 = 1 << 55;
 }
 
 /// What a command does to a key it names.

@@ -4,7 +4,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 
 use crate::env::alloc;
@@ -12,6 +12,17 @@ use crate::types::Entry;
 
 /// Values of more parts than this are worth the way to the helper.
 const WORTH_IT: usize = 64;
+/// Elements of a value that its size is estimated from.
+const SAMPLES: usize = 5;
+
+/// What is on its way to the helper.
+struct Garbage {
+    what: Box<dyn Any + Send>,
+    /// It counts as so many objects that are freed lazily.
+    objects: u64,
+    /// About what it takes.
+    bytes: usize,
+}
 
 /// Whether it takes so long to free an entry that the helper should.
 pub(super) fn is_worth_it(entry: &Entry) -> bool {
@@ -23,14 +34,23 @@ pub(super) fn is_worth_it(entry: &Entry) -> bool {
 pub struct Freer {
     /// Frees at once and has no helper: where thousands of servers come and go.
     without_helper: bool,
-    thread: Option<Sender<(Box<dyn Any + Send>, u64)>>,
+    thread: Option<Sender<Garbage>>,
     counts: Arc<Counts>,
 }
 
 #[derive(Default)]
 struct Counts {
     pending: AtomicU64,
+    pending_bytes: AtomicUsize,
     freed: AtomicU64,
+}
+
+impl Counts {
+    fn done(&self, objects: u64, bytes: usize) {
+        self.pending.fetch_sub(objects, Ordering::Relaxed);
+        self.pending_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.freed.fetch_add(objects, Ordering::Relaxed);
+    }
 }
 
 impl Freer {
@@ -43,21 +63,22 @@ impl Freer {
     /// they decide is whether it counts as freed lazily.
     pub fn free(&mut self, entry: Entry, lazily: bool) {
         if is_worth_it(&entry) {
-            self.free_any(Box::new(entry), u64::from(lazily));
+            let bytes = entry.memory(SAMPLES);
+            self.free_any(Box::new(entry), u64::from(lazily), bytes);
         }
     }
 
-    /// Frees anything, that counts as so many objects, on the helper thread.
-    pub fn free_any(&mut self, garbage: Box<dyn Any + Send>, objects: u64) {
+    /// Frees anything, that counts as so many objects and takes about so many bytes, on the helper thread.
+    pub fn free_any(&mut self, garbage: Box<dyn Any + Send>, objects: u64, bytes: usize) {
         if self.without_helper {
             drop(garbage);
             self.counts.freed.fetch_add(objects, Ordering::Relaxed);
             return;
         }
         self.counts.pending.fetch_add(objects, Ordering::Relaxed);
-        if self.thread().send((garbage, objects)).is_err() {
-            self.counts.pending.fetch_sub(objects, Ordering::Relaxed);
-            self.counts.freed.fetch_add(objects, Ordering::Relaxed);
+        self.counts.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.thread().send(Garbage { what: garbage, objects, bytes }).is_err() {
+            self.counts.done(objects, bytes);
         }
     }
 
@@ -68,17 +89,16 @@ impl Freer {
         }
     }
 
-    fn thread(&mut self) -> &Sender<(Box<dyn Any + Send>, u64)> {
+    fn thread(&mut self) -> &Sender<Garbage> {
         let counts = &self.counts;
         self.thread.get_or_insert_with(|| {
             let counts = Arc::clone(counts);
-            let (sender, receiver) = channel::<(Box<dyn Any + Send>, u64)>();
+            let (sender, receiver) = channel::<Garbage>();
             let work = move || {
                 let _counted = alloc::track_helper();
-                for (garbage, objects) in receiver {
-                    drop(garbage);
-                    counts.pending.fetch_sub(objects, Ordering::Relaxed);
-                    counts.freed.fetch_add(objects, Ordering::Relaxed);
+                for Garbage { what, objects, bytes } in receiver {
+                    drop(what);
+                    counts.done(objects, bytes);
                 }
             };
             // If no thread can be had, the receiver is gone, and whoever sends drops the garbage.
@@ -90,6 +110,11 @@ impl Freer {
     /// Objects that wait to be freed.
     pub fn pending(&self) -> u64 {
         self.counts.pending.load(Ordering::Relaxed)
+    }
+
+    /// About how many bytes the helper is going to free, or is freeing.
+    pub fn pending_bytes(&self) -> usize {
+        self.counts.pending_bytes.load(Ordering::Relaxed)
     }
 
     /// Objects that the helper has freed.

@@ -17,6 +17,8 @@ pub use db::{Db, Due};
 pub use freer::Freer;
 pub use view::{DbView, Expired, KeyspaceStats, SetIf, Ttl, Turn};
 
+use crate::env::alloc;
+
 /// All databases of a server.
 pub struct Keyspace {
     dbs: Vec<Db>,
@@ -99,13 +101,22 @@ impl Keyspace {
             Some(index) => index..index + 1,
             None => 0..self.dbs.len(),
         };
+        let keys = self.keys().max(1);
         let flushed = &mut self.dbs[range];
-        let removed = flushed.iter().map(Db::len).sum();
+        let removed: usize = flushed.iter().map(Db::len).sum();
         let old: Vec<Db> = flushed.iter_mut().map(|db| std::mem::replace(db, Db::new(now_ms))).collect();
         if removed > 0 {
-            self.freer.free_any(Box::new(old), if lazy { removed as u64 } else { 0 });
+            // Of what is in use nearly all is keys and values, and these are taken to be of one size.
+            let bytes = (alloc::allocated() as u128 * removed as u128 / keys as u128) as usize;
+            self.freer.free_any(Box::new(old), if lazy { removed as u64 } else { 0 }, bytes);
         }
         removed
+    }
+
+    /// Bytes in use, without those that are being freed.
+    #[inline]
+    pub fn memory_in_use(&self) -> usize {
+        alloc::allocated().saturating_sub(self.freer.pending_bytes())
     }
 
     /// All databases, taken away and replaced by empty ones (a replica that starts over).

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::changes::{Changes, Class};
 use super::db::Db;
 use super::freer::is_worth_it;
-use crate::env::clock;
+use crate::env::{alloc, clock};
 use crate::protocol::CmdError;
 use crate::types::{Entry, Hash, NewValue, Stored, StrRef};
 
@@ -75,6 +75,7 @@ pub struct KeyspaceStats {
     pub hits: u64,
     pub misses: u64,
     pub expired: u64,
+    pub evicted: u64,
     /// The longest that it took to delete a key that had ended, since somebody last asked.
     pub slow_expiry_us: u64,
     /// Fields of hashes.
@@ -292,6 +293,22 @@ impl DbView<'_> {
         self.changes.propagate_before(self.index, [verb, key]);
         self.changes.touch_ended(self.index, key);
         self.changes.event(Class::EXPIRED, "expired", self.index, key);
+    }
+
+    /// Deletes a key because memory is short, and says so to replicas and subscribers; returns how many bytes that gives
+    /// back. `lazily` is what replicas are told, and how it counts.
+    pub fn evict(&mut self, key: &[u8], lazily: bool) -> i64 {
+        let in_use = |freer: &super::freer::Freer| alloc::allocated() as i64 - freer.pending_bytes() as i64;
+        let before = in_use(self.freer);
+        let Some(entry) = self.db.remove(key) else { return 0 };
+        self.freer.free(entry, lazily);
+        let freed = before - in_use(self.freer);
+        self.stats.evicted += 1;
+        let verb: &[u8] = if lazily { b"UNLINK" } else { b"DEL" };
+        self.changes.propagate_before(self.index, [verb, key]);
+        self.changes.touch(self.index, key);
+        self.changes.event(Class::EVICTED, "evicted", self.index, key);
+        freed
     }
 
     /// Deletes those of some fields of a hash whose time has come, as a look at them does where that is this server's

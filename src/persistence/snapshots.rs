@@ -366,7 +366,7 @@ impl Snapshots {
         let unlink_us = (exit != Exit::Ok && purpose != Purpose::Pipe).then(|| {
             let began = clock::monotonic_us();
             if let Some(garbage) = running.child.remove_temp() {
-                keyspace.freer.free_any(Box::new(garbage), 0);
+                keyspace.freer.free_any(Box::new(garbage), 0, 0);
             }
             clock::monotonic_us() - began
         });

@@ -41,6 +41,7 @@ texts! {
     LOADING = "LOADING Redis is loading the dataset in memory";
     MASTER_DOWN = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
     MISCONF = "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that may modify the data set are disabled, because this instance is configured to report errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the RDB error.";
+    OOM = "OOM command not allowed when used memory > 'maxmemory'.";
     NO_REPLICAS = "NOREPLICAS Not enough good replicas to write.";
     EXEC_ABORT = "EXECABORT Transaction discarded because of previous errors.";
     DENY_BLOCKING = "ERR Command not allowed inside a transaction";

@@ -58,7 +58,7 @@ impl Sealed {
 }
 
 /// A place in an output, to cut it back to or to insert at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     chunk: usize,
     at: usize,

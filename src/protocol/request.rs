@@ -84,7 +84,7 @@ const BIG: usize = 32 * 1024;
 const OUTSIDE: usize = usize::MAX / 2;
 /// Bytes reserved for a word that has not come yet, and by how much its room grows when that is full: memory follows
 /// what was sent and not what was promised; but large steps, since each needs the room of the one before as well.
-const RESERVE: usize = 1 << 20;
+const RESERVE: usize = 64 * 1024;
 const STEP: usize = 8;
 
 /// A word that was detached from its request.
@@ -239,6 +239,14 @@ impl Parser {
         })
     }
 
+    /// As [`Parser::missing`], but those that come to the buffer of the request: not of a detached word.
+    pub fn missing_here(&self, have: usize) -> usize {
+        match &self.detached {
+            Detached::Coming(..) => (self.at + 2).saturating_sub(have),
+            _ => self.missing(have),
+        }
+    }
+
     /// Bytes of `buf` that the finished request (or empty line) took.
     pub fn consumed(&self) -> usize {
         self.at
@@ -246,7 +254,11 @@ impl Parser {
 
     /// Heap memory held, in bytes.
     pub fn memory(&self) -> usize {
-        let word = if let Detached::Coming(word, _) = &self.detached { word.capacity() } else { 0 };
+        let word = match &self.detached {
+            Detached::Coming(word, _) => word.capacity(),
+            Detached::Come(big) => big.word.capacity(),
+            _ => 0,
+        };
         self.spans.capacity() * size_of::<Span>() + self.inline.capacity() + word
     }
 

@@ -162,7 +162,7 @@ impl Server {
         let garbage = self.aof.end_rewrite(&ended.exit, temp, self.clock.unix_ms());
         self.journal.set_appended(self.aof.is_writing());
         if !garbage.is_empty() {
-            self.keyspace.freer.free_any(Box::new(garbage), 0);
+            self.keyspace.freer.free_any(Box::new(garbage), 0, 0);
         }
         log::verbose!("Background AOF rewrite signal handler took {}us", self.clock.moment_us() - began);
     }

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use super::{Acl, Lifecycle, Net, Program, Server, Stats, Table, Watching};
-use crate::client::{BlockedClients, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted};
+use super::{Acl, Eviction, Lifecycle, Net, Program, Server, Stats, Table, Watching};
+use crate::client::{
+    BlockedClients, ClientMemory, Clients, InvalidationTracking, Monitors, Outgoing, PubSub, Redacted,
+};
 use crate::config::{self, Config, Supervised};
 use crate::env::alloc;
 use crate::env::clock::Clock;
@@ -105,6 +107,7 @@ impl Server {
         server.apply_thresholds();
         server.refresh_stamp(false);
         server.apply_oom_score();
+        server.maxmemory_clients_has_changed();
         server.keyspace.freer.start();
         server.life.startup_memory = alloc::allocated();
         server.begin()?;
@@ -148,9 +151,11 @@ fn assemble(
         turn: first_turn(&clock),
         limits: Thresholds::default(),
         keyspace,
+        eviction: Eviction::default(),
         changes: Changes::default(),
         journal: Journal::default(),
         clients: Clients::default(),
+        client_memory: ClientMemory::default(),
         outgoing: Outgoing::default(),
         watching: Watching::default(),
         tracking: InvalidationTracking::default(),

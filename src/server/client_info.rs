@@ -10,8 +10,13 @@ use crate::protocol::BUFFER;
 impl Server {
     /// The line that describes the client that has sent a request, for the log.
     pub fn client_line(&self, id: ClientId, args: Args) -> String {
+        self.client_line_of(id, Some((id, args)))
+    }
+
+    /// The line that describes a client, for the log; with the request in hand and its client, if there is one.
+    pub(super) fn client_line_of(&self, id: ClientId, in_hand: Option<(ClientId, Args)>) -> String {
         let mut line = Vec::new();
-        self.client_info(id, Some((id, args)), &mut line);
+        self.client_info(id, in_hand, &mut line);
         String::from_utf8_lossy(line.trim_ascii_end()).into_owned()
     }
 
@@ -30,7 +35,7 @@ impl Server {
             Some(blocked) => words(blocked.spans()),
             None => asked.map_or(0, |args| words(args.request().spans)),
         };
-        let query = client.unread() + asked.map_or(0, |args| args.size());
+        let query = client.unparsed() + asked.map_or(0, |args| args.size());
         let query_free = client.input.capacity() - client.input.len();
         let pending = match client.role {
             Role::Replica => self.replication.replicas.pending(id, self.journal.offset()) as usize,
@@ -39,7 +44,7 @@ impl Server {
         let output = &client.output;
         let buffer = output.tail_capacity().min(BUFFER);
         let output_mem = output.overflow() + pending;
-        let memory = client.memory() + pending + argv_mem + multi_mem;
+        let memory = client.memory() + pending + if asked.is_some() { argv_mem } else { 0 };
         let now = self.clock.unix_secs();
         let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
         // A vector takes all that is written to it. Names of users are the only ones that need not be text.

@@ -25,6 +25,7 @@ impl Server {
         self.pubsub.forget(&mut outbox, id);
         self.monitors.stop(&mut outbox, id);
         let Some(mut client) = self.clients.remove(id) else { return };
+        self.client_memory.forget(id);
         client.conn.deregister(&self.net.reactor);
         self.net.descriptor_is_free();
         self.peer_is_gone(id, &client);

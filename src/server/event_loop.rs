@@ -60,6 +60,7 @@ impl Server {
         let busy = !self.net.ready.is_empty()
             || self.outgoing.has_to_flush()
             || self.loading.is_some()
+            || self.eviction.goes_on
             || self.replication.replicas.pipe_has_more()
             || self.replication.link.has_more()
             || !self.replication.decisions.is_empty();
@@ -236,6 +237,7 @@ impl Server {
         self.carry_out();
         self.expire_due();
         self.expire_writable_replica_keys();
+        self.go_on_evicting();
         self.give_up_waiting();
         self.retry_blocked();
         if self.replication.replicas.take_acked() {
@@ -252,6 +254,7 @@ impl Server {
         }
         self.check_grown_outputs();
         self.close_marked_clients();
+        self.evict_clients(None);
         self.flush_clients();
         self.close_marked_clients();
     }

@@ -4,6 +4,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::Server;
+use crate::env::alloc;
+use crate::keyspace::Db;
 use crate::observe::log::{self, Logged};
 use crate::persistence::dump::Usage;
 use crate::persistence::load::{LoadError, LoadOptions, Origin};
@@ -86,12 +88,13 @@ impl Server {
         }
     }
 
-    /// Old data makes place for the master's.
-    fn discard_old_data(&mut self, old: Vec<crate::keyspace::Db>) {
-        if self.config.replica_lazy_flush {
-            self.keyspace.freer.free_any(Box::new(old), 0);
-        } else {
-            drop(old);
+    /// Old data makes place for the master's. It is freed by the helper thread, which is quicker than we are at loading;
+    /// `replica-lazy-flush` decides whether it counts as freed lazily.
+    fn discard_old_data(&mut self, old: Vec<Db>) {
+        let keys = old.iter().map(Db::len).sum::<usize>() as u64;
+        if keys > 0 {
+            let objects = if self.config.replica_lazy_flush { keys } else { 0 };
+            self.keyspace.freer.free_any(Box::new(old), objects, alloc::allocated());
         }
         self.watching.replaced(&mut self.clients);
         self.invalidate_everything();

@@ -17,6 +17,8 @@ pub struct MemoryAccount {
     pub backlog: usize,
     /// What replicas need of the log beyond the backlog.
     pub replicas: usize,
+    /// What `maxmemory` does not count.
+    pub not_counted: usize,
     pub normal_clients: usize,
     pub databases: Vec<DatabaseAccount>,
     pub keys: usize,
@@ -120,6 +122,7 @@ impl Server {
             alloc: alloc::stats(),
             backlog,
             replicas,
+            not_counted: self.uncounted_memory(),
             normal_clients,
             databases,
             keys: self.keyspace.keys(),

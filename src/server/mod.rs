@@ -7,6 +7,7 @@
 //! input        bytes of a client become requests
 //! dispatch     a request finds its row and passes the checks
 //! call         a row is run, and what it did is settled
+//! eviction     memory is kept within its limits: keys and clients are evicted
 //! output       what is owed to clients, and its limits
 //! flush        replies and the write stream leave
 //! closing      a client is closed, and who knows of it is told
@@ -37,6 +38,7 @@ mod client_info;
 mod closing;
 mod cron;
 mod event_loop;
+mod eviction;
 mod flush;
 mod lifecycle;
 mod loading;
@@ -58,6 +60,7 @@ mod turn;
 pub use acl::Acl;
 pub use boot::{BootError, Surroundings, boot};
 pub use event_loop::show_address;
+pub use eviction::Eviction;
 pub use lifecycle::{Lifecycle, Program, ShutdownFlags, ShutdownState};
 pub use memory::{MemoryAccount, Share};
 pub use net::Net;
@@ -68,8 +71,8 @@ pub use stats::Rate;
 pub use stats::{CommandStats, Stats};
 
 use crate::client::{
-    BlockedClients, Client, ClientId, Clients, InvalidationTracking, Monitors, Outbox, Outgoing, PubSub,
-    Redacted,
+    BlockedClients, Client, ClientId, ClientMemory, Clients, InvalidationTracking, Monitors, Outbox,
+    Outgoing, PubSub, Redacted,
 };
 use crate::config::Config;
 use crate::env::clock::Clock;
@@ -99,10 +102,12 @@ pub struct Server {
     /// Where ids and EOF markers come from.
     pub secrets: Secrets,
     pub keyspace: Keyspace,
+    pub eviction: Eviction,
     /// What the command in hand has done so far.
     pub changes: Changes,
     pub journal: Journal,
     pub clients: Clients,
+    pub client_memory: ClientMemory,
     /// What leaves for clients.
     pub outgoing: Outgoing,
     pub watching: Watching,

@@ -47,6 +47,7 @@ impl Server {
             self.stats.client_output_limit_disconnections += 1;
             self.close_client_later(id);
         }
+        self.client_memory.recount(&self.clients, id);
     }
 
     /// Closes a client at the end of the turn, whatever waits for it.

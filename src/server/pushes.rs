@@ -64,7 +64,7 @@ impl Server {
     fn free_tracking_table(&mut self, table: Option<TrackingTable>) {
         if let Some(table) = table.filter(|table| table.keys() > WORTH_FREEING) {
             let keys = table.keys() as u64;
-            self.keyspace.freer.free_any(Box::new(table), keys);
+            self.keyspace.freer.free_any(Box::new(table), keys, 0);
         }
     }
 

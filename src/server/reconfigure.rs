@@ -37,6 +37,7 @@ impl Server {
         self.table.reset_stats();
         self.keyspace.stats = KeyspaceStats::default();
         self.keyspace.freer.reset_freed();
+        self.eviction.reset();
         self.snapshots.saves = 0;
         self.aof.reset_stats();
         self.snapshots.forks = 0;
@@ -66,6 +67,11 @@ impl Server {
                 }
                 self.life.max_clients = possible;
             }
+            Apply::MaxMemory => {
+                self.maxmemory_has_changed();
+                self.maxmemory_clients_has_changed();
+            }
+            Apply::MaxMemoryClients => self.maxmemory_clients_has_changed(),
             Apply::LogLevel => log::set_level(boot::log_level(self.config.loglevel)),
             // Out of range it is a wish, granted as far as it goes.
             Apply::Hz => self.config.hz = self.config.hz.clamp(1, 500),
@@ -94,7 +100,7 @@ impl Server {
             Apply::AofAutoGc => {
                 self.aof.keep_history(self.config.aof_disable_auto_gc);
                 let garbage = self.aof.drop_history_files();
-                self.keyspace.freer.free_any(Box::new(garbage), 0);
+                self.keyspace.freer.free_any(Box::new(garbage), 0, 0);
             }
         }
         Ok(())

@@ -36,6 +36,9 @@ pub struct Stats {
     pub unexpected_errors: u64,
     pub client_query_limit_disconnections: u64,
     pub client_output_limit_disconnections: u64,
+    pub evicted_clients: u64,
+    /// How long more memory was in use than `maxmemory`, the time that has not ended yet not counted.
+    pub eviction_exceeded_us: u64,
     pub peak_memory: usize,
     /// Clients blocked at this time are counted in `blocked clients`; keys found expired in `keyspace`.
     pub event_loop_turns: u64,

@@ -246,7 +246,7 @@ fn about_memory(server: &Server, text: &mut Text) {
         text.field(&format!("{name}_ratio"), format_args!("{:.2}", share.ratio));
         text.field(&format!("{name}_bytes"), share.bytes);
     }
-    text.field("mem_not_counted_for_evict", account.replicas);
+    text.field("mem_not_counted_for_evict", account.not_counted);
     text.field("mem_replication_backlog", account.backlog);
     text.field("mem_total_replication_buffers", account.backlog + account.replicas);
     text.field("mem_clients_slaves", account.replicas);
@@ -351,10 +351,11 @@ fn about_stats(server: &Server, text: &mut Text) {
     text.field("expired_stale_perc", "0.00");
     text.field("expired_time_cap_reached_count", 0);
     text.field("expire_cycle_cpu_milliseconds", stats.expiry_us / 1000);
-    text.field("evicted_keys", 0);
-    text.field("evicted_clients", 0);
-    text.field("total_eviction_exceeded_time", 0);
-    text.field("current_eviction_exceeded_time", 0);
+    let exceeded_us = server.eviction.exceeded_us(server.clock.monotonic_us());
+    text.field("evicted_keys", keyspace.evicted);
+    text.field("evicted_clients", stats.evicted_clients);
+    text.field("total_eviction_exceeded_time", (stats.eviction_exceeded_us + exceeded_us) / 1000);
+    text.field("current_eviction_exceeded_time", exceeded_us / 1000);
     text.field("keyspace_hits", keyspace.hits);
     text.field("keyspace_misses", keyspace.misses);
     text.field("pubsub_channels", server.pubsub.topics(Kind::Channel).len());

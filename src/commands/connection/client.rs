@@ -429,7 +429,10 @@ fn reply(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let Some(client) = server.client(id) else { return Ok(Done) };
     let mode = &mut client.session.reply_mode;
     if args.is(2, "on") {
-        *mode = ReplyMode::On;
+        // In a transaction, a SKIP before it still concerns the command behind EXEC.
+        if *mode != ReplyMode::SkipNext {
+            *mode = ReplyMode::On;
+        }
         server.reply(id).ok();
     } else if args.is(2, "off") {
         *mode = ReplyMode::Off;

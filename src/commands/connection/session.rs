@@ -57,12 +57,32 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
         )
         .optional()]),
     server("quit", quit, -1)
-        .flags(ALLOW_BUSY | NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | UNQUEUED | WHILE_SUBSCRIBED)
+        .flags(
+            ALLOW_BUSY
+                | NOSCRIPT
+                | LOADING
+                | STALE
+                | FAST
+                | NO_AUTH
+                | UNQUEUED
+                | ENDS_TRANSACTION
+                | WHILE_SUBSCRIBED,
+        )
         .acl(acl::CONNECTION)
         .doc(Group::Connection, "1.0.0", "O(1)", "Closes the connection.")
         .deprecated("7.2.0", "just closing the connection"),
     server("reset", reset, 1)
-        .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY | UNQUEUED | WHILE_SUBSCRIBED)
+        .flags(
+            NOSCRIPT
+                | LOADING
+                | STALE
+                | FAST
+                | NO_AUTH
+                | ALLOW_BUSY
+                | UNQUEUED
+                | ENDS_TRANSACTION
+                | WHILE_SUBSCRIBED,
+        )
         .acl(acl::CONNECTION)
         .doc(Group::Connection, "6.2.0", "O(1)", "Makes the connection what it was when it was new."),
 ];

@@ -11,7 +11,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
         .acl(acl::TRANSACTION)
         .doc(Group::Transactions, "1.2.0", "O(1)", "Begins a transaction: commands are queued until EXEC."),
     server("exec", exec, 1)
-        .flags(NOSCRIPT | LOADING | STALE | SKIP_SLOWLOG | UNQUEUED | RUNS_QUEUED)
+        .flags(NOSCRIPT | LOADING | STALE | SKIP_SLOWLOG | UNQUEUED | RUNS_QUEUED | ENDS_TRANSACTION)
         .acl(acl::TRANSACTION)
         .doc(
             Group::Transactions,
@@ -20,7 +20,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
             "Runs the queued commands of a transaction, one after the other and nothing between them.",
         ),
     server("discard", discard, 1)
-        .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY | UNQUEUED)
+        .flags(NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY | UNQUEUED | ENDS_TRANSACTION)
         .acl(acl::TRANSACTION)
         .doc(
             Group::Transactions,

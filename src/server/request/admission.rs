@@ -49,6 +49,8 @@ pub(in crate::server) struct Admission {
     pub refused: u64,
     /// The client is between MULTI and EXEC: commands are queued, not run.
     pub queues: bool,
+    /// Memory is limited: whether there is enough has to be found out for each command.
+    pub limited: bool,
 }
 
 /// A request as the checks see it.
@@ -145,14 +147,15 @@ impl Server {
         }
     }
 
-    /// All checks, in their order. Which server has the slot of the keys, and whether there is memory are questions for
-    /// the place behind `check_rights`.
+    /// All checks, in their order. Which server has the slot of the keys is a question for the place behind
+    /// `check_rights`.
     fn check(&self, row: RowId, attempt: &Attempt) -> Result<(), Refusal> {
         attempt.check_arity()?;
         self.check_protected(attempt)?;
         self.check_authenticated(attempt)?;
         attempt.check_transaction()?;
         self.check_rights(row, attempt.client, attempt.args).map_err(Refusal::Denied)?;
+        self.check_memory(attempt)?;
         self.check_disk(attempt)?;
         self.check_good_replicas(attempt)?;
         self.check_read_only(attempt)?;
@@ -205,6 +208,17 @@ impl Server {
             "ERR {} command not allowed. If the enable-{name}-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
             name.to_uppercase()
         )))
+    }
+
+    /// There is no memory, and no key that could be evicted. A transaction in the making could need any amount, unless it
+    /// is to end.
+    fn check_memory(&self, attempt: &Attempt) -> Result<(), CmdError> {
+        let queues =
+            attempt.client.session.transaction.is_some() && !attempt.command.has(flags::ENDS_TRANSACTION);
+        if self.eviction.out_of_memory && (queues || attempt.may(flags::DENYOOM)) {
+            return Err(CmdError::OOM);
+        }
+        Ok(())
     }
 
     /// The data cannot be saved, so nothing more is taken in. Our master has to be obeyed all the same, or not at all:
@@ -333,6 +347,7 @@ impl Server {
         if queues {
             refused |= flags::NO_MULTI | flags::UNQUEUED;
         }
-        Some(Admission { refused, queues })
+        let limited = self.config.maxmemory > 0 || self.client_memory.is_limited();
+        Some(Admission { refused, queues, limited })
     }
 }

@@ -41,11 +41,15 @@ impl Server {
         }
         self.deliver_pending_pushes(id);
         self.queue_flush(id);
+        self.client_memory.recount(&self.clients, id);
     }
 
     /// Does with a request what admission decides.
     fn dispatch(&mut self, id: ClientId, row: RowId, args: Args) {
         let command = self.table.command(row);
+        if !self.keep_within_limits(id) {
+            return;
+        }
         let decision = self.admit(id, row, args);
         if !matches!(decision, Decision::Refuse(_)) && self.applies_unsaved(id, row, args) {
             self.apply_unsaved(command);
@@ -64,6 +68,19 @@ impl Server {
             Decision::Postpone => self.postpone(id, row, args),
             Decision::Refuse(refusal) => self.reject(id, row, args, refusal),
         }
+    }
+
+    /// Makes room before a request is run: clients and keys go that memory is too short for. False if the client in hand
+    /// is one of them.
+    pub(in crate::server) fn keep_within_limits(&mut self, id: ClientId) -> bool {
+        if self.client_memory.is_exceeded() {
+            self.evict_clients(Some(id));
+            if self.clients.get(id).is_none_or(|client| client.close_now) {
+                return false;
+            }
+        }
+        self.keep_within_maxmemory();
+        true
     }
 
     /// A request waits for the end of a pause.

@@ -10,7 +10,7 @@ use super::admission::{Admission, Decision};
 use super::call::Run;
 use super::dispatch::enqueue;
 use crate::client::{ClientId, RowId};
-use crate::exec::{Args, CmdResult, Ctx, Handler, flags};
+use crate::exec::{Args, CmdResult, Command, Ctx, Handler, flags};
 use crate::server::Server;
 
 /// Which way the next data command of a client takes.
@@ -18,6 +18,8 @@ pub(in crate::server) enum Path {
     /// That is yet to be found out.
     Unknown,
     Fast(FastPath),
+    /// As `Fast`, where memory is limited: it is looked at before each command.
+    Limited(FastPath),
     Long,
 }
 
@@ -25,9 +27,15 @@ impl Path {
     /// A request took the long way, or something else has happened: how the client and the server are now has to be
     /// found out again, if it mattered.
     pub(in crate::server) fn ends(&mut self) {
-        if matches!(self, Path::Fast(_)) {
+        if self.is_fast() {
             *self = Path::Unknown;
         }
+    }
+
+    /// Whether nothing was in the way of the command before.
+    #[inline]
+    pub(in crate::server) fn is_fast(&self) -> bool {
+        matches!(self, Path::Fast(_) | Path::Limited(_))
     }
 }
 
@@ -56,8 +64,8 @@ impl Server {
         Some(FastPath { admission, run: self.begin_run(id)? })
     }
 
-    /// Runs a request by the fast path, if it may take it: false if it was not run. While the path is `Fast`, the client
-    /// goes on.
+    /// Runs a request by the fast path, if it may take it: false if it was not run. While the path is fast, the client goes
+    /// on.
     #[inline]
     pub(in crate::server) fn run_fast(
         &mut self,
@@ -66,7 +74,7 @@ impl Server {
         args: Args,
         path: &mut Path,
     ) -> bool {
-        let Some((handler, fast)) = self.take_path(id, row, args, path) else { return false };
+        let Some((handler, fast)) = self.take_path::<true>(id, row, args, path) else { return false };
         let wanted = if fast.admission.queues { Decision::Queue } else { Decision::Call };
         debug_assert_eq!(self.admit(id, row, args), wanted);
         if fast.admission.queues {
@@ -85,16 +93,17 @@ impl Server {
         args: Args,
         path: &mut Path,
     ) -> bool {
-        let Some((handler, fast)) = self.take_path(id, row, args, path) else { return false };
+        let Some((handler, fast)) = self.take_path::<false>(id, row, args, path) else { return false };
         if !self.run_data::<false>(id, row, handler, args, &mut fast.run) {
             self.leave_path(id, path);
         }
         true
     }
 
-    /// The handler of a request that may take the fast path.
+    /// The handler of a request that may take the fast path. Room is made only before a command that stands by itself:
+    /// nothing happens to keys between those of a transaction.
     #[inline(always)]
-    fn take_path<'p>(
+    fn take_path<'p, const MAKES_ROOM: bool>(
         &mut self,
         id: ClientId,
         row: RowId,
@@ -108,11 +117,29 @@ impl Server {
             return None;
         };
         if matches!(path, Path::Unknown) {
-            *path = self.fast_path(id).map_or(Path::Long, Path::Fast);
+            *path = match self.fast_path(id) {
+                Some(fast) if fast.admission.limited => Path::Limited(fast),
+                Some(fast) => Path::Fast(fast),
+                None => Path::Long,
+            };
         }
-        let Path::Fast(fast) = path else { return None };
+        let fast = match path {
+            Path::Fast(fast) => fast,
+            Path::Limited(fast) if !MAKES_ROOM || self.makes_room(command, fast.admission.queues) => fast,
+            _ => return None,
+        };
         let fits = command.flags & fast.admission.refused == 0 && command.arity_fits(args.len());
         fits.then_some((handler, fast))
+    }
+
+    /// Whether there is room for a command, once keys have been evicted that may go. A client that may have to go takes
+    /// the long way.
+    fn makes_room(&mut self, command: &Command<Server>, queues: bool) -> bool {
+        if self.client_memory.is_exceeded() {
+            return false;
+        }
+        self.keep_within_maxmemory();
+        !(self.eviction.out_of_memory && (queues || command.has(flags::DENYOOM)))
     }
 
     /// Queues a request between MULTI and EXEC.

@@ -22,7 +22,7 @@ const DIRECT: usize = 32 * 1024;
 /// Bytes read at once into a client's own buffer.
 const WINDOW: usize = 256 * 1024;
 /// Bytes reserved for a long request before any of it has come, and by how much its room grows when that is full.
-const RESERVE: usize = 1 << 20;
+const RESERVE: usize = 64 * 1024;
 const STEP: usize = 8;
 /// Bytes read at first from a client that sends big arguments: these are copied to where the argument will live, and what
 /// follows is read to that place.
@@ -54,6 +54,13 @@ fn read_once(client: &mut Client, shared: &mut [u8]) -> (io::Result<Got>, usize)
     }
 }
 
+/// Bytes of a client that no argument has been made of, and how many of those that come next belong to the same argument.
+/// Of one that is blocked that is all that it sends.
+fn unparsed(client: &Client) -> (usize, usize) {
+    let missing = client.parser.as_ref().map_or(0, |parser| parser.missing(client.input.len()));
+    (client.unparsed(), if missing == 0 { usize::MAX } else { missing })
+}
+
 impl Server {
     /// Reads what a client has sent, and runs it.
     pub(in crate::server) fn read_client(&mut self, id: ClientId) {
@@ -70,6 +77,7 @@ impl Server {
                 break;
             }
             let own = !client.input.is_empty();
+            let (unparsed, missing) = unparsed(client);
             let (got, room) = read_once(client, &mut shared);
             let n = match got {
                 Ok(Got::Bytes(n)) => n,
@@ -94,10 +102,11 @@ impl Server {
             } else {
                 self.stats.bytes_in += n as u64;
             }
-            self.run_read(id, own, &shared[..n.saturating_sub(room)]);
-            if self.query_buffer_exceeded(id) {
+            if self.query_buffer_exceeded(id, unparsed + n.min(missing)) || !self.may_take(id) {
                 break;
             }
+            self.run_read(id, own, &shared[..n.saturating_sub(room)]);
+            self.client_memory.recount(&self.clients, id);
         }
         self.net.read_buffer = shared;
     }
@@ -182,7 +191,7 @@ impl Server {
     /// Makes room for the rest of a request whose length is known, so that a big one is read without growing steps.
     fn make_room(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
-        let missing = client.parser.as_ref().map_or(0, |parser| parser.missing(client.input.len()));
+        let missing = client.parser.as_ref().map_or(0, |parser| parser.missing_here(client.input.len()));
         let have = client.input.len();
         if missing >= DIRECT && client.input.capacity() - have < missing.min(WINDOW) {
             // Several times what has come already, so that memory follows what was sent and not what was promised;
@@ -259,7 +268,7 @@ impl Server {
                 path.ends();
             }
         }
-        matches!(path, Path::Fast(_)) || self.goes_on(id)
+        path.is_fast() || self.goes_on(id)
     }
 
     /// Runs a request the long way; `found` is the row of its first argument, and `raw` is how it came, in whatever form.
@@ -383,13 +392,11 @@ impl Server {
         self.queue_flush(id);
     }
 
-    fn query_buffer_exceeded(&mut self, id: ClientId) -> bool {
-        let limit = self.config.client_query_buffer_limit as usize;
+    /// `client-query-buffer-limit`: closes a client of which so many bytes are there that no argument has been made of.
+    /// Arguments that are whole do not count: they are on their way to being values.
+    fn query_buffer_exceeded(&mut self, id: ClientId, unparsed: usize) -> bool {
         let Some(client) = self.clients.get(id) else { return true };
-        // Arguments that are whole do not count: they are on their way to being values.
-        if client.role == Role::Master
-            || client.unread() - client.parser.as_ref().map_or(0, |parser| parser.consumed()) <= limit
-        {
+        if client.role == Role::Master || unparsed as u64 <= self.config.client_query_buffer_limit {
             return false;
         }
         log::warning!(
@@ -400,5 +407,15 @@ impl Server {
         self.stats.client_query_limit_disconnections += 1;
         self.end_input(id);
         true
+    }
+
+    /// Whether a client may go on with what has been read of it, or has to go since clients take too much memory.
+    fn may_take(&mut self, id: ClientId) -> bool {
+        if !self.client_memory.is_limited() {
+            return true;
+        }
+        self.client_memory.recount(&self.clients, id);
+        self.evict_clients(Some(id));
+        self.clients.get(id).is_some_and(|client| !client.close_now)
     }
 }

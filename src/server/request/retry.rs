@@ -45,6 +45,9 @@ impl Server {
         if self.clients.get(id).is_none_or(|client| client.close_now || client.close_after_reply) {
             return;
         }
+        if !self.keep_within_limits(id) {
+            return;
+        }
         let Some(blocked) = self.unblock(id) else { return };
         let (row, args) = (blocked.row(), Args::new(blocked.request()));
         self.blocked_clients.begin_rerun(&blocked);

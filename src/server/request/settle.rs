@@ -165,6 +165,10 @@ impl Server {
         if client.session.is_master {
             return client.output.truncate(mark);
         }
+        if client.session.reply_mode == ReplyMode::On {
+            return;
+        }
+        let mark = client.session.take_exec_end().unwrap_or(mark);
         // The reply of a blocked client is yet to come.
         if client.blocked.is_some() {
             return;

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use super::fast_path::Path;
 use super::input::PREFETCH_FROM;
 use crate::acl::Context;
-use crate::client::{Client, ClientId, Clients, RowId, Transaction};
+use crate::client::{Client, ClientId, Clients, ReplyMode, RowId, Transaction};
 use crate::exec::Args;
 use crate::journal::Journal;
 use crate::keyspace::{AT_ONCE, Keyspace};
+use crate::protocol::Mark;
 use crate::server::Server;
 
 /// Bytes of gathered commands for which room is kept.
@@ -193,7 +194,9 @@ impl Server {
         }
         let entry = self.keyspace.db(db).get(key);
         let expired = entry.is_some_and(|entry| entry.expiry().is_some_and(|at| at < now));
-        client.session.rare_mut().watched.push((db, key.to_vec(), expired));
+        let rare = client.session.rare_mut();
+        rare.watched.push((db, key.to_vec(), expired));
+        rare.watched_bytes += key.len();
         self.watching.watch(id, db, key);
     }
 
@@ -214,7 +217,9 @@ impl Server {
             self.watching.running = transaction.queued.len();
             client.session.deny_blocking = true;
         }
+        let mark = self.output_mark(id);
         self.reply(id).array(transaction.queued.len());
+        self.silence(id, mark);
         let mut path = Path::Unknown;
         for (index, (row, request)) in transaction.queued.from(0).enumerate() {
             if index.is_multiple_of(AT_ONCE) {
@@ -222,7 +227,9 @@ impl Server {
             }
             let args = Args::new(request);
             if !self.run_queued_fast(id, row, args, &mut path) {
+                let mark = self.output_mark(id);
                 self.run_queued(id, row, args);
+                self.silence(id, mark);
                 path.ends();
             }
         }
@@ -230,6 +237,9 @@ impl Server {
         if let Some(client) = self.clients.get_mut(id) {
             client.session.in_exec = false;
             client.session.deny_blocking = client.session.is_master;
+            if client.session.reply_mode != ReplyMode::On {
+                client.session.set_exec_end(client.output.mark());
+            }
         }
         let wrote = self.watching.exec_ends(&mut self.journal);
         if let Some(client) = self.clients.get_mut(id).filter(|_| wrote) {
@@ -237,6 +247,19 @@ impl Server {
         }
         // What EXEC itself does is done: the calls have settled their own changes.
         self.changes.clear();
+    }
+
+    fn output_mark(&self, id: ClientId) -> Mark {
+        self.clients.get(id).map_or(Mark::default(), |client| client.output.mark())
+    }
+
+    /// CLIENT REPLY holds from one command of a transaction to the next: what a client that wants no replies was told
+    /// since `mark` is taken back.
+    fn silence(&mut self, id: ClientId, mark: Mark) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if matches!(client.session.reply_mode, ReplyMode::Off | ReplyMode::Skip) {
+            client.output.truncate(mark);
+        }
     }
 
     /// Runs a queued command the long way. Rules may have changed since it was queued.
