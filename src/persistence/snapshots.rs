@@ -400,7 +400,7 @@ impl Snapshots {
         log::notice!("Removing the RDB file used to feed replicas in a persistence-less instance");
         self.made_for_replicas = false;
         if let Ok(garbage) = open {
-            keyspace.freer.free_any(Box::new(garbage), 0);
+            keyspace.freer.free_any(Box::new(garbage), 0, 0);
         }
     }
 
