@@ -25,7 +25,7 @@ CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
-SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/test-deps.sh tools/client-deps.sh tools/demo.sh .ci/run
+SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/topology.sh tools/test-deps.sh tools/client-deps.sh tools/demo.sh .ci/run
 SHARE = $(DESTDIR)$(PREFIX)/share/redis-rs
 
 .PHONY: all build check test test-clients-deps differential simulate record fuzz asan bench bench-replication demo install clean toolchain

@@ -738,3 +738,47 @@ fn dumps_that_dead_processes_left_unfinished_are_removed_at_the_start() {
     assert!(!goes.iter().any(there), "{}", server.log());
     assert!(stays.iter().all(there));
 }
+
+/// The old master and a sibling have heard more signs of life than the replica that is promoted.
+#[test]
+fn who_is_ahead_by_signs_of_life_alone_goes_on_with_the_one_that_is_promoted() {
+    let master = Server::start(&[AT_ONCE, ("repl-ping-replica-period", "1")]);
+    let proxy = Proxy::to(master.port());
+    let promoted = Server::replica_of(proxy.port(), &[AT_ONCE]);
+    let sibling = Server::replica_of(master.port(), &[AT_ONCE]);
+    master.query::<()>(&["SET", "k", "v"]);
+    promoted.follows(&master);
+    sibling.follows(&master);
+    proxy.freeze();
+    let before = master.offset();
+    wait_until("there were signs of life", PATIENCE, || sibling.offset() >= before + 28);
+    promoted.query::<()>(&["REPLICAOF", "NO", "ONE"]);
+    promoted.query::<()>(&["SET", "k", "w"]);
+    let full = master.logged("Full resync from master") + sibling.logged("Full resync from master");
+    let port = promoted.port().to_string();
+    for server in [&sibling, &master] {
+        server.query::<()>(&["REPLICAOF", "127.0.0.1", &port]);
+        server.same_as(&promoted);
+    }
+    let now = master.logged("Full resync from master") + sibling.logged("Full resync from master");
+    assert_eq!(now, full, "{}", promoted.log());
+}
+
+#[test]
+fn a_link_is_back_as_soon_as_the_network_is() {
+    let replica = Server::start(&[]);
+    let port = FakeMaster::new().port();
+    let away = |ms| {
+        std::thread::sleep(Duration::from_millis(ms));
+        TcpListener::bind(("127.0.0.1", port)).unwrap()
+    };
+    replica.query::<()>(&["REPLICAOF", "127.0.0.1", &port.to_string()]);
+    for outage_ms in [1500, 2300, 1900] {
+        let listener = away(outage_ms);
+        let began = Instant::now();
+        let (stream, _) = listener.accept().unwrap();
+        assert!(began.elapsed() < Duration::from_millis(150), "back after {:?}", began.elapsed());
+        drop((listener, stream));
+    }
+    assert!(replica.logged("Connecting to MASTER") < 25, "{}", replica.log());
+}

@@ -1,12 +1,12 @@
 #!/bin/sh
-# new-instance.sh DIR PORT: a directory that holds all of one server: conf/redis.conf, db/, run/, log/, start.sh, stop.sh
+# new-instance.sh DIR PORT [--replica-of HOST PORT]: a directory that holds all of one server: conf/redis.conf, db/, run/, log/, start.sh, stop.sh
 # and the binaries. To get another one, copy the directory and edit port, pidfile and dir in its conf/redis.conf (and
 # slaveof, for a replica): the log follows dir, and the scripts find their own directory.
 set -u
 
 usage() {
     [ $# -eq 0 ] || echo "new-instance.sh: $1" >&2
-    echo "Usage: new-instance.sh DIR PORT    (such as: new-instance.sh /srv/redis 6379)" >&2
+    echo "Usage: new-instance.sh DIR PORT [--replica-of HOST PORT]    (such as: new-instance.sh /srv/redis 6379)" >&2
     exit 2
 }
 fail() {
@@ -14,16 +14,30 @@ fail() {
     exit 1
 }
 
-[ $# -eq 2 ] || usage
+# is_port TEXT
+is_port() {
+    case $1 in
+        '' | *[!0-9]* | ??????*) return 1 ;;
+    esac
+    [ "$1" -ge 1 ] && [ "$1" -le 65535 ]
+}
+
+master=
+if [ $# -eq 5 ] && [ "$3" = --replica-of ]; then
+    case $4 in
+        '' | -* | *[!A-Za-z0-9.:_-]*) usage "'$4' is not a host." ;;
+    esac
+    is_port "$5" || usage "'$5' is not a port from 1 to 65535."
+    master="$4 $5"
+elif [ $# -ne 2 ]; then
+    usage
+fi
 case $1 in
     '') usage "the directory has no name." ;;
     -*) usage "unknown option $1." ;;
     *[\"\'\\]*) usage "the directory's name must be without quotes and backslashes." ;;
 esac
-case $2 in
-    '' | *[!0-9]* | ??????*) usage "'$2' is not a port." ;;
-esac
-{ [ "$2" -ge 1 ] && [ "$2" -le 65535 ]; } || usage "a port is a number from 1 to 65535."
+is_port "$2" || usage "'$2' is not a port from 1 to 65535."
 port=$2
 
 # In the repository the binaries stand one floor above; installed, in PREFIX/bin, two floors above PREFIX/share/redis-rs.
@@ -49,7 +63,7 @@ quoted() {
 }
 
 # The example's own lines are replaced where they stand, below their explanation; those it lacks are appended.
-wanted="port daemonize pidfile dir logfile"
+wanted="port daemonize pidfile dir logfile${master:+ slaveof}"
 value_of() {
     case $1 in
         port) echo "$port" ;;
@@ -58,6 +72,7 @@ value_of() {
         dir) quoted "$home/db" ;;
         # Relative to dir, so that it follows when the instance is copied.
         logfile) echo ../log/redis.log ;;
+        slaveof) echo "$master" ;;
     esac
 }
 {
@@ -89,4 +104,4 @@ chmod 755 "$home/start.sh" "$home/stop.sh"
 # The configuration appears last: it is what makes the directory an instance.
 mv "$home/conf/redis.conf.new" "$home/conf/redis.conf" || exit 1
 
-echo "Made $home for port $port. Start it with $home/start.sh, stop it with $home/stop.sh."
+echo "Made $home for port $port${master:+, a replica of $master}. Start it with $home/start.sh, stop it with $home/stop.sh."

@@ -51,7 +51,19 @@ impl BlockedRequest {
 /// A key that is waited for, of one of the databases.
 pub type BlockingKey = (usize, Vec<u8>);
 
-/// A pause asked for by CLIENT PAUSE.
+/// Who has asked for a pause. Each has one of its own, and ends no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PauseBy {
+    /// CLIENT PAUSE.
+    Command,
+    Shutdown,
+    Failover,
+}
+
+/// How many there may be.
+const PAUSES: usize = 3;
+
+/// A pause.
 #[derive(Clone, Copy, Debug)]
 struct Pause {
     until_ms: i64,
@@ -97,7 +109,8 @@ pub struct BlockedClients {
     for_replicas: Vec<ClientId>,
     for_shutdown: Vec<ClientId>,
     paused: Vec<ClientId>,
-    pause: Option<Pause>,
+    /// By who has asked for it.
+    pauses: [Option<Pause>; PAUSES],
     count: usize,
 }
 
@@ -127,9 +140,10 @@ impl BlockedClients {
         !self.by_key.is_empty()
     }
 
-    /// Whether CLIENT PAUSE holds anything up.
+    /// Whether a pause holds anything up.
+    #[inline]
     pub fn is_paused(&self) -> bool {
-        self.pause.is_some()
+        self.pauses.iter().any(Option::is_some)
     }
 
     /// Those who wait for replicas to acknowledge (WAIT, WAITAOF), in the order in which they came.
@@ -145,8 +159,7 @@ impl BlockedClients {
     /// The next time (unix ms) at which somebody gives up, or a pause ends.
     pub fn next_deadline(&self) -> Option<i64> {
         let first = self.deadlines.first().map(|&(at, _)| at);
-        let pause = self.pause.map(|pause| pause.until_ms);
-        first.into_iter().chain(pause).min()
+        first.into_iter().chain(self.pauses.iter().flatten().map(|pause| pause.until_ms)).min()
     }
 
     /// A key has changed.
@@ -197,9 +210,9 @@ impl BlockedClients {
         behind.next().map(|(&ticket, &waiter)| (ticket, waiter))
     }
 
-    /// Holds clients back until a time (unix ms). A longer or stricter pause that is under way goes on.
-    pub fn pause_until(&mut self, until_ms: i64, writes_only: bool) {
-        let pause = self.pause.get_or_insert(Pause { until_ms, writes_only });
+    /// Holds clients back until a time (unix ms). A longer or stricter pause of the same origin that is under way goes on.
+    pub fn pause_until(&mut self, by: PauseBy, until_ms: i64, writes_only: bool) {
+        let pause = self.pauses[by as usize].get_or_insert(Pause { until_ms, writes_only });
         if pause.until_ms == 0 {
             pause.writes_only = writes_only;
         }
@@ -207,32 +220,37 @@ impl BlockedClients {
         pause.writes_only &= writes_only;
     }
 
-    /// Ends a pause: at the end of this turn those who were held back run.
-    pub fn end_pause(&mut self) {
-        if let Some(pause) = &mut self.pause {
+    /// Ends a pause: at the end of this turn those run who were held back by it, and by no other.
+    pub fn end_pause(&mut self, by: PauseBy) {
+        if let Some(pause) = &mut self.pauses[by as usize] {
             pause.until_ms = 0;
         }
     }
 
     /// Whether the time of a pause is over, and those whom it held back are still to be let go.
     pub fn pause_is_over(&self, now_ms: i64) -> bool {
-        self.pause.is_some_and(|pause| pause.until_ms <= now_ms)
+        self.pauses.iter().flatten().any(|pause| pause.until_ms <= now_ms)
     }
 
-    /// Ends a pause at once: those whom it held back, oldest first. They stay blocked until each is unblocked.
-    pub fn take_paused(&mut self) -> Vec<ClientId> {
-        self.pause = None;
+    /// Ends the pauses whose time is over: those who were held back, oldest first, are to try again. They stay blocked
+    /// until each is unblocked.
+    pub fn take_paused(&mut self, now_ms: i64) -> Vec<ClientId> {
+        for pause in &mut self.pauses {
+            pause.take_if(|pause| pause.until_ms <= now_ms);
+        }
         std::mem::take(&mut self.paused)
     }
 
     /// Whether a pause is under way, and since it holds back what: (until, writes only).
     pub fn paused(&self, now_ms: i64) -> Option<(i64, bool)> {
-        self.pause.filter(|pause| pause.until_ms > now_ms).map(|pause| (pause.until_ms, pause.writes_only))
+        let running = || self.pauses.iter().flatten().filter(|pause| pause.until_ms > now_ms);
+        let until_ms = running().map(|pause| pause.until_ms).max()?;
+        Some((until_ms, running().all(|pause| pause.writes_only)))
     }
 
     /// Whether a command (one that may write, or not) is held back now.
     pub fn pauses(&self, may_write: bool, now_ms: i64) -> bool {
-        self.pause.is_some() && self.paused(now_ms).is_some_and(|(_, writes_only)| may_write || !writes_only)
+        self.is_paused() && self.paused(now_ms).is_some_and(|(_, writes_only)| may_write || !writes_only)
     }
 
     /// Blocks a client with its request. `wants` is the type of key that it can use, if it waits for keys and not every
@@ -410,16 +428,23 @@ mod tests {
 
     #[test]
     fn a_longer_or_stricter_pause_goes_on() {
+        use PauseBy::{Command, Failover};
         let mut blocked = BlockedClients::default();
-        blocked.pause_until(100, false);
-        blocked.pause_until(50, true);
+        blocked.pause_until(Command, 100, false);
+        blocked.pause_until(Command, 50, true);
         assert_eq!(blocked.paused(99), Some((100, false)));
         assert_eq!((blocked.pauses(false, 99), blocked.pauses(false, 100)), (true, false));
         assert_eq!((blocked.pause_is_over(99), blocked.pause_is_over(100)), (false, true));
-        blocked.end_pause();
-        blocked.pause_until(200, true);
+        blocked.end_pause(Command);
+        blocked.pause_until(Command, 200, true);
         assert_eq!(blocked.paused(0), Some((200, true)), "a pause that was ended does not linger");
-        blocked.take_paused();
+        blocked.take_paused(200);
         assert!(!blocked.is_paused());
+        blocked.pause_until(Failover, i64::MAX, true);
+        blocked.pause_until(Command, 300, false);
+        assert_eq!(blocked.paused(299), Some((i64::MAX, false)));
+        blocked.end_pause(Command);
+        blocked.take_paused(0);
+        assert_eq!(blocked.paused(0), Some((i64::MAX, true)), "the end of one ends no other");
     }
 }

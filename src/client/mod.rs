@@ -21,7 +21,7 @@ mod tracking;
 
 pub use address::Address;
 pub use block::{Block, BlockOn, UnblockReason};
-pub use blocked::{BlockedClients, BlockedRequest, BlockingKey, Waiter};
+pub use blocked::{BlockedClients, BlockedRequest, BlockingKey, PauseBy, Waiter};
 pub use eviction::ClientMemory;
 pub use flush::Flushed;
 pub use invalidation::InvalidationTracking;

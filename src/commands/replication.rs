@@ -1,4 +1,4 @@
-//! REPLICAOF, ROLE, WAIT, WAITAOF, and what replicas say: PSYNC, SYNC, REPLCONF.
+//! REPLICAOF, FAILOVER, ROLE, WAIT, WAITAOF, and what replicas say: PSYNC, SYNC, REPLCONF.
 
 use crate::client::ClientId;
 use crate::config::MasterAddress;
@@ -22,6 +22,15 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
         .doc(Group::Server, "1.0.0", "O(1)", "Makes the server a replica of another, or a master.")
         .deprecated("5.0.0", "`REPLICAOF`")
         .args(REPLICAOF_ARGS),
+    server("failover", failover, -1)
+        .flags(ADMIN | NOSCRIPT | STALE)
+        .doc(
+            Group::Server,
+            "6.2.0",
+            "O(1)",
+            "Has a replica that holds everything take this master's place.",
+        )
+        .args(FAILOVER_ARGS),
     server("role", role, 1).flags(NOSCRIPT | LOADING | STALE | FAST).acl(acl::ADMIN | acl::DANGEROUS).doc(
         Group::Server,
         "2.8.12",
@@ -84,8 +93,22 @@ const REPLICAOF_ARGS: &[Arg] = &[one_of(
     ],
 )];
 
+const FAILOVER_ARGS: &[Arg] = &[
+    block(
+        "target",
+        &[arg("host", ArgKind::String), arg("port", ArgKind::Integer), token("force", "FORCE").optional()],
+    )
+    .token("TO")
+    .optional(),
+    token("abort", "ABORT").optional(),
+    arg("milliseconds", ArgKind::Integer).token("TIMEOUT").optional(),
+];
+
 /// REPLICAOF host port | NO ONE
 fn replicaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    if server.replication.failover.is_under_way() {
+        return Err(CmdError::text("ERR REPLICAOF not allowed while failing over."));
+    }
     let by = server.client_line(id, args);
     if args.is(1, "no") && args.is(2, "one") {
         if server.replication.master().is_some() {
@@ -114,6 +137,85 @@ fn replicaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     }
     server.set_master(Some(MasterAddress { host: host.clone(), port }));
     log::notice!("REPLICAOF {host}:{port} enabled (user request from '{by}')");
+    server.reply(id).ok();
+    Ok(Done)
+}
+
+/// What FAILOVER asks for.
+#[derive(Default)]
+struct FailoverRequest {
+    target: Option<(String, i64)>,
+    timeout_ms: i64,
+    force: bool,
+}
+
+impl FailoverRequest {
+    fn parse(args: Args) -> Result<FailoverRequest, CmdError> {
+        let mut request = FailoverRequest::default();
+        let mut at = 1;
+        while at < args.len() {
+            let left = args.len() - at - 1;
+            if args.is(at, "timeout") && left >= 1 && request.timeout_ms == 0 {
+                request.timeout_ms = args.int(at + 1)?;
+                if request.timeout_ms <= 0 {
+                    return Err(CmdError::text("ERR FAILOVER timeout must be greater than 0"));
+                }
+                at += 2;
+            } else if args.is(at, "to") && left >= 2 && request.target.is_none() {
+                let port = args.int(at + 2)?;
+                request.target = Some((String::from_utf8_lossy(args.get(at + 1)).into_owned(), port));
+                at += 3;
+            } else if args.is(at, "force") && !request.force {
+                request.force = true;
+                at += 1;
+            } else {
+                return Err(CmdError::SYNTAX);
+            }
+        }
+        Ok(request)
+    }
+}
+
+/// FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]
+fn failover(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    let error = |text: &'static str| Err(CmdError::text(text));
+    let under_way = server.replication.failover.is_under_way();
+    if args.len() == 2 && args.is(1, "abort") {
+        if !under_way {
+            return error("ERR No failover in progress.");
+        }
+        server.abort_failover("Failover manually aborted");
+        server.reply(id).ok();
+        return Ok(Done);
+    }
+    let FailoverRequest { target, timeout_ms, force } = FailoverRequest::parse(args)?;
+    if under_way {
+        return error("ERR FAILOVER already in progress.");
+    }
+    if server.is_replica() {
+        return error("ERR FAILOVER is not valid when server is a replica.");
+    }
+    if server.replication.replicas.attached().next().is_none() {
+        return error("ERR FAILOVER requires connected replicas.");
+    }
+    if force && (timeout_ms == 0 || target.is_none()) {
+        return error("ERR FAILOVER with force option requires both a timeout and target HOST and IP.");
+    }
+    let target = match target {
+        Some((host, port)) => {
+            let port = u16::try_from(port).unwrap_or_default();
+            match server.replication.replicas.named(&host, port) {
+                None => return error("ERR FAILOVER target HOST and PORT is not a replica."),
+                Some(replica) if !replica.is_online() => {
+                    return error("ERR FAILOVER target replica is not online.");
+                }
+                Some(_) => Some(MasterAddress { host, port }),
+            }
+        }
+        None => None,
+    };
+    let deadline_ms = (timeout_ms > 0).then(|| server.clock.unix_ms().saturating_add(timeout_ms));
+    server.begin_failover(target, deadline_ms, force);
     server.reply(id).ok();
     Ok(Done)
 }

@@ -261,13 +261,15 @@ directives! {
     "repl-diskless-sync-max-replicas" => repl_diskless_sync_max_replicas: u32 = 0,
         row(MODIFIABLE, Integer(0, INT_MAX));
     "repl-diskless-load" => repl_diskless_load: ReplDisklessLoad = ReplDisklessLoad::Disabled,
-        row(DENY_LOADING, Plain).check(check_diskless_load);
+        row(DENY_LOADING, Plain);
     "repl-disable-tcp-nodelay" => repl_disable_tcp_nodelay: bool = false, row(MODIFIABLE, Plain);
     "repl-ping-replica-period" | "repl-ping-slave-period" => repl_ping_replica_period: u32 = 10,
         row(MODIFIABLE, Integer(1, INT_MAX));
     "repl-timeout" => repl_timeout: u32 = 60, row(MODIFIABLE, Integer(1, INT_MAX));
     "repl-backlog-size" => repl_backlog_size: u64 = 1 << 20,
         row(MODIFIABLE, Memory(1, LONG_MAX)).apply(Apply::ReplBacklogSize);
+    /// Ours: what the backlog has no room for goes to nameless files in `dir`, up to so many bytes; 0: it does not.
+    "repl-backlog-disk-size" => repl_backlog_disk_size: u64 = 0, row(MODIFIABLE, Memory(0, LONG_MAX));
     "repl-backlog-ttl" => repl_backlog_ttl: u64 = 3600, row(MODIFIABLE, Integer(0, LONG_MAX));
     "min-replicas-to-write" | "min-slaves-to-write" => min_replicas_to_write: u32 = 0,
         row(MODIFIABLE, Integer(0, INT_MAX)).apply(Apply::MinReplicas);
@@ -375,16 +377,6 @@ fn check_activedefrag(arg: &[u8]) -> Result<(), &'static str> {
         return Err(
             "Active defragmentation cannot be enabled: it requires a Redis server compiled with a modified \
                     Jemalloc like the one shipped by default with the Redis source distribution",
-        );
-    }
-    Ok(())
-}
-
-fn check_diskless_load(arg: &[u8]) -> Result<(), &'static str> {
-    if arg.eq_ignore_ascii_case(b"on-empty-db") {
-        return Err(
-            "'repl-diskless-load on-empty-db' is not supported yet by redis-rs: loading straight from the \
-                    master's socket is not built",
         );
     }
     Ok(())

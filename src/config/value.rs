@@ -269,7 +269,11 @@ words! { SyslogFacility {
 } }
 words! { Supervised { Upstart = "upstart", Systemd = "systemd", Auto = "auto", No = "no" } }
 words! { AppendFsync { Everysec = "everysec", Always = "always", No = "no" } }
-words! { ReplDisklessLoad { Disabled = "disabled", OnEmptyDb = "on-empty-db", Swapdb = "swapdb" } }
+words! {
+    ReplDisklessLoad {
+        Disabled = "disabled", OnEmptyDb = "on-empty-db", Swapdb = "swapdb", FlushBeforeLoad = "flush-before-load",
+    }
+}
 words! { TlsAuthClients { No = "no", Yes = "yes", Optional = "optional" } }
 words! { OomScoreAdj { No = "no", Relative = "yes" | "relative", Absolute = "absolute" } }
 words! { AclPubsubDefault { AllChannels = "allchannels", ResetChannels = "resetchannels" } }

@@ -9,6 +9,14 @@
 
 use super::{Journal, encode_command};
 
+const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
+const GETACK: &[u8] = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
+
+/// Whether these bytes are what a master says to its replicas without a change of data.
+pub(super) fn changes_nothing(bytes: &[u8]) -> bool {
+    bytes == PING || bytes == GETACK
+}
+
 impl Journal {
     /// Has readers select a database, if they have not.
     pub(super) fn select(&mut self, db: usize) {
@@ -36,12 +44,12 @@ impl Journal {
 
     /// Tells replicas that their master lives.
     pub fn ping(&mut self) {
-        self.append_verbatim(b"*1\r\n$4\r\nPING\r\n");
+        self.append_verbatim(PING);
     }
 
     /// Asks replicas how far they are.
     pub fn ask_for_acks(&mut self) {
-        self.append_verbatim(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n");
+        self.append_verbatim(GETACK);
     }
 }
 

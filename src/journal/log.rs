@@ -77,6 +77,21 @@ impl Log {
         }
     }
 
+    /// Takes back what lies behind `offset`, as if it had never been appended. What is not kept any more cannot be.
+    pub fn truncate(&mut self, offset: u64) {
+        if !(self.start..self.end).contains(&offset) {
+            return;
+        }
+        self.end = offset;
+        let keep = (offset - self.base) as usize;
+        self.blocks.truncate(keep.div_ceil(BLOCK));
+        if let Some(last) = self.blocks.back_mut()
+            && !keep.is_multiple_of(BLOCK)
+        {
+            last.truncate(keep % BLOCK);
+        }
+    }
+
     /// The bytes from `offset` on, as slices for one gathering write; as many as fit in `slices`.
     ///
     /// # Panics
@@ -172,6 +187,10 @@ mod tests {
                 for offset in [log.start(), (log.start() + log.end()) / 2, log.end()] {
                     prop_assert_eq!(log.read(offset), &all[(offset - first) as usize..]);
                 }
+                let back = (log.len() / 3).min(u64::from(step as u32) * 20_000);
+                log.truncate(log.end() - back);
+                all.truncate(all.len() - back as usize);
+                prop_assert_eq!(log.read(log.start()), &all[(log.start() - first) as usize..]);
                 let (from, to) = ((log.start() + log.end()) / 2, log.end() - (log.end() - log.start()) / 3);
                 if from <= to {
                     let mut slices = [IoSlice::new(&[]); 64];

@@ -27,11 +27,15 @@ pub struct Journal {
     appended: bool,
     /// The database that readers of the stream have selected; `None` if they must be told.
     selected: Option<usize>,
+    /// From here to the end there is nothing but signs of life and requests for acknowledgements, which change no data.
+    idle_from: u64,
+    /// How often another stream was begun.
+    epoch: u64,
 }
 
 impl Default for Journal {
     fn default() -> Self {
-        Journal { log: Log::new(0), backlog: false, appended: false, selected: None }
+        Journal { log: Log::new(0), backlog: false, appended: false, selected: None, idle_from: 0, epoch: 0 }
     }
 }
 
@@ -66,6 +70,11 @@ impl Journal {
         self.backlog = true;
     }
 
+    /// Which of the streams this is that this journal has held: bytes at one offset of one of them are the same bytes.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// No replica reads any more, nor will one.
     pub fn deactivate(&mut self) {
         self.backlog = false;
@@ -82,6 +91,7 @@ impl Journal {
     fn rest_if_unread(&mut self) {
         if !self.is_active() {
             self.log = Log::new(self.log.end());
+            self.epoch += 1;
             self.selected = None;
         }
     }
@@ -90,12 +100,16 @@ impl Journal {
     pub fn restart_at(&mut self, offset: u64) {
         self.log = Log::new(offset);
         self.selected = None;
+        self.idle_from = offset;
+        self.epoch += 1;
     }
 
     /// Takes over a stream that was kept elsewhere, to go on at its end.
     pub fn restore(&mut self, log: Log) {
         self.log = log;
         self.selected = None;
+        self.idle_from = self.log.end();
+        self.epoch += 1;
     }
 
     /// The next command is preceded by a SELECT: there are readers who were not told yet.
@@ -115,6 +129,7 @@ impl Journal {
         }
         self.select(db);
         self.log.append(command);
+        self.idle_from = self.log.end();
     }
 
     /// As `append`, of a command in several pieces.
@@ -127,7 +142,17 @@ impl Journal {
     pub fn append_verbatim(&mut self, bytes: &[u8]) {
         if self.is_active() {
             self.log.append(bytes);
+            if !framing::changes_nothing(bytes) {
+                self.idle_from = self.log.end();
+            }
         }
+    }
+
+    /// Takes back the end of the stream that holds nothing but signs of life and requests for acknowledgements, though
+    /// not what lies before `held`. Whoever has stood at its beginning stands at its end as well: so a master that was
+    /// replaced can go on with a stream that was continued from there.
+    pub fn forget_idle_tail(&mut self, held: u64) {
+        self.log.truncate(self.idle_from.max(held));
     }
 
     /// Drops what nobody will read again: the last `backlog` bytes stay, and whatever lies behind a position that
@@ -153,5 +178,23 @@ mod tests {
         assert_eq!(journal.log().start(), 800);
         journal.trim(100, [900, 2000]);
         assert_eq!(journal.log().start(), 900);
+    }
+
+    #[test]
+    fn an_idle_tail_is_taken_back_and_data_is_not() {
+        let mut journal = Journal::default();
+        journal.activate();
+        journal.append(0, b"set\r\n");
+        let data = journal.offset();
+        journal.ping();
+        let first = journal.offset();
+        journal.ask_for_acks();
+        journal.forget_idle_tail(first);
+        assert_eq!(journal.offset(), first, "somebody has this much");
+        journal.forget_idle_tail(0);
+        assert_eq!(journal.offset(), data);
+        journal.append_verbatim(b"set\r\n");
+        journal.forget_idle_tail(0);
+        assert_eq!(journal.offset(), data + 5);
     }
 }

@@ -11,6 +11,7 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::arriving::DumpSource;
 use super::decode::{hash_value, list_value, set_value, stream_value, zset_value};
 use super::dump::{Delay, Usage};
 use super::rdb::{self, Checksum, RawString, RawValue, RdbError, RdbReason, Reader, Record};
@@ -258,15 +259,29 @@ pub struct Loader<R = File> {
     expired: Vec<(usize, Vec<u8>)>,
 }
 
+/// Opens a dump file; its length comes with it.
+fn open_dump(path: &Path) -> Result<(File, u64), LoadError> {
+    let file = File::open(path).map_err(|why| match why.kind() {
+        io::ErrorKind::NotFound => LoadError::NotFound,
+        _ => LoadError::Open { path: path.into(), why },
+    })?;
+    let total = file.metadata().map_or(0, |metadata| metadata.len());
+    Ok((file, total))
+}
+
 impl Loader<File> {
     /// Opens a dump file and reads its header.
     pub fn open(path: &Path, options: LoadOptions) -> Result<Loader<File>, LoadError> {
-        let file = File::open(path).map_err(|why| match why.kind() {
-            io::ErrorKind::NotFound => LoadError::NotFound,
-            _ => LoadError::Open { path: path.into(), why },
-        })?;
-        let total = file.metadata().map_or(0, |metadata| metadata.len());
+        let (file, total) = open_dump(path)?;
         Loader::new(file, total, options)
+    }
+}
+
+impl Loader<DumpSource> {
+    /// The same, where the dump might also be one that arrives.
+    pub fn open_source(path: &Path, options: LoadOptions) -> Result<Loader<DumpSource>, LoadError> {
+        let (file, total) = open_dump(path)?;
+        Loader::new(DumpSource::File(file), total, options)
     }
 }
 
@@ -299,6 +314,27 @@ impl<R: Read> Loader<R> {
     /// Expired keys that were left out since the last call, with their databases, if they were asked for.
     pub fn take_expired(&mut self) -> Vec<(usize, Vec<u8>)> {
         mem::take(&mut self.expired)
+    }
+
+    /// From now on the record that was begun last can be read again: see [`Loader::unread_record`].
+    pub fn remember_records(&mut self) {
+        self.reader.remember_records();
+    }
+
+    /// Goes back to where the record begins of which there was no more, after a step that came to a short read. Returns
+    /// its offset, from where bytes are wanted again. What was loaded before it stays.
+    pub fn unread_record(&mut self) -> u64 {
+        self.reader.unread_record()
+    }
+
+    /// What it loads from.
+    pub fn source(&self) -> &R {
+        self.reader.inner()
+    }
+
+    /// The same, to be changed.
+    pub fn source_mut(&mut self) -> &mut R {
+        self.reader.inner_mut()
     }
 
     /// After the end: the source, and the bytes behind the dump that were already taken from it.

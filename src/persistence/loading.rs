@@ -1,13 +1,13 @@
 //! Loading as a task of the loop: what is being loaded, a slice a turn, and where it goes.
 //!
 //! A server that starts loads its own dump in place; one that starts over from its master loads the master's, in place
-//! or aside, so that the old data is served meanwhile. What a load that has ended (well or not) means for the server is
+//! or aside, so that the old data is served meanwhile; from a file, or while it arrives (`arriving`). What a load that has ended (well or not) means for the server is
 //! the caller's business: [`Loading::slice`] only tells how it ended.
 
-use std::fs::File;
 use std::path::Path;
 
 use super::aof::AofLoader;
+use super::arriving::{Arriving, DumpSource};
 use super::load::{LoadError, LoadOptions, LoadProgress, LoadedInfo, Loader, Step};
 use crate::client::ClientId;
 use crate::env::clock::Clock;
@@ -49,13 +49,15 @@ pub struct Replaying {
 
 /// What is read.
 enum Reads {
-    Dump(Box<Loader<File>>),
+    Dump(Box<Loader<DumpSource>>),
     Files(Replaying),
 }
 
 /// See the head of this file.
 pub struct Loading {
     reads: Reads,
+    /// All that was asked of the loader is done, and what arrives has not ended yet.
+    done: Option<LoadedInfo>,
     source: LoadSource,
     into: LoadInto,
     pub started_ms: i64,
@@ -98,8 +100,44 @@ impl Loading {
         options: LoadOptions,
         clock: &Clock,
     ) -> Result<Loading, LoadError> {
-        let loader = Loader::open(path, options)?;
+        let loader = Loader::<DumpSource>::open_source(path, options)?;
         Ok(Loading::begin(Reads::Dump(Box::new(loader)), source, into, clock))
+    }
+
+    /// Begins to load what arrives from our master: `arriving` is the beginning, of so many bytes (0: not known).
+    pub fn of_arriving(
+        arriving: Arriving,
+        total_bytes: u64,
+        into: LoadInto,
+        options: LoadOptions,
+        clock: &Clock,
+    ) -> Result<Loading, LoadError> {
+        let mut loader = Loader::new(DumpSource::Arriving(arriving), total_bytes, options)?;
+        loader.remember_records();
+        Ok(Loading::begin(Reads::Dump(Box::new(loader)), LoadSource::Master, into, clock))
+    }
+
+    /// What is loaded while it arrives, if it does.
+    pub fn arriving(&mut self) -> Option<&mut Arriving> {
+        match &mut self.reads {
+            Reads::Dump(loader) => arriving(loader),
+            Reads::Files(_) => None,
+        }
+    }
+
+    /// Whether there is something to be loaded now.
+    pub fn can_go_on(&self) -> bool {
+        let Reads::Dump(loader) = &self.reads else { return true };
+        match loader.source() {
+            DumpSource::Arriving(arriving) if self.done.is_some() => arriving.has_ended(),
+            DumpSource::Arriving(arriving) => arriving.is_ready(),
+            DumpSource::File(_) => true,
+        }
+    }
+
+    /// Whether data is loaded to where the data of the server is.
+    pub fn is_in_place(&self) -> bool {
+        matches!(self.into, LoadInto::Place)
     }
 
     /// Begins to load append-only files.
@@ -109,7 +147,7 @@ impl Loading {
 
     fn begin(reads: Reads, source: LoadSource, into: LoadInto, clock: &Clock) -> Loading {
         let (started_ms, started_us) = (clock.unix_ms(), clock.moment_us());
-        Loading { reads, source, into, started_ms, started_us }
+        Loading { reads, done: None, source, into, started_ms, started_us }
     }
 
     /// The append-only files, if that is what is read.
@@ -166,7 +204,7 @@ impl Loading {
         interval_bytes: u64,
         clock: &Clock,
     ) -> Slice {
-        let Some(mut loading) = running.take() else { return Slice::More };
+        let Some(mut loading) = running.take_if(|loading| loading.can_go_on()) else { return Slice::More };
         let Reads::Dump(loader) = &mut loading.reads else {
             *running = Some(loading);
             return Slice::More;
@@ -176,12 +214,16 @@ impl Loading {
             LoadInto::Place => keyspace,
             LoadInto::Aside { keyspace, .. } => keyspace,
         };
-        match loader.step(target, slice_bytes(interval_bytes), &mut out_of_time) {
-            Ok(Step::More) => {
+        let step = match loading.done.take() {
+            Some(info) => Ok(Step::Done(info)),
+            None => loader.step(target, slice_bytes(interval_bytes), &mut out_of_time),
+        };
+        match outcome(loader, &mut loading.done, step) {
+            Ok(None) => {
                 *running = Some(loading);
                 Slice::More
             }
-            Ok(Step::Done(info)) => Slice::Done(Box::new(Loaded {
+            Ok(Some(info)) => Slice::Done(Box::new(Loaded {
                 info,
                 expired: loader.take_expired(),
                 took_us: clock.moment_us() - loading.started_us,
@@ -197,6 +239,41 @@ impl Loading {
             }
         }
     }
+}
+
+fn arriving(loader: &mut Loader<DumpSource>) -> Option<&mut Arriving> {
+    match loader.source_mut() {
+        DumpSource::Arriving(arriving) => Some(arriving),
+        DumpSource::File(_) => None,
+    }
+}
+
+/// What a step of the loader came to: what was loaded, if that is all, and all has come. Until that it stands in `done`.
+fn outcome(
+    loader: &mut Loader<DumpSource>,
+    done: &mut Option<LoadedInfo>,
+    step: Result<Step, LoadError>,
+) -> Result<Option<LoadedInfo>, LoadError> {
+    let offset = loader.progress().loaded_bytes;
+    let Some(source) = arriving(loader) else {
+        return step.map(|step| match step {
+            Step::More => None,
+            Step::Done(info) => Some(info),
+        });
+    };
+    match step {
+        Ok(Step::More) => source.loaded(offset),
+        Ok(Step::Done(info)) if source.has_ended() => return Ok(Some(info)),
+        Ok(Step::Done(info)) => *done = Some(info),
+        Err(why) if why.is_short_read() && !source.has_ended() => {
+            let record = loader.unread_record();
+            if let Some(source) = arriving(loader) {
+                source.wait_for_more(record);
+            }
+        }
+        Err(why) => return Err(why),
+    }
+    Ok(None)
 }
 
 /// How much is loaded at a time: bytes, and then as many more as there is time for.
@@ -221,5 +298,76 @@ pub fn load_at_once(
         if let Step::Done(info) = loader.step(keyspace, u64::MAX, &mut || false)? {
             return Ok(info);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::persistence::dump::{DumpOptions, Usage, write_dataset};
+    use crate::persistence::load::testing::{content, options, sample};
+    use crate::persistence::rdb::{SavingAux, WriterOptions};
+    use crate::types::NewValue;
+
+    fn dump() -> (Keyspace, Vec<u8>) {
+        let mut keyspace = sample();
+        // Longer than everything that is read at once.
+        let long: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(7919) >> 7) as u8).collect();
+        keyspace.db_mut(3).set(b"long", None, NewValue::Str(&long));
+        let aux =
+            SavingAux { redis_ver: "7.2.4", ctime: 1000, used_mem: 1, replication: None, aof_base: false };
+        let options = DumpOptions {
+            writer: WriterOptions::default(),
+            usage: Usage::Unsaid,
+            key_save_delay_us: 0,
+            release: false,
+        };
+        let dump = write_dataset(Vec::new(), &keyspace, &aux, &options, &mut |_| {}).unwrap().0;
+        (keyspace, dump)
+    }
+
+    /// Loads a dump that comes in pieces of those lengths, repeated.
+    fn load(dump: &[u8], pieces: &[usize]) -> Result<Keyspace, LoadError> {
+        let clock = Clock::system();
+        let mut keyspace = Keyspace::new(16, 0);
+        let mut arriving = Arriving::default();
+        let mut at = 9;
+        arriving.push(&dump[..at], false);
+        let loading = Loading::of_arriving(arriving, 0, LoadInto::Place, options(), &clock)?;
+        let mut running = Some(loading);
+        let mut lens = pieces.iter().cycle();
+        loop {
+            if let Some(arriving) = running.as_mut().and_then(Loading::arriving) {
+                let len = lens.next().unwrap().min(&arriving.room()).min(&(dump.len() - at)).to_owned();
+                at += len;
+                arriving.push(&dump[at - len..at], at == dump.len());
+            }
+            match Loading::slice(&mut running, &mut keyspace, 4096, &clock) {
+                Slice::More => {}
+                Slice::Done(_) => return Ok(keyspace),
+                Slice::Failed(failed) => return Err(failed.why),
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn a_dump_loads_however_it_comes(pieces in prop::collection::vec(500usize..300_000, 1..5)) {
+            let (keyspace, dump) = dump();
+            prop_assert_eq!(content(&load(&dump, &pieces).unwrap()), content(&keyspace));
+        }
+    }
+
+    #[test]
+    fn a_dump_that_ends_too_early_or_is_wrong_is_refused() {
+        let (_, mut dump) = dump();
+        let whole = dump.len();
+        assert!(load(&dump[..whole - 1], &[50_000]).err().unwrap().is_short_read());
+        assert!(load(&dump[..whole / 2], &[1_000_000]).err().unwrap().is_short_read());
+        dump[whole / 2] ^= 1;
+        assert!(!load(&dump, &[70_000]).err().unwrap().is_short_read(), "the checksum tells");
     }
 }

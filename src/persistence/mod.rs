@@ -7,10 +7,12 @@
 //! - `aof`: the append-only file, from the journal to the disk and back.
 //! - `child`: the forked process that writes one while the server goes on; `simulated`: one that is no process.
 //!   `snapshots`: which one runs and what for, and how the last ones ended; `save_points`: when one is due.
-//! - `loading`: what is being loaded, as a task of the loop.
+//! - `loading`: what is being loaded, as a task of the loop; `arriving`: a dump that is loaded while it arrives.
+//! - `spill`: what the log of the write stream has no room for.
 //! - `temp_files`: what processes that were killed have left behind.
 
 pub mod aof;
+pub mod arriving;
 pub mod child;
 mod decode;
 pub mod dump;
@@ -21,4 +23,5 @@ pub mod save_points;
 pub mod simulated;
 pub mod snapshot;
 pub mod snapshots;
+pub mod spill;
 pub mod temp_files;

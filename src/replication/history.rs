@@ -12,7 +12,6 @@
 //! Source: replication.c of Redis 7.2, masterTryPartialResynchronization.
 
 use crate::env::random::Secrets;
-use crate::journal::Log;
 
 /// The names of our stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,8 +95,9 @@ pub enum FullResyncReason {
     NotInLog,
 }
 
-/// Whether a replica may go on. `log` is `None` while nothing is kept.
-pub fn decide(history: &History, log: Option<&Log>, wanted: &Wanted) -> Answer {
+/// Whether a replica may go on. `kept`: where the oldest byte of the stream stands that is kept, and where the next one
+/// will; `None` while nothing is kept.
+pub fn decide(history: &History, kept: Option<(u64, u64)>, wanted: &Wanted) -> Answer {
     // Ids are hexadecimal: case does not tell them apart.
     if !wanted.id.eq_ignore_ascii_case(history.id.as_bytes()) {
         let second = history.id2.as_ref().filter(|(id, _)| wanted.id.eq_ignore_ascii_case(id.as_bytes()));
@@ -111,8 +111,10 @@ pub fn decide(history: &History, log: Option<&Log>, wanted: &Wanted) -> Answer {
         }
     }
     let position = wanted.offset.checked_sub(1).and_then(|at| u64::try_from(at).ok());
-    match (position, log) {
-        (Some(position), Some(log)) if log.has(position) => Answer::Continue(position),
+    match (position, kept) {
+        (Some(position), Some((start, end))) if (start..=end).contains(&position) => {
+            Answer::Continue(position)
+        }
         _ => Answer::Full(FullResyncReason::NotInLog),
     }
 }
@@ -128,12 +130,11 @@ mod tests {
     #[test]
     fn a_replica_goes_on_where_the_log_reaches() {
         let history = History { id: "a".repeat(40), id2: None };
-        let mut log = Log::new(100);
-        log.append(&[b'x'; 50]);
-        let ask = |offset| decide(&history, Some(&log), &wanted(&"a".repeat(40), offset));
+        let kept = Some((100, 150));
+        let ask = |offset| decide(&history, kept, &wanted(&"a".repeat(40), offset));
         assert_eq!(ask(101), Answer::Continue(100));
         assert_eq!(ask(151), Answer::Continue(150));
-        let shouted = decide(&history, Some(&log), &wanted(&"A".repeat(40), 101));
+        let shouted = decide(&history, kept, &wanted(&"A".repeat(40), 101));
         assert_eq!(shouted, Answer::Continue(100));
         assert_eq!(ask(100), Answer::Full(FullResyncReason::NotInLog));
         assert_eq!(ask(152), Answer::Full(FullResyncReason::NotInLog));
@@ -147,9 +148,8 @@ mod tests {
     fn after_a_promotion_the_old_id_counts_up_to_where_it_ended() {
         let mut history = History { id: "a".repeat(40), id2: None };
         history.shift(120, &mut Secrets::System);
-        let mut log = Log::new(100);
-        log.append(&[b'x'; 50]);
-        let ask = |id: &str, offset| decide(&history, Some(&log), &wanted(id, offset));
+        let kept = Some((100, 150));
+        let ask = |id: &str, offset| decide(&history, kept, &wanted(id, offset));
         assert_eq!(ask(&"a".repeat(40), 121), Answer::Continue(120));
         let beyond = Answer::Full(FullResyncReason::OtherStream { second_offset: Some(121) });
         assert_eq!(ask(&"a".repeat(40), 122), beyond);

@@ -1,6 +1,7 @@
 //! Master and replica: the names of the stream, who follows it, whom we follow.
 //!
 //! - [`history`] decides who may go on and who has to start over; it is pure.
+//! - [`failover`]: how we step down for one of our replicas.
 //! - [`master`]: what we are to our replicas. Where each stands, and how a dump and then the stream reach it.
 //! - [`replica`]: what we are to our master. The link as a state machine, from the first connect to the stream and back.
 //!
@@ -12,6 +13,7 @@
 //! [`Decision`], or as a state that says what has to come next (a dump that has come and is to be loaded); the loop
 //! carries it out once a turn, in one written order (`server::carry_out`).
 
+pub mod failover;
 pub mod history;
 pub mod master;
 pub mod replica;
@@ -21,6 +23,7 @@ use crate::env::alloc;
 use crate::env::random::Secrets;
 use crate::journal::Journal;
 use crate::persistence::rdb::{ReplicationAux, SavingAux};
+use failover::Failover;
 use history::History;
 use master::Replicas;
 use replica::{MasterLink, WritableExpires};
@@ -34,6 +37,8 @@ pub enum Decision {
     StopChildForDump,
     /// What those who follow us were told is void: they have to ask again.
     DisconnectReplicas,
+    /// The dump that was loaded while it arrived will never be whole.
+    GiveUpLoading,
 }
 
 /// Counts for INFO, forgotten by CONFIG RESETSTAT.
@@ -53,6 +58,7 @@ pub struct Replication {
     pub history: History,
     pub replicas: Replicas,
     pub link: MasterLink,
+    pub failover: Failover,
     pub writable_expires: WritableExpires,
     pub stats: SyncStats,
     pub decisions: Vec<Decision>,
@@ -62,8 +68,8 @@ pub struct Replication {
 
 impl Replication {
     /// Under a new name of its own; what it follows, if anything, is what the configuration says.
-    pub fn new(master: Option<MasterAddress>, now_ms: u64, secrets: &mut Secrets) -> Replication {
-        let link = MasterLink::configured(master, now_ms);
+    pub fn new(master: Option<MasterAddress>, secrets: &mut Secrets) -> Replication {
+        let link = MasterLink::configured(master);
         let mut replication = Replication { link, ..Replication::default() };
         replication.history.renew(secrets);
         replication

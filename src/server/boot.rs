@@ -24,6 +24,7 @@ use crate::observe::slowlog::SlowLog;
 use crate::persistence::aof::Aof;
 use crate::persistence::simulated::SimulatedForks;
 use crate::persistence::snapshots::Snapshots;
+use crate::persistence::spill::Spill;
 use crate::persistence::temp_files;
 use crate::replication::Replication;
 use crate::structures::quicklist::Shape;
@@ -146,7 +147,7 @@ fn assemble(
     if clock.is_simulated() {
         keyspace.freer = Freer::without_helper();
     }
-    let replication = Replication::new(config.replicaof.0.clone(), clock.monotonic_ms(), &mut secrets);
+    let replication = Replication::new(config.replicaof.0.clone(), &mut secrets);
     Ok(Server {
         turn: first_turn(&clock),
         limits: Thresholds::default(),
@@ -154,6 +155,7 @@ fn assemble(
         eviction: Eviction::default(),
         changes: Changes::default(),
         journal: Journal::default(),
+        spill: Spill::default(),
         clients: Clients::default(),
         client_memory: ClientMemory::default(),
         outgoing: Outgoing::default(),

@@ -67,6 +67,7 @@ impl Server {
                     let (replicas, mut cx) = self.serving();
                     replicas.disconnect(&mut cx);
                 }
+                Decision::GiveUpLoading => self.give_up_loading(),
             }
         }
     }
@@ -122,8 +123,39 @@ impl Server {
         let (end, backlog) = (cx.journal.offset(), cx.config.repl_backlog_size);
         let held = [replicas.held_position(), cx.snapshots.held_position(end, backlog), unwritten];
         let reading = replicas.ids();
-        let kept = if self.journal.has_backlog() { backlog } else { 0 };
-        self.journal.trim(kept, held.into_iter().flatten());
+        self.trim_journal(held.into_iter().flatten().min(), unwritten);
         reading
+    }
+
+    /// The journal forgets what is not held, or what stands in files then. `unwritten`: from where on the append-only file
+    /// needs it, which reads from memory alone.
+    fn trim_journal(&mut self, held: Option<u64>, unwritten: Option<u64>) {
+        let (backlog, on_disk) = match self.journal.has_backlog() {
+            true => (self.config.repl_backlog_size, self.config.repl_backlog_disk_size),
+            false => (0, 0),
+        };
+        let end = self.journal.offset();
+        let until = end.saturating_sub(backlog).min(unwritten.unwrap_or(end));
+        let now_ms = self.clock.monotonic_ms();
+        let taken = match on_disk > 0 && !self.spill.rests(now_ms) {
+            true if until <= self.journal.log().start() => Ok(false),
+            true => {
+                self.spill.take(&self.journal, until, on_disk, self.config.directory(), now_ms).map_err(Some)
+            }
+            false => Err(None),
+        };
+        match taken {
+            Ok(true) => self.journal.trim(backlog, unwritten),
+            // There is too little to be written.
+            Ok(false) => {}
+            Err(why) => {
+                if let Some(why) = why {
+                    let why = crate::env::process::strerror(&why);
+                    log::warning!("Can't write the replication backlog to disk: {why}. It stays in memory");
+                }
+                self.journal.trim(backlog, held);
+            }
+        }
+        self.spill.trim(on_disk, held);
     }
 }

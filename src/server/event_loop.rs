@@ -8,6 +8,7 @@ use crate::env::ticks;
 use crate::keyspace::Due;
 use crate::net::{Conn, Event, Source};
 use crate::observe::log;
+use crate::persistence::loading::Loading;
 
 /// Connections accepted in one turn.
 const ACCEPTS: usize = 1000;
@@ -59,10 +60,11 @@ impl Server {
     pub fn timeout(&self) -> Duration {
         let busy = !self.net.ready.is_empty()
             || self.outgoing.has_to_flush()
-            || self.loading.is_some()
+            || self.loading.as_ref().is_some_and(Loading::can_go_on)
             || self.eviction.goes_on
             || self.replication.replicas.pipe_has_more()
             || self.replication.link.has_more()
+            || self.replication.failover.has_answer()
             || !self.replication.decisions.is_empty();
         if busy {
             return Duration::ZERO;
@@ -77,6 +79,7 @@ impl Server {
             self.blocked_clients.next_deadline(),
             self.next_expiry(now),
             self.replication.replicas.transfer_deadline(child_runs, now),
+            self.replication.failover.deadline(),
         ];
         for deadline in deadlines.into_iter().flatten() {
             wait_ms = wait_ms.min((deadline - now).max(0) as u64);
@@ -243,6 +246,7 @@ impl Server {
         if self.replication.replicas.take_acked() {
             self.serve_replica_waiters();
         }
+        self.advance_failover();
         self.ask_for_acks();
         self.send_broadcasts();
         if !self.flush_aof() {

@@ -7,12 +7,13 @@ use super::Server;
 use crate::env::alloc;
 use crate::keyspace::Db;
 use crate::observe::log::{self, Logged};
+use crate::persistence::arriving::Arriving;
 use crate::persistence::dump::Usage;
 use crate::persistence::load::{LoadError, LoadOptions, Origin};
 use crate::persistence::loading::{LoadFailed, LoadInto, LoadSource, Loaded, Loading, Slice, load_at_once};
 use crate::persistence::snapshots::dbfilename;
 use crate::protocol::encode_command;
-use crate::replication::replica::{LoadOrder, ServesOld};
+use crate::replication::replica::{LoadFrom, LoadOrder, Piece, ServesOld};
 
 impl Server {
     pub(super) fn load_options(&self) -> LoadOptions {
@@ -59,13 +60,17 @@ impl Server {
         }
     }
 
-    /// Begins to load a dump that has come from our master, once no child of ours is left: it replaces our data.
+    /// Begins to load a dump that has come from our master, or is to be loaded while it comes, once no child of ours is
+    /// left: it replaces our data.
     pub(super) fn load_received_dump(&mut self) {
         if self.snapshots.running().is_some() {
+            if self.replication.link.wants_loader() {
+                self.snapshots.stop();
+            }
             return;
         }
         let (link, mut cx) = self.linking();
-        let Some(LoadOrder { path, aside }) = link.begin_load(&mut cx) else { return };
+        let Some(LoadOrder { from, aside }) = link.begin_load(&mut cx) else { return };
         self.aof_rests_for_sync();
         let into = match aside {
             Some(ServesOld(serves)) => {
@@ -79,7 +84,16 @@ impl Server {
             }
         };
         log::notice!("MASTER <-> REPLICA sync: Loading DB in memory");
-        match Loading::open(&path, LoadSource::Master, into, self.load_options(), &self.clock) {
+        let options = self.load_options();
+        let begun = match from {
+            LoadFrom::File(path) => Loading::open(&path, LoadSource::Master, into, options, &self.clock),
+            LoadFrom::Arriving { len, beginning: Piece { bytes, last } } => {
+                let mut arriving = Arriving::default();
+                arriving.push(&bytes, last);
+                Loading::of_arriving(arriving, len, into, options, &self.clock)
+            }
+        };
+        match begun {
             Ok(loading) => self.loading = Some(loading),
             Err(why) => {
                 let kept = aside.is_some();
@@ -101,8 +115,30 @@ impl Server {
         self.blocked_clients.flushed(None);
     }
 
+    /// What has come of a dump that is loaded meanwhile goes to the loader.
+    fn feed_loader(&mut self) {
+        let Some(arriving) = self.loading.as_mut().and_then(Loading::arriving) else { return };
+        let room = arriving.room();
+        if room > 0
+            && let Some(Piece { bytes, last }) = self.replication.link.take_piece(room)
+        {
+            arriving.push(&bytes, last);
+        }
+    }
+
+    /// The dump that was being loaded while it came will never be whole.
+    pub(super) fn give_up_loading(&mut self) {
+        let loading = self.loading.take_if(|loading| Loading::source(loading) == LoadSource::Master);
+        match loading {
+            Some(loading) if loading.is_in_place() => drop(self.keyspace.take(self.clock.unix_ms())),
+            Some(_) => log::notice!("MASTER <-> REPLICA sync: Discarding temporary DB in background"),
+            None => {}
+        }
+    }
+
     /// Loads on for a slice of time, if it is a dump that is loaded. To be called once per turn.
     pub(super) fn load_slice(&mut self) {
+        self.feed_loader();
         let Some(source) = self.loading.as_ref().map(Loading::source) else { return };
         let interval = self.config.loading_process_events_interval_bytes;
         match Loading::slice(&mut self.loading, &mut self.keyspace, interval, &self.clock) {
@@ -157,8 +193,9 @@ impl Server {
         let selected = loaded.info.origin.repl_stream_db.and_then(|db| usize::try_from(db).ok());
         let selected = selected.filter(|&db| db < self.keyspace.count());
         let (link, mut cx) = self.linking();
-        let Some(path) = link.dump_loaded(selected, &mut cx) else { return };
-        self.keep_master_dump(&path);
+        if let Some(path) = link.dump_loaded(selected, &mut cx) {
+            self.keep_master_dump(&path);
+        }
         self.replication.writable_expires.clear();
         self.snapshots.dirty = 0;
         self.aof_goes_on_after_sync();
@@ -188,7 +225,9 @@ impl Server {
         failed.why.log_lines().iter().for_each(|line| log::warning!("{line}"));
         if failed.source == LoadSource::Master {
             // What was being loaded aside is gone already, and the old data stays.
-            if !failed.kept {
+            if failed.kept {
+                log::notice!("MASTER <-> REPLICA sync: Discarding temporary DB in background");
+            } else {
                 drop(self.keyspace.take(self.clock.unix_ms()));
             }
             let (link, mut cx) = self.linking();

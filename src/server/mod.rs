@@ -18,6 +18,7 @@
 //! saving       what a snapshot child has to know of all of us
 //! loading      what the server makes of a load that has ended
 //! replication  the parts that replicas and the link to our master are given
+//! failover     a planned change of roles: FAILOVER
 //! role         master or replica: REPLICAOF
 //! title        what `ps` shows
 //! pushes       what clients are sent beside replies: pub/sub, monitors, invalidation tracking
@@ -39,6 +40,7 @@ mod closing;
 mod cron;
 mod event_loop;
 mod eviction;
+mod failover;
 mod flush;
 mod lifecycle;
 mod loading;
@@ -86,6 +88,7 @@ use crate::observe::slowlog::SlowLog;
 use crate::persistence::aof::Aof;
 use crate::persistence::loading::Loading;
 use crate::persistence::snapshots::Snapshots;
+use crate::persistence::spill::Spill;
 use crate::protocol::{Output, Reply};
 use crate::replication::Replication;
 use crate::types::Thresholds;
@@ -106,6 +109,8 @@ pub struct Server {
     /// What the command in hand has done so far.
     pub changes: Changes,
     pub journal: Journal,
+    /// What the journal has no room for.
+    pub spill: Spill,
     pub clients: Clients,
     pub client_memory: ClientMemory,
     /// What leaves for clients.

@@ -35,7 +35,10 @@ impl Server {
         let Some(client) = self.clients.get_mut(id).filter(|client| !client.close_now) else { return };
         let mut stream = StreamBacklog::default();
         if client.role == Role::Replica {
-            stream.unsent = self.replication.replicas.pending(id, self.journal.offset());
+            let pending = self.replication.replicas.pending(id, self.journal.offset());
+            let on_disk = self.config.repl_backlog_disk_size;
+            // What it reads from the disk costs no memory, as long as there is room on the disk.
+            stream.unsent = if on_disk > 0 && pending <= on_disk { 0 } else { pending };
             stream.least_limit = self.config.repl_backlog_size;
         }
         if client.exceeds_output_limits(&self.config.client_output_buffer_limit, stream, now) {
@@ -44,6 +47,14 @@ impl Server {
                 "Client {} {when} for overcoming of output buffer limits.",
                 self.clients.describe(id)
             );
+            if stream.unsent > 0 {
+                log::warning!(
+                    "It was {} bytes behind in the stream; repl-backlog-size is {}, repl-backlog-disk-size {}",
+                    stream.unsent,
+                    self.config.repl_backlog_size,
+                    self.config.repl_backlog_disk_size
+                );
+            }
             self.stats.client_output_limit_disconnections += 1;
             self.close_client_later(id);
         }

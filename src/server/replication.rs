@@ -6,6 +6,7 @@ use crate::client::{Client, ClientId, Outbox};
 use crate::exec::CmdError;
 use crate::net::Source;
 use crate::observe::log;
+use crate::persistence::loading::LoadSource;
 use crate::persistence::snapshots::Purpose;
 use crate::protocol::Mark;
 use crate::replication::Replication;
@@ -20,6 +21,7 @@ impl Server {
         let serving = Serving {
             outbox: Outbox { clients: &mut self.clients, outgoing: &mut self.outgoing },
             journal: &mut self.journal,
+            spill: &mut self.spill,
             history,
             snapshots: &mut self.snapshots,
             config: &self.config,
@@ -34,14 +36,16 @@ impl Server {
 
     /// The link to our master, and the parts that it touches.
     pub(super) fn linking(&mut self) -> (&mut MasterLink, Linking<'_>) {
-        let Replication { history, link, stats, decisions, .. } = &mut self.replication;
+        let Replication { history, link, failover, stats, decisions, .. } = &mut self.replication;
         let linking = Linking {
             outbox: Outbox { clients: &mut self.clients, outgoing: &mut self.outgoing },
             journal: &mut self.journal,
+            keyspace: &self.keyspace,
             aof: &self.aof,
             history,
             config: &self.config,
             secrets: &mut self.secrets,
+            failover,
             stats,
             decisions,
             reactor: &self.net.reactor,
@@ -54,9 +58,15 @@ impl Server {
 
     /// Answers SYNC or PSYNC. Who starts over is told from where at once, before whatever it says next.
     pub fn attach_replica(&mut self, id: ClientId, wanted: Option<Wanted>) -> Result<(), CmdError> {
-        let stale = self.replication.is_stale();
+        let unready = if self.replication.failover.is_under_way() {
+            Some(CmdError::text("NOMASTERLINK Can't SYNC while failing over"))
+        } else if self.replication.is_stale() {
+            Some(CmdError::text("NOMASTERLINK Can't SYNC while not connected with my master"))
+        } else {
+            None
+        };
         let (replicas, mut cx) = self.serving();
-        replicas.attach(id, wanted, stale, &mut cx)?;
+        replicas.attach(id, wanted, unready, &mut cx)?;
         // What it is sent next does not stand in its output.
         let watched = self
             .clients
@@ -124,7 +134,7 @@ impl Server {
 
     /// Brings the link to our master as far as it goes, unless our own data is still to come.
     pub(super) fn drive_link(&mut self) {
-        if self.loading.is_some() {
+        if self.loading.as_ref().is_some_and(|loading| loading.source() != LoadSource::Master) {
             return;
         }
         let (link, mut cx) = self.linking();

@@ -12,6 +12,14 @@ impl Server {
         log::set_role(if master.is_some() { log::Role::Replica } else { log::Role::Master });
         // What was being loaded of another master's is of no use.
         self.loading.take_if(|loading| Loading::source(loading) == LoadSource::Master);
+        if let Some(master) = &master {
+            // Our new master may never have heard of the last signs of life.
+            let running = self.snapshots.running().and_then(|running| running.plan.offset);
+            let held = self.replication.replicas.newest_position(master).max(running.unwrap_or(0));
+            // The append-only file has the stream as it was.
+            let held = if self.aof.needs_from().is_some() { u64::MAX } else { held };
+            self.journal.forget_idle_tail(held);
+        }
         let (link, mut cx) = self.linking();
         match &master {
             Some(master) => {

@@ -2,7 +2,7 @@
 
 use super::lifecycle::Pending;
 use super::{Server, ShutdownFlags};
-use crate::client::ClientId;
+use crate::client::{ClientId, PauseBy};
 use crate::env::signals::{self, StopSignal};
 use crate::exec::{Block, BlockOn, CmdError, CmdResult, Done, Outcome};
 use crate::observe::log::{self, Logged};
@@ -73,7 +73,7 @@ impl Server {
         let wait_secs = self.config.shutdown_timeout;
         if !flags.now && wait_secs > 0 && !self.replicas_have_caught_up() {
             let now = self.clock.monotonic_ms();
-            self.blocked_clients.pause_until(i64::MAX, true);
+            self.blocked_clients.pause_until(PauseBy::Shutdown, i64::MAX, true);
             if !self.is_replica() {
                 self.journal.ask_for_acks();
             }
@@ -118,7 +118,7 @@ impl Server {
         self.shutdown_waiters(FAILED);
         if self.life.shutdown.pending.take().is_some() {
             // Those whom it held back run when this turn ends.
-            self.blocked_clients.end_pause();
+            self.blocked_clients.end_pause(PauseBy::Shutdown);
         }
     }
 

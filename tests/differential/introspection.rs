@@ -32,7 +32,8 @@ const NEW_IN_7_2: &[&str] = &[
 ];
 
 /// Directives whose values are each server's own, and those that servers of that age do not have.
-const OWN_VALUES: &[&str] = &["port", "dir", "logfile", "pidfile", "aof-load-corrupt-tail-max-size"];
+const OWN_VALUES: &[&str] =
+    &["port", "dir", "logfile", "pidfile", "aof-load-corrupt-tail-max-size", "repl-backlog-disk-size"];
 
 /// A pair of servers that have done the same few things, with a connection to each.
 fn acquainted() -> (Pair, [Wire; 2]) {

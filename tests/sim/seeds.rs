@@ -71,6 +71,10 @@ impl Sim {
             let config = [
                 ("repl-diskless-sync", choice(&mut rng, &["yes", "no"])),
                 ("repl-diskless-sync-delay", choice(&mut rng, &["0", "0", "1"])),
+                (
+                    "repl-diskless-load",
+                    choice(&mut rng, &["disabled", "on-empty-db", "swapdb", "flush-before-load"]),
+                ),
                 ("repl-backlog-size", choice(&mut rng, &["16384", "65536", "1048576"])),
                 ("repl-timeout", choice(&mut rng, &["5", "10", "60"])),
                 ("repl-ping-replica-period", choice(&mut rng, &["1", "3", "10"])),

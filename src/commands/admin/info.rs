@@ -422,15 +422,20 @@ fn about_replication(server: &Server, text: &mut Text) {
     }
     let (second_id, second_offset) = replication.history.second();
     let log = server.journal.backlog();
-    text.field("master_failover_state", "no-failover");
+    text.field("master_failover_state", replication.failover.state());
     text.field("master_replid", &replication.history.id);
     text.field("master_replid2", second_id);
     text.field("master_repl_offset", server.journal.offset());
     text.field("second_repl_offset", second_offset);
     text.flag("repl_backlog_active", log.is_some());
     text.field("repl_backlog_size", server.config.repl_backlog_size);
-    text.field("repl_backlog_first_byte_offset", log.map_or(0, |log| log.start() + 1));
-    text.field("repl_backlog_histlen", log.map_or(0, |log| log.len()));
+    let start = log.map(|log| server.spill.start(&server.journal).unwrap_or(log.start()));
+    text.field("repl_backlog_first_byte_offset", start.map_or(0, |start| start + 1));
+    text.field("repl_backlog_histlen", log.zip(start).map_or(0, |(log, start)| log.end() - start));
+    if server.config.repl_backlog_disk_size > 0 {
+        text.field("repl_backlog_disk_size", server.config.repl_backlog_disk_size);
+        text.field("repl_backlog_disk_histlen", server.spill.len());
+    }
 }
 
 /// What a replica tells of the link to its master.

@@ -2,7 +2,7 @@
 
 use super::tracking;
 use crate::acl::Users;
-use crate::client::{Client, ClientId, ReplyMode, Role, Session, UnblockReason, UserId};
+use crate::client::{Client, ClientId, PauseBy, ReplyMode, Role, Session, UnblockReason, UserId};
 use crate::commands::help;
 use crate::exec::flags::*;
 use crate::exec::{
@@ -412,14 +412,14 @@ fn pause(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     }
     let now = server.clock.unix_ms();
     let until = now.checked_add(timeout).ok_or(CmdError::TIMEOUT_OUT_OF_RANGE)?;
-    server.blocked_clients.pause_until(until, writes_only);
+    server.blocked_clients.pause_until(PauseBy::Command, until, writes_only);
     server.reply(id).ok();
     Ok(Done)
 }
 
 /// CLIENT UNPAUSE
 fn unpause(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
-    server.blocked_clients.end_pause();
+    server.blocked_clients.end_pause(PauseBy::Command);
     server.reply(id).ok();
     Ok(Done)
 }

@@ -5,6 +5,7 @@
 use crc_fast::{CrcAlgorithm, Digest};
 
 /// A running checksum. It is fastest over large pieces, so callers feed it buffers, not fields.
+#[derive(Clone, Copy)]
 pub struct Crc64(Digest);
 
 impl Crc64 {

@@ -7,7 +7,7 @@ use std::io::Read;
 
 use super::error::{RdbReason, Result};
 use super::opcode::*;
-use super::source::Source;
+use super::source::{Place, Source};
 use super::value::RawValue;
 use super::{RDB_VERSION_VALKEY, is_known};
 
@@ -65,6 +65,8 @@ pub struct Reader<R> {
     version: u16,
     skip_modules: bool,
     finished: bool,
+    /// Where the record in hand begins, if records may have to be read again.
+    record: Option<Place>,
     /// What has been said about the next key.
     expire_at_ms: Option<i64>,
     idle: Option<u64>,
@@ -91,6 +93,7 @@ impl<R: Read> Reader<R> {
                 version,
                 skip_modules: false,
                 finished: false,
+                record: None,
                 expire_at_ms: None,
                 idle: None,
                 freq: None,
@@ -104,6 +107,33 @@ impl<R: Read> Reader<R> {
     pub fn skip_modules(mut self) -> Reader<R> {
         self.skip_modules = true;
         self
+    }
+
+    /// Remembers where each record begins, for a source of which more is still to come: see [`Reader::unread_record`].
+    pub fn remember_records(&mut self) {
+        self.record = Some(self.source.place());
+    }
+
+    /// Goes back to where the record begins that could not be read to its end, for there was no more of it yet. Returns
+    /// its offset, from where bytes are wanted again.
+    ///
+    /// # Panics
+    /// If records are not remembered.
+    pub fn unread_record(&mut self) -> u64 {
+        let place = self.record.expect("records are remembered");
+        self.source.go_back(place);
+        (self.expire_at_ms, self.idle, self.freq) = (None, None, None);
+        place.offset
+    }
+
+    /// What it reads from.
+    pub fn inner(&self) -> &R {
+        self.source.inner()
+    }
+
+    /// The same, to be changed.
+    pub fn inner_mut(&mut self) -> &mut R {
+        self.source.inner_mut()
     }
 
     pub fn version(&self) -> u16 {
@@ -129,6 +159,9 @@ impl<R: Read> Reader<R> {
     pub fn next_record(&mut self) -> Result<Option<Record>> {
         if self.finished {
             return Ok(None);
+        }
+        if self.record.is_some() {
+            self.remember_records();
         }
         loop {
             let opcode = self.source.byte()?;

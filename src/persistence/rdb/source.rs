@@ -36,6 +36,13 @@ pub(super) struct Source<R> {
     spare: Vec<Vec<u8>>,
 }
 
+/// A place to which a source can be taken back, if its bytes can be read again from there.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub offset: u64,
+    crc: Option<Crc64>,
+}
+
 /// What a length byte can say.
 pub(super) enum Len {
     Plain(u64),
@@ -90,6 +97,29 @@ impl<R: Read> Source<R> {
     /// The source, and what was read from it too early.
     pub fn into_inner(self) -> (R, Vec<u8>) {
         (self.inner, self.buffer[self.start..self.end].to_vec())
+    }
+
+    /// What it reads from.
+    pub fn inner(&self) -> &R {
+        &self.inner
+    }
+
+    /// The same, to be changed.
+    pub fn inner_mut(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
+    /// Where it stands now.
+    pub fn place(&mut self) -> Place {
+        self.sum();
+        Place { offset: self.offset(), crc: self.crc }
+    }
+
+    /// Goes back to a place. Whoever is read from must give the bytes from there again.
+    pub fn go_back(&mut self, place: Place) {
+        (self.start, self.end, self.summed) = (0, 0, 0);
+        self.base = place.offset;
+        self.crc = place.crc;
     }
 
     fn sum(&mut self) {

@@ -14,20 +14,20 @@ use crate::replication::saving_aux;
 const EOF_MARKER: usize = 40;
 
 impl Replicas {
-    /// Answers SYNC or PSYNC. `stale`: we are a replica without its master.
+    /// Answers SYNC or PSYNC. `unready`: why nobody can be served now, whatever he wants.
     pub fn attach(
         &mut self,
         id: ClientId,
         wanted: Option<Wanted>,
-        stale: bool,
+        unready: Option<CmdError>,
         cx: &mut Serving,
     ) -> Result<(), CmdError> {
         let Some(client) = cx.outbox.clients.get(id) else { return Ok(()) };
         if client.role == Role::Replica && self.get(id).is_some_and(|replica| replica.state().is_some()) {
             return Ok(());
         }
-        if stale {
-            return Err(CmdError::text("NOMASTERLINK Can't SYNC while not connected with my master"));
+        if let Some(unready) = unready {
+            return Err(unready);
         }
         if !client.output.is_empty() && client.role == Role::Normal {
             return Err(CmdError::text("ERR SYNC and PSYNC are invalid with pending output"));
@@ -46,7 +46,7 @@ impl Replicas {
         }
         self.alone_since_ms = None;
         if let Some(wanted) = &wanted {
-            match history::decide(cx.history, cx.journal.backlog(), wanted) {
+            match history::decide(cx.history, cx.kept(), wanted) {
                 Answer::Continue(position) => {
                     self.go_on(id, position, &name, cx);
                     return Ok(());
@@ -164,7 +164,7 @@ impl Replicas {
         let Some(running) = cx.snapshots.running() else { return };
         let Some(offset) = running.shared_from() else { return };
         let version = running.plan.version;
-        if !cx.journal.log().has(offset) {
+        if cx.kept().is_none_or(|(start, _)| offset < start) {
             return;
         }
         for replica in self.iter_mut() {

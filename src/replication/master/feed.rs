@@ -4,13 +4,15 @@ use std::io::IoSlice;
 
 use super::{Phase, Replica, Replicas, Serving};
 use crate::client::{Client, ClientId, Clients, Role};
-use crate::config::Config;
+use crate::config::{Config, MasterAddress};
 use crate::env::process::strerror;
 use crate::observe::log;
 use crate::replication::Decision;
 
 /// Pieces of the log gathered into one write.
 const PIECES: usize = 64;
+/// Bytes that one replica is sent from files before others get their turn.
+const SPILL_TURN: usize = 256 * 1024;
 
 impl Replicas {
     /// Sends a replica what it is due next: the dump, then the stream, as far as its socket takes it. What stands in
@@ -33,7 +35,26 @@ impl Replicas {
     fn feed_stream(&mut self, id: ClientId, cx: &mut Serving) {
         let (Some(replica), Some(client)) = (self.get_mut(id), cx.outbox.clients.get_mut(id)) else { return };
         let end = cx.journal.offset();
+        let mut turn = SPILL_TURN;
         while replica.position < end && client.conn.is_writable() {
+            if let Some((file, at, len)) = cx.spill.piece(cx.journal, replica.position) {
+                if turn == 0 {
+                    // Others have their turn first.
+                    return cx.outbox.queue_flush(id);
+                }
+                match client.conn.send_file(file, at, len.min(turn)) {
+                    Ok(n) => {
+                        turn -= n;
+                        replica.position += n as u64;
+                        cx.stats.bytes_out += n as u64;
+                    }
+                    Err(why) => {
+                        log::verbose!("Error sending the backlog from disk to client: {}", strerror(&why));
+                        return cx.outbox.close_later(id);
+                    }
+                }
+                continue;
+            }
             let mut slices = [IoSlice::new(&[]); PIECES];
             let filled = cx.journal.log().fill(replica.position, &mut slices);
             match client.conn.write(&slices[..filled]) {
@@ -63,6 +84,16 @@ impl Replicas {
     /// The oldest position of the log that one of them still reads.
     pub fn held_position(&self) -> Option<u64> {
         self.iter().filter(|replica| replica.reads_log()).map(|replica| replica.position).min()
+    }
+
+    /// The newest position of the log that one of them may have come to, whoever is known by the address of our next
+    /// master aside: it is not our replica any more.
+    pub fn newest_position(&self, master: &MasterAddress) -> u64 {
+        let follows = |replica: &&Replica| {
+            replica.reads_log()
+                && !(replica.port == i32::from(master.port) && replica.address() == master.host)
+        };
+        self.iter().filter(follows).map(|replica| replica.position).max().unwrap_or(0)
     }
 
     /// Bytes of the stream (which ends at `end`) that a replica has not been sent.

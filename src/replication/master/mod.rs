@@ -28,11 +28,13 @@ use crate::config::Config;
 use crate::env::random::Secrets;
 use crate::journal::Journal;
 use crate::persistence::snapshots::Snapshots;
+use crate::persistence::spill::Spill;
 
 /// The parts that serving replicas touches.
 pub struct Serving<'a> {
     pub outbox: Outbox<'a>,
     pub journal: &'a mut Journal,
+    pub spill: &'a mut Spill,
     pub history: &'a mut History,
     pub snapshots: &'a mut Snapshots,
     pub config: &'a Config,
@@ -46,6 +48,13 @@ pub struct Serving<'a> {
 }
 
 impl Serving<'_> {
+    /// Where the oldest byte of the stream stands that is kept, in memory or in files, and where the next one will.
+    fn kept(&self) -> Option<(u64, u64)> {
+        let log = self.journal.backlog()?;
+        let start = self.spill.start(self.journal).map_or(log.start(), |start| start.min(log.start()));
+        Some((start, log.end()))
+    }
+
     fn is_replica(&self) -> bool {
         self.upstream_db.is_some()
     }
@@ -238,6 +247,12 @@ impl Replicas {
     /// Whether one of them waits for a dump, or is being sent it.
     pub fn dump_is_wanted(&self) -> bool {
         self.attached().any(|replica| !replica.is_online())
+    }
+
+    /// The replica that is known by that address.
+    pub fn named(&self, host: &str, port: u16) -> Option<&Replica> {
+        self.attached()
+            .find(|replica| replica.port == i32::from(port) && replica.address().eq_ignore_ascii_case(host))
     }
 
     pub fn ids(&self) -> Vec<ClientId> {

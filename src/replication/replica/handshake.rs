@@ -13,12 +13,13 @@ use std::io::IoSlice;
 use super::link::{Link, LinkError, Stepped};
 use super::receive::{FullResync, Transfer};
 use super::{LAST_OFFSET, Linking, Standing};
-use crate::config::Config;
+use crate::config::{Config, ReplDisklessLoad};
 use crate::env::process;
 use crate::net::{Conn, Got};
 use crate::observe::log;
 use crate::persistence::temp_files;
 use crate::protocol::encode_command;
+use crate::replication::failover::Answer;
 use crate::replication::{Decision, history};
 
 /// Longest line that a master may answer with.
@@ -84,8 +85,8 @@ fn read_psync_answer(line: &[u8]) -> PsyncAnswer {
 
 impl Step {
     /// The command that this step says; `None` if there is nothing to say.
-    fn command(self, config: &Config, port: u16, psync: (&str, i64)) -> Option<Vec<u8>> {
-        let (id, offset) = psync;
+    fn command(self, config: &Config, port: u16, psync: (&str, i64, bool)) -> Option<Vec<u8>> {
+        let (id, offset, failover) = psync;
         let (port, offset) = (port.to_string(), offset.to_string());
         let args: Vec<&[u8]> = match self {
             Step::Ping => vec![b"PING"],
@@ -99,6 +100,7 @@ impl Step {
             // is of servers that do not read these dumps.
             Step::Capa => vec![b"REPLCONF", b"capa", b"eof", b"capa", b"psync2", b"capa", b"rdb-12"],
             Step::Version => vec![b"REPLCONF", b"version", crate::config::REDIS_VERSION.as_bytes()],
+            Step::Psync if failover => vec![b"PSYNC", id.as_bytes(), offset.as_bytes(), b"FAILOVER"],
             Step::Psync => vec![b"PSYNC", id.as_bytes(), offset.as_bytes()],
         };
         let mut command = Vec::new();
@@ -123,13 +125,16 @@ impl Step {
 impl Handshake {
     /// Says PING on a connection that was just made.
     pub fn begin(conn: Conn, config: &Config) -> Handshake {
-        let output = Step::Ping.command(config, 0, ("", 0)).unwrap_or_default();
+        let output = Step::Ping.command(config, 0, ("", 0, false)).unwrap_or_default();
         Handshake { conn, step: Step::Ping, input: Vec::new(), output }
     }
 
     /// Sends what is to be sent, reads what has come, and takes the next answer if it is whole.
     pub fn step(mut self: Box<Self>, standing: &mut Standing, cx: &mut Linking) -> Stepped {
         if let Err(why) = self.send().and_then(|()| self.read(standing, cx)) {
+            if cx.failover.is_in_progress() && self.step == Step::Psync && matches!(why, LinkError::Send(_)) {
+                cx.failover.answered(Answer::NotAsked);
+            }
             return Stepped::Lost(Some(self.conn), why);
         }
         let Some(line) = self.next_line() else {
@@ -226,7 +231,10 @@ impl Handshake {
         };
         while let Some(next) = self.step.next() {
             self.step = next;
-            let Some(command) = next.command(cx.config, port, (id, offset)) else { continue };
+            let Some(command) = next.command(cx.config, port, (id, offset, cx.failover.is_in_progress()))
+            else {
+                continue;
+            };
             if next == Step::Psync {
                 match standing.can_resume {
                     true => log::notice!("Trying a partial resynchronization (request {id}:{offset})."),
@@ -240,7 +248,16 @@ impl Handshake {
 
     fn psync_answer(self, line: &[u8], standing: &mut Standing, cx: &mut Linking) -> Stepped {
         let shown = String::from_utf8_lossy(line).into_owned();
-        match read_psync_answer(line) {
+        let answer = read_psync_answer(line);
+        if cx.failover.is_in_progress() {
+            // A full resync was not asked for, and is a consent all the same.
+            let agreed = matches!(answer, PsyncAnswer::Full(_) | PsyncAnswer::Continue(_));
+            cx.failover.answered(if agreed { Answer::Agreed } else { Answer::Rejected });
+            if !agreed {
+                return Stepped::Lost(Some(self.conn), LinkError::Later(shown));
+            }
+        }
+        match answer {
             PsyncAnswer::Full(resync) => {
                 let id = resync.id.as_deref().unwrap_or(history::NO_ID);
                 log::notice!("Full resync from master: {id}:{}", resync.offset);
@@ -286,10 +303,22 @@ impl Handshake {
 
     /// The dump is to come.
     fn begin_transfer(self, resync: FullResync, cx: &Linking) -> Stepped {
-        let path = cx.config.path(&temp_files::of_master(cx.unix_secs, process::pid()));
+        let in_file = || cx.config.path(&temp_files::of_master(cx.unix_secs, process::pid()));
+        let path = (!cx.loads_straight()).then(in_file);
         match Transfer::begin(self.conn, resync, self.input, path) {
             Ok(transfer) => Stepped::Moved(Link::Transfer(Box::new(transfer))),
             Err((conn, why)) => Stepped::Lost(Some(conn), LinkError::TempFile(why)),
+        }
+    }
+}
+
+impl Linking<'_> {
+    /// Whether a dump is loaded while it arrives (`repl-diskless-load`).
+    fn loads_straight(&self) -> bool {
+        match self.config.repl_diskless_load {
+            ReplDisklessLoad::Disabled => false,
+            ReplDisklessLoad::OnEmptyDb => self.keyspace.keys() == 0,
+            ReplDisklessLoad::Swapdb | ReplDisklessLoad::FlushBeforeLoad => true,
         }
     }
 }

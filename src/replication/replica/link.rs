@@ -34,7 +34,7 @@ pub enum Link {
     Connecting { conn: Conn },
     /// The conversation that ends with PSYNC.
     Handshake(Box<Handshake>),
-    /// The dump arrives.
+    /// The dump arrives; perhaps it is being loaded meanwhile.
     Transfer(Box<Transfer>),
     /// The dump has come whole. It is loaded once no child of ours is left, which would rename an older dump over it.
     Received(Box<Dump>),
@@ -87,18 +87,17 @@ pub enum LinkError {
     /// Nothing was heard of it for too long.
     NoAnswer,
     NoDump,
-    /// The dump has come and cannot be loaded.
-    BadDump,
+    /// The dump has come and cannot be loaded: from which it was to be, as the log calls it.
+    BadDump(&'static str),
 }
 
 impl LinkError {
     /// What it means for the next attempt.
     pub(super) fn failure(&self) -> Failure {
         match self {
-            LinkError::Connect(_) | LinkError::Watch(_) | LinkError::Refused(_) | LinkError::NoAnswer => {
-                Failure::Mild
-            }
-            LinkError::TempFile(_) | LinkError::Write(_) | LinkError::Sync(_) | LinkError::BadDump => {
+            LinkError::Connect(_) | LinkError::Refused(_) => Failure::Unreachable,
+            LinkError::Watch(_) | LinkError::NoAnswer => Failure::Mild,
+            LinkError::TempFile(_) | LinkError::Write(_) | LinkError::Sync(_) | LinkError::BadDump(_) => {
                 Failure::Costly
             }
             _ => Failure::Answered,
@@ -172,8 +171,9 @@ impl fmt::Display for LinkError {
             LinkError::NoDump => f.write_str(
                 "Timeout receiving bulk data from MASTER... If the problem persists try to set the 'repl-timeout' parameter in redis.conf to a larger value.",
             ),
-            LinkError::BadDump => f.write_str(
-                "Failed trying to load the MASTER synchronization DB from disk, check server logs.",
+            LinkError::BadDump(from) => write!(
+                f,
+                "Failed trying to load the MASTER synchronization DB from {from}, check server logs."
             ),
         }
     }
@@ -209,8 +209,8 @@ impl Link {
             conn.deregister(reactor);
         }
         let path = match &self {
-            Link::Transfer(transfer) => Some(&transfer.path),
-            Link::Received(dump) | Link::Loading(dump) => Some(&dump.path),
+            Link::Transfer(transfer) => transfer.path(),
+            Link::Received(dump) | Link::Loading(dump) => dump.path.as_ref(),
             _ => None,
         };
         if let Some(path) = path {
@@ -225,7 +225,7 @@ impl Link {
             Link::Waiting { retry_at_ms, lost } if cx.now_ms >= retry_at_ms => match &standing.master {
                 Some(master) => {
                     standing.active_ms = cx.now_ms;
-                    connect(master, lost, cx)
+                    connect(master, lost, standing.retry.is_told(), cx)
                 }
                 None => Stepped::Waits(Link::Idle),
             },
@@ -237,10 +237,12 @@ impl Link {
     }
 }
 
-/// Begins to connect.
-fn connect(master: &MasterAddress, lost: bool, cx: &mut Linking) -> Stepped {
+/// Begins to connect. `told`: the log hears of it.
+fn connect(master: &MasterAddress, lost: bool, told: bool, cx: &mut Linking) -> Stepped {
     let how = if lost { "Reconnecting" } else { "Connecting" };
-    log::notice!("{how} to MASTER {}:{}", master.host, master.port);
+    if told {
+        log::notice!("{how} to MASTER {}:{}", master.host, master.port);
+    }
     let from = String::from_utf8_lossy(&cx.config.bind_source_addr).into_owned();
     let from = from.parse().ok().map(|ip| std::net::SocketAddr::new(ip, 0));
     let connected = (master.host.as_str(), master.port)
@@ -254,7 +256,9 @@ fn connect(master: &MasterAddress, lost: bool, cx: &mut Linking) -> Stepped {
     if let Err(why) = conn.register(cx.reactor, Source::Link) {
         return Stepped::Lost(None, LinkError::Watch(why));
     }
-    log::notice!("MASTER <-> REPLICA sync started");
+    if told {
+        log::notice!("MASTER <-> REPLICA sync started");
+    }
     Stepped::Moved(Link::Connecting { conn })
 }
 

@@ -20,15 +20,17 @@ use std::path::PathBuf;
 
 pub use follow::Arrival;
 pub use link::Link;
-pub use receive::Body;
+pub use receive::{Body, Piece};
 pub use writable::WritableExpires;
 
+use super::failover::Failover;
 use super::history::History;
 use super::{Decision, SyncStats};
 use crate::client::{ClientId, Outbox};
 use crate::config::{Config, MasterAddress, ReplDisklessLoad};
 use crate::env::random::Secrets;
 use crate::journal::Journal;
+use crate::keyspace::Keyspace;
 use crate::net::{Conn, Reactor};
 use crate::observe::log;
 use crate::persistence::aof::Aof;
@@ -45,11 +47,14 @@ const STEPS_PER_TURN: usize = 32;
 pub struct Linking<'a> {
     pub outbox: Outbox<'a>,
     pub journal: &'a mut Journal,
+    pub keyspace: &'a Keyspace,
     /// What of the stream is on our disk.
     pub aof: &'a Aof,
     pub history: &'a mut History,
     pub config: &'a Config,
     pub secrets: &'a mut Secrets,
+    /// We may have stepped down, and ask the one that we follow to become a master.
+    pub failover: &'a mut Failover,
     pub stats: &'a mut SyncStats,
     pub decisions: &'a mut Vec<Decision>,
     pub reactor: &'a Reactor,
@@ -69,7 +74,7 @@ pub struct Standing {
     can_resume: bool,
     /// What the master's stream has selected, kept over a reconnection.
     selected_db: usize,
-    /// When the master was last heard of, and the link was lost.
+    /// When the master was last heard of, and when the link broke: not before it has been up.
     active_ms: u64,
     down_since_ms: Option<u64>,
     retry: Retry,
@@ -86,9 +91,20 @@ pub struct MasterLink {
 /// What is to be loaded, and how.
 #[derive(Debug)]
 pub struct LoadOrder {
-    pub path: PathBuf,
+    pub from: LoadFrom,
     /// Beside the old data; which is served meanwhile, or not.
     pub aside: Option<ServesOld>,
+}
+
+/// Where the dump is.
+#[derive(Debug)]
+pub enum LoadFrom {
+    File(PathBuf),
+    /// On its way: so many bytes, 0 if nobody knows how many, of which the first have come.
+    Arriving {
+        len: u64,
+        beginning: Piece,
+    },
 }
 
 /// Whether old data is an older state of the same history, and so may be served while the new is loaded.
@@ -108,11 +124,10 @@ pub enum SyncProgress {
 
 impl MasterLink {
     /// Of a server that starts: the first attempt is made as soon as it has loaded its own data.
-    pub fn configured(master: Option<MasterAddress>, now_ms: u64) -> MasterLink {
+    pub fn configured(master: Option<MasterAddress>) -> MasterLink {
         let mut link = MasterLink::default();
         if master.is_some() {
             link.state = Link::Waiting { retry_at_ms: 0, lost: false };
-            link.standing.down_since_ms = Some(now_ms);
         }
         link.standing.master = master;
         link
@@ -178,7 +193,7 @@ impl MasterLink {
         self.standing.active_ms
     }
 
-    /// Since when (monotonic ms) the link is down.
+    /// Since when (monotonic ms) the link is down, if it ever was up.
     pub fn down_since_ms(&self) -> Option<u64> {
         self.standing.down_since_ms
     }
@@ -210,7 +225,6 @@ impl MasterLink {
             self.standing.selected_db = cx.journal.selected().unwrap_or(0);
         }
         self.standing.master = Some(master);
-        self.standing.down_since_ms = Some(cx.now_ms);
         self.standing.retry = Retry::default();
         self.state = Link::Waiting { retry_at_ms: cx.now_ms, lost: false };
     }
@@ -239,6 +253,7 @@ impl MasterLink {
             Link::Online(following) => {
                 lost::log_lost();
                 self.standing.can_resume = true;
+                self.standing.down_since_ms = Some(cx.now_ms);
                 cx.outbox.close_later(following.client);
             }
             state => state.close(cx.reactor),
@@ -281,15 +296,27 @@ impl MasterLink {
                 cx.outbox.close_later(following.client);
             }
             Link::Online(_) => self.send_ack(&mut cx.outbox, cx.journal, cx.aof),
-            Link::Received(_) | Link::Loading(_) => self.show_life(cx.now_ms),
+            Link::Transfer(_) | Link::Received(_) | Link::Loading(_) => self.show_life(cx.now_ms),
             _ => {}
         }
     }
 
-    /// What is to be loaded now, if a dump has come. It is being loaded from now on.
+    /// What is to be loaded now: a dump that has come, or one that is to be loaded while it comes. It is being loaded
+    /// from now on.
     pub fn begin_load(&mut self, cx: &mut Linking) -> Option<LoadOrder> {
-        let dump = match std::mem::take(&mut self.state) {
-            Link::Received(dump) => dump,
+        let (from, id) = match std::mem::take(&mut self.state) {
+            Link::Received(dump) => {
+                let (path, id) = (dump.path.clone().unwrap_or_default(), dump.resync.id.clone());
+                self.state = Link::Loading(dump);
+                (LoadFrom::File(path), id)
+            }
+            Link::Transfer(mut transfer) => {
+                let len = transfer.begins_loading();
+                let id = transfer.resync.id.clone();
+                self.state = Link::Transfer(transfer);
+                let len = len?;
+                (LoadFrom::Arriving { len, beginning: self.take_piece(0)? }, id)
+            }
             other => {
                 self.state = other;
                 return None;
@@ -297,25 +324,49 @@ impl MasterLink {
         };
         let aside = match cx.config.repl_diskless_load {
             ReplDisklessLoad::Swapdb => {
-                let same = dump.resync.id.as_ref() == Some(&cx.history.id);
+                let same = id.as_ref() == Some(&cx.history.id);
                 Some(ServesOld(self.standing.can_resume && same))
             }
-            ReplDisklessLoad::Disabled | ReplDisklessLoad::OnEmptyDb => {
+            _ => {
                 self.discard_cached();
                 None
             }
         };
-        let path = dump.path.clone();
-        self.state = Link::Loading(dump);
-        Some(LoadOrder { path, aside })
+        if aside.is_none() && matches!(from, LoadFrom::Arriving { .. }) {
+            cx.decisions.push(Decision::DisconnectReplicas);
+        }
+        Some(LoadOrder { from, aside })
+    }
+
+    /// Whether a dump is on its way that is to be loaded straight, and no loader has it yet.
+    pub fn wants_loader(&self) -> bool {
+        matches!(&self.state, Link::Transfer(transfer) if transfer.waits_for_loader())
+    }
+
+    /// What has come of a dump that is being loaded meanwhile, for a loader that has room for so much.
+    pub fn take_piece(&mut self, room: usize) -> Option<Piece> {
+        let Link::Transfer(transfer) = &mut self.state else { return None };
+        let piece = transfer.take_piece(room)?;
+        // The socket may have been left unread for lack of room.
+        self.has_more |= !piece.last && transfer.conn.is_readable();
+        if piece.last
+            && let Link::Transfer(transfer) = std::mem::take(&mut self.state)
+        {
+            self.state = Link::Loading(Box::new(transfer.into_dump()));
+        }
+        Some(piece)
     }
 
     /// The dump could not be loaded.
     pub fn load_failed(&mut self, cx: &mut Linking) {
-        self.abandon(LinkError::BadDump, cx);
+        let from = match &self.state {
+            Link::Loading(dump) if dump.path.is_some() => "disk",
+            _ => "socket",
+        };
+        self.abandon(LinkError::BadDump(from), cx);
     }
 
-    /// The dump is loaded: its stream is ours now. The file is where it was; `None` if nothing was being loaded.
+    /// The dump is loaded: its stream is ours now. Its file, if it has one, is where it was.
     pub fn dump_loaded(&mut self, selected_db: Option<usize>, cx: &mut Linking) -> Option<PathBuf> {
         let Dump { conn, resync, path, rest } = match std::mem::take(&mut self.state) {
             Link::Loading(dump) => *dump,
@@ -325,6 +376,9 @@ impl MasterLink {
             }
         };
         self.discard_cached();
+        if path.is_none() {
+            cx.decisions.push(Decision::DisconnectReplicas);
+        }
         match &resync.id {
             Some(id) => cx.history.adopt(id),
             None => cx.history.renew(cx.secrets),
@@ -335,17 +389,20 @@ impl MasterLink {
         self.standing.selected_db = selected_db.unwrap_or(0);
         self.standing.can_resume = resync.id.is_some();
         self.state = Link::Arriving { conn, rest, acks: true };
-        Some(path)
+        path
     }
 
     /// Sends our master a line end, since loading takes long and it shall not think us dead.
     pub fn show_life(&mut self, now_ms: u64) {
-        if let Link::Received(dump) | Link::Loading(dump) = &mut self.state
-            && now_ms.saturating_sub(self.standing.active_ms) >= 1000
-        {
+        let conn = match &mut self.state {
+            Link::Received(dump) | Link::Loading(dump) => &mut dump.conn,
+            Link::Transfer(transfer) if transfer.is_full() => &mut transfer.conn,
+            _ => return,
+        };
+        if now_ms.saturating_sub(self.standing.active_ms) >= 1000 {
             self.standing.active_ms = now_ms;
             // If it is gone, the first read after loading will tell.
-            let _ = dump.conn.write(&[std::io::IoSlice::new(b"\n")]);
+            let _ = conn.write(&[std::io::IoSlice::new(b"\n")]);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The master's dump on its way to us: into a file first, which is loaded from there, and replaces our own dump only once
-//! it has proved whole.
+//! it has proved whole; or straight to the loader (`repl-diskless-load`), which the loop begins as soon as the header has
+//! come and no child of ours is left.
 //!
 //! ```text
 //! $<length>\r\n<dump>                        what follows on the connection is the stream
@@ -23,6 +24,10 @@ use crate::replication::Decision;
 const EOF_MARKER: usize = 40;
 /// The kernel begins to write after so many bytes.
 const SYNC_EVERY: u64 = 8 << 20;
+/// So much of a dump comes before its loader is there.
+const BEGINNING: usize = 64 << 10;
+/// Length of what a dump begins with: without it there is nothing to be loaded.
+const MAGIC: usize = 9;
 
 /// What the master said: all of it, from here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,13 +41,29 @@ pub struct FullResync {
 #[derive(Debug)]
 pub struct Transfer {
     pub conn: Conn,
-    resync: FullResync,
+    pub(super) resync: FullResync,
     body: Body,
-    file: File,
-    pub path: PathBuf,
+    sink: Sink,
     received: u64,
-    /// How much of it the kernel was told to write.
-    synced: u64,
+    /// What came behind the dump, once all of it has come and the loader is still to take the last of it.
+    rest: Option<Vec<u8>>,
+}
+
+/// Where the dump goes.
+#[derive(Debug)]
+enum Sink {
+    /// `synced`: how much of it the kernel was told to write.
+    File { file: File, path: PathBuf, synced: u64 },
+    /// To the loader, which takes it out of `bytes`; so many may come before it has.
+    Loader { bytes: Vec<u8>, room: usize, begun: bool },
+}
+
+/// What has come of a dump that is loaded while it arrives.
+#[derive(Debug, Default)]
+pub struct Piece {
+    pub bytes: Vec<u8>,
+    /// The dump ends behind it.
+    pub last: bool,
 }
 
 /// A dump that has come.
@@ -50,7 +71,8 @@ pub struct Transfer {
 pub struct Dump {
     pub conn: Conn,
     pub resync: FullResync,
-    pub path: PathBuf,
+    /// Its file; `None` if it was loaded while it arrived.
+    pub path: Option<PathBuf>,
     /// What came behind it.
     pub rest: Vec<u8>,
 }
@@ -121,20 +143,81 @@ impl Body {
 }
 
 impl Transfer {
-    /// Makes a file for the dump. `input` is what has come of it. The connection comes back with an error.
+    /// Makes a file for the dump, or has it loaded straight if there is no path. `input` is what has come of it. The
+    /// connection comes back with an error.
     pub fn begin(
         conn: Conn,
         resync: FullResync,
         input: Vec<u8>,
-        path: PathBuf,
+        path: Option<PathBuf>,
     ) -> Result<Transfer, (Conn, io::Error)> {
-        match File::create(&path) {
-            Ok(file) => {
-                let body = Body::Header(input);
-                Ok(Transfer { conn, resync, body, file, path, received: 0, synced: 0 })
-            }
-            Err(why) => Err((conn, why)),
+        let sink = match path {
+            None => Sink::Loader { bytes: Vec::new(), room: BEGINNING, begun: false },
+            Some(path) => match File::create(&path) {
+                Ok(file) => Sink::File { file, path, synced: 0 },
+                Err(why) => return Err((conn, why)),
+            },
+        };
+        Ok(Transfer { conn, resync, body: Body::Header(input), sink, received: 0, rest: None })
+    }
+
+    /// The file that it goes to.
+    pub fn path(&self) -> Option<&PathBuf> {
+        match &self.sink {
+            Sink::File { path, .. } => Some(path),
+            Sink::Loader { .. } => None,
         }
+    }
+
+    /// Whether loading can begin, of a dump that is loaded while it arrives. The length of it, 0 if that is not known.
+    pub fn begins_loading(&mut self) -> Option<u64> {
+        let length = match self.body {
+            Body::Header(_) => return None,
+            Body::Length(length) => length,
+            Body::Marker { .. } => 0,
+        };
+        match &mut self.sink {
+            Sink::Loader { bytes, begun, .. }
+                if !*begun && bytes.len() >= MAGIC.min(length.max(1) as usize) =>
+            {
+                *begun = true;
+                Some(length)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it is to be loaded while it arrives, and no loader has it yet.
+    pub fn waits_for_loader(&self) -> bool {
+        matches!(self.sink, Sink::Loader { begun: false, .. })
+    }
+
+    /// Takes what has come for the loader, which has room for so much.
+    pub fn take_piece(&mut self, loader_room: usize) -> Option<Piece> {
+        let last = self.rest.is_some();
+        match &mut self.sink {
+            Sink::Loader { bytes, room, begun: true } => {
+                *room = loader_room.saturating_sub(bytes.len());
+                Some(Piece { bytes: std::mem::take(bytes), last })
+            }
+            _ => None,
+        }
+    }
+
+    /// The loader has all of it: the connection waits until it is done.
+    pub fn into_dump(self) -> Dump {
+        let Transfer { conn, resync, rest, .. } = self;
+        Dump { conn, resync, path: None, rest: rest.unwrap_or_default() }
+    }
+
+    /// Whether no more is to be read before the loader has taken some.
+    pub(super) fn is_full(&self) -> bool {
+        matches!(&self.sink, Sink::Loader { bytes, room, .. } if bytes.len() >= *room)
+    }
+
+    /// Whether it goes to the loader, which has begun.
+    pub fn is_being_loaded(&self) -> bool {
+        matches!(self.sink, Sink::Loader { begun: true, .. })
     }
 
     pub fn progress(&self) -> SyncProgress {
@@ -152,6 +235,9 @@ impl Transfer {
             Body::Header(bytes) => std::mem::take(bytes),
             _ => Vec::new(),
         };
+        if self.is_full() || self.rest.is_some() {
+            return Stepped::Waits(Link::Transfer(self));
+        }
         let got = if self.conn.is_readable() { self.conn.read(cx.read_buffer) } else { Ok(Got::WouldBlock) };
         let waits = match got {
             Ok(Got::Bytes(n)) => {
@@ -161,8 +247,8 @@ impl Transfer {
                 false
             }
             Ok(Got::WouldBlock) => true,
-            Ok(Got::Closed) => return self.fail(LinkError::Dump(None)),
-            Err(why) => return self.fail(LinkError::Dump(Some(why))),
+            Ok(Got::Closed) => return self.fail(LinkError::Dump(None), cx),
+            Err(why) => return self.fail(LinkError::Dump(Some(why)), cx),
         };
         if waits && input.is_empty() {
             return Stepped::Waits(Link::Transfer(self));
@@ -172,14 +258,19 @@ impl Transfer {
             Ok(true) => self.complete(input, cx),
             Ok(false) if waits => Stepped::Waits(Link::Transfer(self)),
             Ok(false) => Stepped::Moved(Link::Transfer(self)),
-            Err(why) => self.fail(why),
+            Err(why) => self.fail(why, cx),
         }
     }
 
     /// Gives the dump up, and its file.
-    fn fail(self, why: LinkError) -> Stepped {
-        // Nobody else knows of the file; what stays is removed at the next start.
-        let _ = std::fs::remove_file(&self.path);
+    fn fail(self, why: LinkError, cx: &mut Linking) -> Stepped {
+        if let Some(path) = self.path() {
+            // Nobody else knows of the file; what stays is removed at the next start.
+            let _ = std::fs::remove_file(path);
+        }
+        if self.is_being_loaded() {
+            cx.decisions.push(Decision::GiveUpLoading);
+        }
         Stepped::Lost(Some(self.conn), why)
     }
 
@@ -196,47 +287,63 @@ impl Transfer {
                 return Ok(false);
             };
             let line: Vec<u8> = input.drain(..=end).collect();
-            self.body = read_header(line.trim_ascii_end())?;
+            let to = if self.path().is_some() { "disk" } else { "parser" };
+            self.body = read_header(line.trim_ascii_end(), to)?;
         }
         let (data, complete) = self.body.take(self.received, input);
-        self.file.write_all(&data).map_err(LinkError::Write)?;
         self.received += data.len() as u64;
-        if self.received - self.synced >= SYNC_EVERY {
-            self.begin_sync();
+        match &mut self.sink {
+            Sink::Loader { bytes, .. } => bytes.extend_from_slice(&data),
+            Sink::File { file, synced, .. } => {
+                file.write_all(&data).map_err(LinkError::Write)?;
+                if self.received - *synced >= SYNC_EVERY {
+                    begin_sync(file, *synced, self.received);
+                    *synced = self.received;
+                }
+            }
         }
         Ok(complete)
-    }
-
-    /// Has the kernel begin to write what has come, so that the last fsync finds little to do.
-    fn begin_sync(&mut self) {
-        let (from, len) = (self.synced as i64, (self.received - self.synced) as i64);
-        // SAFETY: a plain system call on a descriptor that we own; it only hints.
-        unsafe { libc::sync_file_range(self.file.as_raw_fd(), from, len, libc::SYNC_FILE_RANGE_WRITE) };
-        self.synced = self.received;
     }
 
     /// The dump has come whole: what those who follow us were told is void, and a child of ours has to end before it is
     /// loaded.
     fn complete(self, rest: Vec<u8>, cx: &mut Linking) -> Stepped {
-        if let Err(why) = self.file.sync_all() {
-            return self.fail(LinkError::Sync(why));
+        if let Sink::File { file, .. } = &self.sink
+            && let Err(why) = file.sync_all()
+        {
+            return self.fail(LinkError::Sync(why), cx);
         }
-        cx.decisions.extend([Decision::StopChildForDump, Decision::DisconnectReplicas]);
-        let Transfer { conn, resync, path, .. } = self;
-        Stepped::Waits(Link::Received(Box::new(Dump { conn, resync, path, rest })))
+        match self.sink {
+            Sink::File { path, .. } => {
+                cx.decisions.extend([Decision::StopChildForDump, Decision::DisconnectReplicas]);
+                let Transfer { conn, resync, .. } = self;
+                Stepped::Waits(Link::Received(Box::new(Dump { conn, resync, path: Some(path), rest })))
+            }
+            Sink::Loader { .. } => {
+                Stepped::Waits(Link::Transfer(Box::new(Transfer { rest: Some(rest), ..self })))
+            }
+        }
     }
 }
 
+/// Has the kernel begin to write what has come, so that the last fsync finds little to do.
+fn begin_sync(file: &File, from: u64, to: u64) {
+    // SAFETY: a plain system call on a descriptor that is open; it only hints.
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), from as i64, (to - from) as i64, libc::SYNC_FILE_RANGE_WRITE)
+    };
+}
+
 /// What the header in front of the dump says of its end.
-fn read_header(line: &[u8]) -> Result<Body, LinkError> {
+fn read_header(line: &[u8], to: &str) -> Result<Body, LinkError> {
     let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match read_bulk_header(line) {
         BulkHeader::Length(length) => {
-            log::notice!("MASTER <-> REPLICA sync: receiving {length} bytes from master to disk");
+            log::notice!("MASTER <-> REPLICA sync: receiving {length} bytes from master to {to}");
             Ok(Body::Length(length))
         }
         BulkHeader::Marker(eof_marker) => {
-            log::notice!("MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk");
+            log::notice!("MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to {to}");
             Ok(Body::Marker { eof_marker, tail: Vec::new() })
         }
         BulkHeader::Refused => Err(LinkError::DumpRefused(shown(&line[1..]))),

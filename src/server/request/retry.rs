@@ -77,13 +77,13 @@ impl Server {
             self.end_wait(id, UnblockReason::TimedOut);
         }
         if self.blocked_clients.pause_is_over(now) {
-            self.unpause();
+            self.unpause(now);
         }
     }
 
-    /// Lets those run who were held back by a pause.
-    fn unpause(&mut self) {
-        let held_back = self.blocked_clients.take_paused();
+    /// Lets those run who were held back by a pause that is over.
+    fn unpause(&mut self, now_ms: i64) {
+        let held_back = self.blocked_clients.take_paused(now_ms);
         if let Some(client) = self.replication.link.client() {
             self.net.ready.push(client);
         }
