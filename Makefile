@@ -14,6 +14,8 @@
 # make asan            every test under AddressSanitizer, the servers that they start included. Stable Rust does it with
 #                      RUSTC_BOOTSTRAP=1; jemalloc steps aside (feature system-allocator), since the sanitizer has to see
 #                      each allocation, so tests of limits that hang on the allocator's figures are left out
+# make crash-test      KILLS=200: servers are killed while clients write, and asked for what they had acknowledged;
+#                      SEED=1 is where the random numbers begin
 # make bench-replication   replicas attach to a million keys under load; REDIS_RS_SERVER names another server to measure
 # make demo            a master and two replicas, from nothing to stop.sh, in a temporary directory
 # make bench           speed and size beside Debian's redis-server, in under ten minutes; QUICK=1: under two;
@@ -28,7 +30,7 @@ TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 SCRIPTS = tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh tools/topology.sh tools/test-deps.sh tools/client-deps.sh tools/demo.sh .ci/run
 SHARE = $(DESTDIR)$(PREFIX)/share/redis-rs
 
-.PHONY: all build check test test-clients-deps differential simulate record fuzz asan bench bench-replication demo install clean toolchain
+.PHONY: all build check test test-clients-deps differential simulate record fuzz asan crash-test bench bench-replication demo install clean toolchain
 
 all: build redis.conf
 
@@ -39,7 +41,8 @@ build: toolchain
 		cmp -s $(TARGET_DIR)/release/$$name $$name || \
 		{ cp $(TARGET_DIR)/release/$$name $$name.new && mv $$name.new $$name; } || exit 1; \
 	done
-	@echo "Built ./redis-rs and ./redis-cli"
+	@ln -sf redis-rs redis-check-rdb; ln -sf redis-rs redis-check-aof
+	@echo "Built ./redis-rs and ./redis-cli (redis-check-rdb and redis-check-aof are the first, called so)"
 
 redis.conf:
 	@if [ -e redis.conf ]; then :; else cp redis.conf.example redis.conf && echo "Wrote redis.conf from redis.conf.example"; fi
@@ -84,6 +87,12 @@ record: toolchain
 	tools/test-deps.sh
 	ONLY="$(ONLY)" $(CARGO) test --locked --test sim scripts::record -- --ignored --nocapture
 
+KILLS ?= 200
+SEED ?= 1
+crash-test: toolchain
+	REDIS_RS_KILLS=$(KILLS) REDIS_RS_SEED=$(SEED) \
+		$(CARGO) test --locked --test main crash::many -- --ignored --nocapture
+
 TARGET ?= dump_payload
 SECONDS ?= 60
 fuzz: toolchain
@@ -116,6 +125,8 @@ bench: build
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/tools $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/etc
 	install -m 755 redis-rs redis-cli $(DESTDIR)$(PREFIX)/bin/
+	ln -sf redis-rs $(DESTDIR)$(PREFIX)/bin/redis-check-rdb
+	ln -sf redis-rs $(DESTDIR)$(PREFIX)/bin/redis-check-aof
 	install -m 644 redis.conf.example $(SHARE)/
 	install -m 755 tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh $(SHARE)/tools/
 	ln -sf ../share/redis-rs/tools/new-instance.sh $(DESTDIR)$(PREFIX)/bin/redis-rs-new-instance
@@ -127,4 +138,4 @@ install: build
 
 clean:
 	$(CARGO) clean
-	rm -f redis-rs redis-cli
+	rm -f redis-rs redis-cli redis-check-rdb redis-check-aof

@@ -11,6 +11,7 @@ use redis_rs::commands::FAMILIES;
 use redis_rs::config::{Config, DEFAULT_PIDFILE, FatalConfig, Invocation, LogLevel, SyslogFacility};
 use redis_rs::env::{alloc, crash, examine, process, supervise};
 use redis_rs::observe::log;
+use redis_rs::persistence::check::Tool;
 use redis_rs::server::Program;
 use redis_rs::server::boot;
 
@@ -38,6 +39,7 @@ struct Arguments {
 
 fn main() {
     let args: Vec<OsString> = std::env::args_os().collect();
+    check_files(&args);
     answer_about_ourselves(&args);
     examine_the_machine(&args);
     let invocation = Invocation::parse(&args[1..]);
@@ -49,6 +51,14 @@ fn main() {
     let status = serve(config, Program::new(args), described.is_none());
     std::io::stdout().flush().ok();
     exit(status)
+}
+
+/// Called as `redis-check-rdb` or `redis-check-aof`, the program looks at files instead of serving.
+fn check_files(args: &[OsString]) {
+    let Some(tool) = args.first().and_then(|program| program.to_str()).and_then(Tool::named) else { return };
+    let (mut out, mut answers) = (std::io::stdout().lock(), std::io::stdin().lock());
+    // Where nobody reads what is found, there is nobody to tell so either.
+    exit(tool.run(&args[1..], &mut out, &mut answers).unwrap_or(1))
 }
 
 /// `--version` and `--help`, which argh knows how to answer; everything else is the configuration's matter.

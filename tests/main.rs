@@ -13,6 +13,7 @@ mod clients;
 mod command_table;
 mod config_example;
 mod connection;
+mod crash;
 mod debian_cli;
 mod differential;
 mod end_of_input;

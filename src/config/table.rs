@@ -224,6 +224,7 @@ directives! {
     "dir" => dir: Dir = Dir::default(), row(PROTECTED | DENY_LOADING, Plain).apply(Apply::Dir);
     "dbfilename" => dbfilename: Text = Text::from("dump.rdb"),
         row(PROTECTED, Form::Text).check(check_dbfilename);
+    "rdb-version" => rdb_version: u16 = 0, row(MODIFIABLE, Integer(0, 12)).check(check_rdb_version);
     "rdbcompression" => rdbcompression: bool = true, row(MODIFIABLE, Plain);
     "rdbchecksum" => rdbchecksum: bool = true, row(IMMUTABLE, Plain);
     "rdb-save-incremental-fsync" => rdb_save_incremental_fsync: bool = true, row(MODIFIABLE, Plain);
@@ -384,6 +385,13 @@ fn check_activedefrag(arg: &[u8]) -> Result<(), &'static str> {
 
 fn check_dbfilename(name: &[u8]) -> Result<(), &'static str> {
     if is_base_name(name) { Ok(()) } else { Err("dbfilename can't be a path, just a filename") }
+}
+
+fn check_rdb_version(version: &[u8]) -> Result<(), &'static str> {
+    match version {
+        [b'1'..=b'5'] => Err("rdb-version must be between 6 and 12, or 0 for the one that fits"),
+        _ => Ok(()),
+    }
 }
 
 fn check_appendfilename(name: &[u8]) -> Result<(), &'static str> {

@@ -33,6 +33,12 @@ pub const DEFAULT_PID_FILE: &str = "/var/run/redis.pid";
 /// Descriptors that are not clients: listeners, files, pipes, links.
 pub const RESERVED_FDS: u64 = 32;
 
+/// Bytes that are free on the disk of a path, for unprivileged users.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let found = nix::sys::statvfs::statvfs(path)?;
+    Ok((found.blocks_available() as u64).saturating_mul(found.fragment_size() as u64))
+}
+
 /// The C library's words for a system error, without Rust's "(os error 2)": what users of Redis know.
 pub fn strerror(error: &io::Error) -> String {
     let Some(errno) = error.raw_os_error() else { return error.to_string() };

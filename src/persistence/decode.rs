@@ -27,6 +27,30 @@ pub enum BadValue {
     Empty,
 }
 
+/// Whether a value is one; it is used up by the look.
+pub(super) fn verify_value(raw: &mut RawValue, limits: &Thresholds) -> Result<(), BadValue> {
+    match raw {
+        RawValue::String(_) | RawValue::Module { .. } => Ok(()),
+        RawValue::List(_)
+        | RawValue::ListZiplist(_)
+        | RawValue::ListQuicklist(_)
+        | RawValue::ListQuicklist2(_) => list_value(raw, Shape::new(-2, 0)).map(drop),
+        RawValue::Set(_) | RawValue::SetIntset(_) | RawValue::SetListpack(_) => {
+            set_value(raw, limits).map(drop)
+        }
+        RawValue::Zset(_) | RawValue::ZsetZiplist(_) | RawValue::ZsetListpack(_) => {
+            zset_value(raw, limits).map(drop)
+        }
+        RawValue::Hash(_)
+        | RawValue::HashZipmap(_)
+        | RawValue::HashZiplist(_)
+        | RawValue::HashListpack(_)
+        | RawValue::HashTimes(_)
+        | RawValue::HashListpackTimes(_) => hash_value(raw, limits).map(drop),
+        RawValue::Stream(stream) => stream_value(stream).map(drop),
+    }
+}
+
 /// A list, from any of its four forms.
 pub(super) fn list_value(raw: &mut RawValue, shape: Shape) -> Result<List, BadValue> {
     let mut list = Quicklist::new(shape);

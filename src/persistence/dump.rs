@@ -27,6 +27,8 @@ pub(super) const TELL_EVERY: u64 = 1024;
 /// The versions from which on values may be written as the listpacks that they are.
 const LISTPACKS_SINCE: u16 = 10;
 const SET_LISTPACK_SINCE: u16 = 11;
+/// The version since which scores are binary.
+const BINARY_SCORES_SINCE: u16 = 8;
 /// The versions since which there are streams, their counters beside the entries, and the active time of consumers.
 const STREAMS_SINCE: u16 = 9;
 const STREAM_COUNTERS_SINCE: u16 = 10;
@@ -143,6 +145,19 @@ pub fn version_for(keyspace: &Keyspace) -> u16 {
     if keyspace.iter().any(|(_, db)| db.timed() > 0) { RDB_VERSION_FIELD_TTL } else { RDB_VERSION }
 }
 
+/// The version in which a data set of ours is written, of which `wanted` (`rdb-version`; 0: no wish) says it. The error
+/// is why it cannot be.
+pub fn own_version(keyspace: &Keyspace, wanted: u16) -> Result<u16, String> {
+    let needed = version_for(keyspace);
+    match wanted {
+        0 => Ok(needed),
+        _ if wanted < FIELD_TIMES_SINCE && needed >= FIELD_TIMES_SINCE => Err(format!(
+            "rdb-version is {wanted}, and dumps of that version cannot hold hash fields with a time to live"
+        )),
+        _ => Ok(wanted),
+    }
+}
+
 /// The payload of DUMP: the value of an entry, without its key and expiry. It has the usual version, unless fields of
 /// it end.
 pub fn dump_value(entry: &Entry, options: WriterOptions) -> Vec<u8> {
@@ -182,6 +197,7 @@ fn value_type(entry: &Entry, version: u16) -> ValueType {
         },
         Kind::Zset => match entry.object().map(Zset::view) {
             Some(Either::Packed(_)) if version >= LISTPACKS_SINCE => ValueType::ZsetListpack,
+            _ if version < BINARY_SCORES_SINCE => ValueType::Zset,
             _ => ValueType::Zset2,
         },
         Kind::Stream => match version {
@@ -239,7 +255,10 @@ fn write_zset<W: Write>(writer: &mut Writer<W>, zset: &Zset) -> io::Result<()> {
     // From the highest to the lowest, as real servers do, since that is how they insert fastest.
     for (member, score) in zset.iter().rev() {
         writer.write_string(member.text(&mut itoa::Buffer::new()))?;
-        writer.write_double(score)?;
+        match writer.version() {
+            BINARY_SCORES_SINCE.. => writer.write_double(score)?,
+            _ => writer.write_text_double(score)?,
+        }
     }
     Ok(())
 }

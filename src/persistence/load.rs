@@ -754,6 +754,47 @@ mod tests {
         assert_eq!(version_for(&keyspace), 11);
     }
 
+    #[test]
+    fn every_version_that_is_written_holds_the_same() {
+        let mut keyspace = sample();
+        for index in 0..keyspace.count() {
+            let streams: Vec<Vec<u8>> = keyspace
+                .db(index)
+                .dict()
+                .iter()
+                .filter(|entry| entry.type_name() == "stream")
+                .map(|entry| entry.key().to_vec())
+                .collect();
+            if !streams.is_empty() {
+                let options = |version| DumpOptions {
+                    writer: WriterOptions { version, ..WriterOptions::default() },
+                    usage: Usage::Unsaid,
+                    key_save_delay_us: 0,
+                    release: false,
+                };
+                let aux =
+                    SavingAux { redis_ver: "", ctime: 0, used_mem: 0, replication: None, aof_base: false };
+                let refused = write_dataset(Vec::new(), &keyspace, &aux, &options(8), &mut |_| ()).err();
+                assert_eq!(refused.unwrap().to_string(), "dumps of version 8 cannot hold streams");
+            }
+            for key in streams {
+                keyspace.db_mut(index).remove(&key);
+            }
+        }
+        for version in 6..=12 {
+            let options = DumpOptions {
+                writer: WriterOptions { version, ..WriterOptions::default() },
+                usage: Usage::Unsaid,
+                key_save_delay_us: 0,
+                release: false,
+            };
+            let aux = SavingAux { redis_ver: "", ctime: 0, used_mem: 0, replication: None, aof_base: false };
+            let dump = write_dataset(Vec::new(), &keyspace, &aux, &options, &mut |_| ()).unwrap().0;
+            let loaded = load(&dump, testing::options()).unwrap().0;
+            assert_eq!(testing::content(&loaded), testing::content(&keyspace), "{version}");
+        }
+    }
+
     fn failure(bytes: &[u8]) -> Vec<String> {
         load(bytes, options()).err().expect("it does not load").log_lines()
     }

@@ -5,6 +5,7 @@
 //!   holds for a key, on its way to being a value.
 //! - `snapshot`: a dump that takes the place of the old file only when it is whole.
 //! - `aof`: the append-only file, from the journal to the disk and back.
+//! - `check`: the tools that look at files and do not serve them.
 //! - `child`: the forked process that writes one while the server goes on; `simulated`: one that is no process.
 //!   `snapshots`: which one runs and what for, and how the last ones ended; `save_points`: when one is due.
 //! - `loading`: what is being loaded, as a task of the loop; `arriving`: a dump that is loaded while it arrives.
@@ -13,6 +14,7 @@
 
 pub mod aof;
 pub mod arriving;
+pub mod check;
 pub mod child;
 mod decode;
 pub mod dump;

@@ -146,6 +146,9 @@ pub struct Snapshots {
     /// BGSAVE SCHEDULE: a save waits for another child to end.
     pub scheduled: bool,
     pub last_ok: Option<bool>,
+    /// Saves in the background that have failed in a row, and what there is to say of the last one.
+    pub failures: u64,
+    pub last_failure: Option<String>,
     /// Seconds that the last child took.
     pub last_secs: Option<i64>,
     pub last_cow_bytes: u64,
@@ -202,7 +205,19 @@ impl Snapshots {
     pub fn saved(&mut self, now_secs: i64) {
         self.dirty = 0;
         self.last_save = now_secs;
+        self.note_success();
+    }
+
+    fn note_success(&mut self) {
         self.last_ok = Some(true);
+        self.failures = 0;
+        self.last_failure = None;
+    }
+
+    /// A save in the background has failed, or could not begin.
+    pub fn note_failure(&mut self) {
+        self.last_ok = Some(false);
+        self.failures += 1;
     }
 
     /// The save point that asks for a child now, if one does.
@@ -276,7 +291,7 @@ impl Snapshots {
             let why = process::strerror(&why);
             if is_dump {
                 log::warning!("Can't save in background: fork: {why}");
-                self.last_ok = Some(false);
+                self.note_failure();
             } else {
                 log::warning!("Can't rewrite append only file in background: fork: {why}");
             }
@@ -382,11 +397,11 @@ impl Snapshots {
             Exit::Ok => {
                 self.dirty = self.dirty.saturating_sub(running.dirty);
                 self.last_save = now_secs;
-                self.last_ok = Some(true);
+                self.note_success();
             }
             // A child that we stopped ourselves is no failure of the disk.
             Exit::Stopped => {}
-            Exit::Failed(_) | Exit::Signal(_) => self.last_ok = Some(false),
+            Exit::Failed(_) | Exit::Signal(_) => self.note_failure(),
         }
     }
 

@@ -9,7 +9,6 @@ use super::Server;
 use crate::net::Source;
 use crate::observe::log::{self, Logged};
 use crate::persistence::aof::{Growth, Moment, State, StreamName, Took};
-use crate::persistence::dump::version_for;
 use crate::persistence::snapshots::{Ended, Plan, Purpose};
 
 impl Server {
@@ -128,6 +127,7 @@ impl Server {
 
     /// Forks a child that makes a new base. The caller has seen to it that none runs.
     pub fn start_aof_rewrite(&mut self) -> Result<(), Logged> {
+        let version = self.own_dump_version()?;
         self.aof.keep_history(self.config.aof_disable_auto_gc);
         let rdb = self.config.aof_use_rdb_preamble;
         let now = self.aof_moment(true);
@@ -143,7 +143,6 @@ impl Server {
             self.watch_aof();
         }
         self.aof.rewrites += 1;
-        let version = version_for(&self.keyspace);
         let plan = Plan { purpose: Purpose::AofRewrite, offset: None, version, lossy: false };
         if self.fork_child(plan).is_err() {
             self.aof.fork_failed();

@@ -6,6 +6,7 @@ use super::Server;
 use crate::client::{Auth, ClientId, Role};
 use crate::net::Source;
 use crate::observe::log;
+use crate::persistence::child::Exit;
 use crate::persistence::snapshots::Purpose;
 use crate::replication::Decision;
 use crate::replication::replica::Arrival;
@@ -23,6 +24,13 @@ impl Server {
             self.note_latency("rdb-unlink-temp-file", us);
         }
         self.refresh_stamp(false);
+        match &ended.exit {
+            Exit::Failed(why) if ended.purpose == Purpose::Disk => self.note_failed_save(why),
+            Exit::Signal(signal) if ended.purpose == Purpose::Disk => {
+                self.note_failed_save(&format!("the child was ended by signal {signal}"));
+            }
+            _ => {}
+        }
         if ended.purpose == Purpose::AofRewrite {
             return self.aof_rewrite_ended(&ended);
         }

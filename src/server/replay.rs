@@ -17,7 +17,6 @@ use crate::persistence::aof::{
     AofError, AofLoadOptions, AofLoaded, AofLoader, AofStep, BaseTarget, FolderError, Refused, Sink,
     StreamName,
 };
-use crate::persistence::dump::version_for;
 use crate::persistence::loading::{LoadSource, Loading, Replaying, out_of_time, slice_bytes};
 use crate::persistence::rdb::SavingAux;
 use crate::persistence::snapshots::dump_options;
@@ -235,7 +234,7 @@ impl Server {
         let id = self.journal.has_backlog().then_some(&self.replication.history.id[..]);
         let name = StreamName { id, selected: self.aof_selected() };
         let rdb = self.config.aof_use_rdb_preamble;
-        let dump = dump_options(&self.config, version_for(&self.keyspace), false);
+        let dump = dump_options(&self.config, self.own_dump_version()?, false);
         let keyspace = &self.keyspace;
         let aux = SavingAux {
             redis_ver: REDIS_VERSION,

@@ -4,10 +4,11 @@
 use std::os::fd::RawFd;
 
 use super::Server;
+use crate::env::process;
 use crate::observe::log::{self, Logged};
 use crate::persistence::aof::BaseTarget;
 use crate::persistence::child::{ChildOptions, Target};
-use crate::persistence::dump::version_for;
+use crate::persistence::dump::{own_version, version_for};
 use crate::persistence::rdb::RDB_VERSION;
 use crate::persistence::snapshots::{Plan, Purpose, dbfilename, destination, dump_options};
 
@@ -19,14 +20,27 @@ impl Server {
 
     /// Saves in the foreground. The error is the log's.
     pub fn save(&mut self) -> Result<(), Logged> {
+        let version = self.own_dump_version()?;
         let aux = self.replication.saving_aux(&self.journal, self.clock.unix_secs());
-        let version = version_for(&self.keyspace);
         self.snapshots.save(&self.keyspace, &aux, &self.config, version, self.clock.unix_secs())
+    }
+
+    /// The version in which our own files are written. That they cannot be is told in the log.
+    pub(super) fn own_dump_version(&self) -> Result<u16, Logged> {
+        own_version(&self.keyspace, self.config.rdb_version).map_err(|why| {
+            log::warning!("Can't save: {why}");
+            Logged
+        })
     }
 
     /// Forks a child that writes a snapshot. The caller has seen to it that none runs.
     pub fn start_snapshot(&mut self, purpose: Purpose) -> Result<(), String> {
-        self.fork_child(self.snapshot_plan(purpose))?;
+        let plan = self.snapshot_plan(purpose).inspect_err(|why| {
+            log::warning!("Can't save in background: {why}");
+            self.snapshots.note_failure();
+            self.note_failed_save(why);
+        })?;
+        self.fork_child(plan).inspect_err(|why| self.note_failed_save(why))?;
         if !self.is_replica() {
             // Readers of the stream that start from this snapshot have selected nothing.
             self.journal.forget_selection();
@@ -68,13 +82,15 @@ impl Server {
         Ok(())
     }
 
-    /// What a child for that purpose is to write: what all read who wait for it.
-    fn snapshot_plan(&self, purpose: Purpose) -> Plan {
+    /// What a child for that purpose is to write: what all read who wait for it, and else what we want ourselves.
+    fn snapshot_plan(&self, purpose: Purpose) -> Result<Plan, String> {
         let wanted = version_for(&self.keyspace);
         let version = match (self.replication.replicas.dump_version(wanted), purpose) {
             (Some(version), _) => version,
             (None, Purpose::Pipe) => wanted.min(10),
-            (None, Purpose::Disk | Purpose::AofRewrite) => wanted,
+            (None, Purpose::Disk | Purpose::AofRewrite) => {
+                own_version(&self.keyspace, self.config.rdb_version)?
+            }
         };
         let lossy = wanted > RDB_VERSION && version < wanted;
         if lossy {
@@ -85,7 +101,17 @@ impl Server {
             );
         }
         let offset = self.journal.has_backlog().then(|| self.journal.offset());
-        Plan { purpose, offset, version, lossy }
+        Ok(Plan { purpose, offset, version, lossy })
+    }
+
+    /// What clients are told whose writes are refused because of it.
+    pub(super) fn note_failed_save(&mut self, why: &str) {
+        let path = std::path::absolute(self.config.dump_path()).unwrap_or_else(|_| self.config.dump_path());
+        let free = match process::free_bytes(self.config.directory()) {
+            Ok(bytes) => format!("{bytes} bytes are free there"),
+            Err(why) => process::strerror(&why),
+        };
+        self.snapshots.last_failure = Some(format!("{}: {why} ({free})", path.display()));
     }
 
     /// What a child must not keep open: a connection whose end would not be seen, a port that could not be had again.

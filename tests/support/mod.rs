@@ -88,6 +88,11 @@ impl Real {
     }
 }
 
+/// The server under test: the one that was built with the tests, or the one that REDIS_RS_SERVER names.
+fn ours() -> PathBuf {
+    std::env::var_os("REDIS_RS_SERVER").map_or_else(|| env!("CARGO_BIN_EXE_redis-rs").into(), PathBuf::from)
+}
+
 fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
@@ -127,7 +132,7 @@ impl Server {
     /// Starts ours without save points, with the given lines added to its configuration, and waits until it answers.
     #[track_caller]
     pub fn start(config: &[(&str, &str)]) -> Server {
-        Server::start_program(env!("CARGO_BIN_EXE_redis-rs").into(), config)
+        Server::start_program(ours(), config)
     }
 
     /// Starts any server that takes a redis.conf.
@@ -143,7 +148,7 @@ impl Server {
     /// Starts ours where the system refuses some calls.
     #[track_caller]
     pub fn start_refused(config: &[(&str, &str)], refusal: Refusal) -> Server {
-        let mut server = Server::prepare(env!("CARGO_BIN_EXE_redis-rs").into(), config);
+        let mut server = Server::prepare(ours(), config);
         server.refusal = Some(refusal);
         if let Err(log) = server.begin() {
             panic!("the server did not start:\n{log}");
@@ -154,7 +159,7 @@ impl Server {
     /// The log of one that ends before it can answer, because the system refuses those calls.
     #[track_caller]
     pub fn end_of(config: &[(&str, &str)], refusal: Refusal) -> String {
-        let mut server = Server::prepare(env!("CARGO_BIN_EXE_redis-rs").into(), config);
+        let mut server = Server::prepare(ours(), config);
         server.refusal = Some(refusal);
         server.begin().expect_err("the server ends")
     }

@@ -70,6 +70,11 @@ impl Server {
             + self.logged("Background RDB transfer started by pid")
     }
 
+    /// Of these, those that were begun for replicas.
+    pub fn snapshots_for_replicas(&self) -> usize {
+        self.logged("Starting BGSAVE for SYNC")
+    }
+
     /// Replicas that were let go on where they were.
     pub fn partial_syncs(&self) -> usize {
         self.logged("accepted. Sending")

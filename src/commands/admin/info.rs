@@ -285,6 +285,7 @@ fn about_persistence(server: &Server, text: &mut Text) {
     text.field("rdb_last_bgsave_time_sec", snapshots.last_secs.unwrap_or(-1));
     text.field("rdb_current_bgsave_time_sec", saving.map_or(-1, |running| seconds(running.child.started_ms)));
     text.field("rdb_saves", snapshots.saves);
+    text.field("rdb_saves_consecutive_failures", snapshots.failures);
     text.field("rdb_last_cow_size", snapshots.last_cow_bytes);
     text.field("rdb_last_load_keys_expired", loaded.keys_expired);
     text.field("rdb_last_load_keys_loaded", loaded.keys_loaded);

@@ -315,6 +315,20 @@ impl<W: Write> Writer<W> {
         self.write_raw(&double.to_le_bytes())
     }
 
+    /// A score as text, as it was written before version 8: its length, or what it is instead of a number.
+    pub fn write_text_double(&mut self, double: f64) -> io::Result<()> {
+        match double {
+            _ if double.is_nan() => self.write_raw(&[253]),
+            f64::INFINITY => self.write_raw(&[254]),
+            f64::NEG_INFINITY => self.write_raw(&[255]),
+            _ => {
+                let text = format!("{double:e}");
+                self.write_raw(&[text.len() as u8])?;
+                self.write_raw(text.as_bytes())
+            }
+        }
+    }
+
     /// A time in milliseconds.
     pub fn write_ms(&mut self, ms: i64) -> io::Result<()> {
         self.write_raw(&ms.to_le_bytes())

@@ -239,7 +239,10 @@ impl Server {
     /// Why nothing is taken in, if the disk does not take what there is.
     fn disk_error(&self) -> Option<CmdError> {
         if self.snapshots.writes_are_stopped(&self.config) {
-            return Some(CmdError::MISCONF);
+            return Some(match &self.snapshots.last_failure {
+                Some(why) => CmdError::new(format!("{} The last error: {why}.", CmdError::MISCONF)),
+                None => CmdError::MISCONF,
+            });
         }
         let why = crate::env::process::strerror(&self.aof.error()?);
         Some(CmdError::new(format!("MISCONF Errors writing to the AOF file: {why}")))
