@@ -154,7 +154,7 @@ fn assemble(
     if clock.is_simulated() {
         keyspace.freer = Freer::without_helper();
     }
-    let replication = Replication::new(config.replicaof.0.clone(), clock.monotonic_ms(), &mut secrets);
+    let replication = Replication::new(config.replicaof.0.clone(), &mut secrets);
     Ok(Server {
         turn: first_turn(&clock),
         limits: Thresholds::default(),
@@ -202,6 +202,7 @@ impl Server {
             self.set_watchdog();
         }
         log::notice!("Server initialized");
+        self.warn_of_unsaved_data();
         temp_files::remove_orphans(self.config.directory());
         const FATAL: &str = "Fatal error loading the DB, check server logs. Exiting.";
         match self.begin_aof_loading() {
@@ -224,6 +225,20 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Whoever copied a configuration whose `save` lines are comments hears of it while nothing is lost yet.
+    fn warn_of_unsaved_data(&self) {
+        if self.keeps_data() {
+            return;
+        }
+        if self.config.save.are_declined() {
+            log::notice!("No save points: data is kept in memory only.");
+        } else {
+            log::warning!(
+                "WARNING no save points: data is kept in memory only and lost when the server stops, since the configuration has no active save line. Add one, such as 'save 3600 1', or 'save \"\"' if that is meant."
+            );
+        }
     }
 
     /// Takes over what the data types need to know of the configuration.
