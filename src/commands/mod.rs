@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod blocking;
+mod cluster;
 pub mod connection;
 pub mod geo;
 pub mod hash;
@@ -29,7 +30,9 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     admin::info::COMMANDS,
     admin::introspect::COMMANDS,
     admin::latency::COMMANDS,
+    admin::modules::COMMANDS,
     admin::saving::COMMANDS,
+    cluster::COMMANDS,
     connection::client::COMMANDS,
     connection::monitor::COMMANDS,
     connection::pubsub::COMMANDS,

@@ -83,6 +83,7 @@ impl Server {
 
     fn each_second(&mut self) {
         self.replication_each_second();
+        self.remove_dump_for_replicas();
         self.net.peers.close_idle(self.clock.monotonic_ms());
         if log::enabled(log::Level::Debug) {
             self.log_summary();

@@ -10,4 +10,5 @@ pub mod hotkeys;
 pub mod info;
 pub mod introspect;
 pub mod latency;
+pub mod modules;
 pub mod saving;

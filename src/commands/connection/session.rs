@@ -25,13 +25,13 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
         Group::Cluster,
         "3.0.0",
         "O(1)",
-        "Lets the connection read from a replica.",
+        "Lets the connection read from a replica of a cluster.",
     ),
     server("readwrite", readwrite, 1).flags(LOADING | STALE | FAST).acl(acl::CONNECTION).doc(
         Group::Cluster,
         "3.0.0",
         "O(1)",
-        "Lets the connection read from a replica no longer.",
+        "Sends the connection's reads to masters again.",
     ),
     server("auth", auth, -2)
         .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)

@@ -32,6 +32,14 @@ pub(in crate::server) struct Run {
     time_passes: bool,
 }
 
+impl Run {
+    /// What takes so many microseconds may have to be noted; or `all` is looked at.
+    fn note_from(&mut self, us: u64, all: bool) {
+        self.noted_ns = us.saturating_mul(1000);
+        self.long_ns = if all { 0 } else { self.noted_ns.min(NOTICEABLE_NS) };
+    }
+}
+
 impl Server {
     /// Runs a row for a client and settles what it did.
     pub(in crate::server) fn call(&mut self, id: ClientId, row: RowId, args: Args) {
@@ -53,6 +61,8 @@ impl Server {
                 let Some(mark) = self.begin_reply(id) else { return };
                 let result = handler(self, id, args);
                 self.keyspace.forget_prefetched();
+                // What it has said of the slow log counts for itself already.
+                run.note_from(self.noted_us(), self.looks_at_all());
                 let overflows = self.clients.get(id).is_some_and(|client| client.output.overflow() > 0);
                 self.end_call(id, row, args, result, (mark, overflows), &mut run);
             }
@@ -80,15 +90,16 @@ impl Server {
         self.note_slow_expiry();
         self.redacted.begin_call();
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
-        let noted_ns = self.noted_us().saturating_mul(1000);
-        Some(Run {
+        let mut run = Run {
             room: if limit == 0 { usize::MAX } else { limit as usize },
-            noted_ns,
-            long_ns: if self.looks_at_all() { 0 } else { noted_ns.min(NOTICEABLE_NS) },
+            noted_ns: 0,
+            long_ns: 0,
             long_bytes: BUFFER,
             began: ticks::now(),
             time_passes,
-        })
+        };
+        run.note_from(self.noted_us(), self.looks_at_all());
+        Some(run)
     }
 
     /// Lets a client have a buffer to be replied to; where the reply begins.
