@@ -36,7 +36,7 @@ pub struct RenameCommand {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserLine {
     /// The name and the rules.
-    pub words: Vec<Vec<u8>>,
+    pub arguments: Vec<Vec<u8>>,
     at: Place,
 }
 
@@ -122,7 +122,7 @@ impl Invocation {
                 options.extend(name);
                 options.push(b' ');
                 // "--port 7000" as one argument has its value with it.
-                has_argument = line::split_args(arg).is_none_or(|words| words.len() != 1);
+                has_argument = line::split_args(arg).is_none_or(|arguments| arguments.len() != 1);
                 if !has_argument
                     && arg.eq_ignore_ascii_case(b"--save")
                     && args.get(at + 1).is_none_or(|next| next.starts_with(b"--"))
@@ -218,7 +218,7 @@ impl Loader<'_> {
                     self.config.rename_commands.push(RenameCommand { old, new, at: place() });
                 }
                 (b"user", [_, ..]) => {
-                    self.config.users.push(UserLine { words: args.to_vec(), at: place() });
+                    self.config.users.push(UserLine { arguments: args.to_vec(), at: place() });
                 }
                 _ => load_line(self.config, &name, args).map_err(refused)?,
             }
@@ -258,10 +258,10 @@ fn load_line(config: &mut Config, name: &[u8], args: &[Vec<u8>]) -> Result<(), R
     if let Some((directive, _)) = lookup(name) {
         let multi_arg = directive.has(rule::MULTI_ARG);
         return match args {
-            // Several words may come as one quoted argument. An empty one stays, for it clears.
+            // Several arguments may come as one quoted argument. An empty one stays, for it clears.
             [only] if multi_arg && !only.is_empty() => {
-                let words = line::split_args(only).ok_or("Unbalanced quotes in configuration line")?;
-                directive.set(config, &words, Source::File)
+                let arguments = line::split_args(only).ok_or("Unbalanced quotes in configuration line")?;
+                directive.set(config, &arguments, Source::File)
             }
             [_] => directive.set(config, args, Source::File),
             _ if multi_arg => directive.set(config, args, Source::File),
