@@ -23,6 +23,7 @@ const SYNOPSIS: &str = "\
 Usage: redis-rs [/path/to/redis.conf] [-] [--directive value ...]
        redis-rs -v | --version
        redis-rs -h | --help
+       redis-rs --check-config /path/to/redis.conf
        redis-rs --check-system
        redis-rs --test-memory <megabytes>";
 
@@ -99,6 +100,7 @@ fn examine_the_machine(args: &[OsString]) {
     let out = &mut std::io::stdout();
     // Where nobody reads what is found, there is nobody to tell so either.
     match args.get(1).and_then(|word| word.to_str()) {
+        Some("--check-config") => exit(check_config(&args[2..])),
         Some("--check-system") => exit(i32::from(!examine::check_system(out).unwrap_or(false))),
         Some("--test-memory") => {
             let megabytes = match &args[2..] {
@@ -121,6 +123,27 @@ fn examine_the_machine(args: &[OsString]) {
             exit(0)
         }
         _ => {}
+    }
+}
+
+/// `--check-config FILE`: every line that would be refused, with the reason, and those that would behave differently.
+/// 0 if the server would start.
+fn check_config(files: &[OsString]) -> i32 {
+    let [file] = files else {
+        eprintln!("Please specify the configuration file to check.");
+        return 2;
+    };
+    match Invocation::parse(std::slice::from_ref(file)).check() {
+        Ok(found) => {
+            found.iter().for_each(|found| println!("{found}"));
+            let refused = found.iter().filter(|found| found.refused).count();
+            println!("{refused} lines are refused, {} differ.", found.len() - refused);
+            i32::from(refused > 0)
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            2
+        }
     }
 }
 

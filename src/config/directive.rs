@@ -160,6 +160,7 @@ impl Directive {
 
 /// Finds a directive by either of its names, in any case; returns with it the name it was found by.
 pub fn lookup(name: &[u8]) -> Option<(&'static Directive, &'static str)> {
+    let name = super::newer::alias(name).map_or(name, str::as_bytes);
     DIRECTIVES.iter().find_map(|directive| {
         let names = [Some(directive.name), directive.alias];
         let found = names.into_iter().flatten().find(|known| name.eq_ignore_ascii_case(known.as_bytes()));

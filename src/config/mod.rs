@@ -16,6 +16,7 @@ mod compound;
 mod directive;
 pub mod line;
 mod load;
+mod newer;
 mod rewrite;
 mod set;
 mod table;
@@ -27,7 +28,7 @@ pub use compound::{
 };
 pub use directive::{Apply, Directive, lookup};
 pub use line::memory;
-pub use load::{FatalConfig, Invocation, RenameCommand, UserLine};
+pub use load::{FatalConfig, Found, Invocation, RenameCommand, UserLine};
 pub use rewrite::RewriteError;
 pub use set::{Change, SetError, Setter};
 pub use table::{Config, DIRECTIVES, proc_title};
