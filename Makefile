@@ -125,16 +125,16 @@ bench: build
 			$$(tools/bench-peers.sh $(TARGET_DIR)/peers | sed 's/^/--peer /')) $(if $(PICTURE),--picture tools/bench/ratios.svg)
 
 install: build
-	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/tools $(DESTDIR)$(PREFIX)/lib/systemd/system \
-		$(DESTDIR)$(PREFIX)/etc/redis-rs
+	install -d $(DESTDIR)$(PREFIX)/bin $(SHARE)/tools $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/etc
 	install -m 755 redis-rs redis-cli $(DESTDIR)$(PREFIX)/bin/
 	ln -sf redis-rs $(DESTDIR)$(PREFIX)/bin/redis-check-rdb
 	ln -sf redis-rs $(DESTDIR)$(PREFIX)/bin/redis-check-aof
 	install -m 644 redis.conf.example $(SHARE)/
 	install -m 755 tools/instance.sh tools/new-instance.sh tools/start.sh tools/stop.sh $(SHARE)/tools/
 	ln -sf ../share/redis-rs/tools/new-instance.sh $(DESTDIR)$(PREFIX)/bin/redis-rs-new-instance
-	[ -e $(DESTDIR)$(PREFIX)/etc/redis-rs/redis.conf ] || \
-		install -m 644 redis.conf.example $(DESTDIR)$(PREFIX)/etc/redis-rs/redis.conf
+	@# It may come to hold passwords. One that is there stays as it is.
+	[ -e $(DESTDIR)$(PREFIX)/etc/redis-rs/redis.conf ] || { install -d -m 700 $(DESTDIR)$(PREFIX)/etc/redis-rs && \
+		install -m 600 redis.conf.example $(DESTDIR)$(PREFIX)/etc/redis-rs/redis.conf; }
 	sed 's|@PREFIX@|$(PREFIX)|g' tools/redis-rs.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/redis-rs.service
 	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/redis-rs.service
 

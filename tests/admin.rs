@@ -42,7 +42,7 @@ const FIELDS: &[(&str, &str)] = &[
         "loading async_loading current_cow_peak current_cow_size current_cow_size_age \
          current_fork_perc current_save_keys_processed current_save_keys_total \
          rdb_changes_since_last_save rdb_bgsave_in_progress rdb_last_save_time \
-         rdb_last_bgsave_status rdb_last_bgsave_time_sec rdb_current_bgsave_time_sec rdb_saves \
+         rdb_last_bgsave_status rdb_last_bgsave_time_sec rdb_current_bgsave_time_sec rdb_saves rdb_saves_consecutive_failures \
          rdb_last_cow_size rdb_last_load_keys_expired rdb_last_load_keys_loaded aof_enabled \
          aof_rewrite_in_progress aof_rewrite_scheduled aof_last_rewrite_time_sec \
          aof_current_rewrite_time_sec aof_last_bgrewrite_status aof_rewrites \
@@ -444,7 +444,12 @@ fn slow_commands_are_logged_without_their_secrets() {
     let mut ask = |words: &[&str]| -> redis::Value {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut client).unwrap()
     };
+    // The one that says what is slow is judged by what it says.
+    ask(&["CONFIG", "SET", "slowlog-log-slower-than", "100000000"]);
     ask(&["SLOWLOG", "RESET"]);
+    ask(&["PING"]);
+    ask(&["CONFIG", "SET", "slowlog-log-slower-than", "0"]);
+    assert_eq!(ask(&["SLOWLOG", "LEN"]), redis::Value::Int(1));
     ask(&["CLIENT", "SETNAME", "me"]);
     ask(&["CONFIG", "SET", "masterauth", "secret", "timeout", "0"]);
     ask(&["SET", "k", &"x".repeat(200)]);
@@ -508,4 +513,44 @@ fn memory_and_time_are_told() {
     assert!((now - seconds).abs() <= 2 && (0..1_000_000).contains(&micros));
     let picture: String = server.query(&["LOLWUT"]);
     assert!(picture.contains("Redis ver. 7.2.4"));
+}
+
+/// Clients ask for what a server may have, and go on without it where the answer is the one they know.
+#[test]
+fn commands_of_features_that_are_off_or_empty_answer_as_a_real_server_without_them() {
+    let lines: &[&[&str]] = &[
+        &["CLUSTER"],
+        &["CLUSTER", "INFO"],
+        &["CLUSTER", "SLOTS"],
+        &["CLUSTER", "KEYSLOT", "k"],
+        &["CLUSTER", "HELP"],
+        &["CLUSTER", "NODES", "x"],
+        &["CLUSTER", "NOSUCH"],
+        &["READONLY"],
+        &["READWRITE"],
+        &["ASKING"],
+        &["ASKING", "x"],
+        &["MODULE", "LIST"],
+        &["MODULE", "LIST", "x"],
+        &["MODULE", "NOSUCH"],
+        &["MODULE", "LOAD", "/nonexistent.so"],
+        &["MODULE", "LOADEX", "/nonexistent.so", "CONFIG", "a", "b"],
+        &["MODULE", "UNLOAD", "nosuch"],
+        &["MULTI"],
+        &["CLUSTER", "INFO"],
+        &["READONLY"],
+        &["MODULE", "LIST"],
+        &["EXEC"],
+    ];
+    for allowed in ["no", "yes"] {
+        let config = &[("enable-module-command", allowed)];
+        let (ours, real) = (Server::start(config), Real::start(config));
+        let answers = |server: &Server| {
+            let mut raw = server.raw();
+            lines.iter().for_each(|words| raw.command(words));
+            raw.command(&["QUIT"]);
+            String::from_utf8(raw.rest()).unwrap()
+        };
+        assert_eq!(answers(&ours), answers(&real), "enable-module-command {allowed}");
+    }
 }

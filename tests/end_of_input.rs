@@ -148,3 +148,20 @@ fn who_sends_an_endless_request_hears_the_replies_to_those_before() {
     assert_eq!(client.rest(), b"+PONG\r\n");
     server.wait_log("Closing client that reached max query buffer length");
 }
+
+#[test]
+fn a_full_house_has_room_for_who_comes_when_others_have_left() {
+    let server = Server::start(&[("maxclients", "5")]);
+    let mut clients: Vec<_> = (0..5).map(|_| server.raw()).collect();
+    for client in &mut clients {
+        client.send("PING\r\n");
+        client.expect("+PONG\r\n");
+    }
+    // All of it is seen in one turn.
+    server.signal(Signal::SIGSTOP);
+    drop(clients);
+    let mut late = server.raw();
+    late.send("PING\r\n");
+    server.signal(Signal::SIGCONT);
+    late.expect("+PONG\r\n");
+}

@@ -1,19 +1,24 @@
 //! What a user meets in the first hour: what the program says of itself, the scripts of an instance and every slip that
 //! one can make with a copy of it, and warnings about data that nobody keeps.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{PATIENCE, Server, free_port, run, wait_until};
+use crate::support::{PATIENCE, Real, Server, free_port, run, wait_until};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_redis-rs");
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn text_of_both(output: &Output) -> String {
+    text(&output.stdout) + &text(&output.stderr)
 }
 
 #[test]
@@ -74,13 +79,19 @@ impl Instance {
         run(&self.home.join(name), &[])
     }
 
-    /// Replaces a line of the configuration, or adds it.
-    fn edit(&self, name: &str, value: &str) {
+    /// Takes the lines of a directive out of the configuration.
+    fn remove(&self, name: &str) {
         let file = self.home.join("conf/redis.conf");
         let before = fs::read_to_string(&file).unwrap();
         let kept = before.lines().filter(|line| !line.starts_with(&format!("{name} ")));
-        let after = kept.map(|line| format!("{line}\n")).collect::<String>() + &format!("{name} {value}\n");
-        fs::write(&file, after).unwrap();
+        fs::write(&file, kept.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    }
+
+    /// Replaces a line of the configuration, or adds it.
+    fn edit(&self, name: &str, value: &str) {
+        self.remove(name);
+        let mut file = File::options().append(true).open(self.home.join("conf/redis.conf")).unwrap();
+        writeln!(file, "{name} {value}").unwrap();
     }
 
     fn edit_path(&self, name: &str, path: &str) {
@@ -89,6 +100,10 @@ impl Instance {
 
     fn pid(&self) -> Option<i32> {
         fs::read_to_string(self.home.join("run/redis.pid")).ok()?.trim().parse().ok()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.home.join("log/redis.log")).unwrap()
     }
 
     fn ask(&self, words: &[&str]) -> String {
@@ -159,6 +174,44 @@ fn a_copied_instance_is_not_taken_for_the_one_it_was_copied_from() {
 }
 
 #[test]
+fn slips_in_the_lines_of_a_copy_are_named_and_nothing_else_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    installed(&base.join("prefix"));
+    let first = Instance::new(&base.join("prefix"), base.join("redis"));
+    assert!(first.script("start.sh").status.success());
+    let copy = first.copy(base.join("copy"));
+    let port = copy.port.to_string();
+    let right = |copy: &Instance| {
+        copy.edit("port", &port);
+        copy.edit_path("pidfile", "run/redis.pid");
+        copy.edit_path("dir", "db");
+        copy.edit("slaveof", &format!("127.0.0.1 {}", first.port));
+    };
+    let slips = [
+        ("port", "6379x", "argument couldn't be parsed into an integer"),
+        ("slaveof", "127.0.0.1:6379", "wrong number of arguments"),
+        ("slaveof", &format!("localhost {port}"), "names this instance itself"),
+        ("dir", "/no/such/directory", "Edit that line; for this instance it is: dir "),
+        ("pidfile", "/no/such/directory/redis.pid", "Edit that line; for this instance it is: pidfile "),
+    ];
+    for (name, value, named) in slips {
+        right(&copy);
+        copy.edit(name, value);
+        copy.refuses("start.sh", named);
+        let told = text(&copy.script("start.sh").stderr);
+        // The log was copied too: what stands in it is of the first one.
+        assert!(!told.contains("last lines") && !told.contains("can't cd"), "{name} {value}: {told}");
+    }
+    right(&copy);
+    copy.edit("bind", "192.0.2.1");
+    copy.refuses("start.sh", "Cannot assign requested address");
+    copy.edit("bind", "127.0.0.1");
+    assert!(copy.script("start.sh").status.success());
+    assert!(copy.script("stop.sh").status.success() && first.script("stop.sh").status.success());
+}
+
+#[test]
 fn the_start_of_a_replica_says_whether_it_has_its_masters_data() {
     let master = Server::start(&[("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "1")]);
     master.query::<()>(&["SET", "key", "value"]);
@@ -181,4 +234,72 @@ fn the_start_of_a_replica_says_whether_it_has_its_masters_data() {
     assert!(output.status.success() && told.contains("It does not have the data of its master"), "{told}");
     assert!(told.contains("info replication"), "{told}");
     wait_until("the replica is stopped", PATIENCE, || replica.script("stop.sh").status.success());
+}
+
+/// The classic rule, that a file without a `save` line saves nothing, must not be learnt from the loss.
+#[test]
+fn whose_data_nobody_saves_is_told_so_at_the_start_and_at_the_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    installed(&base.join("prefix"));
+    let instance = Instance::new(&base.join("prefix"), base.join("redis"));
+    // One run: its log, with 3 changes made and the server stopped.
+    let run = || {
+        let _ = fs::remove_file(instance.home.join("log/redis.log"));
+        assert!(instance.script("start.sh").status.success());
+        instance.ask(&["mset", "a", "1", "b", "2"]);
+        instance.ask(&["del", "a"]);
+        assert!(instance.script("stop.sh").status.success());
+        instance.log()
+    };
+    let (start, stop) =
+        ("# WARNING no save points: data is kept in memory only", "3 changes since the last save are lost");
+    let log = run();
+    assert!(
+        !log.contains("save points") && !log.contains("are lost") && log.contains("DB saved on disk"),
+        "{log}"
+    );
+
+    instance.remove("save");
+    let log = run();
+    assert!(log.contains(start) && log.contains(&format!("# WARNING no save points: {stop}")), "{log}");
+    // Who says that nothing is to be saved means it.
+    instance.edit("save", "\"\"");
+    let log = run();
+    assert!(!log.contains(start) && log.contains("* No save points: data is kept in memory only."), "{log}");
+    assert!(log.contains(stop), "{log}");
+    instance.edit("shutdown-on-sigterm", "nosave");
+    assert!(run().contains(&format!("* Leaving without saving, as asked: {stop}")));
+    // Without changes there is nothing to tell of.
+    let _ = fs::remove_file(instance.home.join("log/redis.log"));
+    assert!(instance.script("start.sh").status.success() && instance.script("stop.sh").status.success());
+    assert!(!instance.log().contains("lost"), "{}", instance.log());
+}
+
+/// Whether the unit is one that systemd takes, without a remark; and what it says of who may read the configuration.
+#[test]
+fn the_systemd_unit_is_understood_and_keeps_the_configuration_to_the_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let prefix = dir.path().canonicalize().unwrap();
+    installed(&prefix);
+    let text = include_str!("../tools/redis-rs.service").replace("@PREFIX@", prefix.to_str().unwrap());
+    let unit = prefix.join("redis-rs.service");
+    fs::write(&unit, &text).unwrap();
+    let analyze = Real::tool("systemd-analyze");
+    let verified = run(&analyze, &["verify", "--man=no", unit.to_str().unwrap()]);
+    let told = text_of_both(&verified);
+    // Remarks about units of the machine it runs on are none of ours.
+    let ours: Vec<&str> = told.lines().filter(|line| line.contains("redis-rs")).collect();
+    assert!(verified.status.success() && ours.is_empty(), "{told}");
+    let etc = prefix.join("etc/redis-rs");
+    for line in [
+        format!("ExecStartPre=+/bin/chmod -R u=rwX,go= {}", etc.display()),
+        format!("ExecStartPre=+/bin/chown -R --reference=/var/lib/redis-rs/. {}", etc.display()),
+        format!("ExecStopPost=+/bin/chown -R root:root {}", etc.display()),
+        format!("ReadWritePaths={}", etc.display()),
+        "LogsDirectory=redis-rs".to_owned(),
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line}");
+    }
+    assert!(include_str!("../Makefile").contains("install -m 600 redis.conf.example"));
 }

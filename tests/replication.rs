@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{LONG, PATIENCE, Proxy, Role, Server, wait_until};
+use crate::support::{LONG, PATIENCE, Proxy, Real, Role, Server, wait_until};
 
 const EACH_WAY: [&[(&str, &str)]; 2] =
     [&[("repl-diskless-sync", "no")], &[("repl-diskless-sync", "yes"), ("repl-diskless-sync-delay", "0")]];
@@ -407,4 +407,35 @@ fn a_replica_shares_the_snapshot_that_is_being_saved_anyway() {
     second.same_as(&master);
     first.same_as(&master);
     assert_eq!(master.snapshots(), before + 1);
+}
+
+#[test]
+fn a_dump_for_replicas_goes_again_where_nothing_is_to_stand_on_the_disk() {
+    let config = [("repl-diskless-sync", "no"), ("rdb-del-sync-files", "yes")];
+    let master = Server::start(&config);
+    master.query::<()>(&["SET", "k", "v"]);
+    let replica = Server::replica_of(master.port(), &config);
+    replica.same_as(&master);
+    master.wait_log("Removing the RDB file used to feed replicas in a persistence-less instance");
+    assert!(!master.path("dump.rdb").exists() && !replica.path("dump.rdb").exists());
+}
+
+#[test]
+fn a_link_that_never_was_up_is_down_since_nobody_knows_when() {
+    let nobody = crate::support::free_port().to_string();
+    let config = format!("127.0.0.1 {nobody}");
+    let master = Server::start(&[]);
+    for start in [Server::start, Real::start] {
+        let replica = start(&[("replicaof", &config)]);
+        let down_since = || replica.info_field("replication", "master_link_down_since_seconds");
+        replica.wait_log("Error condition on socket for SYNC");
+        assert_eq!(down_since(), "-1");
+        replica.query::<()>(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+        replica.wait_linked();
+        replica.query::<()>(&["REPLICAOF", "127.0.0.1", &nobody]);
+        assert!(["0", "1"].contains(&down_since().as_str()), "{}", down_since());
+        replica.query::<()>(&["REPLICAOF", "NO", "ONE"]);
+        replica.query::<()>(&["REPLICAOF", "127.0.0.1", &nobody]);
+        assert_eq!(down_since(), "-1");
+    }
 }

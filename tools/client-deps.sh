@@ -14,6 +14,13 @@ install_python() {
         --requirement "$clients/requirements.txt" && cp "$clients/requirements.txt" "$target/python/"
 }
 
+# Queues of jobs need an older library of Python than the one that is tested by itself.
+install_jobs() {
+    rm -rf "$target/jobs"
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-compile --target "$target/jobs" \
+        --requirement "$clients/jobs-requirements.txt" && cp "$clients/jobs-requirements.txt" "$target/jobs/"
+}
+
 # In a directory of its own, where npm finds the list of what to install, and no list of where others got it.
 install_node() {
     rm -rf "$target/node" "$target/node.new" && mkdir -p "$target/node.new" &&
@@ -48,10 +55,11 @@ with zipfile.ZipFile(wheel) as files:
 END
 }
 
-for what in python node peers; do
+for what in python node jobs peers; do
     case $what in
     python) pinned=$clients file=requirements.txt ;;
     node) pinned=$clients file=package.json ;;
+    jobs) pinned=$clients file=jobs-requirements.txt ;;
     peers) pinned=tests/peers file=requirements.txt ;;
     esac
     cmp -s "$pinned/$file" "$target/$what/$file" && continue

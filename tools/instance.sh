@@ -19,8 +19,9 @@ pidfile=$(directive pidfile)
 pidfile=${pidfile:-/var/run/redis.pid}
 dir=$(directive dir)
 # Relative paths in the file are relative to where the server is started, which is here.
-dir=$(cd "$home" && cd "${dir:-.}" && pwd -P) || {
-    echo "The dir line of $conf names a directory that is not there." >&2
+dir=$(cd "$home" && cd "${dir:-.}" 2>/dev/null && pwd -P) || {
+    echo "The dir line of $conf names $(directive dir), which is no directory that can be entered." >&2
+    echo "Edit that line; for this instance it is: dir $home/db" >&2
     exit 1
 }
 logfile=$(directive logfile)
@@ -28,6 +29,9 @@ case $logfile in
     '' | /*) ;;
     *) logfile=$dir/$logfile ;; # the server has entered its dir when it opens the log
 esac
+if [ -n "$logfile" ] && logs=$(cd "$(dirname "$logfile")" 2>/dev/null && pwd -P); then
+    logfile=$logs/${logfile##*/}
+fi
 case $pidfile in
     /*) ;;
     *) pidfile=$dir/$pidfile ;;
@@ -162,6 +166,24 @@ refuse_foreign_lines() {
         echo "The pidfile $pidfile belongs to another instance (pid $pid). Edit the pidfile line of $conf." >&2
         exit 1
     fi
+}
+
+# Lines with which the server would start, and not be what is wanted.
+refuse_useless_lines() {
+    # A replica of itself waits for ever for data.
+    if master=$(master_of) && [ "${master##*:}" = "$port" ]; then
+        case ${master%:*} in
+            localhost | 127.* | ::1 | "$host")
+                echo "The slaveof line of $conf names this instance itself ($master): it is to name the master." >&2
+                exit 1
+                ;;
+        esac
+    fi
+    [ -d "$(dirname "$pidfile")" ] || {
+        echo "The pidfile line of $conf names $pidfile, whose directory is not there." >&2
+        echo "Edit that line; for this instance it is: pidfile $home/run/redis.pid" >&2
+        exit 1
+    }
 }
 
 # master_of: host and port of the master that the file names; fails if it names none.

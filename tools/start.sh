@@ -6,11 +6,15 @@
 seconds=${START_SECONDS:-30}
 link_seconds=${LINK_SECONDS:-15}
 
+# What stood in the log before is of an earlier run, or of the instance that this one was copied from.
+log_bytes() { if [ -r "$logfile" ]; then wc -c < "$logfile"; else echo 0; fi; }
+logged=$(log_bytes)
+
 give_up() {
     echo "$1" >&2
-    if [ -n "$logfile" ] && [ -s "$logfile" ]; then
+    if [ -n "$logfile" ] && [ "$(log_bytes)" -gt "$logged" ]; then
         echo "The last lines of $logfile:" >&2
-        tail -n 10 "$logfile" >&2
+        tail -c "+$((logged + 1))" "$logfile" | tail -n 10 >&2
     fi
     exit 1
 }
@@ -20,12 +24,13 @@ if pid=$(running_pid); then
     exit 0
 fi
 refuse_foreign_lines
+refuse_useless_lines
 if answers; then
     echo "Another server answers at $(where) already. Edit the port line of $conf." >&2
     exit 1
 fi
 if [ -e "$pidfile" ]; then
-    echo "Removing $pidfile, which a server left that does not run any more."
+    echo "Removing $pidfile, which was left behind or copied: its process is not this instance's server."
     rm -f "$pidfile"
 fi
 

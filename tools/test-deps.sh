@@ -1,12 +1,13 @@
 #!/bin/sh
-# Sees to it that what the tests need besides Rust is there: Debian's redis-server, redis-tools and the exporter of
-# Prometheus, with which our server has to get along, and what runs the client libraries that tools/client-deps.sh gets.
+# Sees to it that what the tests need besides Rust is there: Debian's redis-server, redis-tools the exporter of
+# Prometheus, with which our server has to get along, systemd, which reads our unit, and what runs the client libraries that tools/client-deps.sh gets.
 # Root gets them installed; anybody else is told what to install, and the tests do not run.
 set -u
 missing=
 command -v redis-server >/dev/null || missing="redis-server"
 { command -v redis-cli >/dev/null && command -v redis-benchmark >/dev/null; } || missing="$missing redis-tools"
 command -v prometheus-redis-exporter >/dev/null || missing="$missing prometheus-redis-exporter"
+command -v systemd-analyze >/dev/null || missing="$missing systemd"
 python3 -m pip --version >/dev/null 2>&1 || missing="$missing python3-pip"
 command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"

@@ -347,7 +347,13 @@ impl Selector {
         if !self.allows_command(attempt) {
             return Err(Denial::Command);
         }
-        if !self.all_keys && attempt.command.has_keys() {
+        if self.all_keys {
+            // Whatever its keys are.
+        } else if let Some(flags) = attempt.command.only_key_flags() {
+            if attempt.args.len() > 1 && !self.allows_key(attempt.args.get(1), flags) {
+                return Err(Denial::Key(1));
+            }
+        } else if attempt.command.has_keys() {
             for &(index, flags) in attempt.keys() {
                 if !self.allows_key(attempt.args.get(index), flags) {
                     return Err(Denial::Key(index));

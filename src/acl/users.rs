@@ -14,7 +14,7 @@ use super::check::{Attempt, Denial};
 use super::password::PasswordHash;
 use super::rule::{RuleError, has_spaces, join_selectors};
 use super::user::{DEFAULT_NAME, User};
-use crate::client::UserId;
+use crate::client::{Auth, Session, UserId};
 use crate::config::AclPubsubDefault;
 use crate::exec::{CmdError, printed};
 
@@ -109,6 +109,12 @@ impl Users {
     pub fn default_is_open(&self) -> bool {
         let default = self.default_user();
         default.is_enabled() && default.needs_no_password()
+    }
+
+    /// Whether a connection may run commands: it has authenticated, or the default user is open to everybody.
+    #[inline]
+    pub fn is_authenticated(&self, session: &Session) -> bool {
+        session.auth == Auth::Done || self.default_is_open()
     }
 
     /// The name of a connection's user, as CLIENT LIST shows it.

@@ -169,6 +169,11 @@ pub struct Rare {
     pub name: Vec<u8>,
     pub lib_name: Vec<u8>,
     pub lib_ver: Vec<u8>,
+    /// CLIENT CAPA REDIRECT: it goes to the master when a replica tells it so, unless it said READONLY.
+    pub redirects: bool,
+    pub reads_replicas: bool,
+    /// CLIENT IMPORT-SOURCE: it imports data, to which expired keys are there as long as `import-mode` lasts.
+    pub imports: bool,
     /// Keys it watches: database, key, and whether the key had expired already when it was watched.
     pub watched: Vec<(usize, Vec<u8>, bool)>,
     /// Bytes of these keys.
@@ -193,6 +198,9 @@ static NOTHING_RARE: Rare = Rare {
     name: Vec::new(),
     lib_name: Vec::new(),
     lib_ver: Vec::new(),
+    redirects: false,
+    reads_replicas: false,
+    imports: false,
     watched: Vec::new(),
     watched_bytes: 0,
     over_soft_limit_ms: None,

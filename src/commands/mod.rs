@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod blocking;
+mod cluster;
 pub mod connection;
 pub mod geo;
 pub mod hash;
@@ -22,13 +23,16 @@ use crate::server::Server;
 pub const FAMILIES: &[&[Command<Server>]] = &[
     admin::acl::COMMANDS,
     admin::command::COMMANDS,
+    admin::commandlog::COMMANDS,
     admin::config::COMMANDS,
     admin::debug::COMMANDS,
+    admin::hotkeys::COMMANDS,
     admin::info::COMMANDS,
     admin::introspect::COMMANDS,
     admin::latency::COMMANDS,
+    admin::modules::COMMANDS,
     admin::saving::COMMANDS,
-    admin::slowlog::COMMANDS,
+    cluster::COMMANDS,
     connection::client::COMMANDS,
     connection::monitor::COMMANDS,
     connection::pubsub::COMMANDS,

@@ -37,6 +37,11 @@ impl SavePoints {
         &self.points
     }
 
+    /// Whether somebody wrote that there are to be none.
+    pub fn are_declined(&self) -> bool {
+        self.explicit && self.points.is_empty()
+    }
+
     /// The classic rule: a file without any `save` line means that nothing is saved by itself.
     pub(super) fn clear_unless_explicit(&mut self) {
         if !self.explicit {

@@ -61,6 +61,8 @@ pub(super) mod rule {
     pub const DENY_LOADING: u8 = 1 << 3;
     /// Its value is kept out of logs.
     pub const SENSITIVE: u8 = 1 << 4;
+    /// Its other name is a newer one, which is shown only where it is asked for.
+    pub const NEWER_ALIAS: u8 = 1 << 6;
     /// It takes several words.
     pub const MULTI_ARG: u8 = 1 << 5;
 }

@@ -72,7 +72,8 @@ impl Config {
             }
             let pattern = Pattern::ignoring_case(pattern);
             for directive in DIRECTIVES.iter().filter(|directive| !directive.has(rule::HIDDEN)) {
-                for name in [Some(directive.name), directive.alias].into_iter().flatten() {
+                let alias = directive.alias.filter(|_| !directive.has(rule::NEWER_ALIAS));
+                for name in [Some(directive.name), alias].into_iter().flatten() {
                     if pattern.matches(name.as_bytes()) {
                         show(name.as_bytes(), directive);
                     }

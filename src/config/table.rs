@@ -178,6 +178,7 @@ directives! {
     "lazyfree-lazy-server-del" => lazyfree_lazy_server_del: bool = false, row(MODIFIABLE, Plain);
     "lazyfree-lazy-user-del" => lazyfree_lazy_user_del: bool = false, row(MODIFIABLE, Plain);
     "lazyfree-lazy-user-flush" => lazyfree_lazy_user_flush: bool = false, row(MODIFIABLE, Plain);
+    "import-mode" => import_mode: bool = false, row(HIDDEN, Plain);
     "notify-keyspace-events" => notify_keyspace_events: KeyspaceEvents = KeyspaceEvents::NONE,
         row(MODIFIABLE, Plain);
     "hash-max-listpack-entries" | "hash-max-ziplist-entries" => hash_max_listpack_entries: u64 = 512,
@@ -307,8 +308,18 @@ directives! {
         row(MODIFIABLE, Integer(0, LONG_MAX));
 
     // Observation.
-    "slowlog-log-slower-than" => slowlog_log_slower_than: i64 = 10000, row(MODIFIABLE, Integer(-1, LONG_MAX));
-    "slowlog-max-len" => slowlog_max_len: u64 = 128, row(MODIFIABLE, Integer(0, LONG_MAX));
+    "slowlog-log-slower-than" | "commandlog-execution-slower-than" => slowlog_log_slower_than: i64 = 10000,
+        row(NEWER_ALIAS, Integer(-1, LONG_MAX));
+    "slowlog-max-len" | "commandlog-slow-execution-max-len" => slowlog_max_len: u64 = 128,
+        row(NEWER_ALIAS, Integer(0, LONG_MAX));
+    "commandlog-request-larger-than" => commandlog_request_larger_than: i64 = 1 << 20,
+        row(HIDDEN, Integer(-1, LONG_MAX));
+    "commandlog-large-request-max-len" => commandlog_large_request_max_len: u64 = 128,
+        row(HIDDEN, Integer(0, LONG_MAX));
+    "commandlog-reply-larger-than" => commandlog_reply_larger_than: i64 = 1 << 20,
+        row(HIDDEN, Integer(-1, LONG_MAX));
+    "commandlog-large-reply-max-len" => commandlog_large_reply_max_len: u64 = 128,
+        row(HIDDEN, Integer(0, LONG_MAX));
     "latency-monitor-threshold" => latency_monitor_threshold: u64 = 0, row(MODIFIABLE, Integer(0, LONG_MAX));
     "latency-tracking" => latency_tracking: bool = true, row(MODIFIABLE, Plain);
     "latency-tracking-info-percentiles" => latency_tracking_info_percentiles: Percentiles = Percentiles::default(),

@@ -546,6 +546,19 @@ impl<S> Command<S> {
         self.get_keys.is_some() || self.keys.iter().any(|spec| !spec.is_fake())
     }
 
+    /// What is done to its key, if that is the first argument and there is no other.
+    #[inline]
+    pub fn only_key_flags(&self) -> Option<u16> {
+        match self.keys {
+            [KeySpec { flags, begin: BeginSearch::Index(1), find: FindKeys::Range(0, ..), .. }]
+                if flags & (key_flags::NOT_KEY | key_flags::INCOMPLETE | key_flags::VARIABLE_FLAGS) == 0 =>
+            {
+                Some(*flags)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether it may read keys that no word of it names, since the data do (SORT BY and GET).
     pub fn reads_unnamed_keys(&self) -> bool {
         self.keys

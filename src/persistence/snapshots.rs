@@ -156,6 +156,8 @@ pub struct Snapshots {
     /// Unix seconds.
     pub last_save: i64,
     last_try: i64,
+    /// The dump file was written for replicas, which may be the only reason why there is one.
+    pub made_for_replicas: bool,
     /// BGSAVE SCHEDULE: a save waits for another child to end.
     pub scheduled: bool,
     pub last_ok: Option<bool>,
@@ -415,6 +417,20 @@ impl Snapshots {
             // A child that we stopped ourselves is no failure of the disk.
             Exit::Stopped => {}
             Exit::Failed(_) | Exit::Signal(_) => self.note_failure(),
+        }
+    }
+
+    /// Removes the dump file that was written for replicas, if there is one. A big file is freed elsewhere.
+    pub fn remove_made_for_replicas(&mut self, config: &Config, keyspace: &mut Keyspace) {
+        let path = config.dump_path();
+        let open = File::open(&path);
+        if std::fs::remove_file(&path).is_err() {
+            return;
+        }
+        log::notice!("Removing the RDB file used to feed replicas in a persistence-less instance");
+        self.made_for_replicas = false;
+        if let Ok(garbage) = open {
+            keyspace.freer.free_any(Box::new(garbage), 0, 0);
         }
     }
 

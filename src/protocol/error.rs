@@ -9,6 +9,11 @@ pub struct CmdError(Cow<'static, [u8]>);
 macro_rules! texts {
     ($($name:ident = $text:literal;)*) => {
         impl CmdError {
+    /// What a client is told that is to turn to another server.
+    pub fn redirect(host: &str, port: u16) -> CmdError {
+        CmdError::new(format!("REDIRECT {host}:{port}"))
+    }
+
             $(pub const $name: CmdError = CmdError(Cow::Borrowed($text.as_bytes()));)*
         }
     };

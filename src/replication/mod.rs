@@ -68,8 +68,8 @@ pub struct Replication {
 
 impl Replication {
     /// Under a new name of its own; what it follows, if anything, is what the configuration says.
-    pub fn new(master: Option<MasterAddress>, now_ms: u64, secrets: &mut Secrets) -> Replication {
-        let link = MasterLink::configured(master, now_ms);
+    pub fn new(master: Option<MasterAddress>, secrets: &mut Secrets) -> Replication {
+        let link = MasterLink::configured(master);
         let mut replication = Replication { link, ..Replication::default() };
         replication.history.renew(secrets);
         replication

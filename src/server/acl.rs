@@ -62,12 +62,6 @@ impl Acl {
         Ok(Acl { users, log: Log::default() })
     }
 
-    /// Whether a client may run commands: it has authenticated, or the default user is open to everybody.
-    #[inline]
-    pub fn is_authenticated(&self, session: &Session) -> bool {
-        session.auth == Auth::Done || self.users.default_is_open()
-    }
-
     /// Whether a new connection has to authenticate.
     pub fn first_auth(&self) -> Auth {
         if self.users.default_is_open() { Auth::Done } else { Auth::Required }

@@ -18,10 +18,12 @@ use crate::journal::Journal;
 use crate::keyspace::access::Stamp;
 use crate::keyspace::{Changes, Expired, Freer, Keyspace, Turn};
 use crate::net::{Reactor, Source};
+use crate::observe::commandlog::CommandLogs;
+use crate::observe::hotkeys::HotKeys;
 use crate::observe::latency::Latency;
 use crate::observe::log::{self, Logged};
-use crate::observe::slowlog::SlowLog;
 use crate::persistence::aof::Aof;
+use crate::persistence::aof::simulated::SimulatedDisk;
 use crate::persistence::simulated::SimulatedForks;
 use crate::persistence::snapshots::Snapshots;
 use crate::persistence::spill::Spill;
@@ -56,6 +58,8 @@ pub struct Surroundings {
     pub program: Program,
     /// Where children are born that are no processes.
     pub forks: Option<SimulatedForks>,
+    /// A disk that may lose what was not synced.
+    pub disk: Option<SimulatedDisk>,
 }
 
 /// Makes the server of a process: listening, and with its data being loaded. The process is what it is to be (daemonised,
@@ -88,6 +92,7 @@ pub fn boot(
         supervisor,
         program,
         forks: None,
+        disk: None,
     };
     Server::new(config, families, surroundings)
 }
@@ -137,7 +142,8 @@ fn assemble(
     families: &[&'static [Command<Server>]],
     surroundings: Surroundings,
 ) -> Result<Server, BootError> {
-    let Surroundings { clock, mut secrets, reactor, signals, supervisor, program, forks } = surroundings;
+    let Surroundings { clock, mut secrets, reactor, signals, supervisor, program, forks, disk } =
+        surroundings;
     let mut rng = secrets.rng();
     let acl = Acl::boot(&config, families)?;
     let mut table = Table::new(families, acl.users.catalog(), rng.next_u64());
@@ -148,7 +154,7 @@ fn assemble(
     if clock.is_simulated() {
         keyspace.freer = Freer::without_helper();
     }
-    let replication = Replication::new(config.replicaof.0.clone(), clock.monotonic_ms(), &mut secrets);
+    let replication = Replication::new(config.replicaof.0.clone(), &mut secrets);
     Ok(Server {
         turn: first_turn(&clock),
         limits: Thresholds::default(),
@@ -168,12 +174,13 @@ fn assemble(
         monitors: Monitors::default(),
         redacted: Redacted::default(),
         snapshots: Snapshots::new(forks),
-        aof: Aof::default(),
+        aof: Aof::new(disk),
         loading: None,
         replication,
         scripts: Scripts::default(),
         stats: Stats::default(),
-        slowlog: SlowLog::default(),
+        commandlogs: CommandLogs::default(),
+        hotkeys: HotKeys::default(),
         latency: Latency::default(),
         life: Lifecycle::new(secrets.hex(40), &clock, program, supervisor, config.maxclients),
         signals,
@@ -195,6 +202,7 @@ impl Server {
             self.set_watchdog();
         }
         log::notice!("Server initialized");
+        self.warn_of_unsaved_data();
         temp_files::remove_orphans(self.config.directory());
         const FATAL: &str = "Fatal error loading the DB, check server logs. Exiting.";
         match self.begin_aof_loading() {
@@ -217,6 +225,20 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Whoever copied a configuration whose `save` lines are comments hears of it while nothing is lost yet.
+    fn warn_of_unsaved_data(&self) {
+        if self.keeps_data() {
+            return;
+        }
+        if self.config.save.are_declined() {
+            log::notice!("No save points: data is kept in memory only.");
+        } else {
+            log::warning!(
+                "WARNING no save points: data is kept in memory only and lost when the server stops, since the configuration has no active save line. Add one, such as 'save 3600 1', or 'save \"\"' if that is meant."
+            );
+        }
     }
 
     /// Takes over what the data types need to know of the configuration.

@@ -100,6 +100,7 @@ impl Server {
         if self.flush_aof() {
             self.send_while_busy(caller);
         }
+        self.accept_heard();
         self.outgoing.resume_command(command);
         self.tracking.resume_own_keys(own);
         (self.clock, self.turn.now_ms) = (clock, turn_ms);

@@ -50,7 +50,7 @@ impl Server {
         // A vector takes all that is written to it. Names of users are the only ones that need not be text.
         let _ = write!(
             out,
-            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={queued} qbuf={query} qbuf-free={query_free} argv-mem={argv_mem} multi-mem={multi_mem} rbs={buffer} rbp={} obl={} oll={} omem={output_mem} tot-mem={memory} events=r{} cmd={} user=",
+            "id={} addr={} laddr={} fd={} name={} age={} idle={} flags={}{} db={} sub={} psub={} ssub={} multi={queued} qbuf={query} qbuf-free={query_free} argv-mem={argv_mem} multi-mem={multi_mem} rbs={buffer} rbp={} obl={} oll={} omem={output_mem} tot-mem={memory} events=r{} cmd={} user=",
             id.id,
             client.addr,
             client.laddr,
@@ -58,7 +58,8 @@ impl Server {
             name(session.name()),
             now - i64::from(client.created_secs),
             now - client.active_ms / 1000,
-            flags(client),
+            client_flags(client),
+            if session.rare().redirects { " capa=r" } else { "" },
             session.db,
             count(Kind::Channel),
             count(Kind::Pattern),
@@ -81,8 +82,11 @@ impl Server {
     }
 }
 
+/// The letters by which a filter can name clients: those of [`client_flags`], and what else newer servers know.
+pub const CLIENT_FLAGS: &str = "ABEIMNOPRSTUbcdeirtux";
+
 /// The letters that tell of a client's state.
-fn flags(client: &Client) -> String {
+pub fn client_flags(client: &Client) -> String {
     let session = &client.session;
     let tracking = session.tracking.as_deref();
     let letters: String = [
@@ -101,6 +105,7 @@ fn flags(client: &Client) -> String {
         (client.conn.is_unix(), 'U'),
         (session.no_evict, 'e'),
         (session.no_touch, 'T'),
+        (session.rare().imports, 'I'),
     ]
     .iter()
     .filter_map(|&(set, letter)| set.then_some(letter))

@@ -1,5 +1,6 @@
 //! What is to be done from time to time: `hz` times a second, and once a second.
 
+use crate::env::clock::cpu_us;
 use std::time::Duration;
 
 use super::Server;
@@ -54,6 +55,9 @@ impl Server {
         }
         self.save_if_due();
         self.aof_cron();
+        if self.hotkeys.is_over(self.clock.unix_ms()) {
+            self.hotkeys.stop(self.clock.unix_ms(), cpu_us());
+        }
         if self.tracking.is_used() {
             // The limit may have become another, and nobody says anything.
             self.limit_tracking_table();
@@ -79,6 +83,7 @@ impl Server {
 
     fn each_second(&mut self) {
         self.replication_each_second();
+        self.remove_dump_for_replicas();
         self.net.peers.close_idle(self.clock.monotonic_ms());
         if log::enabled(log::Level::Debug) {
             self.log_summary();

@@ -51,7 +51,7 @@ impl Server {
             self.handle(event);
         }
         self.run_ready();
-        self.accept_postponed();
+        self.accept_waiting();
         self.cron_if_due();
         self.before_sleep();
         let us = ticks::ns_since(began) / 1000;
@@ -105,6 +105,7 @@ impl Server {
 
     fn active_expiry_runs(&self) -> bool {
         self.life.active_expiry
+            && !self.config.import_mode
             && self.replication.master().is_none()
             && self.loading.is_none()
             && !self.blocked_clients.pauses(true, self.clock.unix_ms())
@@ -124,7 +125,7 @@ impl Server {
                 }
                 self.drive_link();
             }
-            Source::Listener(index) => self.accept(index),
+            Source::Listener(index) => self.net.accepting.push(index),
             Source::Client(slot) => {
                 let Some(id) = self.clients.in_slot(slot) else { return };
                 let Some(client) = self.clients.get_mut(id) else { return };
@@ -185,13 +186,23 @@ impl Server {
         self.net.rearm(index);
     }
 
-    /// Tries anew where connections wait that could not be accepted.
-    fn accept_postponed(&mut self) {
+    /// Takes in who waits to be connected, once those who have left are gone: there may be room only for as many as
+    /// leave. Tries anew where connections could not be accepted before.
+    fn accept_waiting(&mut self) {
         let now = self.clock.monotonic_ms();
         if self.net.accept_again_ms.take_if(|at| *at <= now).is_some() {
-            for index in 0..self.net.listeners.len() {
-                self.accept(index);
-            }
+            self.net.accepting.extend(0..self.net.listeners.len());
+        }
+        if !self.net.accepting.is_empty() {
+            self.close_marked_clients();
+            self.accept_heard();
+        }
+    }
+
+    /// Takes in who waits at the listeners that were heard of.
+    pub(super) fn accept_heard(&mut self) {
+        for index in std::mem::take(&mut self.net.accepting) {
+            self.accept(index);
         }
     }
 

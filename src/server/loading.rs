@@ -95,6 +95,7 @@ impl Server {
                 log::notice!("MASTER <-> REPLICA sync: Flushing old data");
                 let old = self.keyspace.take(self.clock.unix_ms());
                 self.discard_old_data(old);
+                self.history_is_void();
                 LoadInto::Place
             }
         };
@@ -115,6 +116,13 @@ impl Server {
                 self.load_failed(&LoadFailed { why, source: LoadSource::Master, kept });
             }
         }
+    }
+
+    /// What we hold is no state of the stream that we had any more. If the dump does not come to its end we must not go on
+    /// under its name, whoever we follow or lead then.
+    fn history_is_void(&mut self) {
+        self.replication.history.renew(&mut self.secrets);
+        self.journal.deactivate();
     }
 
     /// Old data makes place for the master's. It is freed by the helper thread, which is quicker than we are at loading;

@@ -67,6 +67,7 @@ mod turn;
 
 pub use acl::Acl;
 pub use boot::{BootError, Surroundings, boot};
+pub use client_info::{CLIENT_FLAGS, client_flags};
 pub use event_loop::show_address;
 pub use eviction::Eviction;
 pub use lifecycle::{Lifecycle, Program, ShutdownFlags, ShutdownState};
@@ -90,8 +91,9 @@ use crate::env::signals::Signals;
 use crate::exec::Args;
 use crate::journal::Journal;
 use crate::keyspace::{Changes, Keyspace, Turn};
+use crate::observe::commandlog::CommandLogs;
+use crate::observe::hotkeys::HotKeys;
 use crate::observe::latency::Latency;
-use crate::observe::slowlog::SlowLog;
 use crate::persistence::aof::Aof;
 use crate::persistence::loading::Loading;
 use crate::persistence::snapshots::Snapshots;
@@ -137,7 +139,8 @@ pub struct Server {
     pub scripts: Scripts,
     pub net: Net,
     pub stats: Stats,
-    pub slowlog: SlowLog,
+    pub commandlogs: CommandLogs,
+    pub hotkeys: HotKeys,
     pub latency: Latency,
     pub life: Lifecycle,
     /// Those of the process, if it is ours alone.

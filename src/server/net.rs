@@ -27,6 +27,8 @@ pub struct Net {
     pub ready: Vec<ClientId>,
     /// Events that came while a script took too long, and are heard in the next turn.
     pub kept_events: Vec<Event>,
+    /// Listeners at which connections wait, in the order in which they were heard of.
+    pub accepting: Vec<usize>,
     /// When (monotonic ms) to try again to accept connections, where some wait for which there was no room.
     pub accept_again_ms: Option<u64>,
     accept_failures: OnceAMinute,
@@ -69,6 +71,7 @@ impl Net {
             batch: Batch::default(),
             ready: Vec::new(),
             kept_events: Vec::new(),
+            accepting: Vec::new(),
             accept_again_ms: None,
             accept_failures: OnceAMinute::default(),
             http_warned_secs: 0,

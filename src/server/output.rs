@@ -41,7 +41,12 @@ impl Server {
             stream.unsent = if on_disk > 0 && pending <= on_disk { 0 } else { pending };
             stream.least_limit = self.config.repl_backlog_size;
         }
-        if client.exceeds_output_limits(&self.config.client_output_buffer_limit, stream, now) {
+        // Who has not authenticated has no business with more than a buffer of replies.
+        let unauthenticated =
+            !self.acl.users.is_authenticated(&client.session) && client.output.overflow() > 0;
+        if client.exceeds_output_limits(&self.config.client_output_buffer_limit, stream, now)
+            || unauthenticated
+        {
             let when = if in_turn { "scheduled to be closed ASAP" } else { "closed" };
             log::warning!(
                 "Client {} {when} for overcoming of output buffer limits.",

@@ -7,7 +7,7 @@ use crate::exec::CmdError;
 use crate::net::Source;
 use crate::observe::log;
 use crate::persistence::loading::LoadSource;
-use crate::persistence::snapshots::Audience;
+use crate::persistence::snapshots::{Audience, Purpose};
 use crate::protocol::Mark;
 use crate::replication::Replication;
 use crate::replication::history::Wanted;
@@ -93,6 +93,7 @@ impl Server {
         }
         log::notice!("Starting BGSAVE for SYNC with target: {}", purpose.target());
         let started = self.start_snapshot(purpose, Audience::Replicas);
+        self.snapshots.made_for_replicas |= started.is_ok() && purpose == Purpose::Disk;
         let (replicas, mut cx) = self.serving();
         match started {
             Ok(()) => replicas.snapshot_started(purpose, &mut cx),

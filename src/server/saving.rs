@@ -13,6 +13,11 @@ use crate::persistence::rdb::{RDB_VERSION, RDB_VERSION_MAX};
 use crate::persistence::snapshots::{Audience, Plan, Purpose, dbfilename, destination, dump_options};
 
 impl Server {
+    /// Whether the data is written to disk without being asked for.
+    pub(super) fn keeps_data(&self) -> bool {
+        self.config.appendonly || !self.config.save.points().is_empty()
+    }
+
     /// Saves in the foreground. The error is the log's.
     pub fn save(&mut self) -> Result<(), Logged> {
         let version = self.own_dump_version()?;
@@ -127,6 +132,18 @@ impl Server {
         all.extend(self.clients.iter().filter_map(|(_, client)| client.conn.fd()));
         all.extend(self.replication.link.conn_mut().and_then(|conn| conn.fd()));
         all
+    }
+
+    /// `rdb-del-sync-files`: where nothing is to stand on the disk, the dump that was written for replicas goes once they
+    /// have it.
+    pub(super) fn remove_dump_for_replicas(&mut self) {
+        if !self.config.rdb_del_sync_files {
+            self.snapshots.made_for_replicas = false;
+        }
+        let needed = self.snapshots.running().is_some() || self.replication.replicas.dump_is_wanted();
+        if self.snapshots.made_for_replicas && !needed && !self.keeps_data() {
+            self.snapshots.remove_made_for_replicas(&self.config, &mut self.keyspace);
+        }
     }
 
     /// Starts what save points ask for.

@@ -202,6 +202,10 @@ impl Server {
         if !in_exec {
             self.unit_ends(id);
         }
+        if std::mem::take(&mut self.scripts.save_when_over) {
+            // The log tells of a failure, and save points try again.
+            let _ = self.save();
+        }
         // What the script did was settled command by command.
         self.changes.clear();
         self.redacted.begin_call();
@@ -232,9 +236,9 @@ impl Server {
         let replays = self.is_replaying();
         if let Some(running) = &mut self.scripts.running {
             running.rules.wrote |= command.has(flags::WRITE);
-            // There is one stream, for replicas and for files. What is replayed from files stands in them.
-            let to_file = call.propagation.aof && self.config.appendonly;
-            running.propagates = (call.propagation.replicas || to_file) && !replays;
+            // There is one stream, for replicas and for files: what is not for replicas does not enter it. What is
+            // replayed from files stands in them.
+            running.propagates = call.propagation.replicas && !replays;
         }
         self.stats.commands += 1;
         let Some(client) = self.clients.get_mut(id) else { return Err(CmdError::SYNTAX) };

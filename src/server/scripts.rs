@@ -16,6 +16,8 @@ pub struct Scripts {
     /// Made when it is first needed: a machine takes some 60 KiB.
     pub(super) room: Option<Box<Scripting>>,
     pub(super) running: Option<Running>,
+    /// A dump is due that could not be written while a script runs: it would lack the libraries.
+    pub save_when_over: bool,
     /// Scripts may call what is not for them (DEBUG SET-DISABLE-DENY-SCRIPTS).
     pub allow_all: bool,
     /// What there was when the script in hand began.

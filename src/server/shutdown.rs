@@ -162,7 +162,9 @@ impl Server {
     fn save_and_leave(&mut self, flags: ShutdownFlags) -> Result<(), Logged> {
         self.finish_aof();
         let save = flags.save || !flags.nosave && !self.config.save.points().is_empty();
-        if save {
+        if !save {
+            self.tell_of_lost_changes(flags);
+        } else {
             log::notice!("Saving the final RDB snapshot before exiting.");
             if self.save().is_err() {
                 if !flags.force {
@@ -182,6 +184,21 @@ impl Server {
         self.flush_clients();
         self.life.shutdown.leave(0);
         Ok(())
+    }
+
+    /// The last moment at which somebody can learn why the data will not be there after the next start.
+    fn tell_of_lost_changes(&self, flags: ShutdownFlags) {
+        let changes = self.snapshots.dirty;
+        if changes == 0 || self.loading.is_some() || self.config.appendonly {
+            return;
+        }
+        if flags.nosave {
+            log::notice!("Leaving without saving, as asked: {changes} changes since the last save are lost.");
+        } else {
+            log::warning!(
+                "WARNING no save points: {changes} changes since the last save are lost. Add a save line to the configuration, or stop with SHUTDOWN SAVE."
+            );
+        }
     }
 
     /// The log tells which replicas are going to miss something.

@@ -38,12 +38,13 @@ impl Server {
         self.turn.timed = self.config.latency_monitor_threshold > 0;
     }
 
-    /// How a client's command looks keys up whose time has come, and whether it leaves a trace: of our master, or of
-    /// one that asked for none (CLIENT NO-TOUCH).
+    /// How a client's command looks keys up whose time has come, and whether it leaves a trace: of our master
+    /// (or of one that imports data), or of one that asked for none (CLIENT NO-TOUCH).
     pub(super) fn prepare_lookups(&mut self, is_master: bool, no_touch: bool) {
         self.turn.expired = if is_master {
             Expired::Show
         } else if self.replication.master().is_some()
+            || self.config.import_mode
             || self.blocked_clients.pauses(true, self.clock.unix_ms())
         {
             Expired::Hide

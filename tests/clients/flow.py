@@ -29,9 +29,9 @@ def chosen(flows):
     return flow
 
 
-def eventually(condition, what):
+def eventually(condition, what, seconds=20):
     """Waits until a condition holds; names it when it does not come."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain: {what}"
         time.sleep(0.005)

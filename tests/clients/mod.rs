@@ -62,6 +62,39 @@ fn rq_runs_each_job_once_and_keeps_its_result() {
     perform(python("rq_jobs.py"), "jobs_run_once_and_leave_their_results");
 }
 
+/// Queues of jobs, each with its workers and a thousand jobs: none is lost, none runs twice.
+mod jobs {
+    #[test]
+    fn celery_runs_each_job_once() {
+        super::perform(super::job_program(), "celery_runs_each_job_once");
+    }
+
+    #[test]
+    fn huey_runs_each_job_once() {
+        super::perform(super::job_program(), "huey_runs_each_job_once");
+    }
+
+    #[test]
+    fn rq_runs_each_job_once() {
+        super::perform(super::job_program(), "rq_runs_each_job_once");
+    }
+
+    #[test]
+    fn arq_runs_each_job_once() {
+        super::perform(super::job_program(), "arq_runs_each_job_once");
+    }
+
+    #[test]
+    fn bullmq_runs_each_job_once() {
+        super::perform(super::node("jobs.mjs"), "bullmq_runs_each_job_once");
+    }
+
+    #[test]
+    fn bee_queue_runs_each_job_once() {
+        super::perform(super::node("jobs.mjs"), "bee_queue_runs_each_job_once");
+    }
+}
+
 fn here() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
@@ -80,6 +113,13 @@ fn libraries(language: &str, pinned: &str) -> PathBuf {
 fn python(file: &str) -> Command {
     let mut command = Command::new(Real::tool("python3"));
     command.arg(here().join(file)).env("PYTHONPATH", libraries("python", "requirements.txt"));
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+fn job_program() -> Command {
+    let mut command = Command::new(Real::tool("python3"));
+    command.arg(here().join("jobs.py")).env("PYTHONPATH", libraries("jobs", "jobs-requirements.txt"));
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     command
 }

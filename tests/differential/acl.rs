@@ -209,12 +209,22 @@ impl Judge {
         match request[1].as_slice() {
             b"GETUSER" => without_rules_on_commands(reply),
             b"DRYRUN" => {
-                let text = String::from_utf8_lossy(reply.text()).replacen("User u has", "This user has", 1);
-                Reply::Bulk(b'$', text.into_bytes())
+                let text = reply.text().strip_prefix(b"User u").unwrap_or(reply.text());
+                Reply::Bulk(b'$', shown_by_older(text.strip_prefix(b"This user").unwrap_or(text)))
             }
             _ => reply.clone(),
         }
     }
+}
+
+/// A text with what it quotes as a 7.0 does, up to the first zero byte.
+fn shown_by_older(text: &[u8]) -> Vec<u8> {
+    let quote = |byte: &u8| *byte == b'\'';
+    let (Some(begin), Some(end)) = (text.iter().position(quote), text.iter().rposition(quote)) else {
+        return text.to_vec();
+    };
+    let quoted = text[begin..end].split(|&byte| byte == 0).next().unwrap_or_default();
+    [&text[..begin], quoted, &text[end..]].concat()
 }
 
 fn without_rules_on_commands(user: &Reply) -> Reply {

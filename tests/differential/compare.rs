@@ -6,6 +6,7 @@
 
 use super::grammar::Words;
 use super::reply::Reply;
+use super::scripts::called;
 
 /// How far apart two answers may be that were given by the clock.
 const SLACK_MS: i64 = 10_000;
@@ -15,6 +16,7 @@ pub fn same(words: &Words, ours: &Reply, theirs: &Reply) -> bool {
     if ours == theirs {
         return true;
     }
+    let words = &called(words);
     if ours.is_error() || theirs.is_error() {
         return false;
     }
@@ -43,6 +45,7 @@ fn clock_slack(words: &Words) -> Option<i64> {
 
 /// The reply in the form that is compared.
 pub fn canonical(words: &Words, reply: &Reply) -> Reply {
+    let words = &called(words);
     match upper(words, 0).as_str() {
         "HGETALL" => sorted_by(2, reply),
         "CONFIG" if upper(words, 1) == "GET" => sorted_by(2, reply),

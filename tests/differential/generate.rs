@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::forms;
 use super::grammar::{Form, Words};
+use super::scripts;
 use super::words;
 use crate::support::Random;
 use crate::support::Server;
@@ -311,11 +312,28 @@ impl Generator {
                 let forget = vec![b"DEL".to_vec(), command.get(1).cloned().unwrap_or_default()];
                 steps.push(Step::Commands(vec![command, forget]));
             }
+            16..28 => {
+                let script = self.script(random);
+                steps.push(Step::Commands(vec![script]));
+            }
             _ => {
                 let command = self.command(random);
                 steps.push(Step::Commands(self.with_consumers(command)));
             }
         }
+    }
+
+    /// A script or a function, most often one that calls a command.
+    fn script(&self, random: &mut Random) -> Words {
+        if random.one_in(3) {
+            return scripts::other(random);
+        }
+        // What could wait does not in a script; before 7.2 it is not called at all.
+        let command = match self.same_version && random.one_in(10) {
+            true => random.pick(&self.waiting).draw(random),
+            false => self.plain_command(random),
+        };
+        scripts::calling(command, random)
     }
 
     /// Some commands in MULTI, perhaps watched, perhaps spoilt by the other client, perhaps given up.
@@ -331,6 +349,11 @@ impl Generator {
         }
         push(vec![b"MULTI".to_vec()]);
         for _ in 0..random.below(8) {
+            if random.one_in(10) {
+                let script = self.script(random);
+                push(script);
+                continue;
+            }
             let command = self.command(random);
             self.with_consumers(command).into_iter().for_each(&mut push);
         }

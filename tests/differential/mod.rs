@@ -18,6 +18,7 @@ mod introspection;
 mod known;
 mod play;
 mod reply;
+mod scripts;
 mod shrink;
 mod words;
 

@@ -12,6 +12,7 @@ use super::generate::{Generator, Step};
 use super::grammar::Words;
 use super::known::{self, Case};
 use super::reply::{Reply, Wire, encode};
+use super::scripts::called;
 use crate::support::{Real, Server};
 
 /// The first difference of a play.
@@ -146,7 +147,15 @@ impl Side {
         let id = side.main.ask(&["CLIENT", "ID"]).expect("a new connection is served");
         side.main_id = id.int().expect("an id is a number").to_string();
         let setup = DEFAULTS.iter().map(|(name, value)| vec!["CONFIG", "SET", name, value]);
-        for words in [vec!["FLUSHALL"], vec!["DEBUG", "SET-ACTIVE-EXPIRE", "0"]].into_iter().chain(setup) {
+        for words in [
+            vec!["FLUSHALL"],
+            vec!["FUNCTION", "FLUSH"],
+            vec!["SCRIPT", "FLUSH"],
+            vec!["DEBUG", "SET-ACTIVE-EXPIRE", "0"],
+        ]
+        .into_iter()
+        .chain(setup)
+        {
             let reply = side.other.ask(&words).expect("a new connection is served");
             assert!(!reply.is_error(), "{words:?}: {reply}");
         }
@@ -290,6 +299,7 @@ impl Player<'_> {
         {
             return Ok(());
         }
+        let words = &called(words);
         let case = Case { words, ours: &canonical(words, ours), theirs: &canonical(words, theirs) };
         if let Some(known) = known::find(&case, self.same_version) {
             self.met.entry(known.name).or_insert((0, known.why)).0 += 1;

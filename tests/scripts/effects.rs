@@ -307,3 +307,15 @@ fn functions_and_what_scripts_wrote_come_back_from_append_only_files() {
         says(&mut client, "FCALL two 0", ":8\r\n");
     }
 }
+
+#[test]
+fn a_script_that_flushes_all_keeps_the_functions_in_the_dump() {
+    let mut server = Server::start(&[("save", "3600 1")]);
+    load(&server, "one", "return redis.call('incr', 'n')");
+    let mut client = server.raw();
+    eval(&mut client, "redis.call('set', 'a', 1) redis.call('flushall')");
+    server.restart();
+    let mut client = server.raw();
+    says(&mut client, "FCALL one 0", ":1\r\n");
+    says(&mut client, "EXISTS a", ":0\r\n");
+}

@@ -10,6 +10,8 @@
 //! kill m                             the process ends; `power m`: the machine goes without a word; `start m`
 //! latency 1ms 200ms                  how long a delivery takes
 //! children m take 4s | fail 50 | hang      how snapshot children fare from now on
+//! disk m 10s                         how long its disk takes for a sync, at most
+//! config m save "1 1"                a directive for the next start
 //! tick 500ms                         time passes
 //! fill m 40 500                      forty keys are set, of 500 bytes each
 //! settle                             time passes until every replica is where its master is; at most five minutes
@@ -34,9 +36,9 @@ use crate::world::{Children, NodeId, World};
 
 /// How long the servers may take to settle, in milliseconds.
 const SETTLE_MS: u64 = 300_000;
-const WORDS: [&str; 16] = [
-    "server", "cut", "join", "reset", "kill", "power", "start", "latency", "children", "tick", "fill",
-    "settle", "digest", "status", "config", "#",
+const WORDS: [&str; 17] = [
+    "disk", "server", "cut", "join", "reset", "kill", "power", "start", "latency", "children", "tick",
+    "fill", "settle", "digest", "status", "config", "#",
 ];
 
 struct Scenario {
@@ -103,6 +105,10 @@ impl Scenario {
                     _ => panic!("children do not fare like that: {line}"),
                 };
                 self.world.set_children(self.world.node(name), way);
+            }
+            ["disk", name, time] => {
+                let id = self.id(name);
+                self.world.nodes[id].sync_us = resp::time(time).as_micros() as u64;
             }
             ["tick", time] => self.world.pass_us(resp::time(time).as_micros() as u64),
             ["fill", name, count, size] => {

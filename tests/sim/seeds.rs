@@ -5,7 +5,8 @@
 //! - No two histories are joined: servers that stand at one place of one stream hold the same data, whenever this is
 //!   looked at.
 //! - At rest every server stands where its master stands, and holds the same data.
-//! - No write is lost that every replica had acknowledged (WAIT), as long as one of those that have it leads.
+//! - No write is lost that every replica had acknowledged (WAIT), as long as one of those that have it leads; and none
+//!   that was on a disk (WAITAOF), whatever happens to that machine.
 //! - No turn waits, and no server spins (the clock and the world see to that).
 //!
 //! ```text
@@ -27,7 +28,7 @@ use crate::world::{Children, NodeId, World};
 /// How long everything may take to come to rest, in milliseconds of the world.
 const REST_MS: u64 = 300_000;
 /// How many seeds are played if nobody says so.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 200;
 /// The name of a thread that plays seeds.
 const PLAYER: &str = "player";
 /// Keys that each type of command writes to.
@@ -46,6 +47,11 @@ struct Sim {
     /// The number of the last write.
     counter: u64,
     held: Vec<Held>,
+    /// The same of those that keep an append-only file: what that is known to hold.
+    on_disk: Vec<Held>,
+    appends: Vec<bool>,
+    /// Their `appendfsync`.
+    policies: Vec<&'static str>,
     /// The data at places of streams, by replication id and offset.
     places: BTreeMap<(String, u64), String>,
     log: Vec<String>,
@@ -67,7 +73,10 @@ impl Sim {
         let mut world = World::new(rng.next_u64());
         let count = 2 + rng.below(4) as usize;
         let choice = |rng: &mut Rng, values: &[&'static str]| values[rng.below(values.len() as u64) as usize];
+        let (mut appends, mut policies) = (Vec::new(), Vec::new());
         for id in 0..count {
+            appends.push(rng.one_in(2));
+            policies.push(choice(&mut rng, &["always", "everysec", "everysec", "no"]));
             let config = [
                 ("repl-diskless-sync", choice(&mut rng, &["yes", "no"])),
                 ("repl-diskless-sync-delay", choice(&mut rng, &["0", "0", "1"])),
@@ -75,20 +84,41 @@ impl Sim {
                     "repl-diskless-load",
                     choice(&mut rng, &["disabled", "on-empty-db", "swapdb", "flush-before-load"]),
                 ),
+                (
+                    "repl-diskless-load",
+                    choice(&mut rng, &["disabled", "on-empty-db", "swapdb", "flush-before-load"]),
+                ),
+                ("repl-backlog-disk-size", choice(&mut rng, &["0", "0", "1mb"])),
                 ("repl-backlog-size", choice(&mut rng, &["16384", "65536", "1048576"])),
                 ("repl-timeout", choice(&mut rng, &["5", "10", "60"])),
                 ("repl-ping-replica-period", choice(&mut rng, &["1", "3", "10"])),
                 ("save", choice(&mut rng, &["", "", "1 1"])),
+                ("appendonly", if appends[id] { "yes" } else { "no" }),
+                ("appendfsync", policies[id]),
+                ("aof-use-rdb-preamble", choice(&mut rng, &["yes", "yes", "no"])),
+                ("auto-aof-rewrite-min-size", choice(&mut rng, &["2kb", "20kb", "64mb"])),
                 // Else a replica whose child fails ends itself, as it should; crashes are drawn on their own.
                 ("replica-ignore-disk-write-errors", "yes"),
             ];
             world.add(["a", "b", "c", "d", "e"][id], &config);
         }
-        let held = vec![Held::new(); count];
+        let (held, on_disk) = (vec![Held::new(); count], vec![Held::new(); count]);
         let follows = vec![None; count];
         let places = BTreeMap::new();
-        let mut sim =
-            Sim { world, rng, follows, root: 0, client: None, counter: 0, held, places, log: Vec::new() };
+        let mut sim = Sim {
+            world,
+            rng,
+            follows,
+            root: 0,
+            client: None,
+            counter: 0,
+            held,
+            on_disk,
+            appends,
+            policies,
+            places,
+            log: Vec::new(),
+        };
         for id in 1..count {
             // Some follow the root, some another that does.
             let master = if sim.rng.one_in(3) { sim.rng.below(id as u64) as usize } else { 0 };
@@ -120,6 +150,7 @@ impl Sim {
         self.world.configure(id, "replicaof", &line);
         if master.is_some() {
             self.held[id].clear();
+            self.on_disk[id].clear();
         }
         if self.world.is_up(id) {
             self.world.ask(id, &["REPLICAOF", &host, &port]);
@@ -142,21 +173,23 @@ impl Sim {
     /// One thing happens.
     fn step(&mut self) {
         match self.rng.below(100) {
-            0..40 => self.write(),
-            40..52 => self.write_and_wait(),
-            52..58 => self.cut(),
-            58..63 => {
+            0..36 => self.write(),
+            36..49 => self.write_and_wait(),
+            49..54 => self.cut(),
+            54..60 => {
                 self.note("all are joined".into());
                 self.world.join_all();
             }
-            63..67 => self.reset(),
-            67..71 => self.crash(),
-            71..77 => self.restart_one(),
-            77..81 => self.promote(),
+            60..63 => self.reset(),
+            63..68 => self.crash(),
+            68..77 => self.restart_one(),
+            77..80 => self.promote(),
+            80..81 => self.fail_over(),
             81..85 => self.rearrange(),
             85..91 => self.children_change(),
             91..94 => self.save(),
-            94..97 => self.delays_change(),
+            94..96 => self.delays_change(),
+            96..97 => self.disk_changes(),
             _ => {
                 let ms = 1000 + self.rng.below(15_000);
                 self.note(format!("{ms} ms pass"));
@@ -227,7 +260,7 @@ impl Sim {
         words
     }
 
-    /// A write that is said to be safe once every replica of the root has it.
+    /// A write that is said to be safe: every replica of the root has it (WAIT), or it is on the disks (WAITAOF).
     fn write_and_wait(&mut self) {
         if !self.world.is_up(self.root) {
             return;
@@ -241,7 +274,15 @@ impl Sim {
         client.send(&["SELECT", "5"]);
         client.send(&["SET", &key, &number.to_string()]);
         let direct = self.direct();
-        client.send(&["WAIT", &direct.len().to_string(), "500"]);
+        let appending: Vec<NodeId> = direct.iter().copied().filter(|&id| self.appends[id]).collect();
+        let disks = self.appends[root] && self.rng.one_in(2);
+        let awaited = if disks { appending.clone() } else { direct };
+        let count = awaited.len().to_string();
+        if disks {
+            client.send(&["WAITAOF", "1", &count, "1500"]);
+        } else {
+            client.send(&["WAIT", &count, "500"]);
+        }
         let mut replies = Vec::new();
         for _ in 0..300 {
             self.world.pass_us(5_000);
@@ -250,13 +291,26 @@ impl Sim {
                 break;
             }
         }
-        let acknowledged = replies.get(2).and_then(|reply| text(reply).trim()[1..].parse::<usize>().ok());
-        let accepted = replies.get(1).is_some_and(|reply| reply == b"+OK\r\n");
-        if accepted && acknowledged.is_some_and(|count| count >= direct.len()) {
-            self.note(format!("{key} = {number} is acknowledged by {}", direct.len()));
-            for id in direct.into_iter().chain([root]) {
-                if self.world.is_up(id) {
-                    self.held[id].insert(key.clone(), number);
+        let (Some(accepted), Some(waited)) = (replies.get(1), replies.get(2)) else { return };
+        if accepted != b"+OK\r\n" {
+            return;
+        }
+        let numbers: Vec<usize> =
+            text(waited).lines().filter_map(|line| line.strip_prefix(':')?.parse().ok()).collect();
+        let replicas = numbers.last().is_some_and(|count| *count >= awaited.len());
+        if disks && numbers.first() == Some(&1) && self.world.is_up(root) {
+            self.note(format!("{key} = {number} is on the disk of {}", self.name(root)));
+            self.on_disk[root].insert(key.clone(), number);
+            self.held[root].insert(key.clone(), number);
+        }
+        if replicas {
+            let where_to = if disks { "written" } else { "acknowledged" };
+            self.note(format!("{key} = {number} is {where_to} by {count}"));
+            for id in awaited.into_iter().chain([root]).filter(|&id| self.world.is_up(id)).collect::<Vec<_>>()
+            {
+                self.held[id].insert(key.clone(), number);
+                if disks && id != root {
+                    self.on_disk[id].insert(key.clone(), number);
                 }
             }
         }
@@ -285,12 +339,28 @@ impl Sim {
         }
         let loses_power = self.rng.one_in(2);
         self.note(format!("crash {}{}", self.name(id), if loses_power { ", power" } else { "" }));
+        // With `everysec` writing may wait for a sync.
+        if !loses_power && self.policies[id] != "everysec" && self.writes_file(id) {
+            self.on_disk[id] = self.held[id].clone();
+        }
         if loses_power {
             self.world.lose_power(id)
         } else {
             self.world.kill(id)
         }
         self.held[id].clear();
+    }
+
+    /// Whether all that a server has done stands in its append-only file.
+    fn writes_file(&mut self, id: NodeId) -> bool {
+        let info = self.info(id);
+        let is = |name: &str, value: &str| field(&info, name) == value;
+        self.appends[id]
+            && is("aof_enabled", "1")
+            && is("aof_rewrite_in_progress", "0")
+            && is("aof_rewrite_scheduled", "0")
+            && is("loading", "0")
+            && !is("master_sync_in_progress", "1")
     }
 
     fn restart_one(&mut self) {
@@ -307,13 +377,73 @@ impl Sim {
         for other in 0..self.follows.len() {
             if self.leads_to(other, id) {
                 self.held[other].clear();
+                if other != id {
+                    self.on_disk[other].clear();
+                }
             }
         }
+        self.held[id] = self.on_disk[id].clone();
         self.world.start(id);
+        self.world.pass_ms(5);
+        if !self.world.is_up(id) {
+            // As a real server it does not load files of which one that is not the last ends in the middle of a command:
+            // the power was lost while a rewrite had begun the next. Somebody has to look at that.
+            self.note(format!("{} starts without its files", self.name(id)));
+            self.world.forget_files(id);
+            self.held[id].clear();
+            self.on_disk[id].clear();
+            self.world.start(id);
+        }
     }
 
     fn leads_to(&self, from: NodeId, to: NodeId) -> bool {
         std::iter::successors(Some(from), |&id| self.follows[id]).any(|id| id == to)
+    }
+
+    /// The root hands over to the direct replica that it likes best, if that works out in time.
+    fn fail_over(&mut self) {
+        if !self.world.is_up(self.root) {
+            return;
+        }
+        let root = self.root;
+        self.note(format!("{} FAILOVER", self.name(root)));
+        let reply = text(&self.world.ask(root, &["FAILOVER", "TIMEOUT", "2000"]));
+        if !reply.starts_with("+OK") {
+            return self.note(reply);
+        }
+        let Some(chosen) = self.await_failover(root) else {
+            // Whoever was to take over may have heard of it all the same.
+            if self.world.is_up(root) {
+                self.note("FAILOVER ABORT".into());
+                self.world.ask(root, &["FAILOVER", "ABORT"]);
+            }
+            return self.direct().into_iter().for_each(|id| self.follow(id, Some(root)));
+        };
+        // It has what its master had, acknowledged or not.
+        self.note(format!("{} has handed over to {}", self.name(root), self.name(chosen)));
+        (self.held[chosen], self.root) = (self.held[root].clone(), chosen);
+        self.follow(chosen, None);
+        for id in 0..self.follows.len() {
+            if id != chosen && (self.follows[id] == Some(root) || id == root) {
+                self.follow(id, Some(chosen));
+            }
+        }
+    }
+
+    /// Whom the root follows in the end, if a failover comes to one.
+    fn await_failover(&mut self, root: NodeId) -> Option<NodeId> {
+        for _ in 0..200 {
+            self.world.pass_ms(50);
+            if !self.world.is_up(root) {
+                return None;
+            }
+            let info = self.info(root);
+            if field(&info, "master_failover_state") == "no-failover" {
+                let host = field(&info, "master_host");
+                return self.world.nodes.iter().position(|node| node.ip.to_string() == host);
+            }
+        }
+        None
     }
 
     /// What Sentinel would do: the direct replica that has come furthest leads, and the others follow it.
@@ -365,8 +495,9 @@ impl Sim {
     fn save(&mut self) {
         let id = self.some_node();
         if self.world.is_up(id) {
-            self.note(format!("{} saves", self.name(id)));
-            self.world.ask(id, &["BGSAVE"]);
+            let how = if self.rng.one_in(2) { "BGSAVE" } else { "BGREWRITEAOF" };
+            self.note(format!("{} {how}", self.name(id)));
+            self.world.ask(id, &[how]);
         }
     }
 
@@ -374,6 +505,12 @@ impl Sim {
         let most = [100, 1000, 30_000, 400_000][self.rng.below(4) as usize];
         self.note(format!("deliveries take up to {most} us"));
         self.world.latency_us = (most / 10, most);
+    }
+
+    fn disk_changes(&mut self) {
+        let id = self.some_node();
+        self.world.nodes[id].sync_us = [100, 20_000, 500_000, 5_000_000][self.rng.below(4) as usize];
+        self.note(format!("the disk of {} takes up to {} us", self.name(id), self.world.nodes[id].sync_us));
     }
 
     /// Servers at one place of one stream hold the same data.
@@ -391,13 +528,24 @@ impl Sim {
             }
             let Ok(offset) = field(&info, "master_repl_offset").parse::<u64>() else { continue };
             let place = (field(&info, "master_replid"), offset);
-            let digest = text(&self.world.ask(id, &["DEBUG", "DIGEST"]));
+            let digest = self.digest(id);
+            if field(&self.info(id), "master_repl_offset") != offset.to_string() {
+                // It has gone on meanwhile.
+                continue;
+            }
             let name = self.name(id).to_owned();
             let (known, same) = match self.places.get(&place) {
                 Some(known) => (known.clone(), *known == digest),
                 None => (digest.clone(), true),
             };
-            assert!(same, "{name} at {place:?} holds {digest}, where another held {known}");
+            if !same {
+                let root = self.root;
+                let differences =
+                    if self.world.is_up(root) { self.differences(id, root) } else { Vec::new() };
+                panic!(
+                    "{name} at {place:?} holds {digest}, where another held {known}; root: {differences:?}"
+                );
+            }
             self.places.insert(place, digest);
         }
     }
@@ -410,26 +558,84 @@ impl Sim {
         self.world.latency_us = (50, 500);
         for id in 0..self.follows.len() {
             self.world.set_children(id, Children::Take { ms: 20, steps: 3 });
+            self.world.nodes[id].sync_us = 5_000;
             if !self.world.is_up(id) {
                 self.restart(id);
             }
         }
-        // A master that could not save refuses replicas (MISCONF) until somebody helps it.
-        self.save_what_failed();
+        self.come_to_rest();
+        self.check_what_is_held();
+        if self.policies[self.root] == "always" && self.writes_file(self.root) {
+            self.cycle_power();
+            self.come_to_rest();
+            self.check_what_is_held();
+        }
+    }
+
+    fn come_to_rest(&mut self) {
         let until = self.world.now_us + REST_MS * 1000;
         let mut stands = self.stand();
         while stands.is_some() {
             assert!(self.world.now_us < until, "no rest: {}", stands.unwrap_or_default());
+            // A server that could not save refuses replicas (MISCONF) until somebody helps it.
+            self.save_what_failed();
             self.world.pass_ms(250);
             stands = self.stand();
         }
-        let digests: Vec<String> =
-            (0..self.follows.len()).map(|id| text(&self.world.ask(id, &["DEBUG", "DIGEST"]))).collect();
+        let digests: Vec<String> = (0..self.follows.len()).map(|id| self.digest(id)).collect();
         for (id, digest) in digests.iter().enumerate() {
-            assert_eq!(digest, &digests[self.root], "{} and {} differ", self.name(id), self.name(self.root));
+            if *digest != digests[self.root] {
+                let differences = self.differences(id, self.root);
+                panic!("{} and {} differ: {differences:?}", self.name(id), self.name(self.root));
+            }
         }
+    }
+
+    /// The keys, by database, that only one of the two has like that.
+    fn differences(&mut self, a: NodeId, b: NodeId) -> Vec<String> {
+        let [a, b] = [a, b].map(|id| {
+            let mut keys = std::collections::BTreeSet::new();
+            for db in ["0", "1", "5"] {
+                self.world.ask(id, &["SELECT", db]);
+                let listed = text(&self.world.ask(id, &["KEYS", "*"]));
+                for key in listed.lines().filter(|line| !line.starts_with(['*', '$'])) {
+                    let digest = text(&self.world.ask(id, &["DEBUG", "DIGEST-VALUE", key]));
+                    keys.insert(format!("{db} {key} {}", digest.lines().last().unwrap_or_default()));
+                }
+            }
+            keys
+        });
+        a.symmetric_difference(&b).cloned().collect()
+    }
+
+    fn digest(&mut self, id: NodeId) -> String {
+        text(&self.world.ask(id, &["DEBUG", "DIGEST"]))
+    }
+
+    /// The root's machine loses its power, and all that it had written is there again (`appendfsync always`).
+    fn cycle_power(&mut self) {
+        for db in ["1", "0"] {
+            self.world.ask(self.root, &["SELECT", db]);
+            for n in 0..KEYS {
+                self.world.ask(self.root, &["PERSIST", &format!("s:{n}")]);
+            }
+        }
+        self.world.pass_ms(10);
+        let before = self.digest(self.root);
+        self.note(format!("{} loses its power at rest", self.name(self.root)));
+        self.world.lose_power(self.root);
+        self.world.start(self.root);
+        self.world.pass_ms(100);
+        while field(&self.info(self.root), "loading") != "0" {
+            self.world.pass_ms(100);
+        }
+        assert_eq!(self.digest(self.root), before, "what {} has read from its disk", self.name(self.root));
+    }
+
+    /// What was acknowledged is there.
+    fn check_what_is_held(&mut self) {
         self.world.ask(self.root, &["SELECT", "5"]);
-        for (key, number) in std::mem::take(&mut self.held[self.root]) {
+        for (key, number) in self.held[self.root].clone() {
             let value = text(&self.world.ask(self.root, &["GET", &key]));
             let value = value.lines().nth(1).and_then(|line| line.parse::<u64>().ok());
             assert!(value >= Some(number), "{key} = {number} was acknowledged by all, and is {value:?} now");
@@ -449,6 +655,12 @@ impl Sim {
         for id in 0..self.follows.len() {
             let info = self.info(id);
             let Some(master) = self.follows[id] else { continue };
+            let host = self.world.address(master).ip().to_string();
+            if field(&info, "master_host") != host {
+                // It was loading when it was told.
+                self.world.ask(id, &["REPLICAOF", &host, "6379"]);
+                return Some(format!("{} follows another", self.name(id)));
+            }
             let theirs = self.info(master);
             let offset = |info: &str| field(info, "master_repl_offset");
             if field(&info, "master_link_status") != "up" || offset(&info) != offset(&theirs) {
@@ -484,7 +696,7 @@ fn play(seed: u64) -> Result<u64, String> {
     let mut sim = Sim::new(seed);
     let played = catch_unwind(AssertUnwindSafe(|| {
         sim.world.pass_ms(1500);
-        for _ in 0..30 + sim.rng.below(50) {
+        for _ in 0..30 + sim.rng.below(90) {
             sim.step();
         }
         sim.rest();

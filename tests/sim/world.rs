@@ -18,6 +18,7 @@ use redis_rs::env::supervise::Supervisor;
 use redis_rs::net::memory::{Host, Network, WireId, WireState};
 use redis_rs::net::{Reactor, Source};
 use redis_rs::observe::log;
+use redis_rs::persistence::aof::simulated::SimulatedDisk;
 use redis_rs::persistence::simulated::{SimulatedChild, SimulatedForks};
 use redis_rs::server::{Program, Server, Surroundings};
 
@@ -56,6 +57,11 @@ pub struct Node {
     forks: SimulatedForks,
     child: Option<(SimulatedChild, Children)>,
     children: Children,
+    disk: SimulatedDisk,
+    /// A sync is under way.
+    syncs: bool,
+    /// How long one takes at most.
+    pub sync_us: u64,
     wakes_us: u64,
     busy_until_us: u64,
     turns: u64,
@@ -68,6 +74,8 @@ enum Step {
     Deliver(WireId, usize),
     Reset(WireId),
     Child(NodeId, i32),
+    /// The disk has synced a file.
+    Sync(NodeId),
 }
 
 /// See the head of this file.
@@ -128,6 +136,9 @@ impl World {
             forks: SimulatedForks::default(),
             child: None,
             children: Children::Take { ms: 5, steps: 2 },
+            disk: SimulatedDisk::default(),
+            syncs: false,
+            sync_us: 5_000,
             wakes_us: 0,
             busy_until_us: 0,
             turns: 0,
@@ -196,6 +207,8 @@ impl World {
         let mut clock = Clock::simulated(BEGINNING_US);
         clock.advance_us(self.now_us);
         node.forks = SimulatedForks::default();
+        // What an earlier process has written and not synced, the system has written by now.
+        (node.disk, node.syncs) = (SimulatedDisk::default(), false);
         let surroundings = Surroundings {
             clock,
             secrets: Secrets::Seeded(Rng::seeded(self.rng.next_u64())),
@@ -204,6 +217,7 @@ impl World {
             supervisor: Supervisor::Nobody,
             program: Program::new(Vec::new()),
             forks: Some(node.forks.clone()),
+            disk: Some(node.disk.clone()),
         };
         let server = Server::new(config, FAMILIES, surroundings);
         node.server = Some(server.unwrap_or_else(|why| panic!("{} does not start: {why}", node.name)));
@@ -217,6 +231,11 @@ impl World {
                 self.schedule(after, Step::Reset(wire.id));
             }
         }
+    }
+
+    /// Removes the append-only files of a server that is down.
+    pub fn forget_files(&mut self, id: NodeId) {
+        let _ = std::fs::remove_dir_all(self.nodes[id].dir.join("appendonlydir"));
     }
 
     /// Ends the process, as SIGKILL does: its sockets are closed by the kernel.
@@ -235,6 +254,13 @@ impl World {
             if wire.from.ip() == ip || wire.to.ip() == ip {
                 self.network.lose(wire.id);
             }
+        }
+        let rng = &mut self.rng;
+        let disk = self.nodes[id].disk.clone();
+        let lost = disk.lose_power(&mut |unsynced| if rng.one_in(2) { 0 } else { rng.below(unsynced + 1) });
+        let lost = lost.expect("the files can be cut");
+        if lost > 0 {
+            self.tell(id, &format!("loses {lost} bytes of its append-only files"));
         }
         self.nodes[id].child = None;
         self.nodes[id].server = None;
@@ -376,6 +402,12 @@ impl World {
             node.child = Some((child, node.children));
             self.schedule(0, Step::Child(id, pid));
         }
+        let node = &mut self.nodes[id];
+        if node.disk.is_busy() && !node.syncs {
+            node.syncs = true;
+            let after = self.rng.below(node.sync_us + 1);
+            self.schedule(after, Step::Sync(id));
+        }
         if exit.is_some() {
             self.kill(id);
         }
@@ -438,6 +470,7 @@ impl World {
                 }
                 Step::Reset(wire) => self.network.reset(wire),
                 Step::Child(node, pid) => self.child_step(node, pid),
+                Step::Sync(id) => self.sync(id),
             }
         }
     }
@@ -485,6 +518,19 @@ impl World {
             let _ = ended;
         }
         self.child_speaks(id);
+    }
+
+    fn sync(&mut self, id: NodeId) {
+        let node = &mut self.nodes[id];
+        node.syncs = false;
+        if node.server.is_some() && node.disk.sync_one() {
+            node.server.as_ref().and_then(host).expect("it runs in memory").tell(Source::Aof);
+        }
+        if node.disk.is_busy() {
+            node.syncs = true;
+            let after = self.rng.below(node.sync_us + 1);
+            self.schedule(after, Step::Sync(id));
+        }
     }
 
     fn child_speaks(&mut self, id: NodeId) {

@@ -67,6 +67,8 @@ pub struct Server {
     dir: tempfile::TempDir,
     config: Vec<(String, String)>,
     refusal: Option<Refusal>,
+    /// It is somebody else's, and may be too old for the directive that lets us debug.
+    real: bool,
     child: Option<Child>,
 }
 
@@ -147,6 +149,17 @@ impl Server {
         server
     }
 
+    /// Starts a real server of any age.
+    #[track_caller]
+    pub fn start_real(program: PathBuf, config: &[(&str, &str)]) -> Server {
+        let mut server = Server::prepare(program, config);
+        server.real = true;
+        if let Err(log) = server.begin() {
+            panic!("the server did not start:\n{log}");
+        }
+        server
+    }
+
     /// Starts ours where the system refuses some calls.
     #[track_caller]
     pub fn start_refused(config: &[(&str, &str)], refusal: Refusal) -> Server {
@@ -169,7 +182,7 @@ impl Server {
     fn prepare(program: PathBuf, config: &[(&str, &str)]) -> Server {
         let dir = tempfile::Builder::new().prefix("redis-rs-test").tempdir().unwrap();
         let config = config.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        Server { program, port: 0, dir, config, refusal: None, child: None }
+        Server { program, port: 0, dir, config, refusal: None, real: false, child: None }
     }
 
     /// Starts it on a port that is free; the log, if it ends.
@@ -192,7 +205,7 @@ impl Server {
         let mut text =
             format!("port {}\nbind 127.0.0.1\ndir {}\nsave \"\"\n", self.port, self.dir().display());
         // Before 7.0 nobody had to ask for it.
-        if !self.program.ends_with("redis-6.2.14") {
+        if !self.real && !self.program.ends_with("redis-6.2.14") {
             text.push_str("enable-debug-command local\n");
         }
         for (name, value) in &self.config {
@@ -399,8 +412,13 @@ impl Server {
     #[track_caller]
     pub fn restart(&mut self) {
         self.kill9();
-        if let Err(log) = self.launch() {
-            panic!("the server did not come back:\n{log}");
+        for attempt in 0.. {
+            match self.launch() {
+                Ok(()) => return,
+                // A child that was killed with it is gone only when the system has come to it.
+                Err(log) if attempt < 10 && log.contains("Address already in use") => {}
+                Err(log) => panic!("the server did not come back:\n{log}"),
+            }
         }
     }
 

@@ -151,10 +151,12 @@ impl Server {
         let extra: Vec<_> = ours.iter().filter(|(key, _)| !theirs.contains_key(*key)).take(5).collect();
         assert!(
             missing.is_empty() && extra.is_empty(),
-            "of {} keys of the master and {} of the replica differ, at the master: {missing:?}, at the replica: {extra:?}, there: {:?}",
+            "of {} keys of the master and {} of the replica differ, at the master: {:.2000}, at the replica: {:.2000}, there: {:.2000}",
             theirs.len(),
             ours.len(),
-            missing.iter().map(|(key, _)| ours.get(*key)).collect::<Vec<_>>()
+            format!("{missing:?}"),
+            format!("{extra:?}"),
+            format!("{:?}", missing.iter().map(|(key, _)| ours.get(*key)).collect::<Vec<_>>())
         );
         let digest = |server: &Server| server.query::<String>(&["DEBUG", "DIGEST"]);
         assert_eq!(digest(self), digest(master), "the digests differ where the data does not");

@@ -78,7 +78,8 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
 
 /// TIME
 fn time(ctx: &mut Ctx) -> CmdResult {
-    let us = clock::unix_us();
+    // To a script no time passes.
+    let us = if ctx.session.in_script { ctx.now_ms() * 1000 } else { clock::unix_us() };
     ctx.reply.array(2);
     ctx.reply.bulk_int(us / 1_000_000);
     ctx.reply.bulk_int(us % 1_000_000);

@@ -1,13 +1,12 @@
 //! CLIENT: who is connected, what connections are called, how they are treated and how they end.
 
+use super::filter::Filter;
 use super::tracking;
-use crate::acl::Users;
-use crate::client::{Client, ClientId, PauseBy, ReplyMode, Role, Session, UnblockReason, UserId};
+use crate::client::{Client, ClientId, PauseBy, ReplyMode, Role, Session, UnblockReason};
 use crate::commands::help;
 use crate::exec::flags::*;
 use crate::exec::{
-    Arg, ArgKind, Args, CmdError, CmdResult, Command, Done, Group, acl, arg, container, one_of, printed,
-    server, token,
+    Arg, ArgKind, Args, CmdError, CmdResult, Command, Done, Group, acl, arg, container, one_of, server, token,
 };
 use crate::server::Server;
 
@@ -19,6 +18,12 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[container(
     "client",
     &[
         tracking::CACHING,
+        server("capa", capa, -3)
+            .of("client|capa")
+            .flags(ANY_TIME | ALLOW_BUSY)
+            .acl(acl::CONNECTION)
+            .doc(Group::Connection, "8.0.0", "O(1)", "Tells the server what the client can do.")
+            .args(&[arg("capability", ArgKind::String).multiple()]),
         server("getname", getname, 2).of("client|getname").flags(ANY_TIME).acl(acl::CONNECTION).doc(
             Group::Connection,
             "2.6.9",
@@ -38,6 +43,17 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[container(
             "O(1)",
             "Tells the number of the connection.",
         ),
+        server("import-source", import_source, 3)
+            .of("client|import-source")
+            .flags(ANY_TIME)
+            .acl(acl::CONNECTION)
+            .doc(
+                Group::Connection,
+                "8.1.0",
+                "O(1)",
+                "Marks the connection as one that imports data, to which expired keys are still there.",
+            )
+            .args(ON_OR_OFF),
         server("info", info, 2)
             .of("client|info")
             .flags(ANY_TIME)
@@ -226,20 +242,16 @@ fn info(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     Ok(Done)
 }
 
-/// CLIENT LIST [TYPE client-type] [ID client-id [client-id ...]]
+/// CLIENT LIST [filter value ...]
 fn list(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    let chosen: Vec<ClientId> = if args.len() == 4 && args.is(2, "type") {
-        let class = Class::named(args.get(3))?;
-        server.clients.iter().filter(|(_, client)| Class::of(client) == class).map(|(id, _)| id).collect()
-    } else if args.len() > 3 && args.is(2, "id") {
+    let chosen = if args.len() > 3 && args.is(2, "id") && !continues_behind_ids(args) {
+        // These are shown in the order in which they are named, as often as they are.
         let numbers: Result<Vec<i64>, _> = (3..args.len()).map(|index| args.int(index)).collect();
         let numbers = numbers.map_err(|_| CmdError::text("ERR Invalid client ID"))?;
         let known = |number: i64| u64::try_from(number).ok().and_then(|number| server.clients.by_id(number));
         numbers.into_iter().filter_map(known).collect()
-    } else if args.len() == 2 {
-        server.clients.ids()
     } else {
-        return Err(CmdError::SYNTAX);
+        matching(server, id, &Filter::parse(&mut args.cursor(2), server, false)?)
     };
     server.reply_with(id, |server, reply| {
         let mut text = Vec::new();
@@ -251,9 +263,23 @@ fn list(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     Ok(Done)
 }
 
+/// Whether another filter follows the numbers of CLIENT LIST ID.
+fn continues_behind_ids(args: Args) -> bool {
+    let other = (3..args.len()).find(|&index| args.int(index).is_err());
+    other.is_some_and(|index| index > 3 && index + 1 < args.len())
+}
+
+/// The clients to whom a filter applies.
+fn matching(server: &Server, asking: ClientId, filter: &Filter) -> Vec<ClientId> {
+    let now = server.clock.unix_secs();
+    let all = server.clients.iter();
+    let fitting = all.filter(|(id, client)| filter.fits(client, now) && !(filter.skip_me && *id == asking));
+    fitting.map(|(id, _)| id).collect()
+}
+
 /// The classes that TYPE tells apart.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
     Normal,
     Replica,
     PubSub,
@@ -261,17 +287,17 @@ enum Class {
 }
 
 impl Class {
-    fn named(name: &[u8]) -> Result<Class, CmdError> {
+    pub fn named(name: &[u8]) -> Result<Class, CmdError> {
         match name.to_ascii_lowercase().as_slice() {
             b"normal" => Ok(Class::Normal),
             b"slave" | b"replica" => Ok(Class::Replica),
             b"pubsub" => Ok(Class::PubSub),
-            b"master" => Ok(Class::Master),
+            b"master" | b"primary" => Ok(Class::Master),
             _ => Err(quoting("ERR Unknown client type '", name, "'")),
         }
     }
 
-    fn of(client: &Client) -> Class {
+    pub fn of(client: &Client) -> Class {
         match client.role {
             Role::Master => Class::Master,
             Role::Replica => Class::Replica,
@@ -281,25 +307,19 @@ impl Class {
     }
 }
 
-fn quoting(before: &str, given: &[u8], after: &str) -> CmdError {
+pub(super) fn quoting(before: &str, given: &[u8], after: &str) -> CmdError {
     CmdError::bytes([before.as_bytes(), given, after.as_bytes()].concat())
 }
 
 /// CLIENT KILL addr | filter value [filter value ...]
 fn kill(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let old_form = args.len() == 3;
-    let filter = if old_form {
+    let filter = match old_form {
         // By this form one may end oneself.
-        Filter { addr: Some(args.get(2)), skip_me: false, ..Filter::default() }
-    } else {
-        Filter::parse(args, &server.acl.users)?
+        true => Filter::by_addr(args.get(2)),
+        false => Filter::parse(&mut args.cursor(2), server, true)?,
     };
-    let doomed: Vec<ClientId> = server
-        .clients
-        .iter()
-        .filter(|(other, client)| filter.fits(client) && !(filter.skip_me && *other == id))
-        .map(|(other, _)| other)
-        .collect();
+    let doomed = matching(server, id, &filter);
     for &other in doomed.iter().filter(|&&other| other != id) {
         server.close_client(other);
     }
@@ -314,61 +334,8 @@ fn kill(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     Ok(Done)
 }
 
-/// Which clients CLIENT KILL closes: those to whom all that is given applies.
-struct Filter<'a> {
-    id: Option<u64>,
-    class: Option<Class>,
-    addr: Option<&'a [u8]>,
-    laddr: Option<&'a [u8]>,
-    user: Option<UserId>,
-    skip_me: bool,
-}
-
-impl Default for Filter<'_> {
-    fn default() -> Self {
-        Filter { id: None, class: None, addr: None, laddr: None, user: None, skip_me: true }
-    }
-}
-
-impl<'a> Filter<'a> {
-    fn parse(args: Args<'a>, users: &Users) -> Result<Filter<'a>, CmdError> {
-        let mut filter = Filter::default();
-        let mut words = args.cursor(2);
-        while !words.is_done() {
-            if words.option("ID", 1) {
-                let range = CmdError::text("ERR client-id should be greater than 0");
-                filter.id = Some(words.int_in(1..=i64::MAX, range)? as u64);
-            } else if words.option("TYPE", 1) {
-                filter.class = Some(Class::named(words.word()?)?);
-            } else if words.option("ADDR", 1) {
-                filter.addr = Some(words.word()?);
-            } else if words.option("LADDR", 1) {
-                filter.laddr = Some(words.word()?);
-            } else if words.option("USER", 1) {
-                let name = words.word()?;
-                let user =
-                    users.find(name).ok_or_else(|| quoting("ERR No such user '", printed(name), "'"))?;
-                filter.user = Some(user.0);
-            } else if words.option("SKIPME", 1) {
-                filter.skip_me = switch(words.word()?, "yes", "no")?;
-            } else {
-                return Err(CmdError::SYNTAX);
-            }
-        }
-        Ok(filter)
-    }
-
-    fn fits(&self, client: &Client) -> bool {
-        self.id.is_none_or(|id| client.session.id == id)
-            && self.class.is_none_or(|class| Class::of(client) == class)
-            && self.addr.is_none_or(|addr| client.addr.to_string().as_bytes() == addr)
-            && self.laddr.is_none_or(|laddr| client.laddr.to_string().as_bytes() == laddr)
-            && self.user.is_none_or(|user| client.session.user == user)
-    }
-}
-
 /// One of two words, in any case; whether it is the first.
-fn switch(word: &[u8], on: &str, off: &str) -> Result<bool, CmdError> {
+pub(super) fn switch(word: &[u8], on: &str, off: &str) -> Result<bool, CmdError> {
     match word {
         word if word.eq_ignore_ascii_case(on.as_bytes()) => Ok(true),
         word if word.eq_ignore_ascii_case(off.as_bytes()) => Ok(false),
@@ -395,6 +362,29 @@ fn set(server: &mut Server, id: ClientId, change: impl FnOnce(&mut Session)) -> 
     }
     server.reply(id).ok();
     Ok(Done)
+}
+
+/// CLIENT CAPA capability [capability ...]. Capabilities that are not known do no harm.
+fn capa(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    let redirects = args.from(2).any(|name| name.eq_ignore_ascii_case(b"redirect"));
+    set(server, id, |session| {
+        if redirects {
+            session.rare_mut().redirects = true;
+        }
+    })
+}
+
+/// CLIENT IMPORT-SOURCE ON | OFF
+fn import_source(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    if !server.config.import_mode && !args.is(2, "off") {
+        return Err(CmdError::text("ERR Server is not in import mode"));
+    }
+    let on = switch(args.get(2), "on", "off")?;
+    set(server, id, |session| {
+        if on || session.rare().imports {
+            session.rare_mut().imports = on;
+        }
+    })
 }
 
 /// CLIENT PAUSE timeout [WRITE | ALL]
@@ -505,12 +495,16 @@ fn client_help(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     let lines = [
         "CACHING (YES|NO)",
         "    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
+        "CAPA <capability> [<capability> ...]",
+        "    Tell what the client can do: REDIRECT, to go to the master when a replica says so.",
         "GETREDIR",
         "    Return the client ID we are redirecting to when tracking is enabled.",
         "GETNAME",
         "    Return the name of the current connection.",
         "ID",
         "    Return the ID of the current connection.",
+        "IMPORT-SOURCE (ON|OFF)",
+        "    Mark the connection as one that imports data (see import-mode).",
         "INFO",
         "    Return information about the current client connection.",
         "KILL <ip:port>",
@@ -527,10 +521,15 @@ fn client_help(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
         "      Kill connections authenticated by <username>.",
         "    * SKIPME (YES|NO)",
         "      Skip killing current connection (default: yes).",
+        "    * ID <client-id> [<client-id> ...], MAXAGE <seconds>, IDLE <seconds>, NAME <name>,",
+        "      IP <ip>, DB <db>, FLAGS <letters>, CAPA <letters>, LIB-NAME <name>, LIB-VER <version>",
+        "      Kill connections to which that applies. NOT- before a filter turns it round, but for",
+        "      MAXAGE and IDLE.",
         "LIST [options ...]",
         "    Return information about client connections. Options:",
         "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
         "      Return clients of specified type.",
+        "    * All other filters of KILL.",
         "UNPAUSE",
         "    Stop the current client pause, resuming traffic.",
         "PAUSE <timeout> [WRITE|ALL]",

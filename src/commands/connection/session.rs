@@ -21,6 +21,18 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
         .acl(acl::CONNECTION)
         .doc(Group::Connection, "1.0.0", "O(1)", "Replies with its argument.")
         .args(&[arg("message", ArgKind::String)]),
+    server("readonly", readonly, 1).flags(LOADING | STALE | FAST).acl(acl::CONNECTION).doc(
+        Group::Cluster,
+        "3.0.0",
+        "O(1)",
+        "Lets the connection read from a replica of a cluster.",
+    ),
+    server("readwrite", readwrite, 1).flags(LOADING | STALE | FAST).acl(acl::CONNECTION).doc(
+        Group::Cluster,
+        "3.0.0",
+        "O(1)",
+        "Sends the connection's reads to masters again.",
+    ),
     server("auth", auth, -2)
         .flags(NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY)
         .acl(acl::CONNECTION)
@@ -169,7 +181,7 @@ fn hello(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         server.authenticate(id, args, user, password)?;
     }
     let Some(client) = server.clients.get_mut(id) else { return Ok(Done) };
-    if !server.acl.is_authenticated(&client.session) {
+    if !server.acl.users.is_authenticated(&client.session) {
         return Err(CmdError::text(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time",
         ));
@@ -205,6 +217,27 @@ fn quit(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     Ok(Done)
 }
 
+/// READONLY
+fn readonly(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
+    read_replicas(server, id, true)
+}
+
+/// READWRITE
+fn readwrite(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
+    read_replicas(server, id, false)
+}
+
+/// Outside of a cluster only a client that can be redirected has a choice.
+fn read_replicas(server: &mut Server, id: ClientId, reads: bool) -> CmdResult {
+    let Some(client) = server.client(id) else { return Ok(Done) };
+    if !client.session.rare().redirects {
+        return Err(CmdError::text("ERR This instance has cluster support disabled"));
+    }
+    client.session.rare_mut().reads_replicas = reads;
+    server.reply(id).ok();
+    Ok(Done)
+}
+
 /// RESET
 fn reset(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     let auth = server.acl.first_auth();
@@ -220,7 +253,9 @@ fn reset(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     session.resp = 2;
     session.db = 0;
     (session.user, session.auth) = (UserId::DEFAULT, auth);
-    session.rare_mut().name.clear();
+    let rare = session.rare_mut();
+    rare.name.clear();
+    (rare.reads_replicas, rare.imports) = (false, false);
     // A reply that is to be skipped is this one.
     if session.reply_mode != ReplyMode::Skip {
         session.reply_mode = ReplyMode::On;

@@ -148,7 +148,9 @@ fn flushall(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
     // A child that saves what is gone has nothing to do any more, and the file it was to replace is outdated, too.
     server.snapshots.stop_saving();
     let saves = !server.config.save.points().is_empty() && !server.is_replaying();
-    if saves && server.save().is_ok() {
+    if saves && server.scripts.is_running() {
+        server.scripts.save_when_over = true;
+    } else if saves && server.save().is_ok() {
         server.changes.dirty = 0;
     }
     server.reply(client).ok();

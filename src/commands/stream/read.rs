@@ -94,10 +94,8 @@ impl<'a> Query<'a> {
             }
             if words.option("BLOCK", 1) {
                 if ctx.session.in_script {
-                    let command = if of_group { "xreadgroup" } else { "xread" };
-                    return Err(CmdError::new(format!(
-                        "ERR {command} command is not allowed with BLOCK option from scripts"
-                    )));
+                    let text = b" command is not allowed with BLOCK option from scripts";
+                    return Err(CmdError::bytes([b"ERR ", ctx.args.get(0), text].concat()));
                 }
                 query.block = Some(deadline_after_ms(ctx, words.word()?)?);
             } else if words.option("COUNT", 1) {

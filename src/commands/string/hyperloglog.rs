@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::exec::{
     ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, data, flags::*, key,
-    key_flags as kf,
+    key_flags as kf, printed,
 };
 use crate::keyspace::Class;
 use crate::server::Server;
@@ -212,7 +212,7 @@ fn pfdebug(ctx: &mut Ctx) -> CmdResult {
         }
         _ => {
             let mut text = b"ERR Unknown PFDEBUG subcommand '".to_vec();
-            text.extend_from_slice(subcommand);
+            text.extend_from_slice(printed(subcommand));
             text.push(b'\'');
             return Err(CmdError::bytes(text));
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! #TS:1764557000                                                 what follows was done in this second
 //! #REPLID:0123456789012345678901234567890123456789:81327        what follows is the stream of this id, from this offset
+//! #REPLID:0123456789012345678901234567890123456789:81327:23     the same behind the next 23 bytes, which are none of it
 //! ```
 //! A line ends with CR LF and stands between two commands. Real servers skip every line that begins with `#` (since 7.0;
 //! up to 126 bytes, in which these fit) and write the first kind themselves. The offset counts the bytes of the stream
@@ -22,7 +23,7 @@ pub enum Annotation {
     /// Unix seconds.
     Time(i64),
     /// Where in which stream the next byte stands.
-    Mark { id: String, offset: u64 },
+    Mark { id: String, offset: u64, aside: u64 },
     /// Nothing that concerns us.
     Other,
 }
@@ -41,7 +42,7 @@ impl Annotation {
     pub fn push_to(&self, out: &mut Vec<u8>) {
         match self {
             Annotation::Time(secs) => push_time(out, *secs),
-            Annotation::Mark { id, offset } => push_mark(out, id, *offset),
+            Annotation::Mark { id, offset, aside } => push_mark(out, id, *offset, *aside),
             Annotation::Other => out.extend_from_slice(b"#\r\n"),
         }
     }
@@ -49,9 +50,14 @@ impl Annotation {
 
 fn mark(text: &[u8]) -> Option<Annotation> {
     let (id, rest) = text.split_at_checked(REPLID_LEN)?;
-    let offset = u64::try_from(parse_int(rest.strip_prefix(b":")?)?).ok()?;
+    let mut numbers = rest.strip_prefix(b":")?.splitn(2, |byte| *byte == b':').map(|number| {
+        let number = parse_int(number)?;
+        u64::try_from(number).ok()
+    });
+    let offset = numbers.next()??;
+    let aside = numbers.next().unwrap_or(Some(0))?;
     let id = str::from_utf8(id).ok().filter(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-    Some(Annotation::Mark { id: id.to_owned(), offset })
+    Some(Annotation::Mark { id: id.to_owned(), offset, aside })
 }
 
 /// Appends the line that tells the time of what follows.
@@ -61,13 +67,17 @@ pub fn push_time(out: &mut Vec<u8>, secs: i64) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the line that tells the place of what follows.
-pub fn push_mark(out: &mut Vec<u8>, id: &str, offset: u64) {
+/// Appends the line that tells the place of what follows, behind so many bytes that are none of the stream.
+pub fn push_mark(out: &mut Vec<u8>, id: &str, offset: u64, aside: u64) {
     debug_assert_eq!(id.len(), REPLID_LEN);
     out.extend_from_slice(MARK);
     out.extend_from_slice(id.as_bytes());
     out.push(b':');
     out.extend_from_slice(itoa::Buffer::new().format(offset).as_bytes());
+    if aside > 0 {
+        out.push(b':');
+        out.extend_from_slice(itoa::Buffer::new().format(aside).as_bytes());
+    }
     out.extend_from_slice(b"\r\n");
 }
 
@@ -81,8 +91,8 @@ mod tests {
         for told in [
             Annotation::Time(1_764_557_000),
             Annotation::Time(-1),
-            Annotation::Mark { id: id.clone(), offset: 0 },
-            Annotation::Mark { id, offset: i64::MAX as u64 },
+            Annotation::Mark { id: id.clone(), offset: 0, aside: 0 },
+            Annotation::Mark { id, offset: i64::MAX as u64, aside: 30 },
         ] {
             let mut line = Vec::new();
             told.push_to(&mut line);
@@ -101,6 +111,8 @@ mod tests {
             "#REPLID:0123456789abcdef0123456789abcdef01234567",
             "#REPLID:0123456789abcdef0123456789abcdef01234567:",
             "#REPLID:0123456789abcdef0123456789abcdef01234567:-1",
+            "#REPLID:0123456789abcdef0123456789abcdef01234567:1:",
+            "#REPLID:0123456789abcdef0123456789abcdef01234567:1:2:3",
             "#REPLID:g123456789abcdef0123456789abcdef01234567:1",
             "#REPLID:0123456789abcdef0123456789abcdef0123456:12",
             "# a word of the operator's",

@@ -248,8 +248,12 @@ pub struct AofLoader {
     options: AofLoadOptions,
     delay: Delay,
     place: Option<Place>,
+    /// Bytes that come before the stream goes on there.
+    aside: u64,
     /// Where the file before this one ended.
     place_before: Option<Place>,
+    /// Something is missing between two files.
+    has_hole: bool,
     /// Bytes of the files that are finished.
     finished_bytes: u64,
     keys_loaded: u64,
@@ -323,7 +327,9 @@ impl AofLoader {
             options: AofLoadOptions { dump, ..options },
             delay: Delay::new(options.dump.key_load_delay_us),
             place: None,
+            aside: 0,
             place_before: None,
+            has_hole: false,
             finished_bytes: 0,
             keys_loaded: 0,
             total,
@@ -380,7 +386,7 @@ impl AofLoader {
     }
 
     fn finish(&mut self) -> AofLoaded {
-        self.total.place = self.place.take();
+        self.total.place = self.place.take().filter(|_| !self.has_hole);
         self.total.clone()
     }
 
@@ -423,6 +429,7 @@ impl AofLoader {
         sink.begin_file();
         // Until this file says where it begins: between the files may be what another server has done.
         self.place_before = self.place.take();
+        self.aside = 0;
         let mut magic = [0; 6];
         let read = file.read_at(&mut magic, 0).map_err(|why| AofError::Read { name: name.clone(), why })?;
         if !magic[..read].starts_with(b"REDIS") && magic[..read] != *b"VALKEY" {
@@ -503,8 +510,10 @@ impl AofLoader {
                     self.delay.rest();
                 }
                 Found::Comment(annotation, len) => {
-                    if let (Annotation::Mark { id, offset }, None) = (annotation, &reading.transaction) {
+                    if let (Annotation::Mark { id, offset, aside }, None) = (annotation, &reading.transaction)
+                    {
                         self.note_mark(id, offset);
+                        self.aside = aside;
                     }
                     reading.take(len);
                 }
@@ -589,7 +598,19 @@ impl AofLoader {
     }
 
     /// A comment says where we are. Names from before hold if the stream goes on where it was.
+    /// Where a machine has lost its power while files were changed, the end of the file before may be missing: then what
+    /// is loaded is no prefix of the stream.
     fn note_mark(&mut self, id: String, offset: u64) {
+        if self.place.is_none()
+            && let Some(before) = self.place_before.as_ref().filter(|before| before.offset != offset)
+        {
+            self.has_hole = true;
+            self.warning(format!(
+                "The AOF file {} begins at offset {offset} of the replication stream, and the one before it ends at {}: what is loaded is no state of that stream",
+                self.name(),
+                before.offset
+            ));
+        }
         let before = self.place.take().or_else(|| self.place_before.take());
         let earlier = match before.filter(|before| before.offset == offset) {
             Some(Place { id: same, earlier, .. }) if same == id => earlier,
@@ -603,6 +624,12 @@ impl AofLoader {
     }
 
     fn note_stream(&mut self, bytes: &[u8], sink: &mut dyn Sink) {
+        let aside = self.aside.min(bytes.len() as u64);
+        self.aside -= aside;
+        let bytes = &bytes[aside as usize..];
+        if bytes.is_empty() {
+            return;
+        }
         if let Some(place) = &mut self.place {
             sink.stream(place.offset, bytes);
             place.offset += bytes.len() as u64;

@@ -21,6 +21,7 @@
 //! - [`loader`]: the files on their way back, a slice at a time, as requests to whoever runs them; [`tail`]: what
 //!   becomes of an end that is damaged.
 //! - [`service`]: all of it together, as a running server has it.
+//! - [`simulated`]: a disk that loses what was not synced, for simulations.
 //! - [`pace`]: when a rewrite is due, and how often one is tried that fails.
 //!
 //! Nothing here knows the server. A failure is returned with the lines that the log is to show, or shown by the writer,
@@ -34,6 +35,7 @@ pub mod loader;
 pub mod manifest;
 pub mod pace;
 pub mod service;
+pub mod simulated;
 pub mod sync;
 pub mod tail;
 pub mod writer;

@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use super::folder::{Folder, FolderError, OpenedIncr};
 use super::pace::{Growth, Pace};
-use super::writer::{Fatal, Moment, Policy, Took, Writer};
+use super::simulated::SimulatedDisk;
+use super::writer::{Device, Fatal, Moment, Policy, Took, Writer};
 use crate::env::process::strerror;
 use crate::journal::Journal;
 use crate::observe::log::{self, Logged};
@@ -70,9 +71,15 @@ pub struct Aof {
     size_at_rewrite: u64,
     flush_sleep_us: u64,
     delayed_before: u64,
+    simulated: Option<SimulatedDisk>,
 }
 
 impl Aof {
+    /// An append-only file on a simulated disk, if there is one.
+    pub fn new(simulated: Option<SimulatedDisk>) -> Aof {
+        Aof { simulated, ..Aof::default() }
+    }
+
     // --- What it knows ---
 
     pub fn state(&self) -> State {
@@ -241,7 +248,14 @@ impl Aof {
         policy: Policy,
         name: StreamName,
     ) -> Result<(), FolderError> {
-        let writer = Writer::new(Arc::new(opened.file), opened.size, offset, policy);
+        let simulated = self.simulated.clone();
+        let writer = Writer::on(
+            simulated,
+            device(&self.simulated, opened.file, opened.size),
+            opened.size,
+            offset,
+            policy,
+        );
         let mut writer =
             writer.map_err(|why| FolderError::Open { name: "(its event descriptor)".to_string(), why })?;
         writer.flush_sleep_us = self.flush_sleep_us;
@@ -342,7 +356,8 @@ impl Aof {
                 self.others_size += writer.size();
                 self.delayed_before += writer.delayed_fsyncs();
                 writer.reset_delayed_fsyncs();
-                writer.switch(Arc::new(opened.file), name.selected, name.id, now);
+                let device = device(&self.simulated, opened.file, opened.size);
+                writer.switch(device, name.selected, name.id, now);
                 self.seen_id = name.id.unwrap_or_default().to_owned();
             }
             (State::On | State::WaitRewrite, _) => {
@@ -441,6 +456,13 @@ impl Aof {
         if first && let Some(folder) = &self.folder {
             drop(folder.drop_temp_incr());
         }
+    }
+}
+
+fn device(simulated: &Option<SimulatedDisk>, file: File, size: u64) -> Arc<dyn Device> {
+    match simulated {
+        Some(disk) => disk.file(file, size),
+        None => Arc::new(file),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It is given files to be synced, in order, each with the offset of the stream up to which the file holds it by then. What
 //! has been synced can be asked at any time; an event (readable after every finished job) tells the loop to ask.
+//! In a simulation there is no thread: the jobs wait with the disk until they are to be done.
 
 use std::fs::File;
 use std::io;
@@ -12,6 +13,7 @@ use std::sync::mpsc::{Sender, channel};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::simulated::SimulatedDisk;
 use super::writer::Device;
 use crate::env::alloc;
 
@@ -32,10 +34,24 @@ struct Shared {
     done: EventFd,
 }
 
+/// A job that waits in a simulation.
+pub(super) struct Promised {
+    job: Job,
+    shared: Arc<Shared>,
+}
+
+impl Promised {
+    /// Does it.
+    pub(super) fn keep(self) {
+        run(self.job, &self.shared);
+    }
+}
+
 /// See the head of this file.
 pub struct Syncer {
     jobs: Option<Sender<Job>>,
     shared: Arc<Shared>,
+    simulated: Option<SimulatedDisk>,
 }
 
 impl AsRawFd for Syncer {
@@ -47,7 +63,7 @@ impl AsRawFd for Syncer {
 
 impl Syncer {
     /// A syncer that has nothing to do, for a file that is known to be on the disk up to `offset`.
-    pub fn new(offset: u64) -> io::Result<Syncer> {
+    pub fn new(offset: u64, simulated: Option<SimulatedDisk>) -> io::Result<Syncer> {
         let done = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let shared = Shared {
             pending: AtomicU64::new(0),
@@ -55,7 +71,7 @@ impl Syncer {
             errno: AtomicI32::new(0),
             done,
         };
-        Ok(Syncer { jobs: None, shared: Arc::new(shared) })
+        Ok(Syncer { jobs: None, shared: Arc::new(shared), simulated })
     }
 
     /// Begins to sync a file that holds the stream up to `offset`.
@@ -70,6 +86,9 @@ impl Syncer {
     }
 
     fn send(&mut self, job: Job) {
+        if let Some(disk) = &self.simulated {
+            return disk.promise(Promised { job, shared: Arc::clone(&self.shared) });
+        }
         let shared = &self.shared;
         let jobs = self.jobs.get_or_insert_with(|| {
             let shared = Arc::clone(shared);
@@ -137,6 +156,9 @@ impl Syncer {
                 let _ = self.0.send(());
                 Ok(())
             }
+        }
+        if let Some(disk) = &self.simulated {
+            while disk.sync_one() {}
         }
         if self.jobs.is_none() {
             return;

@@ -339,6 +339,90 @@ fn only_the_last_file_may_be_cut() {
     assert_eq!(fs::read(incr_path(root.path())).unwrap(), b"*1\r\n$4\r\nPI");
 }
 
+/// A stream in files, begun twice: a replica's, whose files select its master's database.
+#[test]
+fn wherever_the_power_cuts_a_file_that_was_begun_anew_the_place_is_that_of_what_is_loaded() {
+    let root = tempfile::tempdir().unwrap();
+    let mut folder = Folder::read(root.path(), "aofs", b"a.aof").unwrap();
+    let made = folder.open_on_start(false, |base| fs::write(base, b"").map_err(open_error)).unwrap();
+    let mut log = Log::new(100);
+    let file = Arc::new(made.file);
+    for (n, line) in ["SET a 1", "INCR a", "INCR b"].iter().enumerate() {
+        let size = file.metadata().unwrap().len();
+        let mut writer =
+            Writer::new(Arc::clone(&file) as Arc<dyn Device>, size, log.end(), Policy::No).unwrap();
+        writer.begin((n > 0).then_some(5), Some(ID));
+        if n == 0 {
+            log.append(&encoded("SELECT 5"));
+        }
+        log.append(&encoded(line));
+        writer.finish(&log, at(1000)).unwrap();
+    }
+    let whole = fs::read(incr_path(root.path())).unwrap();
+    for len in (0..=whole.len()).rev() {
+        fs::write(incr_path(root.path()), &whole[..len]).unwrap();
+        let (loaded, info) = load(root.path()).unwrap();
+        let place = info.place.map(|place| place.offset);
+        assert!(loaded.stream.is_empty() || place == Some(100 + loaded.stream.len() as u64), "cut at {len}");
+        assert_eq!(loaded.stream, log.read(100)[..loaded.stream.len()], "cut at {len}");
+        let expected = ["SELECT 5", "SET a 1", "INCR a", "INCR b"];
+        let whole_commands = expected.iter().scan(0, |at, line| {
+            *at += encoded(line).len();
+            Some(*at)
+        });
+        assert!(loaded.stream.is_empty() || whole_commands.clone().any(|end| end == loaded.stream.len()));
+    }
+}
+
+#[test]
+fn a_hole_between_two_files_is_noticed() {
+    let root = tempfile::tempdir().unwrap();
+    let mut first = Vec::new();
+    annotation::push_mark(&mut first, ID, 0, 0);
+    first.extend(encoded("SET k v"));
+    folder_with(root.path(), &first);
+    let mut folder = Folder::read(root.path(), "aofs", b"a.aof").unwrap();
+    let second = folder.begin_incr().unwrap();
+    let end = encoded("SET k v").len() as u64;
+    for (begins, place) in [(end, Some(2 * end)), (end + 5, None)] {
+        let mut text = Vec::new();
+        annotation::push_mark(&mut text, ID, begins, 0);
+        text.extend(encoded("SET l w"));
+        second.file.set_len(0).unwrap();
+        (&second.file).write_all(&text).unwrap();
+        let folder = Folder::read(root.path(), "aofs", b"a.aof").unwrap();
+        let mut loader = AofLoader::open(&folder, options()).unwrap().unwrap();
+        let mut sink = Quiet(Keyspace::new(16, 0));
+        let loaded = loop {
+            if let AofStep::Done(loaded) = loader.step(&mut sink, 4096, &mut || false).unwrap() {
+                break loaded;
+            }
+        };
+        assert_eq!(loaded.place.map(|place| place.offset), place);
+    }
+}
+
+/// Runs nothing.
+struct Quiet(Keyspace);
+
+impl Sink for Quiet {
+    fn keyspace(&mut self) -> &mut Keyspace {
+        &mut self.0
+    }
+
+    fn begin_file(&mut self) {}
+
+    fn libraries(&mut self, _: Vec<Vec<u8>>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn run(&mut self, _: Args) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    fn stream(&mut self, _: u64, _: &[u8]) {}
+}
+
 #[test]
 fn a_corrupt_end_is_cut_off_if_it_is_short_enough() {
     let set = encoded("SET k v");
@@ -493,7 +577,7 @@ proptest! {
         let text = device.bytes.lock().unwrap().clone();
         for (n, line) in lines.iter().enumerate() {
             if n == 0 {
-                annotation::push_mark(&mut stream, ID, 0);
+                annotation::push_mark(&mut stream, ID, 0, 0);
             }
             annotation::push_time(&mut stream, n as i64);
             if n == 0 {

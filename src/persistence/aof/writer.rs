@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::annotation::{push_mark, push_time};
+use super::simulated::SimulatedDisk;
 use super::sync::Syncer;
 pub use crate::config::AppendFsync as Policy;
 use crate::env::clock;
@@ -161,9 +162,20 @@ impl AsRawFd for Writer {
 impl Writer {
     /// Goes on at the end of a file that holds `size` bytes, from this offset of the stream on.
     pub fn new(device: Arc<dyn Device>, size: u64, offset: u64, policy: Policy) -> io::Result<Writer> {
+        Writer::on(None, device, size, offset, policy)
+    }
+
+    /// The same, on a simulated disk if there is one.
+    pub fn on(
+        simulated: Option<SimulatedDisk>,
+        device: Arc<dyn Device>,
+        size: u64,
+        offset: u64,
+        policy: Policy,
+    ) -> io::Result<Writer> {
         Ok(Writer {
             device,
-            syncer: Syncer::new(offset)?,
+            syncer: Syncer::new(offset, simulated)?,
             policy,
             size,
             synced_size: size,
@@ -241,14 +253,17 @@ impl Writer {
 
     /// Begins a file: its first commands work on the database that is selected in the stream, and the stream has this
     /// name, where either has to be told. To be called before anything of it is written.
+    /// The place comes first: wherever this is cut off, what stands before it is the stream up to a known place.
     pub fn begin(&mut self, selected: Option<usize>, id: Option<&str>) {
+        let mut select = Vec::new();
         if let Some(db) = selected {
             let db = db.to_string();
-            crate::protocol::encode_command(&mut self.extra, [&b"SELECT"[..], db.as_bytes()].into_iter());
+            crate::protocol::encode_command(&mut select, [&b"SELECT"[..], db.as_bytes()].into_iter());
         }
         if let Some(id) = id {
-            self.mark(self.written, id);
+            push_mark(&mut self.extra, id, self.written, select.len() as u64);
         }
+        self.extra.append(&mut select);
     }
 
     /// From this offset on, which is that of the stream's end, the stream has this name.
@@ -380,7 +395,7 @@ impl Writer {
             let from = extra.len();
             match &due.what {
                 Comment::Time(secs) => push_time(&mut extra, *secs),
-                Comment::Mark(id) => push_mark(&mut extra, id, due.offset),
+                Comment::Mark(id) => push_mark(&mut extra, id, due.offset, 0),
             }
             parts.push(Part::Comment { from, to: extra.len() });
         }

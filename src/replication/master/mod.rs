@@ -268,6 +268,11 @@ impl Replicas {
         self.list.iter().filter(|replica| !matches!(replica.phase, Phase::Handshake))
     }
 
+    /// Whether one of them waits for a dump, or is being sent it.
+    pub fn dump_is_wanted(&self) -> bool {
+        self.attached().any(|replica| !replica.is_online())
+    }
+
     /// The replica that is known by that address.
     pub fn named(&self, host: &str, port: u16) -> Option<&Replica> {
         self.attached()

@@ -17,7 +17,6 @@ impl MasterLink {
             conn.deregister(cx.reactor);
         }
         let delay_ms = self.standing.retry.delay_ms(why.failure());
-        self.standing.down_since_ms.get_or_insert(cx.now_ms);
         self.state = Link::Waiting { retry_at_ms: cx.now_ms + delay_ms, lost: false };
     }
 

@@ -74,7 +74,7 @@ pub struct Standing {
     can_resume: bool,
     /// What the master's stream has selected, kept over a reconnection.
     selected_db: usize,
-    /// When the master was last heard of, and the link was lost.
+    /// When the master was last heard of, and when the link broke: not before it has been up.
     active_ms: u64,
     down_since_ms: Option<u64>,
     retry: Retry,
@@ -133,11 +133,10 @@ pub enum SyncProgress {
 
 impl MasterLink {
     /// Of a server that starts: the first attempt is made as soon as it has loaded its own data.
-    pub fn configured(master: Option<MasterAddress>, now_ms: u64) -> MasterLink {
+    pub fn configured(master: Option<MasterAddress>) -> MasterLink {
         let mut link = MasterLink::default();
         if master.is_some() {
             link.state = Link::Waiting { retry_at_ms: 0, lost: false };
-            link.standing.down_since_ms = Some(now_ms);
         }
         link.standing.master = master;
         link
@@ -213,7 +212,7 @@ impl MasterLink {
         self.standing.active_ms
     }
 
-    /// Since when (monotonic ms) the link is down.
+    /// Since when (monotonic ms) the link is down, if it ever was up.
     pub fn down_since_ms(&self) -> Option<u64> {
         self.standing.down_since_ms
     }
@@ -245,7 +244,6 @@ impl MasterLink {
             self.standing.selected_db = cx.journal.selected().unwrap_or(0);
         }
         self.standing.master = Some(master);
-        self.standing.down_since_ms = Some(cx.now_ms);
         self.standing.retry = Retry::default();
         self.state = Link::Waiting { retry_at_ms: cx.now_ms, lost: false };
     }
@@ -274,6 +272,7 @@ impl MasterLink {
             Link::Online(following) => {
                 lost::log_lost();
                 self.standing.can_resume = true;
+                self.standing.down_since_ms = Some(cx.now_ms);
                 cx.outbox.close_later(following.client);
             }
             state => state.close(cx.reactor),

@@ -52,6 +52,8 @@ pub(in crate::server) struct Admission {
     pub queues: bool,
     /// Memory is limited: whether there is enough has to be found out for each command.
     pub limited: bool,
+    /// The user of the client has not all rights: whether they suffice, likewise.
+    pub restricted: bool,
 }
 
 /// A request as the checks see it.
@@ -166,6 +168,7 @@ impl Server {
         self.check_authenticated(attempt)?;
         attempt.check_transaction()?;
         self.check_rights(row, attempt.client, attempt.args).map_err(Refusal::Denied)?;
+        self.check_redirected(attempt)?;
         self.check_memory(attempt)?;
         self.check_disk(attempt)?;
         self.check_good_replicas(attempt)?;
@@ -179,7 +182,7 @@ impl Server {
     }
 
     fn check_authenticated(&self, attempt: &Attempt) -> Result<(), CmdError> {
-        if !attempt.command.has(flags::NO_AUTH) && !self.acl.is_authenticated(&attempt.client.session) {
+        if !attempt.command.has(flags::NO_AUTH) && !self.acl.users.is_authenticated(&attempt.client.session) {
             return Err(CmdError::NO_AUTH);
         }
         Ok(())
@@ -199,6 +202,18 @@ impl Server {
         }
         let attempt = acl::Attempt::new(self.table.command_id(row), self.table.command(row), args);
         self.acl.users.check(user, &attempt)
+    }
+
+    /// A client that can be sent to the master (CLIENT CAPA) is, unless it only reads and has said READONLY.
+    fn check_redirected(&self, attempt: &Attempt) -> Result<(), CmdError> {
+        let rare = attempt.client.session.rare();
+        let touches = if rare.reads_replicas { flags::WRITE } else { flags::WRITE | flags::READONLY };
+        match self.replication.master() {
+            Some(master) if rare.redirects && !attempt.is_master() && attempt.may(touches) => {
+                Err(CmdError::redirect(&master.host, master.port))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether a script may run a row now, which has a row of checks of its own. Behind its first write it is not stopped
@@ -389,7 +404,6 @@ impl Server {
     pub(in crate::server) fn admission(&self, client: &Client) -> Option<Admission> {
         let session = &client.session;
         let plain = session.auth == Auth::Done
-            && self.acl.users.is_unrestricted(session.user)
             && client.role == Role::Normal
             && !client.is_suspended()
             && !session.is_master
@@ -405,7 +419,9 @@ impl Server {
         }
         let mut refused = flags::PROTECTED;
         if self.is_replica() {
-            if !self.config.replica_serve_stale_data && self.replication.is_stale() {
+            if !self.config.replica_serve_stale_data && self.replication.is_stale()
+                || session.rare().redirects
+            {
                 return None;
             }
             refused |= flags::WRITE | flags::MAY_REPLICATE;
@@ -417,6 +433,7 @@ impl Server {
             refused |= flags::NO_MULTI | flags::UNQUEUED;
         }
         let limited = self.config.maxmemory > 0 || self.client_memory.is_limited();
-        Some(Admission { refused, queues, limited })
+        let restricted = !self.acl.users.is_unrestricted(session.user);
+        Some(Admission { refused, queues, limited, restricted })
     }
 }

@@ -7,7 +7,9 @@
 use crate::client::{ClientId, RowId};
 use crate::env::ticks::{self, Ticks};
 use crate::exec::{Args, CmdError, CmdResult, Command, Ctx, Handler, Outcome, flags};
-use crate::protocol::{Mark, Reply};
+use crate::observe::commandlog::{CommandLog, CommandLogs};
+use crate::observe::hotkeys::Cost;
+use crate::protocol::{BUFFER, Mark, Reply};
 use crate::server::Server;
 
 /// Behind a command that took so long it is later: what expires meanwhile is not there for the next, but for those of
@@ -22,10 +24,20 @@ pub(in crate::server) struct Run {
     noted_ns: u64,
     /// What takes as long as this may have to be noted, or is noticeable.
     long_ns: u64,
+    /// A request of so many bytes may have to be noted.
+    long_bytes: usize,
     /// When the command before this one was over: one reading of the clock serves both.
     began: Ticks,
     /// Time passes between two of them.
     time_passes: bool,
+}
+
+impl Run {
+    /// What takes so many microseconds may have to be noted; or `all` is looked at.
+    fn note_from(&mut self, us: u64, all: bool) {
+        self.noted_ns = us.saturating_mul(1000);
+        self.long_ns = if all { 0 } else { self.noted_ns.min(NOTICEABLE_NS) };
+    }
 }
 
 impl Server {
@@ -49,11 +61,15 @@ impl Server {
                 let Some(mark) = self.begin_reply(id) else { return };
                 let result = handler(self, id, args);
                 self.keyspace.forget_prefetched();
-                self.end_call(id, row, args, result, mark, &mut run);
+                // What it has said of the slow log counts for itself already.
+                run.note_from(self.noted_us(), self.looks_at_all());
+                let overflows = self.clients.get(id).is_some_and(|client| client.output.overflow() > 0);
+                self.end_call(id, row, args, result, (mark, overflows), &mut run);
             }
             Handler::Container => {
                 let Some(mark) = self.begin_reply(id) else { return };
-                self.end_call(id, row, args, Err(CmdError::arity(command.full_name)), mark, &mut run);
+                let result = Err(CmdError::arity(command.full_name));
+                self.end_call(id, row, args, result, (mark, false), &mut run);
             }
         }
         // A key that was found expired is forgotten, and then remembered anew: it may be there again one day.
@@ -68,19 +84,22 @@ impl Server {
         let limits = &self.config.client_output_buffer_limit;
         let limit = if session.subscriptions.is_some() { limits.pubsub } else { limits.normal }.hard_bytes;
         let time_passes = !session.in_exec;
-        let (is_master, no_touch) = (session.is_master, session.no_touch);
-        self.prepare_lookups(is_master, no_touch);
+        let imports = self.config.import_mode && session.rare().imports;
+        let (shows_expired, no_touch) = (session.is_master || imports, session.no_touch);
+        self.prepare_lookups(shows_expired, no_touch);
         self.note_slow_expiry();
         self.redacted.begin_call();
         self.changes.begin(self.somebody_observes(), self.journal.is_active());
-        let noted_ns = self.noted_us().saturating_mul(1000);
-        Some(Run {
+        let mut run = Run {
             room: if limit == 0 { usize::MAX } else { limit as usize },
-            noted_ns,
-            long_ns: noted_ns.min(NOTICEABLE_NS),
+            noted_ns: 0,
+            long_ns: 0,
+            long_bytes: BUFFER,
             began: ticks::now(),
             time_passes,
-        })
+        };
+        run.note_from(self.noted_us(), self.looks_at_all());
+        Some(run)
     }
 
     /// Lets a client have a buffer to be replied to; where the reply begins.
@@ -120,10 +139,11 @@ impl Server {
         });
         self.outgoing.queue_flush(client, id);
         let overflows = client.output.overflow() > 0;
-        self.end_call(id, row, args, result, mark, run) && !overflows
+        self.end_call(id, row, args, result, (mark, overflows), run) && !overflows
     }
 
-    /// A command has run: it is counted, noted if it took long, and settled. True if it is done.
+    /// A command has run: it is counted, noted if it took long or is large, and settled. True if it is done. `overflows`
+    /// says that its client is owed more than a buffer of replies.
     #[inline(always)]
     fn end_call(
         &mut self,
@@ -131,7 +151,7 @@ impl Server {
         row: RowId,
         args: Args,
         result: CmdResult,
-        mark: Mark,
+        (mark, overflows): (Mark, bool),
         run: &mut Run,
     ) -> bool {
         let now = ticks::now();
@@ -140,8 +160,10 @@ impl Server {
         // One that waits has not been called yet: it will be.
         if !matches!(result, Ok(Outcome::Block(_))) {
             self.count_call(row, ns);
-            if ns >= run.long_ns {
-                self.note_long_call(id, row, args, ns, run);
+            let request = args.request();
+            let is_large = overflows || request.bytes.len() >= run.long_bytes || request.big.is_some();
+            if ns >= run.long_ns || is_large {
+                self.note_call(id, row, args, ns, mark, run);
             }
         }
         if matches!(result, Ok(Outcome::Done)) {
@@ -179,11 +201,29 @@ impl Server {
         }
     }
 
-    /// What took so long may have to be noted, and time has passed.
+    /// Whether each command may have to be noted, however small it is.
+    fn looks_at_all(&self) -> bool {
+        let small = |limit| usize::try_from(limit).is_ok_and(|limit| limit < BUFFER);
+        self.hotkeys.is_running()
+            || small(self.config.commandlog_request_larger_than)
+            || small(self.config.commandlog_reply_larger_than)
+    }
+
+    /// What took so long or is so large may have to be noted, and time may have passed.
     #[cold]
-    fn note_long_call(&mut self, id: ClientId, row: RowId, args: Args, ns: u64, run: &Run) {
+    fn note_call(&mut self, id: ClientId, row: RowId, args: Args, ns: u64, mark: Mark, run: &Run) {
         if ns >= run.noted_ns {
             self.note_slow(id, row, args, ns / 1000);
+        }
+        let request = args.size() as u64;
+        let reply = self.clients.get(id).map_or(0, |client| client.output.since(mark) as u64);
+        self.note_large(id, row, args, (request, reply));
+        if self.hotkeys.is_running() {
+            let command = self.table.command(row);
+            let keys = command.keys_and_flags(args).unwrap_or_default();
+            let cost = Cost { us: ns / 1000, bytes: request + reply };
+            let chance = self.rng.next_u64();
+            self.hotkeys.record(keys.iter().map(|&(index, _)| args.get(index)), cost, chance);
         }
         if ns >= NOTICEABLE_NS && run.time_passes {
             self.begin_turn();
@@ -192,7 +232,7 @@ impl Server {
 
     /// From how many microseconds on [`Server::note_slow`] may have something to do.
     fn noted_us(&self) -> u64 {
-        if self.slowlog.is_longer_than(self.config.slowlog_max_len) {
+        if self.commandlogs.slow.is_longer_than(self.config.slowlog_max_len) {
             return 0;
         }
         let slow_us = u64::try_from(self.config.slowlog_log_slower_than).unwrap_or(u64::MAX);
@@ -211,13 +251,39 @@ impl Server {
         if command.has(flags::SKIP_SLOWLOG) {
             return;
         }
-        if us >= slow_us
-            && let Some(client) = self.clients.get(id)
-        {
-            let args = self.redacted.shown(args.iter());
-            let secs = self.clock.unix_secs();
-            self.slowlog.record(secs, us, args, &client.addr.to_string(), client.session.name());
+        if us >= slow_us {
+            self.log_call(id, args, us, |logs| &mut logs.slow);
         }
-        self.slowlog.trim(self.config.slowlog_max_len);
+        self.commandlogs.slow.trim(self.config.slowlog_max_len);
+    }
+
+    /// Notes a request that is large, or whose reply is.
+    fn note_large(&mut self, id: ClientId, row: RowId, args: Args, (request, reply): (u64, u64)) {
+        if self.table.command(row).has(flags::SKIP_SLOWLOG) {
+            return;
+        }
+        let exceeds = |limit: i64, bytes| u64::try_from(limit).is_ok_and(|limit| bytes >= limit);
+        if exceeds(self.config.commandlog_request_larger_than, request) {
+            self.log_call(id, args, request, |logs| &mut logs.large_requests);
+            self.commandlogs.large_requests.trim(self.config.commandlog_large_request_max_len);
+        }
+        if exceeds(self.config.commandlog_reply_larger_than, reply) {
+            self.log_call(id, args, reply, |logs| &mut logs.large_replies);
+            self.commandlogs.large_replies.trim(self.config.commandlog_large_reply_max_len);
+        }
+    }
+
+    /// Adds a call to a log, with its arguments as they may be shown.
+    fn log_call(
+        &mut self,
+        id: ClientId,
+        args: Args,
+        value: u64,
+        log: fn(&mut CommandLogs) -> &mut CommandLog,
+    ) {
+        let Some(client) = self.clients.get(id) else { return };
+        let args = self.redacted.shown(args.iter());
+        let (secs, addr) = (self.clock.unix_secs(), client.addr.to_string());
+        log(&mut self.commandlogs).record(secs, value, args, &addr, client.session.name());
     }
 }

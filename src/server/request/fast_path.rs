@@ -18,7 +18,7 @@ pub(in crate::server) enum Path {
     /// That is yet to be found out.
     Unknown,
     Fast(FastPath),
-    /// As `Fast`, where memory is limited: it is looked at before each command.
+    /// As `Fast`, where memory is limited, or what the client's user may do: that is looked at before each command.
     Limited(FastPath),
     Long,
 }
@@ -118,14 +118,21 @@ impl Server {
         };
         if matches!(path, Path::Unknown) {
             *path = match self.fast_path(id) {
-                Some(fast) if fast.admission.limited => Path::Limited(fast),
+                Some(fast) if fast.admission.limited || fast.admission.restricted => Path::Limited(fast),
                 Some(fast) => Path::Fast(fast),
                 None => Path::Long,
             };
         }
         let fast = match path {
             Path::Fast(fast) => fast,
-            Path::Limited(fast) if !MAKES_ROOM || self.makes_room(command, fast.admission.queues) => fast,
+            Path::Limited(fast)
+                if (!MAKES_ROOM
+                    || !fast.admission.limited
+                    || self.makes_room(command, fast.admission.queues))
+                    && (!fast.admission.restricted || self.suffice_rights(id, row, args)) =>
+            {
+                fast
+            }
             _ => return None,
         };
         let fits = command.flags & fast.admission.refused == 0 && command.arity_fits(args.len());
@@ -140,6 +147,12 @@ impl Server {
         }
         self.keep_within_maxmemory();
         !(self.eviction.out_of_memory && (queues || command.has(flags::DENYOOM)))
+    }
+
+    /// Whether the user of a client may run a command. One that may read keys which only the data name takes the long way.
+    fn suffice_rights(&self, id: ClientId, row: RowId, args: Args) -> bool {
+        let client = self.clients.get(id).filter(|_| !self.table.command(row).reads_unnamed_keys());
+        client.is_some_and(|client| self.check_rights(row, client, args).is_ok())
     }
 
     /// Queues a request between MULTI and EXEC.

@@ -208,7 +208,7 @@ impl Server {
         while let Some(client) = self.clients.get(id) {
             // A request that was begun is for the parser that knows how far it came, and so is what is sent by who has not
             // authenticated and has to keep to small limits.
-            if client.parser.is_none() && self.acl.is_authenticated(&client.session) {
+            if client.parser.is_none() && self.acl.users.is_authenticated(&client.session) {
                 batch.read(buf, at);
                 if self.run_batch(id, buf, &batch, &mut at) && batch.is_full() {
                     continue;
@@ -257,7 +257,11 @@ impl Server {
                 }
                 path.ends();
                 // What is sent without authentication is read under other limits: after RESET, by the parser.
-                if self.clients.get(id).is_some_and(|client| !self.acl.is_authenticated(&client.session)) {
+                if self
+                    .clients
+                    .get(id)
+                    .is_some_and(|client| !self.acl.users.is_authenticated(&client.session))
+                {
                     *at = batch.end(index);
                     return self.goes_on(id);
                 }
@@ -323,7 +327,7 @@ impl Server {
         let mut parser = client.parser.take().or_else(|| self.net.parser.take()).unwrap_or_default();
         let is_master = client.role == Role::Master;
         let max_bulk = if is_master { i64::MAX } else { self.limits.max_bulk as i64 };
-        let authenticated = self.acl.is_authenticated(&client.session);
+        let authenticated = self.acl.users.is_authenticated(&client.session);
         let rest = &buf[*at..];
         let goes_on = match parser.parse(rest, &Limits { max_bulk, authenticated }) {
             Ok(Parsed::Request) => {

@@ -4,7 +4,7 @@
 //! Who waits for what is kept by [`crate::client::BlockedClients`]. No request is run here: that is `retry`.
 
 use crate::client::{BlockOn, BlockedRequest, ClientId, UnblockReason};
-use crate::protocol::Reply;
+use crate::protocol::{CmdError, Reply};
 use crate::server::Server;
 
 /// The reply of WAITAOF: how many append-only files hold what the client has written, here and with replicas.
@@ -51,7 +51,10 @@ impl Server {
         if how != UnblockReason::TimedOut {
             self.stats.count_error(b"UNBLOCKED");
         }
+        let master = self.replication.master();
+        let redirect = master.map(|master| CmdError::redirect(&master.host, master.port));
         let Some(client) = self.clients.get_mut(id) else { return false };
+        let redirect = redirect.filter(|_| client.session.rare().redirects);
         let mark = client.output.mark();
         let mut reply = Reply::new(&mut client.output, client.session.resp);
         match how {
@@ -61,6 +64,7 @@ impl Server {
                 _ => reply.null_array(),
             },
             UnblockReason::Unblocked => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+            UnblockReason::RoleChanged if let Some(redirect) = redirect => reply.error(redirect.as_bytes()),
             UnblockReason::RoleChanged => {
                 reply.error("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)");
                 client.close_after_reply = true;

@@ -30,7 +30,7 @@ use argh::FromArgs;
 
 use crate::machine::Cores;
 use crate::measure::Plan;
-use crate::points::{Bench, eviction, fanout, latency, memory, operations, persistence};
+use crate::points::{Bench, append_only, eviction, fanout, latency, memory, operations, persistence};
 use crate::report::Setting;
 use crate::server::{Binaries, Peer};
 
@@ -113,6 +113,7 @@ fn run(options: &Options) -> Result<()> {
     let mut bench = Bench { plan: Plan::new(options.quick), binaries, cores, only, rows: Vec::new() };
     for section in [
         operations::small,
+        operations::scripts,
         operations::clients,
         operations::values,
         operations::random_keys,
@@ -125,6 +126,8 @@ fn run(options: &Options) -> Result<()> {
         persistence::dumps,
         persistence::copy_on_write,
         persistence::steady,
+        append_only::writes,
+        append_only::files,
     ] {
         section(&mut bench)?;
     }

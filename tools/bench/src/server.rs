@@ -47,6 +47,8 @@ pub struct Server {
     pub who: Who,
     pub port: u16,
     dir: PathBuf,
+    /// What it is given beside the configuration that all get.
+    options: Vec<String>,
     process: Child,
 }
 
@@ -56,12 +58,18 @@ static NEXT_DIR: AtomicU32 = AtomicU32::new(0);
 impl Server {
     /// Starts a server on an empty directory, on these processors with all that it is.
     pub fn start(who: Who, binaries: &Binaries, cpus: &[usize]) -> Result<Server> {
+        Server::start_with(who, binaries, cpus, &[])
+    }
+
+    /// The same with options of its own, now and when it is started anew.
+    pub fn start_with(who: Who, binaries: &Binaries, cpus: &[usize], options: &[&str]) -> Result<Server> {
         let number = NEXT_DIR.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("redis-rs-bench-{}-{number}", std::process::id()));
         fs::create_dir_all(&dir)?;
         let port = free_port();
-        let process = spawn(who, binaries, cpus, &dir, port)?;
-        let server = Server { who, port, dir, process };
+        let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
+        let process = spawn(who, binaries, cpus, &dir, port, &options)?;
+        let server = Server { who, port, dir, options, process };
         server.wait_until_it_serves()?;
         Ok(server)
     }
@@ -71,7 +79,7 @@ impl Server {
         self.kill();
         self.port = free_port();
         let began = Instant::now();
-        self.process = spawn(self.who, binaries, cpus, &self.dir, self.port)?;
+        self.process = spawn(self.who, binaries, cpus, &self.dir, self.port, &self.options)?;
         self.wait_until_it_serves()?;
         Ok(began.elapsed())
     }
@@ -204,7 +212,14 @@ impl Drop for Server {
     }
 }
 
-fn spawn(who: Who, binaries: &Binaries, cpus: &[usize], dir: &Path, port: u16) -> Result<Child> {
+fn spawn(
+    who: Who,
+    binaries: &Binaries,
+    cpus: &[usize],
+    dir: &Path,
+    port: u16,
+    options: &[String],
+) -> Result<Child> {
     let port = port.to_string();
     let mut command = match who {
         Who::Ours => Command::new(&binaries.ours),
@@ -216,7 +231,7 @@ fn spawn(who: Who, binaries: &Binaries, cpus: &[usize], dir: &Path, port: u16) -
     } else {
         command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(dir);
         // No snapshot waits for more replicas, and ten thousand subscribers find a place.
-        command.args(["--repl-diskless-sync-delay", "0", "--maxclients", "12000"]);
+        command.args(["--repl-diskless-sync-delay", "0", "--maxclients", "12000"]).args(options);
     }
     let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log"))?;
     command.current_dir(dir).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

@@ -46,7 +46,7 @@ struct Event {
 
 const QUIET: fn(&mut Load, &Server, &Plan) -> Result<u64> = |_, _, _| Ok(0);
 
-const EVENTS: [Event; 8] = [
+const EVENTS: [Event; 9] = [
     Event {
         name: "idle",
         counts: false,
@@ -73,6 +73,31 @@ const EVENTS: [Event; 8] = [
             thread::sleep(Duration::from_millis(50));
             server.order("BGSAVE")?;
             bench.follow_child(server, |_| {})
+        },
+    },
+    Event {
+        name: "BGREWRITEAOF under writes",
+        counts: false,
+        last_percentile: None,
+        brief: false,
+        prepare: |server, plan| {
+            strings(server, plan.size(1_000_000))?;
+            server.order("CONFIG SET appendonly yes")?;
+            while server.info("aof_rewrite_in_progress")? != "0" {
+                thread::sleep(Duration::from_millis(2));
+            }
+            Ok(())
+        },
+        load: |load, server, _| {
+            let template = Template::new("SET key:{1000000} {x16}");
+            load.paced(server, &template, 16, Duration::from_millis(1)).map(|()| 0)
+        },
+        happen: |bench, server| {
+            thread::sleep(Duration::from_millis(50));
+            server.order("BGREWRITEAOF")?;
+            bench.follow_child(server, |_| {})?;
+            thread::sleep(Duration::from_millis(50));
+            Ok(())
         },
     },
     Event {

@@ -83,8 +83,6 @@ fn commands() -> Vec<Operation> {
             server
                 .fill(100, |index, out| request_line(out, &format!("XADD stream * field value:{index:010}")))
         }),
-        Operation::new("EVAL of a GET", "EVAL return(redis.call('GET',KEYS[1])) 1 key:{100000}")
-            .data(|server, _| strings(server, KEYS)),
         published("PUBLISH to 1", 1),
         published("PUBLISH to 100", 100),
         Operation::new("MULTI of ten SET", &format!("MULTI;{ten_sets}EXEC")),
@@ -137,6 +135,34 @@ pub fn small(bench: &mut Bench) -> Result<()> {
     let group = "CPU per operation, 50 clients, small things";
     let shape = |pipelines| Shape { group, pipelines, clients: 50, goal: None, suffix: String::new() };
     run(bench, &[(shape(&[1, 16, 100]), commands())])
+}
+
+/// A limiter of rates with ten calls, as programs have it.
+const LIMITER: &str = "local c=redis.call local k=KEYS[1] c('HSETNX',k,'tokens',100) c('HSETNX',k,'at',0) \
+    local t=c('TIME') local n=tonumber(c('HGET',k,'tokens')) local at=c('HGET',k,'at') c('HINCRBY',k,'seen',1) \
+    if n<1 then c('HSET',k,'tokens',100) else c('HINCRBY',k,'tokens',-1) end c('HSET',k,'at',t[1]) \
+    c('EXPIRE',k,3600) c('HLEN',k) return n";
+
+/// Scripts and functions.
+pub fn scripts(bench: &mut Bench) -> Result<()> {
+    let group = "CPU per operation of scripts, 50 clients";
+    let shape = Shape { group, pipelines: &[1, 16], clients: 50, goal: None, suffix: String::new() };
+    // Words end at blanks, and a comment parts those of Lua as well.
+    let limiter = LIMITER.replace(' ', "--[[]]");
+    let operations = vec![
+        Operation::new("EVAL of return 1", "EVAL return--[[]]1 0"),
+        Operation::new("EVAL of a GET", "EVAL return(redis.call('GET',KEYS[1])) 1 key:{100000}")
+            .data(|server, _| strings(server, KEYS)),
+        Operation::new("EVAL of a limiter", &format!("EVAL {limiter} 1 bucket:{{10000}}")),
+        Operation::new("FCALL of a limiter", "FCALL limiter 1 bucket:{10000}").data(|server, _| {
+            let body = LIMITER.replace("KEYS[1]", "keys[1]");
+            let code = format!(
+                "#!lua name=limiter\nredis.register_function('limiter', function(keys, args) {body} end)"
+            );
+            server.fill(1, |_, out| request(out, &[b"FUNCTION", b"LOAD", b"REPLACE", code.as_bytes()]))
+        }),
+    ];
+    run(bench, &[(shape, operations)])
 }
 
 /// Few and many clients.

@@ -1,4 +1,4 @@
-//! Dumps and replicas: how long saving, loading, rewriting and a full sync take, what a snapshot costs in memory, and
+//! Dumps and replicas: how long saving, loading and a full sync take, what a snapshot costs in memory, and
 //! what a replica costs while nothing special happens.
 
 use std::thread;
@@ -17,7 +17,7 @@ use crate::server::{Server, Who};
 const GROUP: &str = "persistence and replication";
 
 /// Mostly strings, and some of everything: 1.15 million keys.
-fn a_bit_of_everything(server: &Server, plan: &Plan) -> Result<()> {
+pub(super) fn a_bit_of_everything(server: &Server, plan: &Plan) -> Result<()> {
     strings(server, plan.size(1_000_000))?;
     server.fill(plan.size(100_000), |index, out| {
         request_line(out, &format!("HSET hash:{index:012} f0 val0 f1 val1 f2 val2 f3 val3 f4 val4"));
@@ -36,7 +36,7 @@ struct Step {
     run: fn(&Bench, &mut Server) -> Result<f64>,
 }
 
-const STEPS: [Step; 4] = [
+const STEPS: [Step; 3] = [
     Step {
         name: "SAVE",
         goal: Some(Goal::Persistence),
@@ -66,18 +66,6 @@ const STEPS: [Step; 4] = [
             let replica = Server::start(server.who, &bench.binaries, &bench.cores.all)?;
             let began = Instant::now();
             bench.attach(&replica, server)?;
-            Ok(began.elapsed().as_secs_f64())
-        },
-    },
-    Step {
-        name: "rewrite of the append-only file",
-        goal: None,
-        run: |_, server| {
-            let began = Instant::now();
-            server.order("BGREWRITEAOF")?;
-            while server.info("aof_rewrite_in_progress")? != "0" {
-                thread::sleep(Duration::from_millis(2));
-            }
             Ok(began.elapsed().as_secs_f64())
         },
     },

@@ -1,18 +1,20 @@
-//! The slow log: the commands that took longer than `slowlog-log-slower-than`, the recent ones of them.
+//! The logs of commands that took long (`slowlog-log-slower-than`), that were long, or whose replies were: the recent ones
+//! of each.
 
 use std::collections::VecDeque;
 
-/// Longer requests and longer words are cut: the log is to show what was slow, not to keep the data.
+/// Longer requests and longer words are cut: the log is to show what was run, not to keep the data.
 const MAX_WORDS: usize = 32;
 const MAX_WORD: usize = 128;
 
-/// One slow command.
+/// One command in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlowCommand {
+pub struct LoggedCommand {
     /// Unique for the life of the server, whatever was forgotten since.
     pub id: u64,
     pub unix_secs: i64,
-    pub us: u64,
+    /// Microseconds, or bytes.
+    pub value: u64,
     pub words: Vec<Vec<u8>>,
     /// Address and name of the client.
     pub addr: String,
@@ -21,18 +23,18 @@ pub struct SlowCommand {
 
 /// See the head of this file.
 #[derive(Debug, Default)]
-pub struct SlowLog {
+pub struct CommandLog {
     /// The newest in front.
-    entries: VecDeque<SlowCommand>,
+    entries: VecDeque<LoggedCommand>,
     next_id: u64,
 }
 
-impl SlowLog {
+impl CommandLog {
     /// Adds a command. What it is given of the words is what is kept of them, cut where they are long.
     pub fn record<'a>(
         &mut self,
         unix_secs: i64,
-        us: u64,
+        value: u64,
         words: impl ExactSizeIterator<Item = &'a [u8]>,
         addr: &str,
         name: &[u8],
@@ -46,7 +48,7 @@ impl SlowLog {
         let id = self.next_id;
         self.next_id += 1;
         let (addr, name) = (addr.to_owned(), name.to_owned());
-        self.entries.push_front(SlowCommand { id, unix_secs, us, words, addr, name });
+        self.entries.push_front(LoggedCommand { id, unix_secs, value, words, addr, name });
     }
 
     /// Whether it holds more than so many.
@@ -76,9 +78,17 @@ impl SlowLog {
     }
 
     /// The newest first.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &SlowCommand> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &LoggedCommand> {
         self.entries.iter()
     }
+}
+
+/// All logs.
+#[derive(Debug, Default)]
+pub struct CommandLogs {
+    pub slow: CommandLog,
+    pub large_requests: CommandLog,
+    pub large_replies: CommandLog,
 }
 
 fn cut(word: &[u8]) -> Vec<u8> {
@@ -97,7 +107,7 @@ mod tests {
     use super::*;
 
     fn logged(words: &[&[u8]]) -> Vec<Vec<u8>> {
-        let mut log = SlowLog::default();
+        let mut log = CommandLog::default();
         log.record(1, 2, words.iter().copied(), "127.0.0.1:1", b"");
         log.iter().next().unwrap().words.clone()
     }
@@ -115,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_oldest_go_first_and_ids_go_on() {
-        let mut log = SlowLog::default();
+        let mut log = CommandLog::default();
         for us in 0..5 {
             log.record(0, us, [&b"ping"[..]].into_iter(), "", b"");
         }
