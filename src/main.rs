@@ -8,7 +8,7 @@ use std::process::exit;
 
 use argh::FromArgs;
 use redis_rs::commands::FAMILIES;
-use redis_rs::config::{Config, DEFAULT_PIDFILE, FatalConfig, Invocation, LogLevel, SyslogFacility};
+use redis_rs::config::{Config, DEFAULT_PIDFILE, FatalConfig, Invocation, SyslogFacility};
 use redis_rs::env::{alloc, crash, examine, process, supervise};
 use redis_rs::observe::log;
 use redis_rs::persistence::check::Tool;
@@ -169,7 +169,7 @@ fn serve(config: Config, program: Program, defaults: bool) -> i32 {
         eprintln!("\n*** FATAL CONFIG FILE ERROR (Redis {}) ***\n{why}", redis_rs::config::REDIS_VERSION);
         return 1;
     }
-    log::set_level(level_of(config.loglevel));
+    boot::apply_log(&config);
     log::open(&log::Destination { logfile, syslog: syslog_of(&config) });
     let supervisor = supervise::begin(boot::supervision(config.supervised), &mut log::tell);
     let background = config.daemonize && !supervisor.is_present();
@@ -270,10 +270,6 @@ fn introduce(config: &Config, background: bool) {
         process::pid()
     );
     log::raw(log::Level::Notice, logo.as_bytes());
-}
-
-fn level_of(level: LogLevel) -> log::Level {
-    boot::log_level(level)
 }
 
 fn syslog_of(config: &Config) -> Option<(String, log::Facility)> {

@@ -20,8 +20,8 @@ pub enum Apply {
     MaxMemory,
     /// Count what clients take, or no longer.
     MaxMemoryClients,
-    /// Tell the log its new level.
-    LogLevel,
+    /// Tell the log its new level, or the new form of its lines.
+    Log,
     /// Pace the cron anew.
     Hz,
     /// Give the default user its new password, or none.

@@ -6,6 +6,7 @@
 use super::compound::strerror;
 use super::directive::{lookup, rule};
 use super::line;
+use super::newer;
 use super::table::Config;
 use super::value::{Reason, Source};
 use std::ffi::{CString, OsStr, OsString};
@@ -244,7 +245,9 @@ impl Loader<'_> {
                 (Err(FatalConfig::Refused(Refused { reason, .. })), Some(_)) => {
                     self.find(place(), true, reason);
                 }
-                (Err(why @ FatalConfig::CannotOpen { .. }), Some(_)) => self.find(place(), true, why.to_string()),
+                (Err(why @ FatalConfig::CannotOpen { .. }), Some(_)) => {
+                    self.find(place(), true, why.to_string())
+                }
             }
         }
         Ok(())

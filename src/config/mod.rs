@@ -33,9 +33,10 @@ pub use rewrite::RewriteError;
 pub use set::{Change, SetError, Setter};
 pub use table::{Config, DIRECTIVES, proc_title};
 pub use value::{
-    AclPubsubDefault, AppendFsync, LogLevel, MaxmemoryPolicy, OnUnknownCommand, OomScoreAdj,
-    PreferredEndpointType, PropagationErrorBehavior, ProtectedAction, Reason, ReplDisklessLoad,
-    SanitizeDumpPayload, Supervised, SyslogFacility, Text, TlsAuthClients,
+    AclPubsubDefault, AppendFsync, LogFormat, LogLevel, LogTimestampFormat, MaxmemoryPolicy,
+    OnUnknownCommand, OomScoreAdj, PreferredEndpointType, PropagationErrorBehavior, ProtectedAction,
+    RdbVersionCheck, Reason, ReplDisklessLoad, SanitizeDumpPayload, Supervised, SyslogFacility, Text,
+    TlsAuthClients,
 };
 
 /// The level of compatibility, which is the version that the texts of fatal errors name.

@@ -50,26 +50,25 @@ const NEWER: &[Newer] = &[
     newer("extended-redis-compatibility", &["no", "yes"], "we say that we are Redis in either case"),
     newer("hash-seed", &[""], "the seed of the hash tables is a secret of each process"),
     newer("key-memory-histograms", NO, "histograms of the sizes of keys are not built"),
-    newer("log-format", &["legacy"], "other forms of the log are not built"),
-    newer("log-timestamp-format", &["legacy"], "other forms of the log are not built"),
     newer("lookahead", &["16"], BATCHES),
     newer("prefetch-batch-max-size", &["16"], BATCHES),
-    newer("max-new-connections-per-cycle", &["10"], "connections are accepted as they come"),
     newer("max-new-tls-connections-per-cycle", &["1"], "TLS is not built"),
     newer("mptcp", NO, "multipath TCP is not built"),
     newer("repl-mptcp", NO, "multipath TCP is not built"),
-    newer("rdb-version-check", &["strict"], "dumps of unknown versions are always refused"),
     newer("rdma-bind", &[""], "RDMA is not built"),
     newer("rdma-completion-vector", &["-1"], "RDMA is not built"),
     newer("rdma-port", &["0"], "RDMA is not built"),
     newer("rdma-rx-size", &["1048576", "1mb"], "RDMA is not built"),
-    newer("replica-full-sync-buffer-limit", &["0"], "what comes of the stream during a dump waits at the master"),
+    newer(
+        "replica-full-sync-buffer-limit",
+        &["0"],
+        "what comes of the stream during a dump waits at the master",
+    ),
     newer("slot-migration-max-failover-repl-bytes", &["0"], CLUSTER),
     newer("stream-idmp-duration", &["100"], "the default of XCFGSET is fixed"),
     newer("stream-idmp-maxsize", &["100"], "the default of XCFGSET is fixed"),
     newer("tls-auth-clients-user", &["off"], "TLS is not built"),
     newer("tls-auto-reload-interval", &["0"], "TLS is not built"),
-    newer("unixsocketgroup", &[""], "the group of the socket's file is that of the process"),
     newer("vset-force-single-threaded-execution", NO, "vector sets are not built"),
 ];
 
@@ -104,6 +103,7 @@ pub(super) fn difference(name: &[u8], args: &[Vec<u8>]) -> Option<&'static str> 
         return Some("there is no such directive here, and none is needed for this value");
     }
     let (_, same, why) = DIFFERENT.iter().find(|(known, ..)| name == known.as_bytes())?;
-    let is_same = matches!(args, [value] if same.iter().any(|same| value.eq_ignore_ascii_case(same.as_bytes())));
+    let is_same =
+        matches!(args, [value] if same.iter().any(|same| value.eq_ignore_ascii_case(same.as_bytes())));
     (!is_same).then_some(*why)
 }

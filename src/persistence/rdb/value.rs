@@ -92,7 +92,7 @@ impl RawValue {
                     Ok((source.string()?, source.string()?, time))
                 })?)
             }
-            ValueType::HashTimesPreGa if version == RDB_VERSION_VALKEY => {
+            ValueType::HashTimesPreGa if version >= RDB_VERSION_VALKEY => {
                 RawValue::HashTimes(source.sequence(|source| {
                     let (field, value) = (source.string()?, source.string()?);
                     // -1 is never.
