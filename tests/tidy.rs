@@ -202,20 +202,32 @@ fn services_do_not_know_the_server() {
     }
 }
 
+/// Functions that are tables: a line of text or a field in each of their lines.
+const TABLES: [&str; 4] = ["about_stats", "about_persistence", "client_help", "stats"];
+
 #[test]
-fn functions_of_services_are_short() {
+fn functions_are_short() {
     let mut lengths = Vec::new();
-    for source in code_of(&SERVICES) {
+    let floors: Vec<&str> = FLOORS.into_iter().chain(["bin"]).collect();
+    for source in code_of(&floors) {
+        let is_service = SERVICES.iter().any(|floor| source.place.starts_with(&format!("{floor}/")));
         let lines: Vec<&str> = source.code.lines().collect();
         for (at, line) in lines.iter().enumerate() {
             if !(line.trim_start().starts_with("fn ") || line.contains(" fn ")) {
                 continue;
             }
+            let signature = lines[at..].iter().find(|line| line.ends_with(['{', '}', ';']));
+            if signature.is_none_or(|line| line.ends_with(';')) {
+                continue;
+            }
             let indent = &line[..line.len() - line.trim_start().len()];
             let end = lines[at..].iter().position(|line| *line == format!("{indent}}}"));
             let length = end.map_or(1, |end| end + 1);
-            assert!(length <= 60, "{}: {line} has {length} lines", source.place);
-            lengths.push(length);
+            let name = names_behind(line, "fn ").next().unwrap_or_default();
+            assert!(length <= 60 || TABLES.contains(&name), "{}: {line} has {length} lines", source.place);
+            if is_service {
+                lengths.push(length);
+            }
         }
     }
     lengths.sort_unstable();

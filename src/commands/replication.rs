@@ -355,87 +355,94 @@ fn replconf(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     if args.len().is_multiple_of(2) {
         return Err(CmdError::SYNTAX);
     }
-    let is_master = server.client(id).is_some_and(|client| client.session.is_master);
-    let mut at = 1;
-    while at < args.len() {
-        let value = args.get(at + 1);
+    for at in (1..args.len()).step_by(2) {
         match args.get(at).to_ascii_lowercase().as_slice() {
-            b"listening-port" => {
-                let port = args.int(at + 1)?;
-                // Whatever it says: who wants to know the port will find out.
-                server.replica_mut(id).port = port as i32;
-            }
-            b"ip-address" => {
-                if value.len() >= 256 {
-                    let text = format!(
-                        "ERR REPLCONF ip-address provided by replica instance is too long: {} bytes",
-                        value.len()
-                    );
-                    return Err(CmdError::new(text));
-                }
-                server.replica_mut(id).announced_ip = Some(String::from_utf8_lossy(value).into_owned());
-            }
-            b"capa" => {
-                let replica = server.replica_mut(id);
-                replica.capa_eof |= value.eq_ignore_ascii_case(b"eof");
-                replica.capa_psync2 |= value.eq_ignore_ascii_case(b"psync2");
-                replica.capa_rdb12 |= value.eq_ignore_ascii_case(b"rdb-12");
-                replica.capa_rdb13 |= value.eq_ignore_ascii_case(b"rdb-13");
-                replica.capa_rdb_channel |= value.eq_ignore_ascii_case(b"rdb-channel-repl");
-            }
-            b"version" => {
-                let text = String::from_utf8_lossy(value);
-                let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0).min(255));
-                let mut next = || parts.next().unwrap_or(0);
-                let version = next() << 16 | next() << 8 | next();
-                server.replica_mut(id).version = version;
-            }
-            b"rdb-only" => {
-                let rdb_only = args.int(at + 1)?;
-                if !(0..=1).contains(&rdb_only) {
-                    return Err(CmdError::text("ERR value is out of range, value must between 0 and 1"));
-                }
-                server.replica_mut(id).rdb_only = rdb_only == 1;
-            }
-            b"rdb-filter-only" => {
-                // What the dump is to have: functions, or nothing at all.
-                let Some(parts) = split_args(value) else {
-                    return Err(CmdError::text("ERR Missing rdb-filter-only values"));
-                };
-                let replica = server.replica_mut(id);
-                replica.without_data = true;
-                replica.wants_libraries = !parts.is_empty();
-                if let Some(other) = parts.iter().find(|part| !part.eq_ignore_ascii_case(b"functions")) {
-                    let mut text = b"ERR Unsupported rdb-filter-only option: ".to_vec();
-                    text.extend_from_slice(other);
-                    return Err(CmdError::bytes(text));
-                }
-            }
+            // An acknowledgement is not answered, whoever sends it.
             b"ack" => {
-                // An acknowledgement is not answered, whoever sends it.
-                let offset = |index: usize| args.int(index).map(|offset| offset.max(0) as u64);
-                let Ok(applied) = offset(at + 1) else { return Ok(Done) };
-                let has_file = args.len() > at + 3 && args.is(at + 2, "fack");
-                let in_file = has_file.then(|| offset(at + 3)).transpose();
-                if let Ok(in_file) = in_file {
-                    server.replica_acknowledges(id, applied, in_file);
-                }
+                acknowledge(server, id, args, at);
                 return Ok(Done);
             }
             b"getack" => {
-                if is_master {
+                if server.client(id).is_some_and(|client| client.session.is_master) {
                     server.replication.link.want_ack();
                 }
                 return Ok(Done);
             }
-            other => {
-                let mut text = b"ERR Unrecognized REPLCONF option: ".to_vec();
-                text.extend_from_slice(other);
-                return Err(CmdError::bytes(text));
-            }
+            option => introduce(server, id, option, args, at + 1)?,
         }
-        at += 2;
     }
     server.reply(id).ok();
     Ok(Done)
+}
+
+/// REPLCONF ACK offset [FACK offset]
+fn acknowledge(server: &mut Server, id: ClientId, args: Args, at: usize) {
+    let offset = |index: usize| args.int(index).map(|offset| offset.max(0) as u64);
+    let Ok(applied) = offset(at + 1) else { return };
+    let has_file = args.len() > at + 3 && args.is(at + 2, "fack");
+    if let Ok(in_file) = has_file.then(|| offset(at + 3)).transpose() {
+        server.replica_acknowledges(id, applied, in_file);
+    }
+}
+
+/// Notes what a replica says of itself: the value of an option stands at `at`.
+fn introduce(
+    server: &mut Server,
+    id: ClientId,
+    option: &[u8],
+    args: Args,
+    at: usize,
+) -> Result<(), CmdError> {
+    let value = args.get(at);
+    match option {
+        // Whatever it says: who wants to know the port will find out.
+        b"listening-port" => server.replica_mut(id).port = args.int(at)? as i32,
+        b"ip-address" if value.len() < 256 => {
+            server.replica_mut(id).announced_ip = Some(String::from_utf8_lossy(value).into_owned());
+        }
+        b"ip-address" => {
+            let bytes = value.len();
+            return Err(CmdError::new(format!(
+                "ERR REPLCONF ip-address provided by replica instance is too long: {bytes} bytes"
+            )));
+        }
+        b"capa" => {
+            let replica = server.replica_mut(id);
+            replica.capa_eof |= value.eq_ignore_ascii_case(b"eof");
+            replica.capa_psync2 |= value.eq_ignore_ascii_case(b"psync2");
+            replica.capa_rdb12 |= value.eq_ignore_ascii_case(b"rdb-12");
+            replica.capa_rdb13 |= value.eq_ignore_ascii_case(b"rdb-13");
+            replica.capa_rdb_channel |= value.eq_ignore_ascii_case(b"rdb-channel-repl");
+        }
+        b"version" => {
+            let text = String::from_utf8_lossy(value);
+            let mut parts = text.split('.').map(|part| part.parse::<u32>().unwrap_or(0).min(255));
+            let mut next = || parts.next().unwrap_or(0);
+            server.replica_mut(id).version = next() << 16 | next() << 8 | next();
+        }
+        b"rdb-only" => {
+            let rdb_only = args.int(at)?;
+            if !(0..=1).contains(&rdb_only) {
+                return Err(CmdError::text("ERR value is out of range, value must between 0 and 1"));
+            }
+            server.replica_mut(id).rdb_only = rdb_only == 1;
+        }
+        b"rdb-filter-only" => filter_dump(server, id, value)?,
+        other => return Err(CmdError::bytes([b"ERR Unrecognized REPLCONF option: ", other].concat())),
+    }
+    Ok(())
+}
+
+/// What the dump is to have: functions, or nothing at all.
+fn filter_dump(server: &mut Server, id: ClientId, value: &[u8]) -> Result<(), CmdError> {
+    let parts = split_args(value).ok_or(CmdError::text("ERR Missing rdb-filter-only values"))?;
+    let replica = server.replica_mut(id);
+    replica.without_data = true;
+    replica.wants_libraries = !parts.is_empty();
+    match parts.iter().find(|part| !part.eq_ignore_ascii_case(b"functions")) {
+        Some(other) => {
+            Err(CmdError::bytes([b"ERR Unsupported rdb-filter-only option: ".as_slice(), other].concat()))
+        }
+        None => Ok(()),
+    }
 }

@@ -120,6 +120,17 @@ impl Format {
             bytes.reverse();
         }
     }
+
+    /// The number in four or eight bytes.
+    fn float(&self, bytes: &[u8]) -> f64 {
+        let mut ordered = [0; 8];
+        ordered[..bytes.len()].copy_from_slice(bytes);
+        self.ordered(&mut ordered[..bytes.len()]);
+        match bytes.len() {
+            8 => f64::from_le_bytes(ordered),
+            _ => f64::from(f32::from_le_bytes([ordered[0], ordered[1], ordered[2], ordered[3]])),
+        }
+    }
 }
 
 fn is_integer(option: u8) -> bool {
@@ -196,6 +207,14 @@ fn integer(bytes: &[u8], signed: bool) -> f64 {
     bits as i64 as f64
 }
 
+/// The size that `c0` takes from the value read before it, which goes.
+fn take_size(stack: &mut Stack, count: i32) -> Result<usize, Raise> {
+    let given = (count > 0).then(|| stack.to_number(-1)).flatten();
+    let size = given.ok_or_else(|| Raise::error("format 'c0' needs a previous size"))?;
+    stack.pop(1);
+    Ok(to_i64(size) as usize)
+}
+
 /// `unpack(format, data [, from])`: the values, and where the next one would begin.
 fn unpack(stack: &mut Stack) -> Returned {
     const SHORT: &str = "data string too short";
@@ -226,24 +245,12 @@ fn unpack(stack: &mut Stack) -> Returned {
             }
             b'x' => {}
             b'f' | b'd' => {
-                let mut bytes = [0; 8];
-                bytes[..size].copy_from_slice(&data[at..at + size]);
-                format.ordered(&mut bytes[..size]);
-                let number = match option {
-                    b'd' => f64::from_le_bytes(bytes),
-                    _ => f64::from(f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])),
-                };
-                stack.push_number(number);
+                stack.push_number(format.float(&data[at..at + size]));
                 count += 1;
             }
             b'c' => {
                 if size == 0 {
-                    let given = (count > 0).then(|| stack.to_number(-1)).flatten();
-                    let Some(given) = given else {
-                        return Err(Raise::error("format 'c0' needs a previous size"));
-                    };
-                    size = to_i64(given) as usize;
-                    stack.pop(1);
+                    size = take_size(stack, count)?;
                     count -= 1;
                     if !within(at, size) {
                         return Err(Raise::argument(2, SHORT));

@@ -147,11 +147,17 @@ fn auth(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     Ok(Done)
 }
 
-/// HELLO [protover [AUTH username password] [SETNAME clientname]]
-fn hello(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    let mut version = None;
-    let mut credentials = None;
-    let mut name = None;
+/// What HELLO asks for.
+#[derive(Default)]
+struct Greeting<'a> {
+    version: Option<u8>,
+    credentials: Option<(&'a [u8], &'a [u8])>,
+    name: Option<&'a [u8]>,
+}
+
+/// Reads the arguments of HELLO. Those that are secret are redacted.
+fn greeting<'a>(server: &mut Server, args: Args<'a>) -> Result<Greeting<'a>, CmdError> {
+    let mut greeting = Greeting::default();
     let mut words = args.cursor(1);
     if let Some(word) = words.next() {
         let number = crate::protocol::parse_int(word)
@@ -159,17 +165,17 @@ fn hello(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         if !(2..=3).contains(&number) {
             return Err(CmdError::text("NOPROTO unsupported protocol version"));
         }
-        version = Some(number as u8);
+        greeting.version = Some(number as u8);
     }
     while !words.is_done() {
         if words.option("AUTH", 2) {
             server.redacted.redact(words.position());
             server.redacted.redact(words.position() + 1);
-            credentials = Some((words.word()?, words.word()?));
+            greeting.credentials = Some((words.word()?, words.word()?));
         } else if words.option("SETNAME", 1) {
             let given = words.word()?;
             crate::commands::connection::client::check_name(given)?;
-            name = Some(given);
+            greeting.name = Some(given);
         } else {
             let mut text = b"ERR Syntax error in HELLO option '".to_vec();
             text.extend_from_slice(words.word()?);
@@ -177,6 +183,12 @@ fn hello(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
             return Err(CmdError::bytes(text));
         }
     }
+    Ok(greeting)
+}
+
+/// HELLO [protover [AUTH username password] [SETNAME clientname]]
+fn hello(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    let Greeting { version, credentials, name } = greeting(server, args)?;
     if let Some((user, password)) = credentials {
         server.authenticate(id, args, user, password)?;
     }

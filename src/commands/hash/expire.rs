@@ -7,7 +7,7 @@ use crate::exec::{
     Arg, ArgKind, Args, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, block, data,
     flags::*, key, key_flags as kf, one_of, token,
 };
-use crate::keyspace::{Class, Expired};
+use crate::keyspace::{Class, DbView, Expired};
 use crate::protocol::number::parse_int;
 use crate::server::Server;
 use crate::types::{FIELD_TIME_MAX, Hash, Timed};
@@ -173,6 +173,34 @@ fn time_of(args: Args, base_ms: i64, unit_ms: i64) -> Result<i64, CmdError> {
     at.ok_or_else(|| CmdError::invalid_expire(args.get(0)))
 }
 
+/// What became of fields that were given a time.
+#[derive(Default)]
+struct Applied<'a> {
+    set: Vec<&'a [u8]>,
+    deleted: Vec<&'a [u8]>,
+}
+
+impl Applied<'_> {
+    /// What replicas and the append-only file get, in the form of HPEXPIREAT unless the request had that, and did all.
+    fn propagate(&self, db: &mut DbView<'_>, args: Args, words_at: usize, at: i64, as_asked: bool) {
+        let key = args.key();
+        for field in &self.deleted {
+            db.changes.propagate_before(db.index, [b"HDEL", key, field]);
+        }
+        let asked_for = args.len() - words_at - 2;
+        if self.set.is_empty() {
+            db.changes.propagate_nothing();
+        } else if !as_asked || self.set.len() < asked_for {
+            let (at, count) = (at.to_string(), self.set.len().to_string());
+            let mut words: Vec<&[u8]> = vec![b"HPEXPIREAT", key, at.as_bytes()];
+            words.extend(args.from(3).take(words_at + 1 - 3));
+            words.push(count.as_bytes());
+            words.extend(&self.set);
+            db.changes.propagate(db.index, words);
+        }
+    }
+}
+
 fn hexpire_generic(ctx: &mut Ctx, base_ms: i64, unit_ms: i64) -> CmdResult {
     let (args, key) = (ctx.args, ctx.args.key());
     // Only a master makes a deletion of a time that has passed; everybody else waits for its word.
@@ -190,19 +218,19 @@ fn hexpire_generic(ctx: &mut Ctx, base_ms: i64, unit_ms: i64) -> CmdResult {
         return Ok(Done);
     };
     let timed = hash.make_timed();
-    let (mut set, mut deleted) = (Vec::new(), Vec::new());
+    let mut done_to = Applied::default();
     for field in fields {
         let done = match timed.get(field) {
             None => NO_FIELD,
             Some((_, current)) if !condition.allows(current, at) => NOT_MET,
             Some(_) if deletes && at <= now_ms => {
                 timed.remove(field);
-                deleted.push(field);
+                done_to.deleted.push(field);
                 DELETED
             }
             Some(_) => {
                 timed.set_time(field, Some(at.max(1)));
-                set.push(field);
+                done_to.set.push(field);
                 SET
             }
         };
@@ -210,19 +238,8 @@ fn hexpire_generic(ctx: &mut Ctx, base_ms: i64, unit_ms: i64) -> CmdResult {
     }
     let emptied = timed.is_empty();
     let db = &mut ctx.db;
-    for field in &deleted {
-        db.changes.propagate_before(db.index, [b"HDEL", key, field]);
-    }
-    if set.is_empty() {
-        db.changes.propagate_nothing();
-    } else if (base_ms, unit_ms) != (0, 1) || set.len() < args.len() - first {
-        let (at, count) = (at.to_string(), set.len().to_string());
-        let mut words: Vec<&[u8]> = vec![b"HPEXPIREAT", key, at.as_bytes()];
-        words.extend(args.from(3).take(words_at + 1 - 3));
-        words.push(count.as_bytes());
-        words.extend(&set);
-        db.changes.propagate(db.index, words);
-    }
+    done_to.propagate(db, args, words_at, at, (base_ms, unit_ms) == (0, 1));
+    let Applied { set, deleted } = done_to;
     let changed = set.len() + deleted.len();
     if changed > 0 {
         db.stats.expired_fields += deleted.len() as u64;

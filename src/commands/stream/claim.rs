@@ -6,7 +6,7 @@
 use crate::commands::stream::entries::{parse_end, parse_id, parse_start, reply_entry, reply_id};
 use crate::commands::stream::group::GroupKey;
 use crate::exec::{
-    ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group as Family, KeySpec, acl, arg, block, data,
+    ArgKind, Args, CmdError, CmdResult, Command, Ctx, Done, Group as Family, KeySpec, acl, arg, block, data,
     flags::*, key, key_flags as kf, token,
 };
 use crate::keyspace::Changes;
@@ -409,6 +409,36 @@ fn xclaim(ctx: &mut Ctx) -> CmdResult {
     Ok(Done)
 }
 
+/// What XAUTOCLAIM is asked for.
+struct AutoClaim {
+    min_idle_ms: i64,
+    start: StreamId,
+    count: i64,
+    just_id: bool,
+}
+
+impl AutoClaim {
+    fn parse(args: Args) -> Result<AutoClaim, CmdError> {
+        let min_idle_ms = parse_int(args.get(4))
+            .ok_or(CmdError::text("ERR Invalid min-idle-time argument for XAUTOCLAIM"))?
+            .max(0);
+        let start = parse_start(args.get(5))?;
+        let mut claim = AutoClaim { min_idle_ms, start, count: 100, just_id: false };
+        let mut words = args.cursor(6);
+        while !words.is_done() {
+            if words.option("COUNT", 1) {
+                let most = i64::MAX / size_of::<StreamId>() as i64;
+                claim.count = words.int_in(1..=most, CmdError::text("ERR COUNT must be > 0"))?;
+            } else if words.flag("JUSTID") {
+                claim.just_id = true;
+            } else {
+                return Err(CmdError::SYNTAX);
+            }
+        }
+        Ok(claim)
+    }
+}
+
 /// XAUTOCLAIM key group consumer min-idle-time start [COUNT count] [JUSTID]
 fn xautoclaim(ctx: &mut Ctx) -> CmdResult {
     /// So many pending entries are looked at for each that may be claimed.
@@ -418,22 +448,7 @@ fn xautoclaim(ctx: &mut Ctx) -> CmdResult {
     // The key is looked up, and missed if it is not there, before anything else is looked at.
     let group = ctx.db.read_as::<Stream>(names.key);
     let group = group.map(|stream| stream.is_some_and(|stream| stream.group(names.group).is_some()));
-    let min_idle_ms = parse_int(args.get(4));
-    let min_idle_ms =
-        min_idle_ms.ok_or(CmdError::text("ERR Invalid min-idle-time argument for XAUTOCLAIM"))?.max(0);
-    let start = parse_start(args.get(5))?;
-    let (mut count, mut just_id) = (100, false);
-    let mut words = args.cursor(6);
-    while !words.is_done() {
-        if words.option("COUNT", 1) {
-            let most = i64::MAX / size_of::<StreamId>() as i64;
-            count = words.int_in(1..=most, CmdError::text("ERR COUNT must be > 0"))?;
-        } else if words.flag("JUSTID") {
-            just_id = true;
-        } else {
-            return Err(CmdError::SYNTAX);
-        }
-    }
+    let AutoClaim { min_idle_ms, start, mut count, just_id } = AutoClaim::parse(args)?;
     if !group? {
         return Err(names.missing(""));
     }

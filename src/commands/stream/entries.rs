@@ -315,8 +315,6 @@ struct Options<'a> {
 
 impl<'a> Options<'a> {
     fn parse(ctx: &Ctx<'a>, is_xadd: bool) -> Result<Options<'a>, CmdError> {
-        const BOTH: CmdError =
-            CmdError::text("ERR syntax error, MAXLEN and MINID options at the same time are not compatible");
         let mut words = ctx.args.cursor(2);
         let mut options = Options {
             trimming: None,
@@ -335,22 +333,7 @@ impl<'a> Options<'a> {
             }
             let by_id = words.option("MINID", 1);
             if by_id || words.option("MAXLEN", 1) {
-                if options.trimming.is_some() {
-                    return Err(BOTH);
-                }
-                // The operator is one only if something stands behind it.
-                let approximate = words.option("~", 1);
-                let _ = approximate || words.option("=", 1);
-                let threshold_at = words.position();
-                let word = words.word()?;
-                let trim = if by_id {
-                    Trim::MinId(parse_id(word, 0)?)
-                } else {
-                    let most = parse_int(word).ok_or(CmdError::NOT_INTEGER)?;
-                    let most = u64::try_from(most);
-                    Trim::MaxLen(most.or(Err(CmdError::text("ERR The MAXLEN argument must be >= 0.")))?)
-                };
-                options.trimming = Some(Trimming { trim, approximate, limit: None, threshold_at });
+                options.take_trimming(&mut words, by_id)?;
             } else if words.option("LIMIT", 1) {
                 let most = u64::try_from(words.int()?);
                 limit = Some(most.or(Err(CmdError::text("ERR The LIMIT argument must be >= 0.")))?);
@@ -379,6 +362,29 @@ impl<'a> Options<'a> {
             ));
         }
         Ok(options)
+    }
+
+    /// Reads what stands behind MINID or MAXLEN.
+    fn take_trimming(&mut self, words: &mut Cursor<'a>, by_id: bool) -> Result<(), CmdError> {
+        const BOTH: CmdError =
+            CmdError::text("ERR syntax error, MAXLEN and MINID options at the same time are not compatible");
+        if self.trimming.is_some() {
+            return Err(BOTH);
+        }
+        // The operator is one only if something stands behind it.
+        let approximate = words.option("~", 1);
+        let _ = approximate || words.option("=", 1);
+        let threshold_at = Cursor::position(words);
+        let word = words.word()?;
+        let trim = if by_id {
+            Trim::MinId(parse_id(word, 0)?)
+        } else {
+            let most = parse_int(word).ok_or(CmdError::NOT_INTEGER)?;
+            let most = u64::try_from(most);
+            Trim::MaxLen(most.or(Err(CmdError::text("ERR The MAXLEN argument must be >= 0.")))?)
+        };
+        self.trimming = Some(Trimming { trim, approximate, limit: None, threshold_at });
+        Ok(())
     }
 
     /// Reads what stands behind IDMP or IDMPAUTO.

@@ -242,12 +242,9 @@ fn wait(ctx: &mut Ctx, query: &Query) -> CmdResult {
     }
 }
 
-/// XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...]
-fn xreadgroup(ctx: &mut Ctx) -> CmdResult {
-    let query = Query::parse(ctx, true)?;
-    let (group_name, consumer_name) = query.group.expect("it is refused without one");
+/// The ids behind which XREADGROUP reads, of streams that all have the group.
+fn group_ids(ctx: &mut Ctx, query: &Query, group_name: &[u8]) -> Result<Vec<StreamId>, CmdError> {
     let args = ctx.args;
-    ctx.db.changes.propagate_nothing();
     let mut ids = Vec::with_capacity(query.keys);
     for (key, word) in query.streams(args) {
         let stream = ctx.db.read_as::<Stream>(key)?;
@@ -265,6 +262,16 @@ fn xreadgroup(ctx: &mut Ctx) -> CmdResult {
             word => parse_id(word, 0)?,
         });
     }
+    Ok(ids)
+}
+
+/// XREADGROUP GROUP group consumer [COUNT count] [BLOCK milliseconds] [NOACK] STREAMS key [key ...] id [id ...]
+fn xreadgroup(ctx: &mut Ctx) -> CmdResult {
+    let query = Query::parse(ctx, true)?;
+    let (group_name, consumer_name) = query.group.expect("it is refused without one");
+    let args = ctx.args;
+    ctx.db.changes.propagate_nothing();
+    let ids = group_ids(ctx, &query, group_name)?;
     let now_ms = ctx.now_ms();
     let mut answer = Answer::new(ctx.reply.reborrow());
     for ((key, _), id) in query.streams(args).zip(ids) {

@@ -76,6 +76,14 @@ fn xdelex(ctx: &mut Ctx) -> CmdResult {
     delete(ctx, None, references, &ids)
 }
 
+/// Propagates a command on entries, if there are any.
+fn propagate(ctx: &mut Ctx, command: &[&[u8]], ids: &[Vec<u8>]) {
+    if !ids.is_empty() {
+        let words = command.iter().copied().chain(ids.iter().map(|id| &id[..]));
+        ctx.db.changes.propagate(ctx.db.index, words.collect::<Vec<_>>());
+    }
+}
+
 /// Deletes entries; with a group, those that were pending there.
 fn delete(ctx: &mut Ctx, group: Option<&[u8]>, references: References, ids: &[StreamId]) -> CmdResult {
     let key = ctx.args.key();
@@ -122,19 +130,12 @@ fn delete(ctx: &mut Ctx, group: Option<&[u8]>, references: References, ids: &[St
     if !gone.is_empty() {
         ctx.db.changed(key, Class::STREAM, "xdel");
     }
-    // Before an entry goes, nothing about it is told that would need it.
-    let db = ctx.db.index;
-    let mut tell = |words: &[&[u8]], ids: &[Vec<u8>]| {
-        if !ids.is_empty() {
-            let words: Vec<&[u8]> = words.iter().copied().chain(ids.iter().map(|id| &id[..])).collect();
-            ctx.db.changes.propagate(db, words);
-        }
-    };
+    // Before an entry goes, nothing about it is propagated that would need it.
     if let Some(group) = group {
-        tell(&[b"XACK", key, group], &acknowledged);
+        propagate(ctx, &[b"XACK", key, group], &acknowledged);
     }
-    groups.iter().for_each(|name| tell(&[b"XACK", key, name], &gone));
-    tell(&[b"XDEL", key], &gone);
+    groups.iter().for_each(|name| propagate(ctx, &[b"XACK", key, name], &gone));
+    propagate(ctx, &[b"XDEL", key], &gone);
     ctx.db.changes.dirty = dirty;
     ctx.reply.array(answers.len());
     answers.into_iter().for_each(|answer| ctx.reply.int(answer));

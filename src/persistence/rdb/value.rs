@@ -27,6 +27,12 @@ pub enum QuicklistNode {
     Packed(Vec<u8>),
 }
 
+/// A field of a hash, its value, and when it ends in Unix milliseconds: 0 is never.
+type TimedField = (Vec<u8>, Vec<u8>, u64);
+
+/// What stands in Valkey's dumps as the time of a field that has none.
+const NEVER: i64 = -1;
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum RawValue {
     String(RawString),
@@ -47,7 +53,7 @@ pub enum RawValue {
     ZsetListpack(Vec<u8>),
     SetListpack(Vec<u8>),
     /// Fields, their values, and the unix time in milliseconds at which they end; 0 is never.
-    HashTimes(Vec<(Vec<u8>, Vec<u8>, u64)>),
+    HashTimes(Vec<TimedField>),
     /// A listpack of the same.
     HashListpackTimes(Vec<u8>),
     Stream(Box<RawStream>),
@@ -81,35 +87,11 @@ impl RawValue {
             ValueType::Hash => {
                 RawValue::Hash(source.sequence(|source| Ok((source.string()?, source.string()?)))?)
             }
-            ValueType::HashTimes => {
-                let nearest = source.ms()?.cast_unsigned();
-                RawValue::HashTimes(source.sequence(|source| {
-                    // Nothing is never, else the count begins with 1 for the nearest time.
-                    let time = match source.number()? {
-                        0 => 0,
-                        relative => nearest.saturating_add(relative - 1),
-                    };
-                    Ok((source.string()?, source.string()?, time))
-                })?)
-            }
+            ValueType::HashTimes => RawValue::HashTimes(relative_times(source)?),
             ValueType::HashTimesPreGa if version >= RDB_VERSION_VALKEY => {
-                RawValue::HashTimes(source.sequence(|source| {
-                    let (field, value) = (source.string()?, source.string()?);
-                    // -1 is never.
-                    Ok((
-                        field,
-                        value,
-                        match source.ms()? {
-                            -1 => 0,
-                            at => at.cast_unsigned(),
-                        },
-                    ))
-                })?)
+                RawValue::HashTimes(source.sequence(time_behind)?)
             }
-            ValueType::HashTimesPreGa => RawValue::HashTimes(source.sequence(|source| {
-                let time = source.number()?;
-                Ok((source.string()?, source.string()?, time))
-            })?),
+            ValueType::HashTimesPreGa => RawValue::HashTimes(source.sequence(time_before)?),
             ValueType::HashListpackTimes => {
                 // The listpack begins with the nearest time anyway.
                 source.ms()?;
@@ -133,17 +115,48 @@ impl RawValue {
             | ValueType::StreamListpacks2
             | ValueType::StreamListpacks3
             | ValueType::StreamListpacks4 => RawValue::Stream(Box::new(RawStream::read(kind, source)?)),
-            ValueType::Module2 => {
-                let name = source.module_name()?;
-                if !skip_modules {
-                    return source.fail(RdbReason::Module(name));
-                }
-                source.skip_module_parts()?;
-                RawValue::Module { name }
-            }
+            ValueType::Module2 => module(source, skip_modules)?,
             ValueType::ModulePreGa => return source.fail(RdbReason::ModulePreRelease),
         })
     }
+}
+
+/// A value of a module: passed over, or refused by the module's name.
+fn module<R: Read>(source: &mut Source<R>, skip: bool) -> Result<RawValue> {
+    let name = source.module_name()?;
+    if !skip {
+        return source.fail(RdbReason::Module(name));
+    }
+    source.skip_module_parts()?;
+    Ok(RawValue::Module { name })
+}
+
+/// Fields whose times count from the nearest: nothing is never, else the count begins with 1.
+fn relative_times<R: Read>(source: &mut Source<R>) -> Result<Vec<TimedField>> {
+    let nearest = source.ms()?.cast_unsigned();
+    source.sequence(|source| {
+        let time = match source.number()? {
+            0 => 0,
+            relative => nearest.saturating_add(relative - 1),
+        };
+        Ok((source.string()?, source.string()?, time))
+    })
+}
+
+/// A field with its time behind it, as Valkey 9 writes it.
+fn time_behind<R: Read>(source: &mut Source<R>) -> Result<TimedField> {
+    let (field, value) = (source.string()?, source.string()?);
+    let time = match source.ms()? {
+        NEVER => 0,
+        at => at.cast_unsigned(),
+    };
+    Ok((field, value, time))
+}
+
+/// A field behind its time, as release candidates of Redis 7.4 wrote it.
+fn time_before<R: Read>(source: &mut Source<R>) -> Result<TimedField> {
+    let time = source.number()?;
+    Ok((source.string()?, source.string()?, time))
 }
 
 fn quicklist_node<R: Read>(source: &mut Source<R>) -> Result<QuicklistNode> {

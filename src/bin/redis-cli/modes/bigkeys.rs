@@ -23,20 +23,31 @@ impl Kind {
     fn new(name: &str, size: Option<(&'static str, &'static str)>) -> Kind {
         Kind { name: name.to_string(), size, biggest: 0, biggest_key: None, count: 0, total: 0 }
     }
+
+    fn note_biggest(&mut self, key: &[u8], size: i64, percent: f64, memory: bool) {
+        let (name, unit, key) = (&self.name, unit_of(self, memory), quoted(key));
+        print(format!("[{percent:05.2}%] Biggest {name:<6} found so far '{key}' with {size} {unit}\n"));
+        self.biggest = size;
+        self.biggest_key = Some(key);
+    }
 }
 
-pub fn run(session: &mut Session, options: &Options, memory: bool) -> Result<(), Stop> {
-    let _ = interrupt::install();
-    interrupt::listen(true);
-    let mut kinds = vec![
+/// The kinds that every server has. Those of modules are found on the way.
+fn known_kinds() -> Vec<Kind> {
+    vec![
         Kind::new("string", Some(("STRLEN", "bytes"))),
         Kind::new("list", Some(("LLEN", "items"))),
         Kind::new("set", Some(("SCARD", "members"))),
         Kind::new("hash", Some(("HLEN", "fields"))),
         Kind::new("zset", Some(("ZCARD", "members"))),
         Kind::new("stream", Some(("XLEN", "entries"))),
-    ];
-    let unit = |kind: &Kind| unit_of(kind, memory);
+    ]
+}
+
+pub fn run(session: &mut Session, options: &Options, memory: bool) -> Result<(), Stop> {
+    let _ = interrupt::install();
+    interrupt::listen(true);
+    let mut kinds = known_kinds();
     let all_keys = count_keys(session)?;
     print(
         "\n# Scanning the entire keyspace to find biggest keys as well as\n\
@@ -62,14 +73,7 @@ pub fn run(session: &mut Session, options: &Options, memory: bool) -> Result<(),
             key_bytes += key.len() as u64;
             sampled += 1;
             if size > kind.biggest {
-                kind.biggest = size;
-                let key = quoted(key);
-                print(format!(
-                    "[{percent:05.2}%] Biggest {:<6} found so far '{key}' with {size} {}\n",
-                    kind.name,
-                    unit(kind)
-                ));
-                kind.biggest_key = Some(key);
+                kind.note_biggest(key, size, percent, memory);
             }
             if sampled % 1_000_000 == 0 {
                 print(format!("[{percent:05.2}%] Sampled {sampled} keys so far\n"));

@@ -2,6 +2,7 @@
 //! replies are only counted. A last ECHO of a random word tells that everything has been answered.
 
 use super::give_up;
+use crate::connection::{Connection, LinkError};
 use crate::options::Options;
 use crate::session::{Session, Stop};
 use crate::terminal::{error_text, print};
@@ -16,68 +17,94 @@ use std::time::{Duration, Instant};
 /// As much as is sent before replies are looked at: neither side may starve.
 const MAX_BURST: usize = 128 * 1024;
 
+/// What has been sent of the input, and what came back.
+struct Pipe {
+    unsent: Vec<u8>,
+    sent: usize,
+    /// What is echoed behind the input: once it comes back, all else has.
+    last_word: Option<Vec<u8>>,
+    errors: u64,
+    replies: u64,
+    last_reply_at: Instant,
+}
+
 pub fn run(session: &mut Session, options: &Options) -> Result<(), Stop> {
-    let broken = |error: io::Error| give_up(format!("Error writing to the server: {}", error_text(&error)));
     let connection = session.connection().map_err(|error| give_up(format!("Error: {error}")))?;
     set_nonblocking(connection.socket()).map_err(broken)?;
-
     let patience = Duration::from_secs(u64::try_from(options.pipe_timeout_s).unwrap_or(0));
-    let mut last_word = None;
-    let mut unsent: Vec<u8> = Vec::new();
-    let mut sent = 0;
-    let (mut errors, mut replies) = (0u64, 0u64);
-    let mut last_reply_at = Instant::now();
+    let mut pipe = Pipe {
+        unsent: Vec::new(),
+        sent: 0,
+        last_word: None,
+        errors: 0,
+        replies: 0,
+        last_reply_at: Instant::now(),
+    };
     loop {
-        let has_more = last_word.is_none() || sent < unsent.len();
+        let has_more = pipe.last_word.is_none() || pipe.sent < pipe.unsent.len();
         let (readable, writable) = wait(connection.socket(), has_more).map_err(broken)?;
-        if readable {
-            let filled = connection.fill();
-            while let Some(reply) =
-                connection.buffered().map_err(|_| give_up("Error reading replies from server"))?
-            {
-                last_reply_at = Instant::now();
-                match reply.without_attributes() {
-                    Value::Error(text) => {
-                        eprintln!("{}", String::from_utf8_lossy(&text));
-                        errors += 1;
-                        replies += 1;
-                    }
-                    Value::Bulk(text) if last_word.as_ref() == Some(&text) => {
-                        print(format!(
-                            "Last reply received from server.\nerrors: {errors}, replies: {replies}\n"
-                        ));
-                        return if errors == 0 { Ok(()) } else { Err(Stop::Exit(1)) };
-                    }
-                    _ => replies += 1,
+        if readable && pipe.take_replies(connection)? {
+            return if pipe.errors == 0 { Ok(()) } else { Err(Stop::Exit(1)) };
+        }
+        if writable {
+            pipe.send_burst(connection)?;
+        }
+        if pipe.last_word.is_some() && !patience.is_zero() && pipe.last_reply_at.elapsed() > patience {
+            eprintln!("No replies for {} seconds: exiting.", patience.as_secs());
+            print(format!("errors: {}, replies: {}\n", pipe.errors + 1, pipe.replies));
+            return Err(Stop::Exit(1));
+        }
+    }
+}
+
+fn broken(error: io::Error) -> Stop {
+    give_up(format!("Error writing to the server: {}", error_text(&error)))
+}
+
+impl Pipe {
+    /// Counts the replies that have come. True if the last one is there.
+    fn take_replies(&mut self, connection: &mut Connection) -> Result<bool, Stop> {
+        let filled = connection.fill();
+        while let Some(reply) =
+            connection.buffered().map_err(|_| give_up("Error reading replies from server"))?
+        {
+            self.last_reply_at = Instant::now();
+            match reply.without_attributes() {
+                Value::Error(text) => {
+                    eprintln!("{}", String::from_utf8_lossy(&text));
+                    self.errors += 1;
+                    self.replies += 1;
                 }
-            }
-            match filled {
-                Err(crate::connection::LinkError::Io(error)) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(give_up(format!("Error: {error}"))),
-                Ok(()) => {}
+                Value::Bulk(text) if self.last_word.as_ref() == Some(&text) => {
+                    let (errors, replies) = (self.errors, self.replies);
+                    print(format!(
+                        "Last reply received from server.\nerrors: {errors}, replies: {replies}\n"
+                    ));
+                    return Ok(true);
+                }
+                _ => self.replies += 1,
             }
         }
+        match filled {
+            Err(LinkError::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(give_up(format!("Error: {error}"))),
+            Ok(()) => Ok(false),
+        }
+    }
+
+    /// Sends input, as much as the socket takes but no more than a burst.
+    fn send_burst(&mut self, connection: &mut Connection) -> Result<(), Stop> {
         let mut burst = 0;
-        while writable && burst <= MAX_BURST {
-            if sent == unsent.len() {
-                if last_word.is_some() {
+        while burst <= MAX_BURST {
+            if self.sent == self.unsent.len() {
+                if self.last_word.is_some() {
                     break;
                 }
-                sent = 0;
-                unsent.resize(16 * 1024, 0);
-                let count = read_stdin(&mut unsent)?;
-                unsent.truncate(count);
-                if count == 0 {
-                    let word = random_word();
-                    // The line end before it ends whatever incomplete command the input may have had.
-                    unsent = [b"\r\n".as_slice(), &encode_command(&[b"ECHO", word.as_slice()])].concat();
-                    last_word = Some(word);
-                    print("All data transferred. Waiting for the last reply...\n");
-                }
+                self.read_more()?;
             }
-            match connection.socket().write(&unsent[sent..]) {
+            match connection.socket().write(&self.unsent[self.sent..]) {
                 Ok(count) => {
-                    sent += count;
+                    self.sent += count;
                     burst += count;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -85,11 +112,23 @@ pub fn run(session: &mut Session, options: &Options) -> Result<(), Stop> {
                 Err(error) => return Err(broken(error)),
             }
         }
-        if last_word.is_some() && !patience.is_zero() && last_reply_at.elapsed() > patience {
-            eprintln!("No replies for {} seconds: exiting.", patience.as_secs());
-            print(format!("errors: {}, replies: {replies}\n", errors + 1));
-            return Err(Stop::Exit(1));
+        Ok(())
+    }
+
+    /// Reads input; at its end, what is to come back last stands in its place.
+    fn read_more(&mut self) -> Result<(), Stop> {
+        self.sent = 0;
+        self.unsent.resize(16 * 1024, 0);
+        let count = read_stdin(&mut self.unsent)?;
+        self.unsent.truncate(count);
+        if count == 0 {
+            let word = random_word();
+            // The line end before it ends whatever incomplete command the input may have had.
+            self.unsent = [b"\r\n".as_slice(), &encode_command(&[b"ECHO", word.as_slice()])].concat();
+            self.last_word = Some(word);
+            print("All data transferred. Waiting for the last reply...\n");
         }
+        Ok(())
     }
 }
 
