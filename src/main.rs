@@ -8,7 +8,7 @@ use std::process::exit;
 
 use argh::FromArgs;
 use redis_rs::commands::FAMILIES;
-use redis_rs::config::{Config, DEFAULT_PIDFILE, FatalConfig, Invocation, LogLevel, SyslogFacility};
+use redis_rs::config::{Config, DEFAULT_PIDFILE, FatalConfig, Invocation, SyslogFacility};
 use redis_rs::env::{alloc, crash, examine, process, supervise};
 use redis_rs::observe::log;
 use redis_rs::persistence::check::Tool;
@@ -23,6 +23,7 @@ const SYNOPSIS: &str = "\
 Usage: redis-rs [/path/to/redis.conf] [-] [--directive value ...]
        redis-rs -v | --version
        redis-rs -h | --help
+       redis-rs --check-config /path/to/redis.conf
        redis-rs --check-system
        redis-rs --test-memory <megabytes>";
 
@@ -99,6 +100,7 @@ fn examine_the_machine(args: &[OsString]) {
     let out = &mut std::io::stdout();
     // Where nobody reads what is found, there is nobody to tell so either.
     match args.get(1).and_then(|word| word.to_str()) {
+        Some("--check-config") => exit(check_config(&args[2..])),
         Some("--check-system") => exit(i32::from(!examine::check_system(out).unwrap_or(false))),
         Some("--test-memory") => {
             let megabytes = match &args[2..] {
@@ -124,6 +126,27 @@ fn examine_the_machine(args: &[OsString]) {
     }
 }
 
+/// `--check-config FILE`: every line that would be refused, with the reason, and those that would behave differently.
+/// 0 if the server would start.
+fn check_config(files: &[OsString]) -> i32 {
+    let [file] = files else {
+        eprintln!("Please specify the configuration file to check.");
+        return 2;
+    };
+    match Invocation::parse(std::slice::from_ref(file)).check() {
+        Ok(found) => {
+            found.iter().for_each(|found| println!("{found}"));
+            let refused = found.iter().filter(|found| found.refused).count();
+            println!("{refused} lines are refused, {} differ.", found.len() - refused);
+            i32::from(refused > 0)
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            2
+        }
+    }
+}
+
 /// Says why there is no configuration, where Redis says it.
 fn die_of(why: &FatalConfig) -> ! {
     match why {
@@ -146,7 +169,7 @@ fn serve(config: Config, program: Program, defaults: bool) -> i32 {
         eprintln!("\n*** FATAL CONFIG FILE ERROR (Redis {}) ***\n{why}", redis_rs::config::REDIS_VERSION);
         return 1;
     }
-    log::set_level(level_of(config.loglevel));
+    boot::apply_log(&config);
     log::open(&log::Destination { logfile, syslog: syslog_of(&config) });
     let supervisor = supervise::begin(boot::supervision(config.supervised), &mut log::report);
     let background = config.daemonize && !supervisor.is_present();
@@ -247,10 +270,6 @@ fn introduce(config: &Config, background: bool) {
         process::pid()
     );
     log::raw(log::Level::Notice, logo.as_bytes());
-}
-
-fn level_of(level: LogLevel) -> log::Level {
-    boot::log_level(level)
 }
 
 fn syslog_of(config: &Config) -> Option<(String, log::Facility)> {

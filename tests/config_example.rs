@@ -76,6 +76,8 @@ fn values_commented_out_are_the_defaults_where_nothing_else_is_said() {
         "bind",
         "unixsocket",
         "unixsocketperm",
+        "unixsocketgroup",
+        "availability-zone",
         "bind-source-addr",
         "pidfile",
         "supervised",

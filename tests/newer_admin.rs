@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
-use crate::support::{PATIENCE, Raw, Server, wait_until};
+use redis_rs::persistence::rdb::crc64;
+
+use crate::support::{PATIENCE, Raw, Server, run, wait_until};
 
 /// Sends a command and expects exactly this reply.
 #[track_caller]
@@ -290,4 +292,93 @@ fn hot_keys_are_those_that_cost_most() {
     ok(&mut client, "HOTKEYS START METRICS 1 CPU DURATION 1");
     wait_until("the measurement ends", PATIENCE, || number(&measured()["tracking-active"]) == 0);
     assert!(!measured().contains_key("by-net-bytes"));
+}
+
+#[test]
+fn a_file_is_checked_line_by_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("redis.conf");
+    let check = |lines: &str| {
+        std::fs::write(&file, lines).unwrap();
+        let program = env!("CARGO_BIN_EXE_redis-rs").as_ref();
+        let found = run(program, &["--check-config", file.to_str().unwrap()]);
+        (found.status.code(), String::from_utf8(found.stdout).unwrap())
+    };
+    let good = "port 7000\nprimaryauth secret\nlog-format logfmt\nunixsocketgroup redis\n";
+    assert_eq!(check(good), (Some(0), "0 lines are refused, 0 differ.\n".to_owned()));
+    let (status, said) = check("hz 10\nport x\ndual-channel-replication-enabled yes\nlookahead 16\n");
+    assert_eq!(status, Some(1));
+    for expected in
+        ["redis.conf:2: refused: port x", "redis.conf:3: refused", "redis.conf:4: differs", "2 lines are"]
+    {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    let program = env!("CARGO_BIN_EXE_redis-rs").as_ref();
+    assert_eq!(run(program, &["--check-config", "/no/such/file"]).status.code(), Some(2));
+    assert_eq!(run(program, &["--check-config"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_log_has_the_forms_of_valkey() {
+    let server = Server::start(&[("log-format", "json"), ("enable-debug-command", "yes")]);
+    server.query::<()>(&["DEBUG", "LOG", "one \"two\""]);
+    server.wait_log(r#""level":"warning","message":"DEBUG LOG: one \"two\"""#);
+    server.query::<()>(&["CONFIG", "SET", "log-format", "logfmt", "log-timestamp-format", "milliseconds"]);
+    server.query::<()>(&["DEBUG", "LOG", "three"]);
+    server.wait_log(&format!("pid={} role=primary timestamp=\"1", server.pid()));
+    server.wait_log("level=warning message=\"DEBUG LOG: three\"");
+}
+
+#[test]
+fn what_newer_servers_tell_of_clients_and_of_what_has_expired_is_told() {
+    let server = Server::start(&[("availability-zone", "north-1")]);
+    assert_eq!(server.info_field("server", "availability_zone"), "north-1");
+    let (mut first, mut second, mut third) = (server.raw(), server.raw(), server.raw());
+    ok(&mut first, "WATCH a b c");
+    ok(&mut second, "WATCH a");
+    third.command(&["SUBSCRIBE", "news"]);
+    third.reply();
+    let clients = server.info("clients");
+    let told =
+        ["pubsub_clients", "watching_clients", "total_watched_keys", "paused_reason", "paused_actions"];
+    assert_eq!(told.map(|field| clients[field].as_str()), ["1", "2", "3", "none", "none"]);
+    ok(&mut first, "CLIENT PAUSE 100000 WRITE");
+    let clients = server.info("clients");
+    assert_eq!(told[3..].iter().map(|field| &clients[*field]).collect::<Vec<_>>(), ["client_pause", "write"]);
+    assert!(clients["paused_timeout_milliseconds"].parse::<u64>().unwrap() > 90_000);
+    ok(&mut first, "CLIENT UNPAUSE");
+    says(&mut second, "HSET h a 1 b 2", ":2\r\n");
+    says(&mut second, "HPEXPIRE h 1 FIELDS 1 a", "*1\r\n:1\r\n");
+    ok(&mut second, "SET k v PX 1");
+    let counts = ["expired_keys_active", "expired_subkeys_active", "expired_fields"];
+    wait_until("both are gone", PATIENCE, || {
+        counts.map(|count| server.info_field("stats", count)) == ["1", "1", "1"]
+    });
+}
+
+#[test]
+fn dumps_of_later_versions_are_read_where_that_is_allowed() {
+    let server = Server::start(&[]);
+    let mut payload = b"\x00\x05hello\x0e\x00".to_vec();
+    payload.extend(crc64(&payload).to_le_bytes());
+    let mut client = server.raw();
+    client.command_of_bytes(&[b"RESTORE", b"k", b"0", &payload]);
+    client.expect("-ERR DUMP payload version or checksum are wrong\r\n");
+    ok(&mut client, "CONFIG SET rdb-version-check relaxed");
+    client.command_of_bytes(&[b"RESTORE", b"k", b"0", &payload]);
+    client.expect("+OK\r\n");
+    says(&mut client, "GET k", "$5\r\nhello\r\n");
+
+    // What such a dump holds has to be known all the same.
+    let mut payload = b"\x63\x05hello\x0e\x00".to_vec();
+    payload.extend(crc64(&payload).to_le_bytes());
+    client.command_of_bytes(&[b"RESTORE", b"other", b"0", &payload]);
+    client.expect("-ERR Bad data format\r\n");
+}
+
+#[test]
+fn the_socket_belongs_to_the_group_that_is_named() {
+    let mut server = Server::start(&[("unixsocket", "socket")]);
+    server.configure("unixsocketgroup", "no-such-group");
+    assert!(server.fails_to_restart().contains("there is no group named 'no-such-group'"));
 }

@@ -155,7 +155,7 @@ fn we_load_what_a_real_server_saves() {
     server.ask::<()>(&[b"SAVE"]);
 
     let file = File::open(dir.path().join("dump.rdb")).expect("the server saved");
-    let mut reader = Reader::new(file, true).expect("it has a header");
+    let mut reader = Reader::new(file, Checks::ALL).expect("it has a header");
     let mut found = std::collections::HashMap::new();
     let mut checksum = None;
     while let Some(record) = reader.next_record().expect("it is well formed") {
@@ -179,7 +179,7 @@ fn we_load_what_a_real_server_saves() {
         assert!(bytes == value, "{}", key.escape_ascii());
         // The payloads of DUMP and RESTORE are the same values in another frame.
         let theirs: Vec<u8> = server.ask(&[b"DUMP", &key]);
-        let decoded = decode_dump(&theirs, true).expect("it is well formed");
+        let decoded = decode_dump(&theirs, Checks::ALL).expect("it is well formed");
         assert!(decoded == RawValue::String(found[&key].clone()));
         let ours = encode_dump(WriterOptions { version: 10, ..WriterOptions::default() }, |writer| {
             writer.write_type(ValueType::String)?;

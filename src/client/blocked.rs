@@ -241,6 +241,13 @@ impl BlockedClients {
         std::mem::take(&mut self.paused)
     }
 
+    /// Who asked for the pause that is under way.
+    pub fn paused_by(&self, now_ms: i64) -> Option<PauseBy> {
+        [PauseBy::Shutdown, PauseBy::Failover, PauseBy::Command]
+            .into_iter()
+            .find(|&by| self.pauses[by as usize].is_some_and(|pause| pause.until_ms > now_ms))
+    }
+
     /// Whether a pause is under way, and since it holds back what: (until, writes only).
     pub fn paused(&self, now_ms: i64) -> Option<(i64, bool)> {
         let running = || self.pauses.iter().flatten().filter(|pause| pause.until_ms > now_ms);

@@ -20,8 +20,8 @@ pub enum Apply {
     MaxMemory,
     /// Count what clients take, or no longer.
     MaxMemoryClients,
-    /// Tell the log its new level.
-    LogLevel,
+    /// Tell the log its new level, or the new form of its lines.
+    Log,
     /// Pace the cron anew.
     Hz,
     /// Give the default user its new password, or none.
@@ -162,6 +162,7 @@ impl Directive {
 
 /// Finds a directive by either of its names, in any case; returns with it the name it was found by.
 pub fn lookup(name: &[u8]) -> Option<(&'static Directive, &'static str)> {
+    let name = super::newer::alias(name).map_or(name, str::as_bytes);
     DIRECTIVES.iter().find_map(|directive| {
         let names = [Some(directive.name), directive.alias];
         let found = names.into_iter().flatten().find(|known| name.eq_ignore_ascii_case(known.as_bytes()));

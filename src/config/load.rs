@@ -6,6 +6,7 @@
 use super::compound::strerror;
 use super::directive::{lookup, rule};
 use super::line;
+use super::newer;
 use super::table::Config;
 use super::value::{Reason, Source};
 use std::ffi::{CString, OsStr, OsString};
@@ -139,6 +140,17 @@ impl Invocation {
         invocation
     }
 
+    /// Judges every line of the file, and of those that it includes.
+    pub fn check(&self) -> Result<Vec<Found>, FatalConfig> {
+        let mut config = Config { config_file: self.file.clone(), ..Config::default() };
+        let file = self.file.clone().unwrap_or_default();
+        let text = read(&file, &file)?;
+        let including = vec![file.canonicalize().unwrap_or(file)];
+        let mut loader = Loader { config: &mut config, found: Some(Vec::new()), including };
+        loader.load_text(&text)?;
+        Ok(loader.found.unwrap_or_default())
+    }
+
     /// Loads the configuration, which may read standard input.
     pub fn load(&self) -> Result<Config, FatalConfig> {
         self.load_with(&mut std::io::stdin())
@@ -160,7 +172,7 @@ impl Invocation {
         text.extend(&self.options);
 
         let including = self.file.iter().filter_map(|file| file.canonicalize().ok()).collect();
-        let mut loader = Loader { config: &mut config, including };
+        let mut loader = Loader { config: &mut config, found: None, including };
         loader.load_text(&text)?;
 
         if self.file.is_some() || self.stdin {
@@ -187,8 +199,29 @@ fn check_logfile(config: &Config) -> Result<(), FatalConfig> {
     }
 }
 
+/// What `--check-config` has to say about a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub file: PathBuf,
+    pub number: usize,
+    pub line: String,
+    /// The server would not start with it; else it would behave differently.
+    pub refused: bool,
+    pub why: String,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.refused { "refused" } else { "differs" };
+        let Found { file, number, line, why, .. } = self;
+        write!(f, "{}:{number}: {kind}: {line}\n    {why}", file.display())
+    }
+}
+
 struct Loader<'a> {
     config: &'a mut Config,
+    /// What is said of the lines, where all of them are to be judged.
+    found: Option<Vec<Found>>,
     /// The files whose lines are being read, each included by the one before it.
     including: Vec<PathBuf>,
 }
@@ -202,26 +235,63 @@ impl Loader<'_> {
             }
             let place = || Place { number: at + 1, line: String::from_utf8_lossy(line).into_owned() };
             let refused = |reason| FatalConfig::Refused(Refused { at: Some(place()), reason });
-            let args = line::split_args(line)
-                .ok_or_else(|| refused("Unbalanced quotes in configuration line".into()))?;
-            let Some((name, args)) = args.split_first() else { continue };
-            let name = name.to_ascii_lowercase();
-
-            // These alone need more than the line and the configuration.
-            match (name.as_slice(), args) {
-                (b"include", [pattern]) => self.include(pattern).map_err(|error| match error {
-                    IncludeError::Circle => refused("This file includes itself".into()),
-                    IncludeError::Fatal(fatal) => fatal,
-                })?,
-                (b"rename-command", [old, new]) => {
-                    let (old, new) = (old.clone(), new.clone());
-                    self.config.rename_commands.push(RenameCommand { old, new, at: place() });
+            let judged = match line::split_args(line) {
+                Some(arguments) => self.load_arguments(&arguments, &place),
+                None => Err(refused("Unbalanced quotes in configuration line".into())),
+            };
+            match (judged, &self.found) {
+                (Ok(()), _) => {}
+                (Err(why), None) => return Err(why),
+                (Err(FatalConfig::Refused(Refused { reason, .. })), Some(_)) => {
+                    self.find(place(), true, reason);
                 }
-                (b"user", [_, ..]) => {
-                    self.config.users.push(UserLine { arguments: args.to_vec(), at: place() });
+                (Err(why @ FatalConfig::CannotOpen { .. }), Some(_)) => {
+                    self.find(place(), true, why.to_string())
                 }
-                _ => load_line(self.config, &name, args).map_err(refused)?,
             }
+        }
+        Ok(())
+    }
+
+    fn find(&mut self, at: Place, refused: bool, why: String) {
+        let file = self.including.last().cloned().unwrap_or_default();
+        if let Some(found) = &mut self.found {
+            found.push(Found { file, number: at.number, line: at.line, refused, why });
+        }
+    }
+
+    /// Obeys one line.
+    fn load_arguments(
+        &mut self,
+        arguments: &[Vec<u8>],
+        place: &dyn Fn() -> Place,
+    ) -> Result<(), FatalConfig> {
+        let refused = |reason| FatalConfig::Refused(Refused { at: Some(place()), reason });
+        let Some((name, args)) = arguments.split_first() else { return Ok(()) };
+        let name = name.to_ascii_lowercase();
+        if let Some(why) = newer::difference(&name, args).filter(|_| self.found.is_some()) {
+            self.find(place(), false, why.to_owned());
+            // What is refused is told as that alone.
+            if load_line(self.config, &name, args).is_err()
+                && let Some(found) = &mut self.found
+            {
+                found.pop();
+            }
+        }
+        // These alone need more than the line and the configuration.
+        match (name.as_slice(), args) {
+            (b"include", [pattern]) => self.include(pattern).map_err(|error| match error {
+                IncludeError::Circle => refused("This file includes itself".into()),
+                IncludeError::Fatal(fatal) => fatal,
+            })?,
+            (b"rename-command", [old, new]) => {
+                let (old, new) = (old.clone(), new.clone());
+                self.config.rename_commands.push(RenameCommand { old, new, at: place() });
+            }
+            (b"user", [_, ..]) => {
+                self.config.users.push(UserLine { arguments: args.to_vec(), at: place() });
+            }
+            _ => load_line(self.config, &name, args).map_err(refused)?,
         }
         Ok(())
     }
@@ -280,7 +350,8 @@ fn load_line(config: &mut Config, name: &[u8], args: &[Vec<u8>]) -> Result<(), R
             [] => Err("Module config specified without value".into()),
             _ => Err(not_supported(name, args, "modules are not built")),
         },
-        _ => Err("Bad directive or wrong number of arguments".into()),
+        _ => newer::judge(name, args)
+            .unwrap_or_else(|| Err("Bad directive or wrong number of arguments".into())),
     }
 }
 

@@ -16,6 +16,7 @@ mod compound;
 mod directive;
 pub mod line;
 mod load;
+mod newer;
 mod rewrite;
 mod set;
 mod table;
@@ -27,14 +28,15 @@ pub use compound::{
 };
 pub use directive::{Apply, Directive, lookup};
 pub use line::memory;
-pub use load::{FatalConfig, Invocation, RenameCommand, UserLine};
+pub use load::{FatalConfig, Found, Invocation, RenameCommand, UserLine};
 pub use rewrite::RewriteError;
 pub use set::{Change, SetError, Setter};
 pub use table::{Config, DIRECTIVES, proc_title};
 pub use value::{
-    AclPubsubDefault, AppendFsync, LogLevel, MaxmemoryPolicy, OnUnknownCommand, OomScoreAdj,
-    PreferredEndpointType, PropagationErrorBehavior, ProtectedAction, Reason, ReplDisklessLoad,
-    SanitizeDumpPayload, Supervised, SyslogFacility, Text, TlsAuthClients,
+    AclPubsubDefault, AppendFsync, LogFormat, LogLevel, LogTimestampFormat, MaxmemoryPolicy,
+    OnUnknownCommand, OomScoreAdj, PreferredEndpointType, PropagationErrorBehavior, ProtectedAction,
+    RdbVersionCheck, Reason, ReplDisklessLoad, SanitizeDumpPayload, Supervised, SyslogFacility, Text,
+    TlsAuthClients,
 };
 
 /// The level of compatibility, which is the version that the texts of fatal errors name.

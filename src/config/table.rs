@@ -82,8 +82,11 @@ directives! {
     "bind-source-addr" => bind_source_addr: Text = Text::from(""), row(MODIFIABLE, OptionalText);
     "port" => port: u16 = 6379, row(MODIFIABLE, Integer(0, 65535)).apply(Apply::Port);
     "unixsocket" => unixsocket: Text = Text::from(""), row(IMMUTABLE, OptionalText);
+    "unixsocketgroup" => unixsocketgroup: Text = Text::from(""), row(IMMUTABLE | HIDDEN, OptionalText);
     "unixsocketperm" => unixsocketperm: u32 = 0, row(IMMUTABLE, Octal(0, 0o777));
     "tcp-backlog" => tcp_backlog: u32 = 511, row(IMMUTABLE, Integer(0, INT_MAX));
+    /// Real servers of 8.0 and later take in ten a cycle, since theirs may be long: ours is a turn of the loop.
+    "max-new-connections-per-cycle" => max_new_connections_per_cycle: u32 = 1000, row(HIDDEN, Integer(1, 1000));
     "tcp-keepalive" => tcp_keepalive: u32 = 300, row(MODIFIABLE, Integer(0, INT_MAX));
     "timeout" => timeout: u32 = 0, row(MODIFIABLE, Integer(0, INT_MAX));
     "maxclients" => maxclients: u32 = 10000, row(MODIFIABLE, Integer(1, UINT_MAX)).apply(Apply::MaxClients);
@@ -104,7 +107,11 @@ directives! {
     "daemonize" => daemonize: bool = false, row(IMMUTABLE, Plain);
     "supervised" => supervised: Supervised = Supervised::No, row(IMMUTABLE, Plain);
     "pidfile" => pidfile: Text = Text::from(""), row(IMMUTABLE, OptionalText);
-    "loglevel" => loglevel: LogLevel = LogLevel::Notice, row(MODIFIABLE, Plain).apply(Apply::LogLevel);
+    "loglevel" => loglevel: LogLevel = LogLevel::Notice, row(MODIFIABLE, Plain).apply(Apply::Log);
+    "log-format" => log_format: LogFormat = LogFormat::Legacy, row(HIDDEN, Plain).apply(Apply::Log);
+    "log-timestamp-format" => log_timestamp_format: LogTimestampFormat = LogTimestampFormat::Legacy,
+        row(HIDDEN, Plain).apply(Apply::Log);
+    "availability-zone" => availability_zone: Text = Text::from(""), row(HIDDEN, Form::Text);
     "logfile" => logfile: Text = Text::from(""), row(IMMUTABLE, Form::Text);
     "syslog-enabled" => syslog_enabled: bool = false, row(IMMUTABLE, Plain);
     "syslog-ident" => syslog_ident: Text = Text::from("redis"), row(IMMUTABLE, Form::Text);
@@ -230,6 +237,8 @@ directives! {
     "rdbchecksum" => rdbchecksum: bool = true, row(IMMUTABLE, Plain);
     "rdb-save-incremental-fsync" => rdb_save_incremental_fsync: bool = true, row(MODIFIABLE, Plain);
     "rdb-del-sync-files" => rdb_del_sync_files: bool = false, row(MODIFIABLE, Plain);
+    /// Whether a dump of a version that is not known is refused whatever it holds.
+    "rdb-version-check" => rdb_version_check: RdbVersionCheck = RdbVersionCheck::Strict, row(HIDDEN, Plain);
     "rdb-key-save-delay" => rdb_key_save_delay: i32 = 0, row(HIDDEN, Integer(INT_MIN, INT_MAX));
     "key-load-delay" => key_load_delay: i32 = 0, row(HIDDEN, Integer(INT_MIN, INT_MAX));
     "loading-process-events-interval-bytes" => loading_process_events_interval_bytes: u64 = 2 << 20,

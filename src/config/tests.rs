@@ -40,6 +40,12 @@ const BEYOND_7_2: &[&str] = &[
     "commandlog-reply-larger-than",
     "commandlog-request-larger-than",
     "import-mode",
+    "availability-zone",
+    "log-format",
+    "log-timestamp-format",
+    "max-new-connections-per-cycle",
+    "rdb-version-check",
+    "unixsocketgroup",
 ];
 
 /// `recorded/defaults.txt`: CONFIG GET * of a fresh 7.2 server, one `name value` a line, hidden directives with them.
@@ -408,4 +414,34 @@ proptest::proptest! {
             let _ = load(&line);
         }
     }
+}
+
+#[test]
+fn directives_of_newer_servers_are_known_refused_by_name_or_harmless() {
+    let config =
+        load("primaryauth secret\nprimaryuser me\nbio-cpulist \"\"\nlog-format json\nlookahead 16\n")
+            .unwrap();
+    assert_eq!((get(&config, "masterauth"), get(&config, "masteruser")), ("secret".into(), "me".into()));
+    assert_eq!(get(&config, "log-format"), "json");
+    assert!(refusal("server-cpulist 0").contains("binding to processors is not built"));
+    assert!(refusal("lookahead 32").contains("the number of requests that are read ahead is fixed"));
+    assert!(refusal("dual-channel-replication-enabled yes").contains("not supported yet by redis-rs"));
+    assert!(refusal("no-such-directive 1").contains("Bad directive"));
+}
+
+#[test]
+fn a_check_judges_every_line_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, other) = (dir.path().join("redis.conf"), dir.path().join("other.conf"));
+    std::fs::write(&other, "hz 10\nmptcp yes\n").unwrap();
+    let lines = format!(
+        "port 7000\nmptcp yes\nlookahead 16\ninclude {}\nport x\nsave \"\nnothing 1\ncrash-memcheck-enabled yes\n",
+        other.display()
+    );
+    std::fs::write(&file, lines).unwrap();
+    let found = invocation(&[file.to_str().unwrap()]).check().unwrap();
+    let shown: Vec<(usize, bool)> = found.iter().map(|found| (found.number, found.refused)).collect();
+    assert_eq!(shown, [(2, true), (3, false), (2, true), (5, true), (6, true), (7, true), (8, false)]);
+    assert!(found[2].file.ends_with("other.conf") && found[2].why.contains("multipath TCP"));
+    assert!(invocation(&["/no/such/file"]).check().is_err());
 }

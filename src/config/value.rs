@@ -263,6 +263,9 @@ words! {
     /// From the most talkative to silence; the order is that of severity.
     LogLevel { Debug = "debug", Verbose = "verbose", Notice = "notice", Warning = "warning", Nothing = "nothing" }
 }
+words! { LogFormat { Legacy = "legacy", Logfmt = "logfmt", Json = "json" } }
+words! { LogTimestampFormat { Legacy = "legacy", Iso8601 = "iso8601", Milliseconds = "milliseconds" } }
+words! { RdbVersionCheck { Strict = "strict", Relaxed = "relaxed" } }
 words! { SyslogFacility {
     User = "user", Local0 = "local0", Local1 = "local1", Local2 = "local2", Local3 = "local3", Local4 = "local4",
     Local5 = "local5", Local6 = "local6", Local7 = "local7",

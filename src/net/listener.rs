@@ -11,10 +11,12 @@ use mio::net::{TcpListener, UnixListener};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
 };
+use nix::unistd::{Gid, Group};
 
 use super::conn::Conn;
 use super::memory::MemoryListener;
 use super::reactor::{Reactor, Source, of_another_kind};
+use crate::env::process::strerror;
 
 /// A socket that accepts connections.
 #[derive(Debug)]
@@ -43,6 +45,21 @@ fn backlog(backlog: u32) -> Backlog {
     Backlog::new(backlog.min(65_535) as i32).unwrap_or(Backlog::MAXCONN)
 }
 
+/// The error with what failed before it.
+fn saying(what: &str, why: io::Error) -> io::Error {
+    io::Error::new(why.kind(), format!("{what}: {}", strerror(&why)))
+}
+
+/// The group of that name.
+fn group_named(name: &[u8]) -> io::Result<Gid> {
+    let name = String::from_utf8_lossy(name);
+    match Group::from_name(&name) {
+        Ok(Some(group)) => Ok(group.gid),
+        Ok(None) => Err(io::Error::other(format!("there is no group named '{name}'"))),
+        Err(why) => Err(saying("getgrnam", why.into())),
+    }
+}
+
 impl Listener {
     /// Listens on a TCP address.
     pub fn tcp(addr: SocketAddr, queue: u32) -> io::Result<Listener> {
@@ -58,14 +75,18 @@ impl Listener {
         Ok(Listener::Tcp(TcpListener::from_std(std::net::TcpListener::from(fd))))
     }
 
-    /// Listens on a unix socket. One that another server left behind is removed first. `mode`: permissions, 0 for
-    /// those that the umask leaves.
-    pub fn unix(path: &Path, mode: u32, queue: u32) -> io::Result<Listener> {
+    /// Listens on a unix socket; an error tells what failed. One that another server left behind is removed first. `mode`: permissions, 0 for
+    /// those that the umask leaves; `group`: the name of the group that it belongs to, else that of the process.
+    pub fn unix(path: &Path, mode: u32, group: Option<&[u8]>, queue: u32) -> io::Result<Listener> {
+        let group = group.map(group_named).transpose()?;
         let _ = std::fs::remove_file(path);
-        let listener = std::os::unix::net::UnixListener::bind(path)?;
+        let listener = std::os::unix::net::UnixListener::bind(path).map_err(|why| saying("bind", why))?;
         listener.set_nonblocking(true)?;
         // A second `listen` only changes the length of the queue.
         listen(&listener, backlog(queue))?;
+        if let Some(group) = group {
+            nix::unistd::chown(path, None, Some(group)).map_err(|why| saying("chown", why.into()))?;
+        }
         if mode != 0 {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
         }

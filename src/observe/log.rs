@@ -65,6 +65,24 @@ impl Level {
     }
 }
 
+/// The form of the lines (`log-format`): that of ever, `key=value` pairs, or an object of JSON each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Format {
+    Legacy = 0,
+    Logfmt = 1,
+    Json = 2,
+}
+
+/// The form of the times in them (`log-timestamp-format`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Times {
+    Legacy = 0,
+    Iso8601 = 1,
+    Milliseconds = 2,
+}
+
 /// What the server is, as its log lines say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -94,6 +112,8 @@ pub struct Destination {
 struct Log {
     level: AtomicU8,
     role: AtomicU8,
+    format: AtomicU8,
+    times: AtomicU8,
     /// The pid of the process that is the server; zero until there is one.
     server_pid: AtomicI32,
     /// Local time for the C library is asked once a second at most, and never in a child or a handler.
@@ -122,6 +142,12 @@ pub fn level() -> Level {
         3 => Level::Warning,
         _ => Level::Nothing,
     }
+}
+
+/// Lines have this form from now on.
+pub fn set_form((format, times): (Format, Times)) {
+    LOG.format.store(format as u8, Relaxed);
+    LOG.times.store(times as u8, Relaxed);
 }
 
 /// The role shown from now on.
@@ -177,14 +203,11 @@ pub fn line(level: Level, message: fmt::Arguments<'_>) {
     }
     LOG.learn_zone();
     let mut text = String::with_capacity(160);
-    LOG.prefix(level, &mut text);
-    let head = text.len();
-    // Writing to a String fails only when a Display does; what it wrote before is still worth logging.
-    let _ = text.write_fmt(message);
+    LOG.compose(level, message, &mut text);
     text.push('\n');
     LOG.write(text.as_bytes());
     if LOG.target.get().is_some_and(|target| target.syslog) {
-        syslog(level, &text[head..text.len() - 1]);
+        syslog(level, &message.to_string());
     }
 }
 
@@ -194,8 +217,7 @@ pub fn from_handler(level: Level, message: fmt::Arguments<'_>) {
         return;
     }
     let mut text = StackText { bytes: [0; 1024], len: 0 };
-    LOG.prefix(level, &mut text);
-    let _ = text.write_fmt(message);
+    LOG.compose(level, message, &mut text);
     text.bytes[text.len] = b'\n';
     LOG.write(&text.bytes[..=text.len]);
 }
@@ -253,6 +275,8 @@ impl Log {
         Log {
             level: AtomicU8::new(Level::Notice as u8),
             role: AtomicU8::new(b'M'),
+            format: AtomicU8::new(Format::Legacy as u8),
+            times: AtomicU8::new(Times::Legacy as u8),
             server_pid: AtomicI32::new(0),
             utc_offset_secs: AtomicI32::new(0),
             utc_offset_known_at: AtomicI64::new(i64::MIN),
@@ -274,11 +298,27 @@ impl Log {
         }
     }
 
-    fn prefix(&self, level: Level, text: &mut dyn Write) {
+    /// Writes a line without its end. No error of a `Display` is worth losing what came before it.
+    fn compose(&self, level: Level, message: fmt::Arguments<'_>, text: &mut dyn Write) {
         let pid = process::pid();
-        let role = if pid == self.server_pid.load(Relaxed) { self.role.load(Relaxed) as char } else { 'C' };
-        let now_us = clock::unix_us();
-        prefix(pid, role, level, now_us, self.utc_offset_secs.load(Relaxed), text);
+        let role = if pid == self.server_pid.load(Relaxed) { self.role.load(Relaxed) } else { b'C' };
+        let head = Head {
+            pid,
+            role: role as char,
+            level,
+            now_us: clock::unix_us(),
+            utc_offset_secs: self.utc_offset_secs.load(Relaxed),
+            times: match self.times.load(Relaxed) {
+                0 => Times::Legacy,
+                1 => Times::Iso8601,
+                _ => Times::Milliseconds,
+            },
+        };
+        let _ = match self.format.load(Relaxed) {
+            0 => head.legacy(message, text),
+            1 => head.logfmt(message, text),
+            _ => head.json(message, text),
+        };
     }
 
     fn write(&self, bytes: &[u8]) {
@@ -299,17 +339,113 @@ impl Log {
     }
 }
 
-fn prefix(pid: i32, role: char, level: Level, now_us: i64, utc_offset_secs: i32, text: &mut dyn Write) {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let at = clock::civil(now_us.div_euclid(1_000_000), utc_offset_secs);
-    let (month, ms, mark) =
-        (MONTHS[usize::from(at.month) - 1], now_us.rem_euclid(1_000_000) / 1_000, level.mark());
-    let _ = write!(
-        text,
-        "{pid}:{role} {:02} {month} {} {:02}:{:02}:{:02}.{ms:03} {mark} ",
-        at.day, at.year, at.hour, at.minute, at.second
-    );
+/// What a line says before its message.
+#[derive(Clone, Copy)]
+struct Head {
+    pid: i32,
+    role: char,
+    level: Level,
+    now_us: i64,
+    utc_offset_secs: i32,
+    times: Times,
+}
+
+impl Head {
+    fn legacy(self, message: fmt::Arguments<'_>, text: &mut dyn Write) -> fmt::Result {
+        write!(text, "{}:{} {self} {} {message}", self.pid, self.role, self.level.mark())
+    }
+
+    fn logfmt(self, message: fmt::Arguments<'_>, text: &mut dyn Write) -> fmt::Result {
+        let (pid, role, level) = (self.pid, self.role_word(), self.level_word());
+        write!(text, "pid={pid} role={role} timestamp=\"{self}\" level={level} message=\"")?;
+        InLogfmt(text).write_fmt(message)?;
+        text.write_char('"')
+    }
+
+    fn json(self, message: fmt::Arguments<'_>, text: &mut dyn Write) -> fmt::Result {
+        let (pid, role, level) = (self.pid, self.role_word(), self.level_word());
+        write!(text, r#"{{"pid":{pid},"role":"{role}","timestamp":"{self}","level":"{level}","message":""#)?;
+        InJson(text).write_fmt(message)?;
+        text.write_str("\"}")
+    }
+
+    /// The words of Valkey, where these forms come from.
+    fn role_word(self) -> &'static str {
+        match self.role {
+            'M' => "primary",
+            'S' => "replica",
+            'X' => "sentinel",
+            _ => "RDB/AOF",
+        }
+    }
+
+    fn level_word(self) -> &'static str {
+        ["debug", "verbose", "notice", "warning", "nothing"][self.level as usize]
+    }
+}
+
+/// The time.
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MONTHS: [&str; 12] =
+            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let at = clock::civil(self.now_us.div_euclid(1_000_000), self.utc_offset_secs);
+        let ms = self.now_us.rem_euclid(1_000_000) / 1_000;
+        match self.times {
+            Times::Legacy => {
+                let month = MONTHS[usize::from(at.month) - 1];
+                write!(
+                    f,
+                    "{:02} {month} {} {:02}:{:02}:{:02}.{ms:03}",
+                    at.day, at.year, at.hour, at.minute, at.second
+                )
+            }
+            Times::Iso8601 => {
+                let sign = if self.utc_offset_secs < 0 { '-' } else { '+' };
+                let minutes = self.utc_offset_secs.unsigned_abs() / 60;
+                write!(f, "{:04}-{:02}-{:02}T{:02}:", at.year, at.month, at.day, at.hour)?;
+                write!(
+                    f,
+                    "{:02}:{:02}.{ms:03}{sign}{:02}:{:02}",
+                    at.minute,
+                    at.second,
+                    minutes / 60,
+                    minutes % 60
+                )
+            }
+            Times::Milliseconds => write!(f, "{}", self.now_us.div_euclid(1_000)),
+        }
+    }
+}
+
+/// A message between quotes that nothing inside of it may end.
+struct InLogfmt<'a>(&'a mut dyn Write);
+
+impl Write for InLogfmt<'_> {
+    fn write_str(&mut self, message: &str) -> fmt::Result {
+        message.chars().try_for_each(|c| match c {
+            '"' => self.0.write_char('\''),
+            c if c.is_control() && c != '\t' => self.0.write_char(' '),
+            c => self.0.write_char(c),
+        })
+    }
+}
+
+/// A message as a string of JSON has it.
+struct InJson<'a>(&'a mut dyn Write);
+
+impl Write for InJson<'_> {
+    fn write_str(&mut self, message: &str) -> fmt::Result {
+        message.chars().try_for_each(|c| match c {
+            '"' => self.0.write_str("\\\""),
+            '\\' => self.0.write_str("\\\\"),
+            '\n' => self.0.write_str("\\n"),
+            '\r' => self.0.write_str("\\r"),
+            '\t' => self.0.write_str("\\t"),
+            c if u32::from(c) < 0x20 => write!(self.0, "\\u{:04x}", u32::from(c)),
+            c => self.0.write_char(c),
+        })
+    }
 }
 
 fn write_all(fd: i32, mut bytes: &[u8]) {
@@ -367,18 +503,42 @@ mod tests {
         log
     }
 
+    fn head(role: Role, level: Level, now_us: i64, utc_offset_secs: i32, times: Times) -> Head {
+        Head { pid: 4711, role: role_char(role), level, now_us, utc_offset_secs, times }
+    }
+
     #[test]
     fn a_line_begins_as_redis_begins_it() {
         let line = |role, level, us, offset| {
             let mut text = String::new();
-            prefix(4711, role_char(role), level, us, offset, &mut text);
+            head(role, level, us, offset, Times::Legacy).legacy(format_args!("x"), &mut text).unwrap();
             text
         };
         let us = 1_795_346_364_058_999;
-        assert_eq!(line(Role::Master, Level::Notice, us, 0), "4711:M 22 Nov 2026 11:19:24.058 * ");
-        assert_eq!(line(Role::Replica, Level::Warning, us, 3_600), "4711:S 22 Nov 2026 12:19:24.058 # ");
-        assert_eq!(line(Role::Sentinel, Level::Debug, 0, 0), "4711:X 01 Jan 1970 00:00:00.000 . ");
-        assert_eq!(line(Role::Master, Level::Verbose, -1, 0), "4711:M 31 Dec 1969 23:59:59.999 - ");
+        assert_eq!(line(Role::Master, Level::Notice, us, 0), "4711:M 22 Nov 2026 11:19:24.058 * x");
+        assert_eq!(line(Role::Replica, Level::Warning, us, 3_600), "4711:S 22 Nov 2026 12:19:24.058 # x");
+        assert_eq!(line(Role::Sentinel, Level::Debug, 0, 0), "4711:X 01 Jan 1970 00:00:00.000 . x");
+        assert_eq!(line(Role::Master, Level::Verbose, -1, 0), "4711:M 31 Dec 1969 23:59:59.999 - x");
+    }
+
+    #[test]
+    fn other_forms_of_lines_are_as_valkey_writes_them() {
+        let us = 1_795_346_364_058_999;
+        let message = "a \"quoted\" \\ \n \t \u{1} \u{e9} x=3";
+        let mut text = String::new();
+        let at = head(Role::Master, Level::Warning, us, -5_400, Times::Iso8601);
+        at.logfmt(format_args!("{message}"), &mut text).unwrap();
+        assert_eq!(
+            text,
+            "pid=4711 role=primary timestamp=\"2026-11-22T09:49:24.058-01:30\" level=warning message=\"a 'quoted' \\   \t   \u{e9} x=3\""
+        );
+        text.clear();
+        let at = head(Role::Replica, Level::Notice, us, 0, Times::Milliseconds);
+        at.json(format_args!("{message}"), &mut text).unwrap();
+        assert_eq!(
+            text,
+            "{\"pid\":4711,\"role\":\"replica\",\"timestamp\":\"1795346364058\",\"level\":\"notice\",\"message\":\"a \\\"quoted\\\" \\\\ \\n \\t \\u0001 \u{e9} x=3\"}"
+        );
     }
 
     #[test]
@@ -386,7 +546,7 @@ mod tests {
         let log = Log::new();
         let role = || {
             let mut text = String::new();
-            log.prefix(Level::Notice, &mut text);
+            log.compose(Level::Notice, format_args!(""), &mut text);
             text.split(':').nth(1).unwrap().chars().next().unwrap()
         };
         assert_eq!(role(), 'C');

@@ -307,7 +307,7 @@ pub(super) fn all_differ<'a>(elements: impl Iterator<Item = Element<'a>> + Clone
 mod tests {
     use super::*;
     use crate::persistence::dump::{dump_value, write_entry};
-    use crate::persistence::rdb::{Writer, WriterOptions, decode_dump};
+    use crate::persistence::rdb::{Checks, Writer, WriterOptions, decode_dump};
     use crate::structures::dict::Dict;
     use crate::structures::stream::{BlockLimits, StreamId};
     use crate::types::{Entry, NewValue, Value, View};
@@ -441,7 +441,7 @@ mod tests {
         for version in [9, 10, 11] {
             let options = WriterOptions { version, ..WriterOptions::default() };
             let payload = dump_value(&entry, options);
-            let RawValue::Stream(mut raw) = decode_dump(&payload, true).expect("a dump") else {
+            let RawValue::Stream(mut raw) = decode_dump(&payload, Checks::ALL).expect("a dump") else {
                 panic!("a stream")
             };
             let back = stream_value(&mut raw).expect("it is well formed");

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::arriving::DumpSource;
 use super::decode::{hash_value, list_value, set_value, stream_value, zset_value};
 use super::dump::{Delay, Usage};
-use super::rdb::{self, Checksum, RawString, RawValue, RdbError, RdbReason, Reader, Record};
+use super::rdb::{self, Checks, Checksum, RawString, RawValue, RdbError, RdbReason, Reader, Record};
 use crate::env::process::{self, Note};
 use crate::keyspace::{Keyspace, access};
 use crate::observe::log;
@@ -43,8 +43,8 @@ const REPLID_LEN: usize = 40;
 
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
-    /// `rdbchecksum`.
-    pub verify_checksum: bool,
+    /// `rdbchecksum` and `rdb-version-check`.
+    pub checks: Checks,
     /// Unix time at the beginning: keys that ended before it are not loaded, unless they are kept.
     pub now_ms: i64,
     /// Keys past their time are loaded too: a replica waits for its master's word, and what follows the base of an
@@ -283,7 +283,7 @@ impl Loader<DumpSource> {
 impl<R: Read> Loader<R> {
     /// Begins to load from anything that can be read, of which so many bytes are expected (zero if nobody knows).
     pub fn new(source: R, total_bytes: u64, options: LoadOptions) -> Result<Loader<R>, LoadError> {
-        let reader = Reader::new(source, options.verify_checksum)?;
+        let reader = Reader::new(source, options.checks)?;
         Ok(Loader {
             origin: Origin { rdb_version: reader.version(), ..Origin::default() },
             progress: LoadProgress { total_bytes, ..LoadProgress::default() },
@@ -530,7 +530,7 @@ impl<R: Read> Loader<R> {
     }
 
     fn finish(&mut self, checksum: Checksum) -> LoadedInfo {
-        if self.options.verify_checksum && checksum == Checksum::Absent && self.reader.version() >= 5 {
+        if self.options.checks.checksum && checksum == Checksum::Absent && self.reader.version() >= 5 {
             self.notice("RDB file was saved with checksum disabled: no check performed.".to_string());
         }
         let progress = self.progress();
@@ -595,7 +595,7 @@ pub(super) mod testing {
 
     pub fn options() -> LoadOptions {
         LoadOptions {
-            verify_checksum: true,
+            checks: Checks::ALL,
             now_ms: 1_000_000,
             keep_expired: false,
             report_expired: false,
@@ -1016,7 +1016,10 @@ mod tests {
                 let mut bad = good.clone();
                 bad[at] ^= 1 << bit;
                 let _ = load(&bad, options());
-                let _ = load(&bad, LoadOptions { verify_checksum: false, ..options() });
+                let _ = load(
+                    &bad,
+                    LoadOptions { checks: Checks { checksum: false, ..Checks::ALL }, ..options() },
+                );
             }
         }
     }

@@ -260,6 +260,7 @@ impl Server {
             zset_listpack_value: config.zset_max_listpack_value,
             hll_sparse_bytes: config.hll_sparse_max_bytes,
             skip_checksums: self.limits.skip_checksums,
+            newer_dumps: config.rdb_version_check == config::RdbVersionCheck::Relaxed,
             stream: BlockLimits {
                 max_bytes: usize::try_from(config.stream_node_max_bytes).unwrap_or(usize::MAX),
                 max_entries: config.stream_node_max_entries,
@@ -293,13 +294,25 @@ pub fn supervision(mode: Supervised) -> crate::env::supervise::Mode {
     }
 }
 
-/// The log's level for a `loglevel`.
-pub fn log_level(level: config::LogLevel) -> log::Level {
-    match level {
-        config::LogLevel::Debug => log::Level::Debug,
-        config::LogLevel::Verbose => log::Level::Verbose,
-        config::LogLevel::Notice => log::Level::Notice,
-        config::LogLevel::Warning => log::Level::Warning,
-        config::LogLevel::Nothing => log::Level::Nothing,
-    }
+/// Tells the log from which level on it writes, and in which form.
+pub fn apply_log(config: &Config) {
+    use crate::config::{LogFormat, LogLevel, LogTimestampFormat};
+    log::set_level(match config.loglevel {
+        LogLevel::Debug => log::Level::Debug,
+        LogLevel::Verbose => log::Level::Verbose,
+        LogLevel::Notice => log::Level::Notice,
+        LogLevel::Warning => log::Level::Warning,
+        LogLevel::Nothing => log::Level::Nothing,
+    });
+    let format = match config.log_format {
+        LogFormat::Legacy => log::Format::Legacy,
+        LogFormat::Logfmt => log::Format::Logfmt,
+        LogFormat::Json => log::Format::Json,
+    };
+    let times = match config.log_timestamp_format {
+        LogTimestampFormat::Legacy => log::Times::Legacy,
+        LogTimestampFormat::Iso8601 => log::Times::Iso8601,
+        LogTimestampFormat::Milliseconds => log::Times::Milliseconds,
+    };
+    log::set_form((format, times));
 }

@@ -44,7 +44,7 @@ impl Server {
             return;
         }
         self.refresh_stamp(false);
-        self.stats.peak_memory = self.stats.peak_memory.max(alloc::allocated());
+        self.stats.note_memory(alloc::allocated(), self.clock.unix_secs());
         self.stats.sample(now, &self.replication.stats);
         self.shut_down_if_asked();
         self.handle_shutdown();

@@ -10,8 +10,6 @@ use crate::net::{Conn, Event, Source};
 use crate::observe::log;
 use crate::persistence::loading::Loading;
 
-/// Connections accepted in one turn.
-const ACCEPTS: usize = 1000;
 /// How far ahead of their turn the processor is asked for clients.
 const EVENTS_AHEAD: usize = 4;
 /// Expired keys deleted at a time, per database, for each step of `active-expire-effort`: what a client waits for that
@@ -174,7 +172,7 @@ impl Server {
     }
 
     fn accept(&mut self, index: usize) {
-        for _ in 0..ACCEPTS {
+        for _ in 0..self.config.max_new_connections_per_cycle {
             let Some(listener) = self.net.listeners.get(index) else { return };
             match listener.accept() {
                 Ok(Some(conn)) => self.welcome(conn),
@@ -287,6 +285,7 @@ impl Server {
         let began = self.clock.moment_us();
         let share = began.saturating_sub(self.clock.monotonic_us()) / 3;
         let mut expired = false;
+        let before = self.keyspace.stats;
         while self.expire_some(now) {
             expired = true;
             if self.clock.moment_us() - began >= share {
@@ -296,6 +295,9 @@ impl Server {
         if expired {
             let us = self.clock.moment_us() - began;
             self.stats.expiry_us += us;
+            let after = self.keyspace.stats;
+            self.stats.expired_keys_active += after.expired - before.expired;
+            self.stats.expired_fields_active += after.expired_fields - before.expired_fields;
             self.note_latency("expire-cycle", us);
         }
     }

@@ -11,6 +11,7 @@ use crate::persistence::arriving::Arriving;
 use crate::persistence::dump::Usage;
 use crate::persistence::load::{LoadError, LoadOptions, Origin};
 use crate::persistence::loading::{LoadFailed, LoadInto, LoadSource, Loaded, Loading, Slice, load_at_once};
+use crate::persistence::rdb::Checks;
 use crate::persistence::snapshots::dbfilename;
 use crate::protocol::{CmdError, encode_command};
 use crate::replication::replica::{LoadFrom, LoadOrder, Piece, ServesOld};
@@ -23,7 +24,10 @@ fn bad_library(why: CmdError) -> LoadError {
 impl Server {
     pub(super) fn load_options(&self) -> LoadOptions {
         LoadOptions {
-            verify_checksum: self.config.rdbchecksum && !self.limits.skip_checksums,
+            checks: Checks {
+                checksum: self.config.rdbchecksum && !self.limits.skip_checksums,
+                version: !self.limits.newer_dumps,
+            },
             now_ms: self.clock.unix_ms(),
             keep_expired: self.is_replica(),
             report_expired: !self.is_replica(),

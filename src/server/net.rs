@@ -54,7 +54,7 @@ impl fmt::Display for ListenError {
         match self {
             ListenError::Tcp(port) => write!(out, "Failed listening on port {port} (tcp), aborting."),
             ListenError::Unix(why) => {
-                write!(out, "Failed opening Unix socket: bind: {}", crate::env::process::strerror(why))
+                write!(out, "Failed opening Unix socket: {why}")
             }
             ListenError::Watch(why) => write!(out, "Can't watch the listening sockets: {why}"),
         }
@@ -99,7 +99,8 @@ impl Net {
         all.extend(fresh);
         if config.unixsocket.is_set() && !all.iter().any(|l| l.path().is_some()) {
             let path = config.unixsocket.as_path();
-            match Listener::unix(path, config.unixsocketperm, config.tcp_backlog) {
+            let group = config.unixsocketgroup.is_set().then_some(&*config.unixsocketgroup);
+            match Listener::unix(path, config.unixsocketperm, group, config.tcp_backlog) {
                 Ok(listener) => all.push(listener),
                 Err(why) => return Err(ListenError::Unix(why)),
             }

@@ -72,7 +72,7 @@ impl Server {
                 self.maxmemory_clients_has_changed();
             }
             Apply::MaxMemoryClients => self.maxmemory_clients_has_changed(),
-            Apply::LogLevel => log::set_level(boot::log_level(self.config.loglevel)),
+            Apply::Log => boot::apply_log(&self.config),
             // Out of range it is a wish, granted as far as it goes.
             Apply::Hz => self.config.hz = self.config.hz.clamp(1, 500),
             Apply::RequirePass => self.password_has_changed(),

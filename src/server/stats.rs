@@ -40,6 +40,11 @@ pub struct Stats {
     /// How long more memory was in use than `maxmemory`, the time that has not ended yet not counted.
     pub eviction_exceeded_us: u64,
     pub peak_memory: usize,
+    /// When it was that (unix time).
+    pub peak_memory_at_secs: i64,
+    /// Keys, and fields of hashes, that were deleted in time, not by whoever asked for them.
+    pub expired_keys_active: u64,
+    pub expired_fields_active: u64,
     /// Clients blocked at this time are counted in `blocked clients`; keys found expired in `keyspace`.
     pub event_loop_turns: u64,
     /// Time spent in turns, waiting not counted, and the longest turn.
@@ -121,6 +126,13 @@ impl Stats {
         self.rate(Rate::TurnTime).checked_div(self.rate(Rate::Turns)).unwrap_or(0)
     }
 
+    /// Notes how much memory is in use.
+    pub fn note_memory(&mut self, bytes: usize, now_secs: i64) {
+        if bytes > self.peak_memory {
+            (self.peak_memory, self.peak_memory_at_secs) = (bytes, now_secs);
+        }
+    }
+
     /// Notes a turn of the loop in which so many commands ran.
     pub fn note_turn(&mut self, us: u64, commands: u64) {
         self.event_loop_turns += 1;
@@ -131,6 +143,10 @@ impl Stats {
 
     /// Forgets what CONFIG RESETSTAT forgets.
     pub fn reset(&mut self) {
-        *self = Stats { peak_memory: self.peak_memory, ..Stats::default() };
+        *self = Stats {
+            peak_memory: self.peak_memory,
+            peak_memory_at_secs: self.peak_memory_at_secs,
+            ..Stats::default()
+        };
     }
 }

@@ -25,6 +25,9 @@ pub struct Thresholds {
     pub hll_sparse_bytes: u64,
     /// Payloads and dump files are taken with a wrong checksum (DEBUG SET-SKIP-CHECKSUM-VALIDATION).
     pub skip_checksums: bool,
+    /// Payloads and dump files of versions that we do not know are read as far as they hold nothing else that is
+    /// unknown (`rdb-version-check relaxed`).
+    pub newer_dumps: bool,
     /// How large a block of a stream may get (`stream-node-max-*`).
     pub stream: BlockLimits,
 }
@@ -43,6 +46,7 @@ impl Default for Thresholds {
             zset_listpack_value: 64,
             hll_sparse_bytes: 3000,
             skip_checksums: false,
+            newer_dumps: false,
             stream: BlockLimits { max_bytes: 4096, max_entries: 100 },
         }
     }

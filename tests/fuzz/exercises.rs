@@ -8,7 +8,7 @@ use redis_rs::keyspace::Keyspace;
 use redis_rs::persistence::aof::{AofLoadOptions, AofLoader, AofStep, Folder, Manifest, Refused, Sink};
 use redis_rs::persistence::dump::{DumpOptions, Usage, dump_value, write_dataset, write_entry};
 use redis_rs::persistence::load::{LoadOptions, Loader, Step, value_from_raw};
-use redis_rs::persistence::rdb::{RDB_VERSION, SavingAux, Writer, WriterOptions, crc64, decode_dump};
+use redis_rs::persistence::rdb::{Checks, RDB_VERSION, SavingAux, Writer, WriterOptions, crc64, decode_dump};
 use redis_rs::protocol::{Limits, Parsed, Parser};
 use redis_rs::structures::hyperloglog;
 use redis_rs::structures::intset::Intset;
@@ -147,7 +147,7 @@ pub fn dump_payload(body: &[u8]) {
 }
 
 fn restored(payload: &[u8]) -> Option<Entry> {
-    let mut raw = decode_dump(payload, true).ok()?;
+    let mut raw = decode_dump(payload, Checks::ALL).ok()?;
     let value = value_from_raw(&mut raw, &Thresholds::default()).ok()?;
     Some(Entry::new(b"key", None, value))
 }
@@ -177,7 +177,7 @@ pub fn rdb(bytes: &[u8]) {
 
 fn load_options() -> LoadOptions {
     LoadOptions {
-        verify_checksum: false,
+        checks: Checks { checksum: false, ..Checks::ALL },
         now_ms: 1_000_000,
         keep_expired: true,
         report_expired: false,

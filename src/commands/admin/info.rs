@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 
-use crate::client::{ClientId, Kind, Role};
+use crate::client::{Client, ClientId, Kind, PauseBy, Role};
 use crate::config::REDIS_VERSION;
 use crate::env::{alloc, process};
 use crate::exec::flags::*;
@@ -160,6 +160,7 @@ fn about_server(server: &Server, text: &mut Text) {
         config.config_file.as_ref().map_or_else(String::new, |file| file.display().to_string()),
     );
     text.field("io_threads_active", 0);
+    text.field("availability_zone", String::from_utf8_lossy(&config.availability_zone));
     if let Some(left) = server.life.shutdown.left_ms(server.clock.monotonic_ms()) {
         text.field("shutdown_in_milliseconds", left);
     }
@@ -200,6 +201,26 @@ fn about_clients(server: &Server, text: &mut Text) {
     text.field("clients_in_timeout_table", server.blocked_clients.with_deadline());
     text.field("total_blocking_keys", server.blocked_clients.keys());
     text.field("total_blocking_keys_on_nokey", server.blocked_clients.keys_if_gone());
+    let subscribed = |client: &Client| client.session.subscriptions.is_some();
+    text.field("pubsub_clients", server.clients.iter().filter(|(_, client)| subscribed(client)).count());
+    text.field("watching_clients", server.watching.clients());
+    text.field("total_watched_keys", server.watching.keys());
+    about_pauses(server, text);
+}
+
+/// Who holds clients back, from what, and for how long yet.
+fn about_pauses(server: &Server, text: &mut Text) {
+    let now_ms = server.clock.unix_ms();
+    let paused = server.blocked_clients.paused(now_ms);
+    let reason = server.blocked_clients.paused_by(now_ms).map_or("none", |by| match by {
+        PauseBy::Command => "client_pause",
+        PauseBy::Shutdown => "shutdown_in_progress",
+        PauseBy::Failover => "failover_in_progress",
+    });
+    text.field("paused_reason", reason);
+    let actions = paused.map_or("none", |(_, writes_only)| if writes_only { "write" } else { "all" });
+    text.field("paused_actions", actions);
+    text.field("paused_timeout_milliseconds", paused.map_or(0, |(until_ms, _)| until_ms - now_ms));
 }
 
 fn about_memory(server: &Server, text: &mut Text) {
@@ -211,6 +232,7 @@ fn about_memory(server: &Server, text: &mut Text) {
     bytes("used_memory", account.used as u64);
     bytes("used_memory_rss", account.resident as u64);
     bytes("used_memory_peak", account.peak as u64);
+    text.field("used_memory_peak_time", server.stats.peak_memory_at_secs);
     text.field("used_memory_peak_perc", format_args!("{:.2}%", account.peak_percentage()));
     text.field("used_memory_overhead", account.overhead);
     text.field("used_memory_startup", account.startup);
@@ -355,6 +377,9 @@ fn about_stats(server: &Server, text: &mut Text) {
     text.field("sync_partial_err", sync.partial_err);
     text.field("expired_keys", keyspace.expired);
     text.field("expired_subkeys", keyspace.expired_fields);
+    text.field("expired_fields", keyspace.expired_fields);
+    text.field("expired_keys_active", stats.expired_keys_active);
+    text.field("expired_subkeys_active", stats.expired_fields_active);
     // Keys are deleted within a turn of their time: none are stale, and no cycle is cut short by a limit of time.
     text.field("expired_stale_perc", "0.00");
     text.field("expired_time_cap_reached_count", 0);
@@ -387,6 +412,8 @@ fn about_stats(server: &Server, text: &mut Text) {
     text.field("tracking_total_prefixes", server.tracking.prefixes());
     text.field("unexpected_error_replies", stats.unexpected_errors);
     text.field("total_error_replies", stats.errors);
+    text.field("client_query_buffer_limit_disconnections", stats.client_query_limit_disconnections);
+    text.field("client_output_buffer_limit_disconnections", stats.client_output_limit_disconnections);
     text.field("dump_payload_sanitizations", 0);
     text.field("total_reads_processed", stats.reads);
     text.field("total_writes_processed", stats.writes);
@@ -499,7 +526,7 @@ fn about_master(server: &Server, text: &mut Text) {
     text.flag("replica_announced", server.config.replica_announced);
 }
 
-fn about_cpu(_: &Server, text: &mut Text) {
+fn about_cpu(server: &Server, text: &mut Text) {
     let usage = |who| getrusage(who).expect("a process may ask for its own usage");
     let mut fields = |suffix: &str, usage: Usage| {
         for (name, time) in [("sys", usage.system_time()), ("user", usage.user_time())] {
@@ -510,6 +537,11 @@ fn about_cpu(_: &Server, text: &mut Text) {
     fields("", usage(UsageWho::RUSAGE_SELF));
     fields("_children", usage(UsageWho::RUSAGE_CHILDREN));
     fields("_main_thread", usage(UsageWho::RUSAGE_THREAD));
+    let active_us = server.stats.event_loop_us;
+    text.field(
+        "used_active_time_main_thread",
+        format_args!("{}.{:06}", active_us / 1_000_000, active_us % 1_000_000),
+    );
 }
 
 fn about_commands(server: &Server, text: &mut Text) {

@@ -9,7 +9,7 @@ use crate::keyspace::{Class, Expired, access};
 use crate::observe::log;
 use crate::persistence::dump::dump_value;
 use crate::persistence::load::{BadValue, LoadError, value_from_raw};
-use crate::persistence::rdb::{DumpError, WriterOptions, decode_dump};
+use crate::persistence::rdb::{Checks, DumpError, WriterOptions, decode_dump};
 use crate::server::Server;
 use crate::types::Entry;
 
@@ -141,7 +141,8 @@ fn restore(ctx: &mut Ctx) -> CmdResult {
         at if options.absolute => Some(at),
         ttl => Some(ctx.now_ms().saturating_add(ttl)),
     };
-    let payload = decode_dump(ctx.args.get(3), !ctx.limits.skip_checksums);
+    let checks = Checks { checksum: !ctx.limits.skip_checksums, version: !ctx.limits.newer_dumps };
+    let payload = decode_dump(ctx.args.get(3), checks);
     let mut raw = payload.map_err(|error| refused(&error))?;
     let value = value_from_raw(&mut raw, ctx.limits).map_err(|why| bad_value(&why))?;
     let mut entry = Entry::new(key, expiry, value);

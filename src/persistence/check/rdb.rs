@@ -9,7 +9,7 @@ use crate::config::REDIS_VERSION;
 use crate::env::clock;
 use crate::env::process::strerror;
 use crate::persistence::decode::{BadValue, verify_value};
-use crate::persistence::rdb::{Checksum, Entry, RdbError, RdbReason, Reader, Record};
+use crate::persistence::rdb::{Checks, Checksum, Entry, RdbError, RdbReason, Reader, Record};
 use crate::types::Thresholds;
 
 /// What was counted.
@@ -52,7 +52,7 @@ pub(super) fn run(args: &[OsString], out: &mut dyn Write) -> io::Result<bool> {
 /// Reads a dump to its end. What comes behind it is returned, with its offset; `None` if the dump is not sound.
 pub(super) fn check<R: Read>(file: R, out: &mut dyn Write) -> io::Result<Option<(R, Vec<u8>, u64)>> {
     let mut counts = Counts::default();
-    let read = Reader::new(file, true).map_err(|why| of_rdb(why, "read-header"));
+    let read = Reader::new(file, Checks::ALL).map_err(|why| of_rdb(why, "read-header"));
     let read = match read {
         Ok(reader) => read_on(reader.skip_modules(), &mut counts, out)?,
         Err(wrong) => Err(wrong),

@@ -7,10 +7,10 @@
 use std::fmt;
 use std::io;
 
+use super::Checks;
 use super::RDB_VERSION;
 use super::crc64::crc64;
 use super::error::{RdbError, RdbReason};
-use super::is_known;
 use super::opcode::{OP_FUNCTION2, ValueType};
 use super::source::Source;
 use super::value::RawValue;
@@ -55,13 +55,13 @@ pub fn encode_dump(
 
 /// Accepts a payload of our version or an older one whose checksum is right (or not asked for), and gives what stands
 /// before the footer. Unlike in dump files, a zero is no checksum.
-pub fn verify_dump(payload: &[u8], with_checksum: bool) -> Result<&[u8], DumpError> {
+pub fn verify_dump(payload: &[u8], checks: Checks) -> Result<&[u8], DumpError> {
     let body_len = payload.len().checked_sub(FOOTER).ok_or(DumpError::Footer)?;
     let (summed, checksum) = payload.split_at(body_len + 2);
     let (body, version) = summed.split_at(body_len);
     let version = u16::from_le_bytes([version[0], version[1]]);
-    let known = version == 0 || is_known(version);
-    if !known || with_checksum && crc64(summed).to_le_bytes() != checksum {
+    let known = version == 0 || checks.take(version);
+    if !known || checks.checksum && crc64(summed).to_le_bytes() != checksum {
         return Err(DumpError::Footer);
     }
     Ok(body)
@@ -97,7 +97,7 @@ impl std::error::Error for LibrariesError {}
 
 /// Verifies a payload of FUNCTION DUMP and gives the code of its libraries.
 pub fn decode_libraries(payload: &[u8]) -> Result<Vec<Vec<u8>>, LibrariesError> {
-    let mut rest = verify_dump(payload, true).map_err(LibrariesError::Payload)?;
+    let mut rest = verify_dump(payload, Checks::ALL).map_err(LibrariesError::Payload)?;
     let mut codes = Vec::new();
     while let Some((&opcode, code)) = rest.split_first() {
         if opcode != OP_FUNCTION2 {
@@ -112,8 +112,8 @@ pub fn decode_libraries(payload: &[u8]) -> Result<Vec<Vec<u8>>, LibrariesError> 
 }
 
 /// Verifies a payload and decodes its value. What follows the value inside of the payload is ignored, as ever.
-pub fn decode_dump(payload: &[u8], with_checksum: bool) -> Result<RawValue, DumpError> {
-    let body = verify_dump(payload, with_checksum)?;
+pub fn decode_dump(payload: &[u8], checks: Checks) -> Result<RawValue, DumpError> {
+    let body = verify_dump(payload, checks)?;
     let version = payload.get(body.len()..).and_then(|rest| rest.first_chunk());
     let version = version.map_or(RDB_VERSION, |bytes| u16::from_le_bytes(*bytes));
     let bad = |reason| DumpError::Format(RdbError { offset: 0, reason });

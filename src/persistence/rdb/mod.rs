@@ -60,9 +60,25 @@ pub const RDB_VERSION_MAX: u16 = 13;
 /// whose fields expire have a form of their own.
 pub const RDB_VERSION_VALKEY: u16 = 80;
 
-/// Whether we know a version of a dump, from its header or from the footer of a payload.
-fn is_known(version: u16) -> bool {
-    (1..=RDB_VERSION_MAX).contains(&version) || version == RDB_VERSION_VALKEY
+/// What of a dump or a payload is looked at before it is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checks {
+    /// The checksum has to be right.
+    pub checksum: bool,
+    /// The version has to be one that we know (`rdb-version-check strict`). Else a newer one is read as far as every
+    /// type in it is known.
+    pub version: bool,
+}
+
+impl Checks {
+    pub const ALL: Checks = Checks { checksum: true, version: true };
+
+    /// Whether we read a version, from the header of a dump or from the footer of a payload.
+    fn take(self, version: u16) -> bool {
+        (1..=RDB_VERSION_MAX).contains(&version)
+            || version == RDB_VERSION_VALKEY
+            || !self.version && version > RDB_VERSION_MAX
+    }
 }
 
 /// The oldest version that we write: servers from 2.6 on read it.

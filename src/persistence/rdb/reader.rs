@@ -9,7 +9,7 @@ use super::error::{RdbReason, Result};
 use super::opcode::*;
 use super::source::{Place, Source};
 use super::value::RawValue;
-use super::{RDB_VERSION_VALKEY, is_known};
+use super::{Checks, RDB_VERSION_VALKEY};
 
 /// What a dump is made of.
 #[derive(Debug, PartialEq)]
@@ -74,9 +74,9 @@ pub struct Reader<R> {
 }
 
 impl<R: Read> Reader<R> {
-    /// Reads the header, and refuses what is not a dump of a version that we know.
-    pub fn new(inner: R, verify_checksum: bool) -> Result<Reader<R>> {
-        let mut source = Source::new(inner, verify_checksum);
+    /// Reads the header, and refuses what is not a dump of a version that we read.
+    pub fn new(inner: R, checks: Checks) -> Result<Reader<R>> {
+        let mut source = Source::new(inner, checks.checksum);
         let magic: [u8; 9] = source.array()?;
         let (digits, of_valkey) = match (magic.strip_prefix(b"REDIS"), magic.strip_prefix(b"VALKEY")) {
             (Some(digits), _) => (digits, false),
@@ -88,16 +88,18 @@ impl<R: Read> Reader<R> {
             .take_while(|digit| digit.is_ascii_digit())
             .fold(0, |version, digit| version * 10 + u32::from(digit - b'0'));
         match u16::try_from(version) {
-            Ok(version) if is_known(version) && of_valkey == (version == RDB_VERSION_VALKEY) => Ok(Reader {
-                source,
-                version,
-                skip_modules: false,
-                finished: false,
-                record: None,
-                expire_at_ms: None,
-                idle: None,
-                freq: None,
-            }),
+            Ok(version) if checks.take(version) && of_valkey == (version >= RDB_VERSION_VALKEY) => {
+                Ok(Reader {
+                    source,
+                    version,
+                    skip_modules: false,
+                    finished: false,
+                    record: None,
+                    expire_at_ms: None,
+                    idle: None,
+                    freq: None,
+                })
+            }
             _ => source.fail(RdbReason::Version(version)),
         }
     }

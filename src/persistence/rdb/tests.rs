@@ -55,7 +55,7 @@ fn unhex(text: &str) -> Vec<u8> {
 }
 
 fn read_all(dump: &[u8]) -> Result<Vec<Record>, RdbError> {
-    read_from(Reader::new(dump, true)?.skip_modules())
+    read_from(Reader::new(dump, Checks::ALL)?.skip_modules())
 }
 
 fn read_from<R: Read>(mut reader: Reader<R>) -> Result<Vec<Record>, RdbError> {
@@ -175,7 +175,7 @@ fn how_the_bytes_arrive_makes_no_difference() {
     let dump = unhex(DUMP_7_2);
     let whole = read_all(&dump).expect("it is well formed");
     for piece in [1, 2, 7, 100] {
-        let reader = Reader::new(Dribble(&dump, piece), true).expect("it has a header");
+        let reader = Reader::new(Dribble(&dump, piece), Checks::ALL).expect("it has a header");
         assert_eq!(read_from(reader).expect("it is well formed"), whole);
     }
 }
@@ -194,7 +194,7 @@ fn every_truncation_is_an_error() {
 #[test]
 fn what_follows_the_dump_is_given_back() {
     let dump = [unhex(DUMP_7_2), b"*1\r\n$4\r\nPING\r\n".to_vec()].concat();
-    let mut reader = Reader::new(&dump[..], true).expect("it has a header");
+    let mut reader = Reader::new(&dump[..], Checks::ALL).expect("it has a header");
     while reader.next_record().expect("it is well formed").is_some() {}
     assert_eq!(reader.offset(), unhex(DUMP_7_2).len() as u64);
     let (mut rest, mut ahead) = reader.into_inner();
@@ -251,7 +251,9 @@ fn strangers_versions_and_damage_are_refused_by_name() {
         read_all(&dump).expect_err("its checksum is wrong").reason,
         RdbReason::Checksum { computed, stored } if computed ^ stored == 1 << 56
     ));
-    let unverified = read_from(Reader::new(&dump[..], false).expect("it has a header"));
+    let unverified = read_from(
+        Reader::new(&dump[..], Checks { checksum: false, ..Checks::ALL }).expect("it has a header"),
+    );
     assert_eq!(
         unverified.expect("nobody compares").last(),
         Some(&Record::Eof { checksum: Checksum::Ignored })
@@ -268,8 +270,9 @@ fn modules_are_refused_unless_they_may_be_skipped() {
     let mut aux = b"REDIS0009\xf7".to_vec();
     aux.extend([&id[..], b"\x02\x01", parts, &[OP_EOF], &[0; 8]].concat());
 
-    let refuse =
-        |dump: &[u8]| read_from(Reader::new(dump, true).expect("it has a header")).expect_err("a module");
+    let refuse = |dump: &[u8]| {
+        read_from(Reader::new(dump, Checks::ALL).expect("it has a header")).expect_err("a module")
+    };
     assert!(refuse(&value).to_string().contains("no matching module type 'AAAAAAAAB'"));
     assert!(refuse(&aux).to_string().contains("no matching module 'AAAAAAAAB'"));
     let records = read_all(&value).expect("it may be skipped");
@@ -404,7 +407,7 @@ fn older_versions_lack_what_only_informs() {
         };
         write().expect("memory can be written");
         let dump = writer.finish().expect("memory can be written");
-        assert_eq!(Reader::new(&dump[..], true).expect("it has a header").version(), version);
+        assert_eq!(Reader::new(&dump[..], Checks::ALL).expect("it has a header").version(), version);
         read_all(&dump).expect("it is well formed")
     };
     let entry = |about| {
@@ -434,16 +437,19 @@ fn a_payload_is_accepted_by_the_rules_of_restore() {
         writer.write_string(b"hello")
     });
     assert_eq!(ours.expect("memory can be written"), real);
-    assert_eq!(verify_dump(real, true).unwrap(), &real[..7]);
-    assert_eq!(decode_dump(real, true).unwrap(), bytes(b"hello"));
+    assert_eq!(verify_dump(real, Checks::ALL).unwrap(), &real[..7]);
+    assert_eq!(decode_dump(real, Checks::ALL).unwrap(), bytes(b"hello"));
     for at in 0..real.len() {
         let mut bad = *real;
         bad[at] ^= 0x10;
-        assert!(matches!(decode_dump(&bad, true), Err(DumpError::Footer)));
-        assert!(matches!(decode_dump(&real[..at], true), Err(DumpError::Footer)));
+        assert!(matches!(decode_dump(&bad, Checks::ALL), Err(DumpError::Footer)));
+        assert!(matches!(decode_dump(&real[..at], Checks::ALL), Err(DumpError::Footer)));
         // Without the checksum there is still the version; and a type or a length may not be one any more.
         if at >= 9 {
-            assert_eq!(decode_dump(&bad, false).unwrap(), bytes(b"hello"));
+            assert_eq!(
+                decode_dump(&bad, Checks { checksum: false, ..Checks::ALL }).unwrap(),
+                bytes(b"hello")
+            );
         }
     }
     let sealed = |body: &[u8], version: u16| {
@@ -451,13 +457,17 @@ fn a_payload_is_accepted_by_the_rules_of_restore() {
         payload.extend(crc64(&payload).to_le_bytes());
         payload
     };
-    let why = |body: &[u8], version: u16| decode_dump(&sealed(body, version), true).unwrap_err();
-    assert_eq!(decode_dump(&sealed(b"\x00\x05hello", 1), true).unwrap(), bytes(b"hello"), "an old version");
+    let why = |body: &[u8], version: u16| decode_dump(&sealed(body, version), Checks::ALL).unwrap_err();
+    assert_eq!(
+        decode_dump(&sealed(b"\x00\x05hello", 1), Checks::ALL).unwrap(),
+        bytes(b"hello"),
+        "an old version"
+    );
     assert!(matches!(why(b"\x00\x05hello", 14), DumpError::Footer), "a newer one");
     for body in [&b"\x00\x05hell"[..], b"", b"\xff"] {
         assert!(matches!(why(body, 11), DumpError::Format(_)));
     }
-    let longer = decode_dump(&sealed(b"\x00\x05hello, and more", 11), true);
+    let longer = decode_dump(&sealed(b"\x00\x05hello, and more", 11), Checks::ALL);
     assert_eq!(longer.unwrap(), bytes(b"hello"), "the rest is ignored");
 }
 
@@ -670,7 +680,7 @@ proptest! {
     #[test]
     fn any_value_comes_back_from_a_payload(value in any_value(), compress in any::<bool>()) {
         let payload = encode_dump(WriterOptions { compress, version: 12, ..PLAIN }, |writer| write_value(writer, &value)).expect("memory can be written");
-        prop_assert_eq!(decode_dump(&payload, true).unwrap(), value);
+        prop_assert_eq!(decode_dump(&payload, Checks::ALL).unwrap(), value);
     }
 
     #[test]
@@ -695,7 +705,7 @@ proptest! {
             writer.string_entry(key, value).expect("memory can be written");
         }
         let dump = writer.finish().expect("memory can be written");
-        let reader = Reader::new(Dribble(&dump, piece), true).expect("it has a header");
+        let reader = Reader::new(Dribble(&dump, piece), Checks::ALL).expect("it has a header");
         let records = read_from(reader).expect("it is well formed");
         prop_assert_eq!(records.len(), entries.len() + 1);
         prop_assert_eq!(records.last(), Some(&Record::Eof { checksum: Checksum::Ok }));
@@ -727,7 +737,7 @@ proptest! {
         }
         let ended_well = |records: &Vec<Record>| records.last() == Some(&Record::Eof { checksum: Checksum::Ok });
         prop_assert!(dump == original || !read_all(&dump).as_ref().is_ok_and(ended_well));
-        if let Ok(reader) = Reader::new(&dump[..], false) {
+        if let Ok(reader) = Reader::new(&dump[..], Checks { checksum: false, ..Checks::ALL }) {
             let _ = read_from(reader);
         }
     }
@@ -785,7 +795,7 @@ fn a_dump_of_a_cluster_node_of_valkey_9_is_read() {
 
 #[test]
 fn a_version_belongs_to_its_line_of_servers() {
-    let refused = |header: &[u8]| Reader::new(header, true).err().map(|error| error.reason);
+    let refused = |header: &[u8]| Reader::new(header, Checks::ALL).err().map(|error| error.reason);
     for header in [b"REDIS0014", b"REDIS0080", b"VALKEY011", b"VALKEY081"] {
         assert!(matches!(refused(header), Some(RdbReason::Version(_))), "{}", header.escape_ascii());
     }

@@ -88,7 +88,7 @@ impl RawValue {
                 RawValue::Hash(source.sequence(|source| Ok((source.string()?, source.string()?)))?)
             }
             ValueType::HashTimes => RawValue::HashTimes(relative_times(source)?),
-            ValueType::HashTimesPreGa if version == RDB_VERSION_VALKEY => {
+            ValueType::HashTimesPreGa if version >= RDB_VERSION_VALKEY => {
                 RawValue::HashTimes(source.sequence(time_behind)?)
             }
             ValueType::HashTimesPreGa => RawValue::HashTimes(source.sequence(time_before)?),

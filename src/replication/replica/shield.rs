@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Linking, MasterLink, Standing};
 use crate::env::ticks;
-use crate::persistence::rdb::{Reader, Record};
+use crate::persistence::rdb::{Checks, Reader, Record};
 
 /// A master that holds less than one key of so many of ours has hardly any.
 const SHARE: u64 = 10;
@@ -60,7 +60,7 @@ fn count_keys(dump: &Path, enough: u64) -> Result<u64, std::io::Error> {
     let file = File::open(dump)?;
     let len = file.metadata()?.len();
     let invalid = |_| std::io::Error::from(std::io::ErrorKind::InvalidData);
-    let mut reader = Reader::new(file, false).map_err(invalid)?;
+    let mut reader = Reader::new(file, Checks { checksum: false, version: false }).map_err(invalid)?;
     let (mut keys, mut records) = (0, 0u64);
     let began = ticks::now();
     while keys < enough {

@@ -40,6 +40,11 @@ impl Watching {
         self.by_key.len()
     }
 
+    /// Number of clients that watch some.
+    pub fn clients(&self) -> usize {
+        self.by_key.values().flatten().collect::<std::collections::BTreeSet<_>>().len()
+    }
+
     pub fn watch(&mut self, id: ClientId, db: usize, key: &[u8]) {
         self.by_key.entry((db, key.to_vec())).or_default().push(id);
     }
