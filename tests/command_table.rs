@@ -27,6 +27,9 @@ const NEW: &[&str] = &[
     "hpttl",
     "hsetex",
     "msetex",
+    "replication",
+    "replication|help",
+    "replication|history",
     "httl",
     "waitaof",
 ];

@@ -36,6 +36,7 @@ mod replication_diskless;
 mod replication_faults;
 mod replication_load;
 mod replication_real;
+mod replication_shield;
 mod streams;
 mod tidy;
 mod tracking;

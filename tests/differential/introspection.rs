@@ -6,7 +6,8 @@ use super::play::Pair;
 use super::reply::{Reply, Wire};
 
 /// Fields of INFO that tell who we are, or of what came after 7.2; a real 7.2 has none of them.
-const OURS_ALONE: &[&str] = &["server_name", "redis_rs_version", "expired_subkeys"];
+const OURS_ALONE: &[&str] =
+    &["server_name", "redis_rs_version", "expired_subkeys", "last_sync", "repl_backlog_seconds"];
 
 /// Fields and directives that 7.2 has and 7.0 has not.
 const NEW_IN_7_2: &[&str] = &[
@@ -32,8 +33,15 @@ const NEW_IN_7_2: &[&str] = &[
 ];
 
 /// Directives whose values are each server's own, and those that servers of that age do not have.
-const OWN_VALUES: &[&str] =
-    &["port", "dir", "logfile", "pidfile", "aof-load-corrupt-tail-max-size", "repl-backlog-disk-size"];
+const OWN_VALUES: &[&str] = &[
+    "port",
+    "dir",
+    "logfile",
+    "pidfile",
+    "aof-load-corrupt-tail-max-size",
+    "repl-backlog-disk-size",
+    "replica-empty-master-shield",
+];
 
 /// A pair of servers that have done the same few things, with a connection to each.
 fn acquainted() -> (Pair, [Wire; 2]) {

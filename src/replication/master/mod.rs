@@ -7,6 +7,7 @@
 //! - `attach`: answers SYNC and PSYNC, and says when a snapshot is to be made for those who wait.
 //! - `transfer`: moves dumps, growing files as well as the pipe of a diskless child.
 //! - `feed`: the stream to those who follow it; who is silent too long; what of the log is still read.
+//! - `pace`: how quickly the stream grows, and when it grew past a place.
 //! - `acks`: what replicas say they have.
 //!
 //! One child serves all who wait when it starts, and those who come while it writes a file, for the log holds everything
@@ -15,13 +16,16 @@
 mod acks;
 mod attach;
 mod feed;
+mod pace;
 mod transfer;
 
 use std::fs::File;
 
+use pace::Pace;
 use transfer::PipePiece;
 
 use super::history::History;
+use super::sync_log::SyncLog;
 use super::{Decision, SyncStats};
 use crate::client::{ClientId, Outbox};
 use crate::config::Config;
@@ -40,6 +44,7 @@ pub struct Serving<'a> {
     pub config: &'a Config,
     pub secrets: &'a mut Secrets,
     pub stats: &'a mut SyncStats,
+    pub syncs: &'a mut SyncLog,
     pub decisions: &'a mut Vec<Decision>,
     /// Unix time.
     pub now_ms: i64,
@@ -118,6 +123,8 @@ pub struct Replica {
     pub asked_at_ms: i64,
     /// It has said PSYNC, not SYNC: so it acknowledges, and is taken for gone when it does not.
     pub synced: bool,
+    /// Bytes of the dump that it was sent.
+    pub dump_bytes: u64,
 }
 
 impl Replica {
@@ -140,6 +147,7 @@ impl Replica {
             acked_at_ms: now_ms,
             asked_at_ms: now_ms,
             synced: false,
+            dump_bytes: 0,
         }
     }
 
@@ -203,6 +211,7 @@ pub struct Replicas {
     /// Since when (unix ms) nobody follows us.
     pub alone_since_ms: Option<i64>,
     last_ping_ms: i64,
+    pace: Pace,
 }
 
 impl Replicas {
