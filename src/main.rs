@@ -171,7 +171,7 @@ fn serve(config: Config, program: Program, defaults: bool) -> i32 {
     }
     boot::apply_log(&config);
     log::open(&log::Destination { logfile, syslog: syslog_of(&config) });
-    let supervisor = supervise::begin(boot::supervision(config.supervised), &mut log::tell);
+    let supervisor = supervise::begin(boot::supervision(config.supervised), &mut log::report);
     let background = config.daemonize && !supervisor.is_present();
     if background && let Err(why) = process::daemonize() {
         log::warning!("Can't daemonize: {why}");
@@ -238,7 +238,7 @@ fn write_pidfile(config: &Config, background: bool) -> Option<PathBuf> {
         (false, false) => None,
     };
     if let Some(path) = &pidfile {
-        process::pidfile_write(path, &mut log::tell);
+        process::pidfile_write(path, &mut log::report);
         crash::remove_pidfile(path);
     }
     pidfile

@@ -94,8 +94,8 @@ impl Queue {
             + self.ends.capacity() * size_of::<(RowId, usize, usize)>()
     }
 
-    /// Bytes of all words in them.
-    pub fn words_len(&self) -> usize {
+    /// Bytes of all arguments in them.
+    pub fn arguments_len(&self) -> usize {
         self.spans.iter().map(|span| span.len).sum()
     }
 }
@@ -295,15 +295,15 @@ mod tests {
         let (mut batch, mut queue) = (Batch::default(), Queue::default());
         batch.read(bytes, 0);
         (0..batch.len()).for_each(|index| queue.push(RowId(index as u16), batch.request(bytes, index)));
-        assert_eq!((queue.len(), queue.words_len()), (3, 12));
+        assert_eq!((queue.len(), queue.arguments_len()), (3, 12));
         for (index, (row, request)) in queue.from(0).enumerate() {
             assert_eq!(row, RowId(index as u16));
             let whole = batch.request(bytes, index);
             assert_eq!(request.bytes, whole.bytes);
-            let words = |request: Request| {
-                request.spans.iter().map(|&span| request.word(span).to_vec()).collect::<Vec<_>>()
+            let arguments = |request: Request| {
+                request.spans.iter().map(|&span| request.argument(span).to_vec()).collect::<Vec<_>>()
             };
-            assert_eq!(words(request), words(whole));
+            assert_eq!(arguments(request), arguments(whole));
         }
     }
 }

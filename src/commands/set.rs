@@ -427,9 +427,9 @@ fn spop_count(ctx: &mut Ctx) -> CmdResult {
     changed(&mut ctx.db, key, "spop", members.len());
     for some in members.chunks(NAMED_AT_ONCE) {
         some.iter().for_each(|member| ctx.reply.bulk(member));
-        let mut words: Vec<&[u8]> = vec![b"SREM", key];
-        words.extend(some.iter().map(Vec::as_slice));
-        ctx.db.changes.propagate(index, words);
+        let mut arguments: Vec<&[u8]> = vec![b"SREM", key];
+        arguments.extend(some.iter().map(Vec::as_slice));
+        ctx.db.changes.propagate(index, arguments);
     }
     Ok(Done)
 }
@@ -527,9 +527,9 @@ fn sinter(ctx: &mut Ctx) -> CmdResult {
 
 /// SINTERCARD numkeys key [key ...] [LIMIT limit]
 fn sintercard(ctx: &mut Ctx) -> CmdResult {
-    let mut words = ctx.args.cursor(1);
-    let count = words.int_in(1..=i64::MAX, CmdError::text("ERR numkeys should be greater than 0"))?;
-    if count > words.left() as i64 {
+    let mut arguments = ctx.args.cursor(1);
+    let count = arguments.int_in(1..=i64::MAX, CmdError::text("ERR numkeys should be greater than 0"))?;
+    if count > arguments.left() as i64 {
         return Err(CmdError::text("ERR Number of keys can't be greater than number of args"));
     }
     let mut options = ctx.args.cursor(2 + count as usize);
@@ -637,11 +637,13 @@ mod tests {
 
     /// The elements of a reply, sorted.
     fn members(reply: &str) -> Vec<String> {
-        let words =
-            reply.split("\r\n").skip(1).filter(|word| !word.is_empty() && !word.starts_with(['$', '*']));
-        let mut words: Vec<String> = words.map(str::to_owned).collect();
-        words.sort();
-        words
+        let arguments = reply
+            .split("\r\n")
+            .skip(1)
+            .filter(|argument| !argument.is_empty() && !argument.starts_with(['$', '*']));
+        let mut arguments: Vec<String> = arguments.map(str::to_owned).collect();
+        arguments.sort();
+        arguments
     }
 
     fn encoding(bench: &Bench<Server>, key: &str) -> &'static str {

@@ -231,7 +231,7 @@ pub fn raw(level: Level, text: &[u8]) {
 }
 
 /// Logs what the floors below have to tell.
-pub fn tell(note: Note) {
+pub fn report(note: Note) {
     match note {
         Note::Verbose(text) => line(Level::Verbose, format_args!("{text}")),
         Note::Notice(text) => line(Level::Notice, format_args!("{text}")),

@@ -74,11 +74,11 @@ pub fn boot(
     crate::structures::hash::seed([rng.next_u64(), rng.next_u64()]);
     let signals =
         Signals::take(super::shutdown::insisted).map_err(|why| failed("Can't take the signals over", why))?;
-    crate::env::examine::warn_of_clock(&mut log::tell);
-    process::check_memory_settings(config.disable_thp, &mut log::tell);
+    crate::env::examine::warn_of_clock(&mut log::report);
+    process::check_memory_settings(config.disable_thp, &mut log::report);
     config.maxclients =
-        process::adjust_open_files_limit(config.maxclients, &mut log::tell).map_err(BootError)?;
-    process::check_tcp_backlog(config.tcp_backlog, &mut log::tell);
+        process::adjust_open_files_limit(config.maxclients, &mut log::report).map_err(BootError)?;
+    process::check_tcp_backlog(config.tcp_backlog, &mut log::report);
     let reactor = Reactor::new().map_err(|why| failed("Failed creating the event loop", why))?;
     reactor
         .watch_fd(std::os::fd::AsRawFd::as_raw_fd(&signals), Source::Signals)

@@ -29,11 +29,11 @@ impl Server {
         let transaction = session.transaction.as_deref();
         let running = if session.in_exec { self.watching.running as i64 } else { -1 };
         let queued = transaction.map_or(running, |transaction| transaction.queued.len() as i64);
-        let words = |spans: &[crate::protocol::Span]| spans.iter().map(|span| span.len).sum::<usize>();
-        let multi_mem = transaction.map_or(0, |transaction| transaction.queued.words_len());
+        let arguments = |spans: &[crate::protocol::Span]| spans.iter().map(|span| span.len).sum::<usize>();
+        let multi_mem = transaction.map_or(0, |transaction| transaction.queued.arguments_len());
         let argv_mem = match &client.blocked {
-            Some(blocked) => words(blocked.spans()),
-            None => asked.map_or(0, |args| words(args.request().spans)),
+            Some(blocked) => arguments(blocked.spans()),
+            None => asked.map_or(0, |args| arguments(args.request().spans)),
         };
         let query = client.unparsed() + asked.map_or(0, |args| args.size());
         let query_free = client.input.capacity() - client.input.len();

@@ -168,7 +168,7 @@ impl Server {
         if self.net.listeners.iter().any(|listener| listener.path().is_some()) {
             log::notice!("Ready to accept connections unix");
         }
-        self.life.supervisor.ready(self.is_replica(), &mut log::tell);
+        self.life.supervisor.ready(self.is_replica(), &mut log::report);
     }
 
     /// Becomes a new server in the same process, with the same arguments; gracefully, after writing down what is to

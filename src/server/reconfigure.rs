@@ -59,7 +59,7 @@ impl Server {
             }
             Apply::MaxClients => {
                 let wanted = self.config.maxclients;
-                let possible = process::adjust_open_files_limit(wanted, &mut log::tell)?;
+                let possible = process::adjust_open_files_limit(wanted, &mut log::report)?;
                 if possible != wanted {
                     return Err(format!(
                         "The operating system is not able to handle the specified number of clients, try with {possible}"
