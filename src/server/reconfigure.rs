@@ -86,7 +86,10 @@ impl Server {
                     return Err("failed to set process title".into());
                 }
             }
-            Apply::Dir => process::change_dir(&self.config.dir).map_err(|error| error.why)?,
+            Apply::Dir => {
+                process::change_dir(&self.config.dir).map_err(|error| error.why)?;
+                self.life.directory.take();
+            }
             Apply::JemallocBgThread => alloc::set_background_thread(self.config.jemalloc_bg_thread),
             Apply::CrashLog => {
                 crash::catch_signals(self.config.crash_log_enabled);
