@@ -346,6 +346,84 @@ fn whose_data_nobody_saves_is_told_so_at_the_start_and_at_the_stop() {
     assert!(!instance.log().contains("lost"), "{}", instance.log());
 }
 
+/// The scripts refuse a copy whose `dir` was not edited; who starts it by hand hears of it too.
+#[test]
+fn two_servers_in_one_directory_are_told_of_as_long_as_there_are_two() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().canonicalize().unwrap().display().to_string();
+    let warning =
+        format!("# WARNING another server works in {at} too: unless dbfilename and appenddirname differ");
+    let first = Server::start(&[("dir", &at), ("logfile", "first.log"), ("save", "3600 1")]);
+    let log = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+    let second = Server::start(&[
+        ("dir", &at),
+        ("logfile", "second.log"),
+        ("dbfilename", "second.rdb"),
+        ("enable-protected-configs", "yes"),
+    ]);
+    assert!(
+        log("second.log").contains(&warning) && !log("first.log").contains("another server"),
+        "{}",
+        log("second.log")
+    );
+    // A child that outlives the first one does not hold its place.
+    first.query::<()>(&["CONFIG", "SET", "rdb-key-save-delay", "100000"]);
+    first.query::<()>(&["MSET", "a", "1", "b", "2", "c", "3"]);
+    first.query::<()>(&["BGSAVE"]);
+    drop(first);
+    second.query::<()>(&["CONFIG", "SET", "dir", "/tmp"]);
+    second.query::<()>(&["CONFIG", "SET", "dir", &at]);
+    assert_eq!(log("second.log").matches(&warning).count(), 1);
+    let _third = Server::start(&[("dir", &at), ("logfile", "third.log"), ("dbfilename", "third.rdb")]);
+    assert!(log("third.log").contains(&warning));
+}
+
+/// With real servers too, `appendonly` that is changed in the file means that the other kind of file is not loaded; who is
+/// not told loses it at the next save.
+#[test]
+fn data_that_a_changed_line_leaves_aside_is_told_of_while_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    installed(&base.join("prefix"));
+    let instance = Instance::new(&base.join("prefix"), base.join("redis"));
+    let dump = instance.home.join("db/dump.rdb");
+    let start = |appendonly: &str| {
+        let _ = fs::remove_file(instance.home.join("log/redis.log"));
+        instance.edit("appendonly", appendonly);
+        assert!(instance.script("start.sh").status.success());
+        instance.log()
+    };
+    let log = start("no");
+    let none = format!("* There is no {}: the data set is empty", dump.display());
+    assert!(log.contains(&none) && !log.contains("WARNING appendonly"), "{log}");
+    instance.ask(&["set", "a", "1"]);
+    assert!(instance.script("stop.sh").status.success());
+    let log = start("yes");
+    let left =
+        format!("# WARNING appendonly is yes and there was no append-only file: {} is not", dump.display());
+    assert!(log.contains(&left) && instance.ask(&["get", "a"]) == "\n", "{log}");
+    // What it says to do brings the data back.
+    instance.ask(&["shutdown", "nosave"]);
+    wait_until("it has ended", PATIENCE, || instance.pid().is_none());
+    let log = start("no");
+    // The new files are empty of data, but not of bytes.
+    assert!(log.contains("# WARNING appendonly is no: the append-only files in "), "{log}");
+    assert_eq!(instance.ask(&["get", "a"]), "1\n");
+    assert_eq!(instance.ask(&["config", "set", "appendonly", "yes"]), "OK\n");
+    assert_eq!(instance.ask(&["config", "rewrite"]), "OK\n");
+    wait_until("the files are written", PATIENCE, || {
+        instance.ask(&["info", "persistence"]).contains("aof_rewrite_in_progress:0")
+    });
+    assert!(instance.script("stop.sh").status.success());
+    // The dump of the stop is as new as the files: whichever is loaded, nothing is missing.
+    let log = start("no");
+    assert!(!log.contains("WARNING appendonly") && instance.ask(&["get", "a"]) == "1\n", "{log}");
+    assert!(instance.script("stop.sh").status.success());
+    let log = start("yes");
+    assert!(!log.contains("WARNING appendonly") && instance.ask(&["get", "a"]) == "1\n", "{log}");
+    assert!(instance.script("stop.sh").status.success());
+}
+
 /// Whether the unit is one that systemd takes, without a remark; and what it says of who may read the configuration.
 #[test]
 fn the_systemd_unit_is_understood_and_keeps_the_configuration_to_the_service() {
