@@ -461,8 +461,11 @@ fn hostile(server: &Server, kind: Hostile) -> Raw {
     client
 }
 
+const HOSTILE: [Hostile; 4] =
+    [Hostile::NeverReads, Hostile::ReadsByteByByte, Hostile::SendsHalf, Hostile::SubscribesAndStalls];
+
 /// So many of each kind, for so long; what others wait for, how much memory is taken, and what is there in the end.
-fn hostile_clients(each: usize, how_long: Duration) {
+fn hostile_clients(kinds: &[Hostile], each: usize, how_long: Duration) {
     let server = Server::start(&[
         ("maxclients", "50000"),
         ("maxmemory", "100mb"),
@@ -479,8 +482,9 @@ fn hostile_clients(each: usize, how_long: Duration) {
     let waits = |control: &mut redis::Connection, write: Write, until: Duration| {
         let (began, mut waits, mut number) = (std::time::Instant::now(), Vec::new(), 0);
         while began.elapsed() < until {
-            let sent = std::time::Instant::now();
             write(control, number);
+            let sent = std::time::Instant::now();
+            redis::cmd("PING").exec(control).unwrap();
             waits.push(sent.elapsed());
             number += 1;
             std::thread::sleep(Duration::from_micros(500));
@@ -488,13 +492,10 @@ fn hostile_clients(each: usize, how_long: Duration) {
         waits.sort_unstable();
         (waits[waits.len() * 99 / 100], number)
     };
-    let mut ping = |client: &mut redis::Connection, _| redis::cmd("PING").exec(client).unwrap();
-    let (idle_before, _) = waits(&mut control, &mut ping, Duration::from_secs(1));
+    let (idle_before, _) = waits(&mut control, &mut |_, _| (), Duration::from_secs(1));
     let before = resident(&server);
     let mut clients = Vec::new();
-    for kind in
-        [Hostile::NeverReads, Hostile::ReadsByteByByte, Hostile::SendsHalf, Hostile::SubscribesAndStalls]
-    {
+    for &kind in kinds {
         for _ in 0..each {
             clients.push((kind, hostile(&server, kind)));
         }
@@ -518,28 +519,30 @@ fn hostile_clients(each: usize, how_long: Duration) {
     assert!(number(&server, "memory", "mem_clients_normal") < 21 * MIB);
     drop(clients);
     // The machine may have become busier or less so meanwhile.
-    let (idle_after, _) = waits(&mut control, &mut ping, Duration::from_secs(1));
+    let (idle_after, _) = waits(&mut control, &mut |_, _| (), Duration::from_secs(1));
     let idle = idle_before.max(idle_after);
     println!(
-        "{count} hostile clients: p99 {idle:?} idle, {beside:?} beside them; {used} bytes in use, {before} resident before, \
+        "{count} hostile clients ({kinds:?}): p99 {idle:?} idle, {beside:?} beside them; {used} bytes in use, {before} resident before, \
          {most} then; {evicted} evicted, {written} writes"
     );
     assert!(used < 40 * MIB, "{used} bytes in use");
     assert!(most < before + 120 * MIB, "{most} bytes resident");
-    // A command of this test is one or two round trips; the machine may be busy with other tests.
-    assert!(beside < 4 * idle + Duration::from_millis(20), "{beside:?} beside them, {idle:?} idle");
+    // The machine may be busy with other tests.
+    assert!(beside < 2 * idle + Duration::from_millis(20), "{beside:?} beside them, {idle:?} idle");
     // Nothing that was acknowledged is lost.
     assert!(!existing(&server, 0..written).contains(&false));
 }
 
 #[test]
 fn hostile_clients_are_no_burden_to_others() {
-    hostile_clients(100, Duration::from_secs(3));
+    hostile_clients(&HOSTILE, 100, Duration::from_secs(3));
 }
 
-/// The same at full scale, for a minute: as many as the machine lets a process have.
+/// The same at full scale, each kind by itself for a minute.
 #[test]
-#[ignore = "ten thousand clients for a minute"]
-fn ten_thousand_hostile_clients_are_no_burden_to_others() {
-    hostile_clients(2500, Duration::from_secs(60));
+#[ignore = "ten thousand clients of each kind for a minute"]
+fn ten_thousand_hostile_clients_of_a_kind_are_no_burden_to_others() {
+    for kind in HOSTILE {
+        hostile_clients(&[kind], 10_000, Duration::from_secs(60));
+    }
 }
