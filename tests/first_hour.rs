@@ -35,7 +35,9 @@ fn the_program_says_how_it_is_called_and_which_version_it_is() {
     assert!(version.starts_with("Redis server v=7.2.4 sha=00000000:0 malloc="), "{version}");
     let ours = format!(" redis-rs={}", env!("CARGO_PKG_VERSION"));
     assert_eq!((version.lines().count(), version.trim_end().ends_with(&ours)), (1, true), "{version}");
-    assert_eq!(text(&run(Path::new(PROGRAM), &["-v"]).stdout), version);
+    for more in [&["-v"][..], &["--version", "--port", "1"]] {
+        assert_eq!(text(&run(Path::new(PROGRAM), more).stdout), version);
+    }
 }
 
 /// Where the scripts are installed, with the programs of this build.
