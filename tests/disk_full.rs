@@ -138,6 +138,24 @@ fn a_configuration_that_cannot_be_written_stays_as_it_is() {
 }
 
 #[test]
+fn users_that_cannot_be_written_leave_the_file_of_users_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("users.acl");
+    fs::write(&file, "user alice on nopass ~* +@all\n").unwrap();
+    let server = Server::start(&[("aclfile", file.to_str().unwrap())]);
+    server.query::<()>(&["ACL", "SETUSER", "bob", "on"]);
+    let before = fs::read(&file).unwrap();
+    server.limit_files(10);
+    let told = error_of(&server, &["ACL", "SAVE"]);
+    assert!(told.contains("There was an error trying to save the ACLs"), "{told}");
+    assert_eq!(fs::read(&file).unwrap(), before);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    server.limit_files(libc::RLIM_INFINITY);
+    server.query::<()>(&["ACL", "SAVE"]);
+    assert!(fs::read_to_string(&file).unwrap().contains("user bob on"));
+}
+
+#[test]
 fn a_replica_without_room_for_the_dump_tries_again_until_it_has() {
     let master = Server::start(&[AT_ONCE, ("rdbcompression", "no")]);
     fill(&master);
