@@ -819,25 +819,34 @@ unsafe fn put_expiry(at: *mut u8, expiry: Option<i64>) -> *mut u8 {
     }
 }
 
-/// Writes the low bytes of an integer.
+/// Writes an integer whose bytes, `size` of them, end with the allocation if it is short.
 ///
 /// # Safety
-/// `size` bytes, at most eight, may be written at `at`.
+/// An entry has `size` bytes for an integer at `at`, and all of it that stands before them is written.
+#[inline]
 unsafe fn put_int(at: *mut u8, n: i64, size: usize) {
-    // SAFETY: by the caller's word.
-    unsafe { at.copy_from_nonoverlapping(n.to_le_bytes().as_ptr(), size) }
+    // SAFETY: by the caller's word. A short one shares its last word with what stands before it, which stays.
+    unsafe {
+        if size == 8 {
+            at.cast::<i64>().write_unaligned(n);
+        } else {
+            let others = 8 - size;
+            let word = at.sub(others).cast::<i64>();
+            word.write(word.read() & !(-1 << (8 * others)) | n << (8 * others));
+        }
+    }
 }
 
 /// Reads an integer of so many bytes.
 ///
 /// # Safety
-/// An integer of `size` bytes, one to eight, stands at `at`.
+/// An integer of an entry, of `size` bytes, one to eight, stands at `at`.
+#[inline]
 unsafe fn get_int(at: *const u8, size: usize) -> i64 {
-    let mut bytes = [0; 8];
-    // SAFETY: by the caller's word.
-    unsafe { at.copy_to_nonoverlapping(bytes.as_mut_ptr().add(8 - size), size) }
-    // The sign comes down from the highest byte that is there.
-    i64::from_le_bytes(bytes) >> (8 * (8 - size))
+    let others = 8 - size;
+    // SAFETY: by the caller's word. A short one ends the entry's last word, whose other bytes stand before it. The sign
+    // comes down from the highest byte.
+    unsafe { at.sub(others).cast::<i64>().read_unaligned() >> (8 * others) }
 }
 
 #[cfg(test)]
