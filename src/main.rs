@@ -64,7 +64,8 @@ fn check_files(args: &[OsString]) {
 
 /// `--version` and `--help`, which argh knows how to answer; everything else is the configuration's matter.
 fn answer_about_ourselves(args: &[OsString]) {
-    let [program, only] = args else { return };
+    // As for redis-server, what stands behind it does not count.
+    let [program, only, ..] = args else { return };
     let only = only.to_string_lossy();
     if !matches!(&*only, "--version" | "-v" | "--help" | "-h") {
         return;

@@ -10,6 +10,7 @@ use super::rule::{RuleError, has_spaces};
 use crate::config::AclPubsubDefault;
 use crate::config::line;
 use crate::exec::{Channels, key_flags, printed};
+use crate::observe::log;
 use crate::structures::glob::Pattern;
 
 /// What a pattern of keys allows to do with them.
@@ -274,6 +275,10 @@ impl Selector {
             if line::split_args(below).is_none_or(|arguments| arguments.len() != 1) || has_spaces(below) {
                 return Err(RuleError::Syntax);
             }
+            log::warning!(
+                "Deprecation warning: Allowing a first arg of an otherwise blocked command is a misuse of ACL and may get disabled in the future (offender: +{})",
+                String::from_utf8_lossy(name)
+            );
             let known = |(of, arg): &(CommandId, Vec<u8>)| *of == id && arg.eq_ignore_ascii_case(below);
             if !self.first_args.iter().any(known) {
                 self.first_args.push((id, below.to_ascii_lowercase()));

@@ -250,7 +250,7 @@ impl Clients {
                 id.id,
                 client.addr,
                 client.laddr,
-                String::from_utf8_lossy(client.session.name())
+                super::session::shown(client.session.name())
             )
         })
     }

@@ -283,6 +283,12 @@ impl Session {
     }
 }
 
+/// A name of a client's own choice as lists and the log show it: up to its first zero byte, behind which a name may hold
+/// anything, as in real servers.
+pub fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(name.split(|&byte| byte == 0).next().unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -346,13 +346,23 @@ fn load_line(config: &mut Config, name: &[u8], args: &[Vec<u8>]) -> Result<(), R
             Err("'sentinel' is not supported yet by redis-rs: sentinel mode is not built".into())
         }
         (b"sentinel", _) => Err("sentinel directive while not in sentinel mode".into()),
-        _ if name.contains(&b'.') => match args {
+        _ if names_module_directive(name) => match args {
             [] => Err("Module config specified without value".into()),
             _ => Err(not_supported(name, args, "modules are not built")),
         },
         _ => newer::judge(name, args)
             .unwrap_or_else(|| Err("Bad directive or wrong number of arguments".into())),
     }
+}
+
+/// Whether it is of the form `module.directive`. An address that got stuck to a name, as in `slaveof=127.0.0.1`, is not.
+fn names_module_directive(name: &[u8]) -> bool {
+    let is_word = |part: &[u8]| {
+        part.first().is_some_and(u8::is_ascii_alphabetic)
+            && part.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let mut parts = name.splitn(2, |&byte| byte == b'.');
+    matches!((parts.next(), parts.next()), (Some(module), Some(directive)) if is_word(module) && is_word(directive))
 }
 
 pub(super) fn not_supported(name: &[u8], args: &[Vec<u8>], because: &str) -> Reason {

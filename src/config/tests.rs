@@ -114,6 +114,11 @@ fn directives_of_features_that_do_not_exist_take_only_what_means_off() {
         );
         assert_eq!(refusal(line), expected);
     }
+    // An address that got stuck to a name has nothing to do with modules.
+    for line in ["slaveof=127.0.0.1 6379", "replicaof:10.0.0.1 6379", "127.0.0.1 6379", "dir=./", "./db"] {
+        let told = refusal(line);
+        assert!(told.ends_with("'\nBad directive or wrong number of arguments\n"), "{told}");
+    }
     load("appendonly no\nio-threads 1\ncluster-enabled no\ntls-port 0\n").unwrap();
 
     let mut config = Config::default();

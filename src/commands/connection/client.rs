@@ -437,9 +437,9 @@ fn reply(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     Ok(Done)
 }
 
-/// What CLIENT LIST shows must be one argument.
+/// What CLIENT LIST shows must be one argument; it shows nothing from a zero byte on.
 fn is_one_argument(text: &[u8]) -> bool {
-    text.iter().all(|byte| (b'!'..=b'~').contains(byte))
+    text.iter().take_while(|&&byte| byte != 0).all(|byte| (b'!'..=b'~').contains(byte))
 }
 
 /// Whether a connection may be called that.
