@@ -40,6 +40,14 @@ const BY: Arg = one_of(
     &[
         block("circle", &[arg("radius", ArgKind::Double).token("BYRADIUS"), UNIT]),
         block("box", &[arg("width", ArgKind::Double).token("BYBOX"), arg("height", ArgKind::Double), UNIT]),
+        block(
+            "polygon",
+            &[
+                arg("num-vertices", ArgKind::Integer).token("BYPOLYGON"),
+                block("vertices", &[arg("longitude", ArgKind::Double), arg("latitude", ArgKind::Double)])
+                    .multiple(),
+            ],
+        ),
     ],
 );
 const ORDER: Arg = one_of("order", &[token("asc", "ASC"), token("desc", "DESC")]).optional();
@@ -246,10 +254,13 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             "O(N+log(M)) for N places in the grid cells around the area, of M",
             "Finds the places within a circle or a box.",
         )
-        .history(&[("7.0.0", "Names of units may be in upper case.")])
+        .history(&[
+            ("7.0.0", "Names of units may be in upper case."),
+            ("9.0.0", "Takes `BYPOLYGON`, as Valkey does."),
+        ])
         .args(&[
             key("key", 0),
-            FROM,
+            FROM.optional(),
             BY,
             ORDER,
             COUNT,
@@ -267,11 +278,14 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             "O(N+log(M)) for N places in the grid cells around the area, of M",
             "Makes a key hold the places within a circle or a box.",
         )
-        .history(&[("7.0.0", "Names of units may be in upper case.")])
+        .history(&[
+            ("7.0.0", "Names of units may be in upper case."),
+            ("9.0.0", "Takes `BYPOLYGON`, as Valkey does."),
+        ])
         .args(&[
             key("destination", 0),
             key("source", 1),
-            FROM,
+            FROM.optional(),
             BY,
             ORDER,
             COUNT,
@@ -336,6 +350,15 @@ fn rectangle(words: &mut Cursor) -> Result<(Shape, f64), CmdError> {
         return Err(CmdError::text("ERR height or width cannot be negative"));
     }
     Ok((Shape::Box { width, height }, unit(words.word()?)?))
+}
+
+/// The next words as the corners of a polygon, whose distances are metres.
+fn polygon(words: &mut Cursor) -> Result<Vec<Point>, CmdError> {
+    let number = words.int_in(i64::MIN..=i64::MAX, CmdError::text("ERR invalid number of vertices"))?;
+    if number < 3 || number as u64 > words.left() as u64 / 2 {
+        return Err(CmdError::text("ERR GEOSEARCH BYPOLYGON must have at least 3 vertices"));
+    }
+    (0..number).map(|_| point(words)).collect()
 }
 
 /// A distance with four digits behind the point: a bulk string in both versions of the protocol.
@@ -533,6 +556,8 @@ impl<'a> Search<'a> {
             matches!(form, Form::Radius { may_store: true } | Form::RadiusByMember { may_store: true });
         let is_circle = matches!(self.shape, Some((Shape::Circle { .. }, _)));
         let is_box = matches!(self.shape, Some((Shape::Box { .. }, _)));
+        let is_polygon = matches!(self.shape, Some((Shape::Polygon(_), _)));
+        let is_free = by_options && !is_circle && !is_box && !self.from_member && !self.from_point;
         if words.flag("WITHDIST") {
             self.with_distance = true;
         } else if words.flag("WITHHASH") {
@@ -559,19 +584,23 @@ impl<'a> Search<'a> {
             self.store_distance = true;
         } else if form == Form::SearchStore && words.flag("STOREDIST") {
             self.store_distance = true;
-        } else if by_options && !self.from_point && words.option("FROMMEMBER", 1) {
+        } else if by_options && !is_polygon && !self.from_point && words.option("FROMMEMBER", 1) {
             let member = words.word()?;
             if let Some(zset) = zset {
                 self.center = Some(place_of(zset, member)?);
             }
             self.from_member = true;
-        } else if by_options && !self.from_member && words.option("FROMLONLAT", 2) {
+        } else if by_options && !is_polygon && !self.from_member && words.option("FROMLONLAT", 2) {
             self.center = Some(point(words)?);
             self.from_point = true;
-        } else if by_options && !is_box && words.option("BYRADIUS", 2) {
+        } else if by_options && !is_box && !is_polygon && words.option("BYRADIUS", 2) {
             self.shape = Some(circle(words)?);
-        } else if by_options && !is_circle && words.option("BYBOX", 3) {
+        } else if by_options && !is_circle && !is_polygon && words.option("BYBOX", 3) {
             self.shape = Some(rectangle(words)?);
+        } else if is_free && words.option("BYPOLYGON", 1) {
+            let corners = polygon(words)?;
+            self.center = Some(geohash::middle(&corners));
+            self.shape = Some((Shape::Polygon(corners), 1.0));
         } else {
             return Err(CmdError::SYNTAX);
         }
@@ -588,7 +617,8 @@ impl<'a> Search<'a> {
         }
         let name = String::from_utf8_lossy(args.get(0));
         let by_options = matches!(form, Form::Search | Form::SearchStore);
-        if by_options && !self.from_member && !self.from_point {
+        let is_polygon = matches!(self.shape, Some((Shape::Polygon(_), _)));
+        if by_options && !self.from_member && !self.from_point && !is_polygon {
             return Err(CmdError::new(format!(
                 "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {name}"
             )));
@@ -606,7 +636,7 @@ impl<'a> Search<'a> {
 
     /// The places that are sought, in the order and number in which they are, and metres in the unit of distances.
     fn run(&self, zset: &Zset) -> (Vec<Found>, f64) {
-        let (Some(center), Some((shape, unit_m))) = (self.center, self.shape) else {
+        let (Some(center), Some((shape, unit_m))) = (self.center, self.shape.clone()) else {
             unreachable!("a search of a set that is there says where and how far");
         };
         let area = Area { center, shape, unit_m };
