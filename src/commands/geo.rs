@@ -802,6 +802,35 @@ mod tests {
     }
 
     #[test]
+    fn places_are_found_within_a_polygon() {
+        let mut bench = bench();
+        bench.run("GEOADD Sicily 12.5 37.9 edge");
+        let square = "BYPOLYGON 4 12 37 12 39 14 39 14 37";
+        let found =
+            "*2\r\n*2\r\n$4\r\nedge\r\n$10\r\n45359.0890\r\n*2\r\n$7\r\nPalermo\r\n$10\r\n33984.8484\r\n";
+        assert_eq!(bench.run(&format!("GEOSEARCH Sicily {square} WITHDIST DESC")), found);
+        let found = "*2\r\n$7\r\nPalermo\r\n$7\r\nCatania\r\n";
+        assert_eq!(bench.run("GEOSEARCH Sicily BYPOLYGON 5 12 37 16 39 16 37 12 39 14 38.9 ASC"), found);
+        assert_eq!(bench.run("GEOSEARCH Sicily BYPOLYGON 3 12 37 13 37 14 37"), "*0\r\n");
+        assert_eq!(bench.run(&format!("GEOSEARCHSTORE d Sicily {square} STOREDIST")), ":2\r\n");
+        assert!(bench.run("ZSCORE d edge").starts_with("$20\r\n4.535908904"));
+        // Around a pole the middle is beyond the map.
+        assert_eq!(bench.run("GEOSEARCH Sicily BYPOLYGON 4 0 85 90 85 180 85 -90 85"), "*0\r\n");
+        let few = "-ERR GEOSEARCH BYPOLYGON must have at least 3 vertices\r\n";
+        for (line, error) in [
+            ("BYPOLYGON 2 12 37 12 39", few),
+            ("BYPOLYGON 4 12 37 12 39", few),
+            ("BYPOLYGON x 12 37 12 39", "-ERR invalid number of vertices\r\n"),
+            ("BYPOLYGON 3 12 37 12 390 1 1", "-ERR invalid longitude,latitude pair 12.000000,390.000000\r\n"),
+            ("FROMLONLAT 1 1 BYPOLYGON 3 12 37 12 39 1 1", "-ERR syntax error\r\n"),
+            ("BYPOLYGON 3 12 37 12 39 1 1 BYRADIUS 1 km", "-ERR syntax error\r\n"),
+            ("BYPOLYGON 3 12 37 12 39 1 1 FROMMEMBER edge", "-ERR syntax error\r\n"),
+        ] {
+            assert_eq!(bench.run(&format!("GEOSEARCH Sicily {line}")), error, "{line}");
+        }
+    }
+
+    #[test]
     fn arguments_are_checked() {
         let mut bench = bench();
         for (line, error) in [

@@ -331,16 +331,19 @@ impl Area {
     /// The ranges of numbers in which all points within the area are, in the order in which they are to be visited.
     /// On the coarsest grids the same cell may come twice.
     pub fn ranges(&self) -> Vec<Range<u64>> {
-        debug_assert!(self.center.is_valid());
+        // The middle of a polygon around a pole may lie beyond the map.
+        let latitude = self.center.latitude.clamp(-LATITUDE_MAX, LATITUDE_MAX);
+        let center = Point { latitude, ..self.center };
+        debug_assert!(center.is_valid());
         let bounds = self.bounds();
-        let mut cell = Cell::of(self.center, self.steps(), LATITUDE_MAX);
+        let mut cell = Cell::of(center, self.steps(), LATITUDE_MAX);
         // Written this way round, bounds that are no numbers are as good as covered.
         let uncovered = cell.moved(0, 1).extent().latitude.end < bounds.latitude.end
             || cell.moved(0, -1).extent().latitude.start > bounds.latitude.start
             || cell.moved(1, 0).extent().longitude.end < bounds.longitude.end
             || cell.moved(-1, 0).extent().longitude.start > bounds.longitude.start;
         if cell.steps > 1 && uncovered {
-            cell = Cell::of(self.center, cell.steps - 1, LATITUDE_MAX);
+            cell = Cell::of(center, cell.steps - 1, LATITUDE_MAX);
         }
 
         // Neighbours on sides where the area does not reach beyond the cell itself are left out.
