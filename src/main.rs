@@ -64,7 +64,8 @@ fn check_files(args: &[OsString]) {
 
 /// `--version` and `--help`, which argh knows how to answer; everything else is the configuration's matter.
 fn answer_about_ourselves(args: &[OsString]) {
-    let [program, only] = args else { return };
+    // As for redis-server, what stands behind it does not count.
+    let [program, only, ..] = args else { return };
     let only = only.to_string_lossy();
     if !matches!(&*only, "--version" | "-v" | "--help" | "-h") {
         return;
@@ -171,7 +172,7 @@ fn serve(config: Config, program: Program, defaults: bool) -> i32 {
     }
     boot::apply_log(&config);
     log::open(&log::Destination { logfile, syslog: syslog_of(&config) });
-    let supervisor = supervise::begin(boot::supervision(config.supervised), &mut log::tell);
+    let supervisor = supervise::begin(boot::supervision(config.supervised), &mut log::report);
     let background = config.daemonize && !supervisor.is_present();
     if background && let Err(why) = process::daemonize() {
         log::warning!("Can't daemonize: {why}");
@@ -238,7 +239,7 @@ fn write_pidfile(config: &Config, background: bool) -> Option<PathBuf> {
         (false, false) => None,
     };
     if let Some(path) = &pidfile {
-        process::pidfile_write(path, &mut log::tell);
+        process::pidfile_write(path, &mut log::report);
         crash::remove_pidfile(path);
     }
     pidfile

@@ -302,6 +302,10 @@ fn users_of_the_configuration_are_rewritten_there() {
     ]);
     let mut admin = server.raw();
     ok(&mut admin, "ACL SETUSER bob on >x (~b +get) +select|0");
+    server.wait_log(
+        "# Deprecation warning: Allowing a first arg of an otherwise blocked command is a misuse of ACL and may get \
+         disabled in the future (offender: +select|0)",
+    );
     ok(&mut admin, "ACL SETUSER alice -get");
     for command in ["ACL LOAD", "ACL SAVE"] {
         admin.command(&command.split(' ').collect::<Vec<_>>());

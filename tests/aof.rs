@@ -93,6 +93,35 @@ fn what_was_acknowledged_is_there_after_a_kill_whatever_the_policy() {
 }
 
 #[test]
+fn while_a_script_of_the_files_takes_long_others_hear_that_the_data_is_loaded() {
+    let server = Server::start(&[ON, ("aof-use-rdb-preamble", "no"), ("busy-reply-threshold", "1")]);
+    server.query::<()>(&["SET", "k", "v"]);
+    let script = "redis.call('set', KEYS[1], 'y') for i = 1, 300000 do redis.call('ping') end";
+    let file = server.path("appendonlydir/appendonly.aof.1.incr.aof");
+    let mut file = std::fs::File::options().append(true).open(file).unwrap();
+    let length = script.len();
+    let eval = format!("*4\r\n$4\r\nEVAL\r\n${length}\r\n{script}\r\n$1\r\n1\r\n$1\r\nx\r\n");
+    std::io::Write::write_all(&mut file, eval.as_bytes()).unwrap();
+    let (mut loads, mut other) = (server.raw(), server.raw());
+    loads.send("DEBUG LOADAOF\r\n");
+    wait_until("it is loading", PATIENCE, || {
+        other.send("PING\r\n");
+        match &other.line()[..] {
+            "+PONG" => false,
+            loading => {
+                assert_eq!(loading, "-LOADING Redis is loading the dataset in memory");
+                true
+            }
+        }
+    });
+    loads.expect("+OK\r\n");
+    server.wait_log("Slow script detected");
+    assert_eq!(server.query::<String>(&["GET", "x"]), "y");
+    assert_eq!(server.query::<String>(&["GET", "k"]), "v");
+    assert_eq!(server.info_field("persistence", "loading"), "0");
+}
+
+#[test]
 fn with_always_no_reply_of_any_size_leaves_before_the_disk_has_what_it_tells() {
     let server = Server::start(&[ON, ("appendfsync", "always")]);
     server.query::<()>(&["SET", "big", &"x".repeat(1 << 20)]);

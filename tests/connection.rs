@@ -229,6 +229,22 @@ fn the_idle_are_closed_but_for_subscribers() {
     subscriber.expect("*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$1\r\ny\r\n");
 }
 
+/// As every real server does: behind a zero byte a name may hold anything, which no list shows.
+#[test]
+fn a_name_is_shown_up_to_its_first_zero_byte() {
+    let server = Server::start(&[]);
+    let (mut client, id) = numbered(&server);
+    client.command(&["CLIENT", "SETNAME", "a\0 user=root\n"]);
+    client.expect("+OK\r\n");
+    client.command(&["CLIENT", "SETINFO", "lib-name", "\0 x"]);
+    client.expect("+OK\r\n");
+    client.command(&["CLIENT", "GETNAME"]);
+    client.expect("$13\r\na\0 user=root\n\r\n");
+    let list: String = server.query(&["CLIENT", "LIST", "ID", &id]);
+    assert!(list.contains(" name=a age=") && list.ends_with(" lib-name= lib-ver=\n"), "{list}");
+    assert_eq!(list.lines().count(), 1, "{list}");
+}
+
 #[test]
 fn a_client_is_described_by_the_fields_that_tools_read() {
     let server = Server::start(&[]);

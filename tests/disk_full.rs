@@ -102,6 +102,27 @@ fn a_rewrite_that_finds_no_room_leaves_the_old_files() {
     }
 }
 
+/// Not every tenth of a second, with two lines in the log each.
+#[test]
+fn a_rewrite_that_cannot_begin_is_tried_ever_more_seldom() {
+    let server = Server::start(&[("appendonly", "yes"), ("auto-aof-rewrite-percentage", "0")]);
+    fill(&server);
+    fs::create_dir(server.path("appendonlydir/appendonly.aof.2.incr.aof")).unwrap();
+    let growth = ["CONFIG", "SET", "auto-aof-rewrite-min-size", "1", "auto-aof-rewrite-percentage", "1"];
+    server.query::<()>(&growth);
+    server.wait_log(
+        "Background AOF rewrite has repeatedly failed and triggered the limit, will retry in 1 minutes",
+    );
+    assert_eq!(server.logged("Starting automatic rewriting of AOF on"), 3);
+    assert_eq!(server.logged("appendonly.aof.2.incr.aof: Is a directory"), 3);
+    // Who asks for one does not wait.
+    error_of(&server, &["BGREWRITEAOF"]);
+    fs::remove_dir(server.path("appendonlydir/appendonly.aof.2.incr.aof")).unwrap();
+    server.query::<String>(&["BGREWRITEAOF"]);
+    server.wait_log("Background AOF rewrite finished successfully");
+    assert_eq!(server.info_field("persistence", "aof_rewrites_consecutive_failures"), "0");
+}
+
 #[test]
 fn a_configuration_that_cannot_be_written_stays_as_it_is() {
     let server = Server::start(&[]);
@@ -114,6 +135,24 @@ fn a_configuration_that_cannot_be_written_stays_as_it_is() {
     server.limit_files(libc::RLIM_INFINITY);
     server.query::<()>(&["CONFIG", "REWRITE"]);
     assert!(fs::read_to_string(server.path("redis.conf")).unwrap().contains("maxclients 77"));
+}
+
+#[test]
+fn users_that_cannot_be_written_leave_the_file_of_users_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("users.acl");
+    fs::write(&file, "user alice on nopass ~* +@all\n").unwrap();
+    let server = Server::start(&[("aclfile", file.to_str().unwrap())]);
+    server.query::<()>(&["ACL", "SETUSER", "bob", "on"]);
+    let before = fs::read(&file).unwrap();
+    server.limit_files(10);
+    let told = error_of(&server, &["ACL", "SAVE"]);
+    assert!(told.contains("There was an error trying to save the ACLs"), "{told}");
+    assert_eq!(fs::read(&file).unwrap(), before);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    server.limit_files(libc::RLIM_INFINITY);
+    server.query::<()>(&["ACL", "SAVE"]);
+    assert!(fs::read_to_string(&file).unwrap().contains("user bob on"));
 }
 
 #[test]

@@ -35,7 +35,9 @@ fn the_program_says_how_it_is_called_and_which_version_it_is() {
     assert!(version.starts_with("Redis server v=7.2.4 sha=00000000:0 malloc="), "{version}");
     let ours = format!(" redis-rs={}", env!("CARGO_PKG_VERSION"));
     assert_eq!((version.lines().count(), version.trim_end().ends_with(&ours)), (1, true), "{version}");
-    assert_eq!(text(&run(Path::new(PROGRAM), &["-v"]).stdout), version);
+    for more in [&["-v"][..], &["--version", "--port", "1"]] {
+        assert_eq!(text(&run(Path::new(PROGRAM), more).stdout), version);
+    }
 }
 
 /// Where the scripts are installed, with the programs of this build.
@@ -188,27 +190,97 @@ fn slips_in_the_lines_of_a_copy_are_named_and_nothing_else_is_told() {
         copy.edit_path("dir", "db");
         copy.edit("slaveof", &format!("127.0.0.1 {}", first.port));
     };
+    let run_dir = copy.home.join("run").display().to_string();
     let slips = [
         ("port", "6379x", "argument couldn't be parsed into an integer"),
         ("slaveof", "127.0.0.1:6379", "wrong number of arguments"),
         ("slaveof", &format!("localhost {port}"), "names this instance itself"),
+        ("port", &first.port.to_string(), "Edit the port line, if "),
+        ("slaveof=127.0.0.1", "6379", "Bad directive"),
         ("dir", "/no/such/directory", "Edit that line; for this instance it is: dir "),
         ("pidfile", "/no/such/directory/redis.pid", "Edit that line; for this instance it is: pidfile "),
+        ("pidfile", &run_dir, "which is a directory"),
+        ("logfile", "../logs/redis.log", "for this instance it is: logfile ../log/redis.log"),
     ];
     for (name, value, named) in slips {
         right(&copy);
+        copy.edit("logfile", "../log/redis.log");
+        copy.remove("slaveof=127.0.0.1");
         copy.edit(name, value);
         copy.refuses("start.sh", named);
         let told = text(&copy.script("start.sh").stderr);
         // The log was copied too: what stands in it is of the first one.
         assert!(!told.contains("last lines") && !told.contains("can't cd"), "{name} {value}: {told}");
     }
+    copy.edit("logfile", "../log/redis.log");
     right(&copy);
     copy.edit("bind", "192.0.2.1");
     copy.refuses("start.sh", "Cannot assign requested address");
     copy.edit("bind", "127.0.0.1");
     assert!(copy.script("start.sh").status.success());
     assert!(copy.script("stop.sh").status.success() && first.script("stop.sh").status.success());
+}
+
+/// A file that was edited on another system, a name with a space, a link to the script, a server without PING.
+#[test]
+fn an_instance_starts_wherever_it_stands_and_however_its_file_was_edited() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    installed(&base.join("prefix"));
+    let first = Instance::new(&base.join("prefix"), base.join("my redis"));
+    let copy = first.copy(base.join("my copy"));
+    // What it says to write can be written so: with the quotes.
+    copy.refuses("start.sh", &format!("for this instance it is: dir \"{}/db\"\n", copy.home.display()));
+    copy.edit("dir", &format!("\"{}/db\"", copy.home.display()));
+    copy.edit("pidfile", &format!("'{}/run/redis.pid'", copy.home.display()));
+    copy.edit("PORT", &copy.port.to_string());
+    let file = copy.home.join("conf/redis.conf");
+    let text_of_file = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text_of_file.replace('\n', " \t\r\n")).unwrap();
+    let link = base.join("start-the-copy");
+    std::os::unix::fs::symlink(copy.home.join("start.sh"), &link).unwrap();
+    let told = text(&run(&link, &[]).stdout);
+    assert!(told.starts_with("Started with pid "), "{told}");
+    assert!(told.contains("It is a master: no line of its configuration names one"), "{told}");
+    assert_eq!(copy.ask(&["ping"]), "PONG\n");
+    assert!(text(&copy.script("stop.sh").stdout).starts_with("Stopped (pid "));
+    fs::write(&file, text_of_file + "rename-command PING \"\"\n").unwrap();
+    let told = text_of_both(&copy.script("start.sh"));
+    assert!(told.starts_with("Started with pid "), "{told}");
+    assert!(text(&copy.script("stop.sh").stdout).starts_with("Stopped (pid "));
+    for (missing, script) in
+        [("redis-cli", "start.sh"), ("redis-rs", "stop.sh"), ("conf/redis.conf", "start.sh")]
+    {
+        fs::rename(copy.home.join(missing), base.join("aside")).unwrap();
+        fs::create_dir(copy.home.join(missing)).unwrap();
+        copy.refuses(script, &copy.home.join(missing).display().to_string());
+        fs::remove_dir(copy.home.join(missing)).unwrap();
+        fs::rename(base.join("aside"), copy.home.join(missing)).unwrap();
+    }
+}
+
+/// Neither script waits for ever for somebody who says nothing, or for a server that has said that it will not stop.
+#[test]
+fn who_does_not_answer_or_does_not_stop_is_told_of_within_seconds() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    installed(&base.join("prefix"));
+    let instance = Instance::new(&base.join("prefix"), base.join("redis"));
+    let silent = std::net::TcpListener::bind(("127.0.0.1", instance.port)).unwrap();
+    let output = Command::new(instance.home.join("start.sh")).env("CLI_SECONDS", "1").output().unwrap();
+    let told = text_of_both(&output);
+    assert!(!output.status.success() && told.contains("Address already in use"), "{told}");
+    drop(silent);
+
+    assert!(instance.script("start.sh").status.success());
+    instance.ask(&["set", "a", "1"]);
+    // The dump cannot be put in its place.
+    fs::create_dir_all(instance.home.join("db/dump.rdb/x")).unwrap();
+    instance.refuses("stop.sh", "has not stopped. Its log tells why:");
+    instance.refuses("stop.sh", "Error trying to save the DB, can't exit.");
+    assert_eq!(instance.ask(&["get", "a"]), "1\n");
+    fs::remove_dir_all(instance.home.join("db/dump.rdb")).unwrap();
+    assert!(text(&instance.script("stop.sh").stdout).starts_with("Stopped (pid "));
 }
 
 #[test]
@@ -232,7 +304,7 @@ fn the_start_of_a_replica_says_whether_it_has_its_masters_data() {
     let output = Command::new(replica.home.join("start.sh")).env("LINK_SECONDS", "1").output().unwrap();
     let told = text(&output.stdout);
     assert!(output.status.success() && told.contains("It does not have the data of its master"), "{told}");
-    assert!(told.contains("info replication"), "{told}");
+    assert!(told.contains("info replication") && told.contains("Connection refused"), "{told}");
     wait_until("the replica is stopped", PATIENCE, || replica.script("stop.sh").status.success());
 }
 
@@ -274,6 +346,90 @@ fn whose_data_nobody_saves_is_told_so_at_the_start_and_at_the_stop() {
     let _ = fs::remove_file(instance.home.join("log/redis.log"));
     assert!(instance.script("start.sh").status.success() && instance.script("stop.sh").status.success());
     assert!(!instance.log().contains("lost"), "{}", instance.log());
+}
+
+/// The scripts refuse a copy whose `dir` was not edited; who starts it by hand hears of it too.
+#[test]
+fn two_servers_in_one_directory_are_told_of_as_long_as_there_are_two() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().canonicalize().unwrap().display().to_string();
+    let warning =
+        format!("# WARNING another server works in {at} too: unless dbfilename and appenddirname differ");
+    let first = Server::start(&[("dir", &at), ("logfile", "first.log"), ("save", "3600 1")]);
+    let log = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+    let second = Server::start(&[
+        ("dir", &at),
+        ("logfile", "second.log"),
+        ("dbfilename", "second.rdb"),
+        ("enable-protected-configs", "yes"),
+    ]);
+    assert!(
+        log("second.log").contains(&warning) && !log("first.log").contains("another server"),
+        "{}",
+        log("second.log")
+    );
+    // A child that outlives the first one does not hold its place.
+    first.query::<()>(&["CONFIG", "SET", "rdb-key-save-delay", "100000"]);
+    first.query::<()>(&["MSET", "a", "1", "b", "2", "c", "3"]);
+    first.query::<()>(&["BGSAVE"]);
+    drop(first);
+    let aside = tempfile::tempdir().unwrap();
+    let warned = || log("second.log").matches(&warning).count();
+    // A child that has just been forked still holds what it is about to close.
+    wait_until("the place is free", PATIENCE, || {
+        let before = warned();
+        second.query::<()>(&["CONFIG", "SET", "dir", aside.path().to_str().unwrap()]);
+        second.query::<()>(&["CONFIG", "SET", "dir", &at]);
+        warned() == before
+    });
+    let _third = Server::start(&[("dir", &at), ("logfile", "third.log"), ("dbfilename", "third.rdb")]);
+    assert!(log("third.log").contains(&warning));
+}
+
+/// With real servers too, `appendonly` that is changed in the file means that the other kind of file is not loaded; who is
+/// not told loses it at the next save.
+#[test]
+fn data_that_a_changed_line_leaves_aside_is_told_of_while_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = dir.path().canonicalize().unwrap();
+    installed(&base.join("prefix"));
+    let instance = Instance::new(&base.join("prefix"), base.join("redis"));
+    let dump = instance.home.join("db/dump.rdb");
+    let start = |appendonly: &str| {
+        let _ = fs::remove_file(instance.home.join("log/redis.log"));
+        instance.edit("appendonly", appendonly);
+        assert!(instance.script("start.sh").status.success());
+        instance.log()
+    };
+    let log = start("no");
+    let none = format!("* There is no {}: the data set is empty", dump.display());
+    assert!(log.contains(&none) && !log.contains("WARNING appendonly"), "{log}");
+    instance.ask(&["set", "a", "1"]);
+    assert!(instance.script("stop.sh").status.success());
+    let log = start("yes");
+    let left =
+        format!("# WARNING appendonly is yes and there was no append-only file: {} is not", dump.display());
+    assert!(log.contains(&left) && instance.ask(&["get", "a"]) == "\n", "{log}");
+    // What it says to do brings the data back.
+    instance.ask(&["shutdown", "nosave"]);
+    wait_until("it has ended", PATIENCE, || instance.pid().is_none());
+    let log = start("no");
+    // The new files are empty of data, but not of bytes.
+    assert!(log.contains("# WARNING appendonly is no: the append-only files in "), "{log}");
+    assert_eq!(instance.ask(&["get", "a"]), "1\n");
+    assert_eq!(instance.ask(&["config", "set", "appendonly", "yes"]), "OK\n");
+    assert_eq!(instance.ask(&["config", "rewrite"]), "OK\n");
+    wait_until("the files are written", PATIENCE, || {
+        instance.ask(&["info", "persistence"]).contains("aof_rewrite_in_progress:0")
+    });
+    assert!(instance.script("stop.sh").status.success());
+    // The dump of the stop is as new as the files: whichever is loaded, nothing is missing.
+    let log = start("no");
+    assert!(!log.contains("WARNING appendonly") && instance.ask(&["get", "a"]) == "1\n", "{log}");
+    assert!(instance.script("stop.sh").status.success());
+    let log = start("yes");
+    assert!(!log.contains("WARNING appendonly") && instance.ask(&["get", "a"]) == "1\n", "{log}");
+    assert!(instance.script("stop.sh").status.success());
 }
 
 /// Whether the unit is one that systemd takes, without a remark; and what it says of who may read the configuration.

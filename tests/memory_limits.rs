@@ -42,6 +42,15 @@ fn fill(server: &Server, numbers: std::ops::Range<u64>, ttl: impl Fn(u64) -> Opt
     }
 }
 
+/// Waits until no more is in use than may be; eviction is bounded per turn of the loop, so it may still be at it.
+#[track_caller]
+fn within(server: &Server, limit: u64, whose: &str) {
+    wait_until(&format!("{whose}: memory is within the limit"), PATIENCE, || {
+        let used = number(server, "memory", "used_memory");
+        used - number(server, "memory", "mem_not_counted_for_evict") < limit + SLACK
+    });
+}
+
 /// Which of the keys by these numbers are there.
 fn existing(server: &Server, numbers: impl Iterator<Item = u64>) -> Vec<bool> {
     let mut pipe = redis::pipe();
@@ -71,8 +80,7 @@ fn every_policy_keeps_memory_within_the_limit() {
         // Of the first thousand keys only every other one may go.
         fill(&server, 0..1000, |number| (volatile && number.is_multiple_of(2)).then_some(5000));
         fill(&server, 1000..40_000, |number| volatile.then_some(10_000 + number));
-        let used = number(&server, "memory", "used_memory");
-        assert!(used < limit + SLACK, "{policy}: {used} bytes, the limit is {limit}");
+        within(&server, limit, policy);
         // Whatever asks for memory may evict one more.
         let before = number(&server, "stats", "evicted_keys");
         let keys: u64 = server.query(&["DBSIZE"]);
@@ -190,9 +198,7 @@ fn replicas_and_subscribers_hear_of_every_key_that_goes() {
             assert!(key.starts_with("key:"), "{key}");
         }
         // What waits for the replica does not count.
-        let used = number(&master, "memory", "used_memory");
-        let uncounted = number(&master, "memory", "mem_not_counted_for_evict");
-        assert!(used - uncounted < limit + SLACK, "{used} {uncounted} {limit}");
+        within(&master, limit, "master");
         set(&master, "maxmemory", "0");
         let evicted = number(&master, "stats", "evicted_keys");
         replica.wait_caught_up(&master);
@@ -262,12 +268,15 @@ fn the_largest_clients_are_closed_when_all_take_too_much() {
         clients.push(client);
     }
     let connected = || ["small", "middle", "large", "spared"].map(|name| is_connected(&server, name));
-    assert_eq!(connected(), [true; 4]);
+    let await_connected = |expected: [bool; 4]| {
+        wait_until(&format!("{expected:?} are connected"), PATIENCE, || connected() == expected);
+    };
+    await_connected([true; 4]);
     set(&server, "maxmemory-clients", "2mb");
-    assert_eq!(connected(), [true, true, false, true]);
+    await_connected([true, true, false, true]);
     assert_eq!(clients[1].rest(), b"");
     set(&server, "maxmemory-clients", "1500000");
-    assert_eq!(connected(), [true, false, false, true]);
+    await_connected([true, false, false, true]);
     // A share of `maxmemory`.
     let mut control = named(&server, "control");
     for command in [
@@ -279,7 +288,7 @@ fn the_largest_clients_are_closed_when_all_take_too_much() {
         control.send(format!("{command}\r\n"));
         control.expect("+OK\r\n");
     }
-    assert_eq!(connected(), [false, false, false, true]);
+    await_connected([false, false, false, true]);
     assert_eq!(number(&server, "stats", "evicted_clients"), 3);
     server.wait_log("Evicting client: id=");
     server.wait_log("Over client maxmemory after evicting all evictable clients");
@@ -368,7 +377,7 @@ fn an_argument_may_be_as_long_as_the_query_buffer_to_the_byte() {
 #[test]
 fn output_that_waits_too_long_or_is_too_much_ends_its_connection() {
     let server = Server::start(&[
-        ("client-output-buffer-limit", "normal 64mb 200kb 1"),
+        ("client-output-buffer-limit", "normal 64mb 200kb 4"),
         ("client-output-buffer-limit", "pubsub 300kb 0 0"),
     ]);
     server.query::<()>(&["SET", "k", &"v".repeat(1_000_000)]);
@@ -452,8 +461,11 @@ fn hostile(server: &Server, kind: Hostile) -> Raw {
     client
 }
 
+const HOSTILE: [Hostile; 4] =
+    [Hostile::NeverReads, Hostile::ReadsByteByByte, Hostile::SendsHalf, Hostile::SubscribesAndStalls];
+
 /// So many of each kind, for so long; what others wait for, how much memory is taken, and what is there in the end.
-fn hostile_clients(each: usize, how_long: Duration) {
+fn hostile_clients(kinds: &[Hostile], each: usize, how_long: Duration) {
     let server = Server::start(&[
         ("maxclients", "50000"),
         ("maxmemory", "100mb"),
@@ -466,11 +478,13 @@ fn hostile_clients(each: usize, how_long: Duration) {
     server.query::<()>(&["SET", "big", &"v".repeat(50_000)]);
     let mut control = server.client();
     redis::cmd("CLIENT").arg("NO-EVICT").arg("ON").exec(&mut control).unwrap();
-    let mut waits = |write: &mut dyn FnMut(&mut redis::Connection, u64), until: Duration| {
+    type Write<'a> = &'a mut dyn FnMut(&mut redis::Connection, u64);
+    let waits = |control: &mut redis::Connection, write: Write, until: Duration| {
         let (began, mut waits, mut number) = (std::time::Instant::now(), Vec::new(), 0);
         while began.elapsed() < until {
+            write(control, number);
             let sent = std::time::Instant::now();
-            write(&mut control, number);
+            redis::cmd("PING").exec(control).unwrap();
             waits.push(sent.elapsed());
             number += 1;
             std::thread::sleep(Duration::from_micros(500));
@@ -478,13 +492,10 @@ fn hostile_clients(each: usize, how_long: Duration) {
         waits.sort_unstable();
         (waits[waits.len() * 99 / 100], number)
     };
-    let mut ping = |client: &mut redis::Connection, _| redis::cmd("PING").exec(client).unwrap();
-    let (idle, _) = waits(&mut ping, Duration::from_secs(1));
+    let (idle_before, _) = waits(&mut control, &mut |_, _| (), Duration::from_secs(1));
     let before = resident(&server);
     let mut clients = Vec::new();
-    for kind in
-        [Hostile::NeverReads, Hostile::ReadsByteByByte, Hostile::SendsHalf, Hostile::SubscribesAndStalls]
-    {
+    for &kind in kinds {
         for _ in 0..each {
             clients.push((kind, hostile(&server, kind)));
         }
@@ -502,32 +513,36 @@ fn hostile_clients(each: usize, how_long: Duration) {
         }
         at = (at + 1) % clients.len();
     };
-    let (beside, written) = waits(&mut write, how_long);
+    let (beside, written) = waits(&mut control, &mut write, how_long);
     let (used, most) = (number(&server, "memory", "used_memory"), resident(&server));
-    println!(
-        "{} hostile clients: p99 {idle:?} idle, {beside:?} beside them; {used} bytes in use, {before} resident before, \
-         {most} then; {} evicted, {written} writes",
-        clients.len(),
-        number(&server, "stats", "evicted_clients")
-    );
+    let (evicted, count) = (number(&server, "stats", "evicted_clients"), clients.len());
     assert!(number(&server, "memory", "mem_clients_normal") < 21 * MIB);
+    drop(clients);
+    // The machine may have become busier or less so meanwhile.
+    let (idle_after, _) = waits(&mut control, &mut |_, _| (), Duration::from_secs(1));
+    let idle = idle_before.max(idle_after);
+    println!(
+        "{count} hostile clients ({kinds:?}): p99 {idle:?} idle, {beside:?} beside them; {used} bytes in use, {before} resident before, \
+         {most} then; {evicted} evicted, {written} writes"
+    );
     assert!(used < 40 * MIB, "{used} bytes in use");
     assert!(most < before + 120 * MIB, "{most} bytes resident");
-    // A command of this test is one or two round trips; the machine may be busy with other tests.
-    assert!(beside < 4 * idle + Duration::from_millis(20), "{beside:?} beside them, {idle:?} idle");
+    // The machine may be busy with other tests.
+    assert!(beside < 2 * idle + Duration::from_millis(20), "{beside:?} beside them, {idle:?} idle");
     // Nothing that was acknowledged is lost.
-    drop(clients);
     assert!(!existing(&server, 0..written).contains(&false));
 }
 
 #[test]
 fn hostile_clients_are_no_burden_to_others() {
-    hostile_clients(100, Duration::from_secs(3));
+    hostile_clients(&HOSTILE, 100, Duration::from_secs(3));
 }
 
-/// The same at full scale, for a minute: as many as the machine lets a process have.
+/// The same at full scale, each kind by itself for a minute.
 #[test]
-#[ignore = "ten thousand clients for a minute"]
-fn ten_thousand_hostile_clients_are_no_burden_to_others() {
-    hostile_clients(2500, Duration::from_secs(60));
+#[ignore = "ten thousand clients of each kind for a minute"]
+fn ten_thousand_hostile_clients_of_a_kind_are_no_burden_to_others() {
+    for kind in HOSTILE {
+        hostile_clients(&[kind], 10_000, Duration::from_secs(60));
+    }
 }

@@ -269,6 +269,38 @@ fn scan_walks_to_the_end() {
 }
 
 #[test]
+fn the_keys_that_are_asked_for_most_are_found_by_their_counters() {
+    let server = FakeServer::start(vec![vec![
+        ("DBSIZE", b":3\r\n"),
+        ("SCAN 0 COUNT 10", b"*2\r\n$1\r\n0\r\n*3\r\n$1\r\na\r\n$1\r\nb\r\n$2\r\nc\"\r\n"),
+        ("OBJECT FREQ a", b":0\r\n"),
+        ("OBJECT FREQ b", b"$-1\r\n"),
+        ("OBJECT FREQ c\"", b":7\r\n"),
+    ]]);
+    let output = server.run(&["--hotkeys"], b"");
+    assert!(output.status.success(), "{}", err(&output));
+    let told = out(&output);
+    let (found, summary) = told.split_once("\n-------- summary -------\n\n").unwrap();
+    assert!(found.ends_with("\n\n[00.00%] Hot key '\"c\\\"\"' found so far with counter 7\n"), "{found}");
+    let summed = "Sampled 3 keys in the keyspace!\nhot key found with counter: 7\tkeyname: \"c\\\"\"\n";
+    assert_eq!(summary, summed);
+
+    let server = Server::start(&[("maxmemory-policy", "allkeys-lfu")]);
+    let names: Vec<String> = (0..100).map(|n| format!("key:{n}")).collect();
+    let pairs = names.iter().flat_map(|name| [name.as_str(), "x"]);
+    server.query::<()>(&["MSET"].into_iter().chain(pairs).collect::<Vec<_>>());
+    (0..200).for_each(|_| server.query::<()>(&["GET", "key:42"]));
+    let told = out(&cli(&["-p", &server.port().to_string(), "--hotkeys"], b""));
+    let hot: Vec<&str> = told.lines().filter(|line| line.starts_with("hot key found")).collect();
+    assert!(hot.len() == 16 && hot[0].ends_with("keyname: \"key:42\""), "{told}");
+    server.query::<()>(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
+    let refused = cli(&["-p", &server.port().to_string(), "--hotkeys"], b"");
+    assert!(
+        !refused.status.success() && err(&refused).contains("ERR An LFU maxmemory policy is not selected")
+    );
+}
+
+#[test]
 fn a_dump_is_fetched_to_its_length_or_its_mark() {
     let handshake = |payload: &'static [u8]| {
         vec![vec![

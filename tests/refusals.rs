@@ -79,6 +79,19 @@ fn connections_that_find_no_descriptor_are_served_once_there_is_one() {
     assert_eq!(server.logged("Accepting client connection"), 1);
 }
 
+/// The log is opened for each line, which takes a descriptor too: one is kept for it, since nothing else would tell.
+#[test]
+fn what_finds_no_descriptor_is_told_in_the_log_file() {
+    let server = Server::start(&[("logfile", "log")]);
+    leave_descriptors(&server, 1);
+    let mut clients = ask(&server, 4, 1);
+    clients[0].send("BGSAVE\r\n");
+    clients[0].expect("-ERR\r\n");
+    server.wait_log("Can't save in background");
+    set_limit(&server, 4096);
+    clients[1..].iter_mut().for_each(|client| client.expect("+PONG\r\n"));
+}
+
 #[test]
 fn a_loop_that_cannot_hear_ends_with_a_report() {
     let calls = [libc::SYS_epoll_pwait, epoll_wait()];

@@ -88,6 +88,36 @@ fn watching_a_stream_is_not_about_its_groups() {
     }
 }
 
+/// After XDEL and XTRIM, and with ENTRIESREAD and XSETID that say what cannot be. Recorded from Redis 8.6.2; 7.2.6 says a
+/// lag of -9989 in one of these places.
+#[test]
+fn what_a_group_has_read_and_what_it_lacks_are_never_wrong() {
+    let server = start();
+    (1..=10).for_each(|n| run(&server, &format!("XADD s {n}-0 f v")));
+    for (line, group, entries_read, lag) in [
+        ("XGROUP CREATE s g 0", "g", None, Some(10)),
+        ("XREADGROUP GROUP g c COUNT 3 STREAMS s >", "g", Some(3), Some(7)),
+        ("XDEL s 2-0", "g", Some(3), Some(7)),
+        ("XDEL s 6-0", "g", Some(3), None),
+        ("XTRIM s MINID 5", "g", Some(3), None),
+        ("XREADGROUP GROUP g c COUNT 2 STREAMS s >", "g", None, None),
+        ("XTRIM s MAXLEN 0", "g", None, Some(0)),
+        ("XADD s 11-0 f v", "g", None, Some(1)),
+        ("XGROUP CREATE s h 0 ENTRIESREAD 10000", "h", Some(11), Some(1)),
+        ("XSETID s 20-0 ENTRIESADDED 15", "g", None, Some(1)),
+        ("XGROUP SETID s g 5-0 ENTRIESREAD 12", "g", Some(12), Some(1)),
+        ("XGROUP SETID s g $", "g", None, Some(0)),
+    ] {
+        run(&server, line);
+        let groups: Vec<std::collections::HashMap<String, redis::Value>> =
+            server.query(&["XINFO", "GROUPS", "s"]);
+        let name = redis::Value::BulkString(group.into());
+        let told = groups.iter().find(|told| told["name"] == name).unwrap();
+        let number = |field: &str| redis::from_redis_value::<Option<i64>>(told[field].clone()).unwrap();
+        assert_eq!((number("entries-read"), number("lag")), (entries_read, lag), "{line}");
+    }
+}
+
 #[test]
 fn chains_of_replicas_hold_the_same_streams_and_groups() {
     let master = start();

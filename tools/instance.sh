@@ -2,9 +2,28 @@
 # It needs nothing but a POSIX shell, coreutils, grep and sed.
 
 # The scripts find their own directory, so an instance can be copied or moved.
-home=$(cd "$(dirname "$0")" && pwd -P) || exit 1
+home=$(cd "$(dirname "$(readlink -f "$0")")" && pwd -P) || exit 1
 conf=$home/conf/redis.conf
-[ -r "$conf" ] || { echo "There is no readable $conf." >&2; exit 1; }
+{ [ -f "$conf" ] && [ -r "$conf" ]; } || { echo "There is no readable $conf." >&2; exit 1; }
+for program in redis-rs redis-cli; do
+    { [ -f "$home/$program" ] && [ -x "$home/$program" ]; } || { echo "$home/$program is not there, or may not be run: copy it there." >&2; exit 1; }
+done
+cli_seconds=${CLI_SECONDS:-5}
+
+# quoted PATH: as the configuration file wants it.
+quoted() {
+    case $1 in
+        *[!A-Za-z0-9/._-]*) printf '"%s"' "$1" ;;
+        *) printf '%s' "$1" ;;
+    esac
+}
+
+# wrong NAME PROBLEM VALUE: the line of that name has that problem; this value is right for this instance.
+wrong() {
+    echo "The $1 line of $conf names $2." >&2
+    echo "Edit that line; for this instance it is: $1 $(quoted "$3")" >&2
+    exit 1
+}
 
 # directive NAME: its value in the configuration file; the last one counts, as for the server.
 directive() {
@@ -19,11 +38,8 @@ pidfile=$(directive pidfile)
 pidfile=${pidfile:-/var/run/redis.pid}
 dir=$(directive dir)
 # Relative paths in the file are relative to where the server is started, which is here.
-dir=$(cd "$home" && cd "${dir:-.}" 2>/dev/null && pwd -P) || {
-    echo "The dir line of $conf names $(directive dir), which is no directory that can be entered." >&2
-    echo "Edit that line; for this instance it is: dir $home/db" >&2
-    exit 1
-}
+dir=$(cd "$home" && cd "${dir:-.}" 2>/dev/null && pwd -P) ||
+    wrong dir "$(directive dir), which is no directory that can be entered" "$home/db"
 logfile=$(directive logfile)
 case $logfile in
     '' | /*) ;;
@@ -36,6 +52,12 @@ case $pidfile in
     /*) ;;
     *) pidfile=$dir/$pidfile ;;
 esac
+
+# What stands in the log before is of an earlier run, or of the instance that this one was copied from.
+logged=$(wc -c 2>/dev/null < "$logfile" || echo 0)
+log_since() {
+    [ ! -r "$logfile" ] || tail -c "+$((logged + 1))" "$logfile"
+}
 
 # The first address that the server binds; one that means "all" is reached by the loopback.
 host=$(directive bind)
@@ -51,18 +73,19 @@ REDISCLI_AUTH=$(directive requirepass)
 export REDISCLI_AUTH
 [ -n "$REDISCLI_AUTH" ] || unset REDISCLI_AUTH
 
+# Whoever takes the connection and says nothing is given some seconds.
 cli() {
     if [ "$port" = 0 ] && [ -n "$unixsocket" ]; then
-        "$home/redis-cli" -s "$unixsocket" "$@"
+        timeout "$cli_seconds" "$home/redis-cli" -s "$unixsocket" "$@"
     else
-        "$home/redis-cli" -h "$host" -p "$port" "$@"
+        timeout "$cli_seconds" "$home/redis-cli" -h "$host" -p "$port" "$@"
     fi
 }
 
-# answers: whether some server answers there; that it loads, or wants a password, is an answer.
+# answers: whether some server answers there; that it loads, or wants a password, or knows no PING, is an answer.
 answers() {
     case $(cli ping 2>&1 </dev/null) in
-        *PONG* | *LOADING* | *NOAUTH* | *NOPERM* | *MASTERDOWN* | *BUSY* | *MISCONF*) return 0 ;;
+        *PONG* | *LOADING* | *NOAUTH* | *NOPERM* | *MASTERDOWN* | *BUSY* | *MISCONF* | *'unknown command'*) return 0 ;;
         *) return 1 ;;
     esac
 }
@@ -154,9 +177,7 @@ refuse_foreign_lines() {
         # The directory may be reached by links and dots; the file need not be there yet.
         value=$(cd "$(dirname "$value")" 2>/dev/null && pwd -P)/${value##*/}
         if owner=$(owner_of "$value"); then
-            echo "The $name line of $conf names ${value%/.}, which belongs to the instance in $owner." >&2
-            echo "Edit that line; for this instance it is: $name $wanted" >&2
-            exit 1
+            wrong "$name" "${value%/.}, which belongs to the instance in $owner" "$wanted"
         fi
     done
     # A pid file outside of every instance that names another living redis-rs is somebody else's all the same.
@@ -174,16 +195,20 @@ refuse_useless_lines() {
     if master=$(master_of) && [ "${master##*:}" = "$port" ]; then
         case ${master%:*} in
             localhost | 127.* | ::1 | "$host")
-                echo "The slaveof line of $conf names this instance itself ($master): it is to name the master." >&2
+                echo "The slaveof line of $conf names this instance itself ($master), since its port is $port too." >&2
+                echo "Edit the port line, if $master is the master's; or the slaveof line, which is to name the master." >&2
                 exit 1
                 ;;
         esac
     fi
-    [ -d "$(dirname "$pidfile")" ] || {
-        echo "The pidfile line of $conf names $pidfile, whose directory is not there." >&2
-        echo "Edit that line; for this instance it is: pidfile $home/run/redis.pid" >&2
-        exit 1
-    }
+    [ -d "$(dirname "$pidfile")" ] || wrong pidfile "$pidfile, whose directory is not there" "$home/run/redis.pid"
+    [ ! -d "$pidfile" ] || wrong pidfile "$pidfile, which is a directory" "$home/run/redis.pid"
+    [ -z "$logfile" ] || [ -d "$(dirname "$logfile")" ] ||
+        wrong logfile "$logfile, whose directory is not there" ../log/redis.log
+    # A server that cannot save refuses writes, and refuses to stop.
+    for place in "$dir" "$(dirname "$pidfile")"; do
+        [ -w "$place" ] || { echo "The user $(id -un) may not write to $place, where $conf puts files." >&2; exit 1; }
+    done
 }
 
 # master_of: host and port of the master that the file names; fails if it names none.

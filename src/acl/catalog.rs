@@ -92,7 +92,7 @@ impl Catalog {
         id
     }
 
-    /// The command of that full name (`get`, `config|get`), in any case. A word behind a command that has no
+    /// The command of that full name (`get`, `config|get`), in any case. An argument behind a command that has no
     /// subcommands makes it unknown.
     pub fn find(&self, name: &[u8]) -> Option<CommandId> {
         let mut lower = [0; LONGEST];
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn commands_and_subcommands_are_found_by_their_full_names() {
         let catalog = Catalog::new(FAMILIES);
-        let name = |word: &str| catalog.find(word.as_bytes()).map(|id| catalog.full_name(id));
+        let name = |argument: &str| catalog.find(argument.as_bytes()).map(|id| catalog.full_name(id));
         assert_eq!(name("GET"), Some("get"));
         assert_eq!(name("Config|SET"), Some("config|set"));
         for unknown in ["", "get|x", "config|", "config|nosuch", "config|get|x", "|get", "nosuch", "set "] {

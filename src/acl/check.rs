@@ -17,12 +17,12 @@ pub struct Attempt<'a, S: 'static> {
 }
 
 impl<'a, S> Attempt<'a, S> {
-    /// The number of words has to fit the row.
+    /// The number of arguments has to fit the row.
     pub fn new(id: CommandId, command: &'a Command<S>, args: Args<'a>) -> Self {
         Attempt { id, command, args, keys: OnceCell::new() }
     }
 
-    /// Its keys, with what is done to each. Words that make no sense have none: the command will say so itself.
+    /// Its keys, with what is done to each. Arguments that make no sense have none: the command will say so itself.
     pub(super) fn keys(&self) -> &[(usize, u16)] {
         self.keys.get_or_init(|| self.command.keys_and_flags(self.args).unwrap_or_default())
     }

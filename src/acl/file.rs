@@ -21,7 +21,7 @@ use crate::config::AclPubsubDefault;
 use crate::env::process::{self, strerror};
 use crate::exec::printed;
 
-/// A `user` line of the configuration: the name and the rules, a selector being one word.
+/// A `user` line of the configuration: the name and the rules, a selector being one argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declaration {
     pub name: Vec<u8>,
@@ -52,18 +52,18 @@ impl std::fmt::Display for SaveError {
 pub const NO_FILE: &str = "ERR This Redis instance is not configured to use an ACL file. You may want to specify users via the ACL SETUSER command and then issue a CONFIG REWRITE (assuming you have a Redis configuration file set) in order to store users in the Redis configuration.";
 
 impl Declaration {
-    /// Checks the words behind `user`, as far as that can be done before all commands are known. `seen` are the lines
-    /// before it. The error comes with the word of the line that real servers show for it.
+    /// Checks the arguments behind `user`, as far as that can be done before all commands are known. `seen` are the lines
+    /// before it. The error comes with the argument of the line that real servers show for it.
     pub fn parse(
-        words: &[Vec<u8>],
+        arguments: &[Vec<u8>],
         seen: &[Declaration],
         catalog: &Catalog,
     ) -> Result<Declaration, (Vec<u8>, RuleError)> {
-        let (name, rules) = words.split_first().ok_or((b"user".to_vec(), RuleError::Syntax))?;
-        // They count words without the first two, and take that number for one of the whole line.
+        let (name, rules) = arguments.split_first().ok_or((b"user".to_vec(), RuleError::Syntax))?;
+        // They count arguments without the first two, and take that number for one of the whole line.
         let shown = |index: usize| match index {
             0 => b"user".to_vec(),
-            _ => words[index - 1].clone(),
+            _ => arguments[index - 1].clone(),
         };
         if seen.iter().any(|known| known.name == *name) {
             return Err((name.clone(), RuleError::DuplicateUser));
@@ -200,9 +200,9 @@ impl FileReader<'_> {
         if line.is_empty() {
             return;
         }
-        let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+        let arguments: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
         let place = format!("{}:{number}", self.file);
-        let (name, rules) = match words.as_slice() {
+        let (name, rules) = match arguments.as_slice() {
             [b"user", name, rules @ ..] => (*name, rules),
             _ => {
                 return self.complain(&[
@@ -231,7 +231,7 @@ impl FileReader<'_> {
             self.complain(&[place.as_bytes(), b": Unmatched parenthesis in selector definition."]);
             return user;
         };
-        let mut is_told = false;
+        let mut is_reported = false;
         for rule in &rules {
             let rule = trimmed(rule, b"\t\r\n");
             let Err(why) = user.apply(rule, self.channels, self.catalog) else { continue };
@@ -241,7 +241,7 @@ impl FileReader<'_> {
                 let operation = b": Error in applying operation '";
                 let rule = printed(rule);
                 self.complain(&[place.as_bytes(), operation, rule, b"': ", why_text.as_bytes(), b". "]);
-            } else if !std::mem::replace(&mut is_told, true) {
+            } else if !std::mem::replace(&mut is_reported, true) {
                 self.complain(&[place.as_bytes(), b": ", why_text.as_bytes(), b". "]);
             }
         }

@@ -8,7 +8,7 @@
 //! - **A connection** keeps a [`UserId`] (four bytes, no reference) and whether it has authenticated. It begins as
 //!   [`UserId::DEFAULT`], authenticated if [`Users::default_is_open`]. What the server does itself, and our master's
 //!   connection, are [`UserId::SUPERUSER`].
-//! - **Admission** asks [`Users::check`] of each request, once its row is found, its number of words fits and its client
+//! - **Admission** asks [`Users::check`] of each request, once its row is found, its number of arguments fits and its client
 //!   has authenticated; the client then hears [`Denial::error`], and [`Log::record`] notes it with the context
 //!   [`Context::TopLevel`], or [`Context::Multi`] between MULTI and EXEC. A batch of requests is spared the question if
 //!   [`Users::is_unrestricted`] says so of its user: only a command that works on the server can change that answer.

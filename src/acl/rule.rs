@@ -1,6 +1,6 @@
-//! The words of which rules are made, and what can be wrong with them, in Redis's texts.
+//! The arguments of which rules are made, and what can be wrong with them, in Redis's texts.
 //!
-//! A selector in parentheses may come as one word or spread over several ([`join_selectors`]). Rules are compared as C
+//! A selector in parentheses may come as one argument or spread over several ([`join_selectors`]). Rules are compared as C
 //! compares strings, up to the first zero byte; only passwords and patterns are taken whole.
 
 use std::fmt;
@@ -48,30 +48,30 @@ impl fmt::Display for RuleError {
 }
 
 /// Whether a name or a pattern holds a blank or a zero byte, which no line of rules could carry.
-pub(super) fn has_spaces(word: &[u8]) -> bool {
-    word.iter().any(|byte| matches!(byte, b' ' | b'\t'..=b'\r' | 0))
+pub(super) fn has_spaces(argument: &[u8]) -> bool {
+    argument.iter().any(|byte| matches!(byte, b' ' | b'\t'..=b'\r' | 0))
 }
 
-/// Joins the words between an opening parenthesis and a closing one to one word each. `Err` is the index of the word
+/// Joins the arguments between an opening parenthesis and a closing one to one argument each. `Err` is the index of the argument
 /// with a parenthesis that is never closed.
-pub(super) fn join_selectors(words: &[&[u8]]) -> Result<Vec<Vec<u8>>, usize> {
-    let mut joined: Vec<Vec<u8>> = Vec::with_capacity(words.len());
+pub(super) fn join_selectors(arguments: &[&[u8]]) -> Result<Vec<Vec<u8>>, usize> {
+    let mut joined: Vec<Vec<u8>> = Vec::with_capacity(arguments.len());
     let mut open = None;
-    for (index, word) in words.iter().enumerate() {
+    for (index, argument) in arguments.iter().enumerate() {
         match (&open, joined.last_mut()) {
             (Some(_), Some(selector)) => {
                 selector.push(b' ');
-                selector.extend_from_slice(crate::exec::printed(word));
+                selector.extend_from_slice(crate::exec::printed(argument));
             }
             _ => {
-                joined.push(word.to_vec());
-                if word.starts_with(b"(") {
+                joined.push(argument.to_vec());
+                if argument.starts_with(b"(") {
                     open = Some(index);
                 }
             }
         }
         // A lone parenthesis opens, and closes nothing.
-        if word.ends_with(b")") {
+        if argument.ends_with(b")") {
             open = None;
         }
     }
@@ -85,14 +85,14 @@ pub(super) fn join_selectors(words: &[&[u8]]) -> Result<Vec<Vec<u8>>, usize> {
 mod tests {
     use super::*;
 
-    fn joined(words: &str) -> Result<Vec<String>, usize> {
-        let words: Vec<&[u8]> = words.split(',').map(str::as_bytes).collect();
-        let text = |word: Vec<u8>| String::from_utf8(word).unwrap();
-        join_selectors(&words).map(|words| words.into_iter().map(text).collect())
+    fn joined(arguments: &str) -> Result<Vec<String>, usize> {
+        let arguments: Vec<&[u8]> = arguments.split(',').map(str::as_bytes).collect();
+        let text = |argument: Vec<u8>| String::from_utf8(argument).unwrap();
+        join_selectors(&arguments).map(|arguments| arguments.into_iter().map(text).collect())
     }
 
     #[test]
-    fn a_selector_may_be_spread_over_several_words() {
+    fn a_selector_may_be_spread_over_several_arguments() {
         assert_eq!(joined("on,(~a,+get),~b").unwrap(), ["on", "(~a +get)", "~b"]);
         assert_eq!(joined("(~a +get),()").unwrap(), ["(~a +get)", "()"]);
         assert_eq!(joined("(,),x)").unwrap(), ["( )", "x)"]);
@@ -106,8 +106,8 @@ mod tests {
     #[test]
     fn blanks_and_zero_bytes_stand_in_no_name() {
         assert!(!has_spaces(b"a\x80\x7f\x01"));
-        for word in [&b"a b"[..], b"a\t", b"\x0b", b"\x0c", b"\0", b"\r\n"] {
-            assert!(has_spaces(word), "{word:?}");
+        for argument in [&b"a b"[..], b"a\t", b"\x0b", b"\x0c", b"\0", b"\r\n"] {
+            assert!(has_spaces(argument), "{argument:?}");
         }
     }
 }

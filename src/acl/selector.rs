@@ -10,6 +10,7 @@ use super::rule::{RuleError, has_spaces};
 use crate::config::AclPubsubDefault;
 use crate::config::line;
 use crate::exec::{Channels, key_flags, printed};
+use crate::observe::log;
 use crate::structures::glob::Pattern;
 
 /// What a pattern of keys allows to do with them.
@@ -62,7 +63,7 @@ struct KeyPattern {
 }
 
 impl KeyPattern {
-    fn word(&self, form: Form) -> Vec<u8> {
+    fn argument(&self, form: Form) -> Vec<u8> {
         let prefix: &[u8] = match (self.access.read, self.access.write) {
             (true, false) => b"%R~",
             (false, true) => b"%W~",
@@ -92,7 +93,7 @@ struct CommandRule {
 }
 
 impl CommandRule {
-    fn word(&self) -> Vec<u8> {
+    fn argument(&self) -> Vec<u8> {
         [if self.allow { b"+" } else { b"-" }, &self.name[..]].concat()
     }
 
@@ -132,16 +133,16 @@ impl Selector {
         }
     }
 
-    /// One of the words between parentheses.
+    /// One of the arguments between parentheses.
     pub(super) fn parse(
         text: &[u8],
         channels: AclPubsubDefault,
         catalog: &Catalog,
     ) -> Result<Selector, RuleError> {
         let mut selector = Selector::new(channels);
-        // Words whose quotes do not balance count as none in real servers: they give no right, either.
-        for word in line::split_args(text).unwrap_or_default() {
-            selector.apply(&word, catalog)?;
+        // Arguments whose quotes do not balance count as none in real servers: they give no right, either.
+        for argument in line::split_args(text).unwrap_or_default() {
+            selector.apply(&argument, catalog)?;
         }
         Ok(selector)
     }
@@ -153,8 +154,8 @@ impl Selector {
 
     /// Obeys one rule. After a refusal the caller throws the selector away.
     pub(super) fn apply(&mut self, rule: &[u8], catalog: &Catalog) -> Result<(), RuleError> {
-        let word = printed(rule).to_ascii_lowercase();
-        match word.as_slice() {
+        let argument = printed(rule).to_ascii_lowercase();
+        match argument.as_slice() {
             b"allkeys" | b"~*" => self.set_keys(true),
             b"resetkeys" => self.set_keys(false),
             b"allchannels" | b"&*" => self.set_channels(true),
@@ -165,7 +166,7 @@ impl Selector {
             [b'&', ..] => self.add_channel(&rule[1..])?,
             [sign @ (b'+' | b'-'), b'@', name @ ..] => {
                 let bit = category(name).ok_or(RuleError::Unknown)?;
-                self.allow_members(bit, &word[1..], *sign == b'+', catalog);
+                self.allow_members(bit, &argument[1..], *sign == b'+', catalog);
             }
             [b'+', name @ ..] => match memchr::memrchr(b'|', name) {
                 Some(bar) => self.allow_below(&printed(rule)[1..], bar, catalog)?,
@@ -270,10 +271,14 @@ impl Selector {
             let sub = catalog.find(name).ok_or(RuleError::Unknown)?;
             self.allow_command(sub, true, catalog);
         } else {
-            // What could not be read back as one word would make the whole description unreadable; real servers die.
-            if line::split_args(below).is_none_or(|words| words.len() != 1) || has_spaces(below) {
+            // What could not be read back as one argument would make the whole description unreadable; real servers die.
+            if line::split_args(below).is_none_or(|arguments| arguments.len() != 1) || has_spaces(below) {
                 return Err(RuleError::Syntax);
             }
+            log::warning!(
+                "Deprecation warning: Allowing a first arg of an otherwise blocked command is a misuse of ACL and may get disabled in the future (offender: +{})",
+                String::from_utf8_lossy(name)
+            );
             let known = |(of, arg): &(CommandId, Vec<u8>)| *of == id && arg.eq_ignore_ascii_case(below);
             if !self.first_args.iter().any(known) {
                 self.first_args.push((id, below.to_ascii_lowercase()));
@@ -299,32 +304,32 @@ impl Selector {
 
     /// Its rules on commands, as `ACL GETUSER` shows them.
     pub fn commands(&self) -> Vec<u8> {
-        self.command_words().join(&b' ')
+        self.command_arguments().join(&b' ')
     }
 
     /// Its patterns of keys.
     pub fn keys(&self) -> Vec<u8> {
-        self.key_words(Form::Shown).join(&b' ')
+        self.key_arguments(Form::Shown).join(&b' ')
     }
 
     /// Its patterns of channels.
     pub fn channels(&self) -> Vec<u8> {
-        self.channel_words().join(&b' ')
+        self.channel_arguments().join(&b' ')
     }
 
-    fn command_words(&self) -> Vec<Vec<u8>> {
+    fn command_arguments(&self) -> Vec<Vec<u8>> {
         let base: &[u8] = if self.from_all { b"+@all" } else { b"-@all" };
-        std::iter::once(base.to_vec()).chain(self.rules.iter().map(CommandRule::word)).collect()
+        std::iter::once(base.to_vec()).chain(self.rules.iter().map(CommandRule::argument)).collect()
     }
 
-    fn key_words(&self, form: Form) -> Vec<Vec<u8>> {
+    fn key_arguments(&self, form: Form) -> Vec<Vec<u8>> {
         if self.all_keys {
             return vec![b"~*".to_vec()];
         }
-        self.keys.iter().map(|pattern| pattern.word(form)).collect()
+        self.keys.iter().map(|pattern| pattern.argument(form)).collect()
     }
 
-    fn channel_words(&self) -> Vec<Vec<u8>> {
+    fn channel_arguments(&self) -> Vec<Vec<u8>> {
         if self.all_channels {
             return vec![b"&*".to_vec()];
         }
@@ -332,14 +337,14 @@ impl Selector {
     }
 
     /// All its rules: keys, channels, commands.
-    pub(super) fn words(&self, form: Form) -> Vec<Vec<u8>> {
-        let mut words = self.key_words(form);
+    pub(super) fn arguments(&self, form: Form) -> Vec<Vec<u8>> {
+        let mut arguments = self.key_arguments(form);
         if !self.all_channels {
-            words.push(b"resetchannels".to_vec());
+            arguments.push(b"resetchannels".to_vec());
         }
-        words.extend(self.channel_words());
-        words.extend(self.command_words());
-        words
+        arguments.extend(self.channel_arguments());
+        arguments.extend(self.command_arguments());
+        arguments
     }
 
     /// Whether a command may be run with its arguments.
@@ -410,8 +415,8 @@ impl Selector {
     /// If it is not.
     pub(super) fn verify(&self, catalog: &Catalog) {
         let mut replayed = Selector::new(AclPubsubDefault::ResetChannels);
-        for word in self.words(Form::Stored) {
-            assert_eq!(replayed.apply(&word, catalog), Ok(()), "{}", word.escape_ascii());
+        for argument in self.arguments(Form::Stored) {
+            assert_eq!(replayed.apply(&argument, catalog), Ok(()), "{}", argument.escape_ascii());
         }
         assert!(replayed == *self, "{replayed:?} is described, not {self:?}");
         for (id, arg) in &self.first_args {

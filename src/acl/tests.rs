@@ -21,9 +21,9 @@ fn set(users: &mut Users, line: &str) -> Result<Closing, String> {
 }
 
 fn set_with(users: &mut Users, line: &str, channels: AclPubsubDefault) -> Result<Closing, String> {
-    let mut words = line.split(' ').map(str::as_bytes);
-    let name = words.next().unwrap();
-    let rules: Vec<&[u8]> = words.collect();
+    let mut arguments = line.split(' ').map(str::as_bytes);
+    let name = arguments.next().unwrap();
+    let rules: Vec<&[u8]> = arguments.collect();
     let result = users.set_user(name, &rules, channels);
     users.verify();
     result.map_err(|error| error.error().to_string())
@@ -66,9 +66,9 @@ struct Words {
 impl Words {
     fn new(line: &str) -> Words {
         let (mut bytes, mut spans) = (Vec::new(), Vec::new());
-        for word in line.split(' ') {
-            spans.push(Span { start: bytes.len(), len: word.len() });
-            bytes.extend(word.bytes());
+        for argument in line.split(' ') {
+            spans.push(Span { start: bytes.len(), len: argument.len() });
+            bytes.extend(argument.bytes());
         }
         Words { bytes, spans }
     }
@@ -89,13 +89,13 @@ fn tried(rules: &str, command: &str) -> String {
     let mut users = users();
     set(&mut users, &format!("x {rules}")).map(drop).unwrap();
     let (id, _) = users.find(b"x").unwrap();
-    let words = Words::new(command);
-    let row = row(words.args());
+    let arguments = Words::new(command);
+    let row = row(arguments.args());
     let number = users.catalog().find(row.full_name.as_bytes()).unwrap();
-    let attempt = Attempt::new(number, row, words.args());
+    let attempt = Attempt::new(number, row, arguments.args());
     match users.check(id, &attempt) {
         Ok(()) => "OK".into(),
-        Err(denial) => text(denial.dry_run(b"x", row.full_name, words.args())),
+        Err(denial) => text(denial.dry_run(b"x", row.full_name, arguments.args())),
     }
 }
 
@@ -174,7 +174,7 @@ fn rules_on_commands_are_never_shortened_but_by_what_overrules_them() {
 }
 
 #[test]
-fn selectors_come_in_one_word_or_several() {
+fn selectors_come_in_one_argument_or_several() {
     for (rules, expected) in [
         ("()", "(resetchannels -@all)"),
         ("( )", "(resetchannels -@all)"),
@@ -257,7 +257,7 @@ fn what_is_wrong_is_told_and_undoes_the_whole() {
 }
 
 #[test]
-fn words_are_compared_up_to_a_zero_byte() {
+fn arguments_are_compared_up_to_a_zero_byte() {
     let mut users = users();
     users.set_user(b"x", &[b"ON\0x", b"+get\0x"], ResetChannels).map(drop).unwrap();
     assert_eq!(line(&users, "x"), "user x on sanitize-payload resetchannels -@all +get");
@@ -407,7 +407,7 @@ fn one_selector_has_to_allow_the_whole_and_the_gravest_denial_is_told() {
 
 #[test]
 fn the_several_texts_of_a_denial() {
-    let words = Words::new("get secret");
+    let arguments = Words::new("get secret");
     let say = |denial: Denial| denial.error(b"n", "set").to_string();
     assert_eq!(say(Denial::Command), "NOPERM User n has no permissions to run the 'set' command");
     assert_eq!(say(Denial::Key(1)), "NOPERM No permissions to access a key");
@@ -420,8 +420,8 @@ fn the_several_texts_of_a_denial() {
     ] {
         assert_eq!(denial.exec_error().to_string(), format!("{exec}{reason}"));
     }
-    assert_eq!(Denial::Key(1).object("get", words.args()), b"secret");
-    assert_eq!(Denial::Command.object("get", words.args()), b"get");
+    assert_eq!(Denial::Key(1).object("get", arguments.args()), b"secret");
+    assert_eq!(Denial::Command.object("get", arguments.args()), b"get");
     assert_eq!(not_found("Command", b"nosuch").to_string(), "ERR Command 'nosuch' not found");
 }
 
@@ -439,10 +439,10 @@ fn sort_by_what_the_data_name_takes_the_right_to_read_all_keys() {
     ] {
         let mut users = users();
         set(&mut users, &format!("x {rules}")).map(drop).unwrap();
-        let words = Words::new("sort list by w_*");
-        let row = row(words.args());
+        let arguments = Words::new("sort list by w_*");
+        let row = row(arguments.args());
         let id = users.catalog().find(b"sort").unwrap();
-        let attempt = Attempt::new(id, row, words.args());
+        let attempt = Attempt::new(id, row, arguments.args());
         let user = users.find(b"x").unwrap().0;
         let expected = may || rules.contains("%R~*") && users.check(user, &attempt).is_ok();
         assert_eq!(users.reads_all_keys(user, &attempt), expected, "{rules}");
@@ -483,10 +483,10 @@ fn the_deleted_are_told_of_and_may_do_nothing() {
     users.verify();
     assert!(!users.is_unrestricted(a) && users.get(a).is_none());
     assert_eq!(users.name(a), b"");
-    let words = Words::new("ping");
-    let row = row(words.args());
+    let arguments = Words::new("ping");
+    let row = row(arguments.args());
     let id = users.catalog().find(b"ping").unwrap();
-    let attempt = Attempt::new(id, row, words.args());
+    let attempt = Attempt::new(id, row, arguments.args());
     assert_eq!(users.check(a, &attempt), Err(Denial::Command));
     // One of the same name is another.
     set(&mut users, "a on +@all ~* &*").map(drop).unwrap();
@@ -533,12 +533,12 @@ fn who_listens_is_asked_after_when_channels_are_lost() {
 fn declared_users_are_made_at_the_start() {
     let mut users = users();
     users.set_default_password(Some(b"secret"));
-    let words = |line: &str| split_args(line.as_bytes()).unwrap();
+    let arguments = |line: &str| split_args(line.as_bytes()).unwrap();
     let mut seen = Vec::new();
     for line in ["alice on nopass ~a (~b +get)", "bob +nosuch", "default on nopass +@all ~*"] {
-        seen.push(Declaration::parse(&words(line), &seen, users.catalog()).unwrap());
+        seen.push(Declaration::parse(&arguments(line), &seen, users.catalog()).unwrap());
     }
-    let error = |line: &str| Declaration::parse(&words(line), &seen, users.catalog()).unwrap_err();
+    let error = |line: &str| Declaration::parse(&arguments(line), &seen, users.catalog()).unwrap_err();
     assert_eq!(error("alice on"), (b"alice".to_vec(), RuleError::DuplicateUser));
     assert_eq!(error("carol on badrule"), (b"carol".to_vec(), RuleError::Syntax));
     assert_eq!(error("carol badrule"), (b"user".to_vec(), RuleError::Syntax));
@@ -549,7 +549,7 @@ fn declared_users_are_made_at_the_start() {
         log,
         "Error loading ACL rule '+nosuch' for the user named 'bob': Unknown command or category name in ACL"
     );
-    seen[1] = Declaration::parse(&words("bob +get"), &[], users.catalog()).unwrap();
+    seen[1] = Declaration::parse(&arguments("bob +get"), &[], users.catalog()).unwrap();
     let mut disabled = Vec::new();
     users.declare_all(&seen, ResetChannels, |name| disabled.push(name.to_vec())).unwrap();
     assert_eq!(disabled, [b"bob"]);
@@ -684,7 +684,7 @@ fn rule() -> impl Strategy<Value = String> {
     let pattern =
         prop::sample::select(vec!["a", "a*", "b:[a-c]", "*", "", "x\"y", "q'", "\\x", "(", ")", "%"]);
     let prefix = prop::sample::select(vec!["~", "%R~", "%W~", "%rw~", "&", "&", "~"]);
-    let word = prop::sample::select(vec![
+    let argument = prop::sample::select(vec![
         "on",
         "off",
         "nopass",
@@ -707,19 +707,19 @@ fn rule() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => ("[+-]", command).prop_map(|(sign, name)| format!("{sign}{name}")),
         4 => (prefix, pattern).prop_map(|(prefix, pattern)| format!("{prefix}{pattern}")),
-        2 => word.prop_map(str::to_owned),
+        2 => argument.prop_map(str::to_owned),
     ]
 }
 
 /// A rule or a selector of some.
 fn rule_or_selector() -> impl Strategy<Value = String> {
     let quoted = |rules: Vec<String>| {
-        let words = rules.into_iter().map(|rule| {
-            let mut word = Vec::new();
-            crate::config::line::push_quoted(&mut word, rule.as_bytes());
-            String::from_utf8(word).unwrap()
+        let arguments = rules.into_iter().map(|rule| {
+            let mut argument = Vec::new();
+            crate::config::line::push_quoted(&mut argument, rule.as_bytes());
+            String::from_utf8(argument).unwrap()
         });
-        format!("({})", words.collect::<Vec<_>>().join(" "))
+        format!("({})", arguments.collect::<Vec<_>>().join(" "))
     };
     prop_oneof![6 => rule(), 1 => prop::collection::vec(rule(), 0..4).prop_map(quoted)]
 }
@@ -758,8 +758,8 @@ proptest! {
         let mut declared = self::users();
         let mut seen = Vec::new();
         for line in users.config_lines() {
-            let words = split_args(&line).expect("a line that can be read");
-            seen.push(Declaration::parse(&words[1..], &seen, users.catalog()).unwrap());
+            let arguments = split_args(&line).expect("a line that can be read");
+            seen.push(Declaration::parse(&arguments[1..], &seen, users.catalog()).unwrap());
         }
         prop_assert!(declared.declare_all(&seen, ResetChannels, |_| ()).is_ok());
         declared.verify();
@@ -772,9 +772,9 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_rules_or_refused(words in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..12), 0..4)) {
+    fn any_bytes_are_rules_or_refused(arguments in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..12), 0..4)) {
         let mut users = users();
-        let rules: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+        let rules: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
         let _ = users.set_user(b"x", &rules, ResetChannels);
         users.verify();
     }

@@ -227,30 +227,30 @@ impl User {
     /// Its line in the configuration file, which is split once more.
     pub fn config_line(&self) -> Vec<u8> {
         let name = if self.name.is_empty() { in_quotes(b"") } else { quoted(self.name.clone()) };
-        let mut words = vec![b"user".to_vec(), name];
-        words.extend(self.words(Form::Stored).into_iter().map(quoted));
-        words.join(&b' ')
+        let mut arguments = vec![b"user".to_vec(), name];
+        arguments.extend(self.arguments(Form::Stored).into_iter().map(quoted));
+        arguments.join(&b' ')
     }
 
     fn line_in(&self, form: Form) -> Vec<u8> {
-        let mut words = vec![b"user".to_vec(), self.name.clone()];
-        words.extend(self.words(form));
-        words.join(&b' ')
+        let mut arguments = vec![b"user".to_vec(), self.name.clone()];
+        arguments.extend(self.arguments(form));
+        arguments.join(&b' ')
     }
 
-    /// The rules that make it what it is, a selector being one word.
-    fn words(&self, form: Form) -> Vec<Vec<u8>> {
-        let mut words: Vec<Vec<u8>> = self.flags().map(|flag| flag.as_bytes().to_vec()).collect();
-        words.extend(self.passwords().map(|hash| format!("#{hash}").into_bytes()));
-        words.extend(self.root().words(form));
+    /// The rules that make it what it is, a selector being one argument.
+    fn arguments(&self, form: Form) -> Vec<Vec<u8>> {
+        let mut arguments: Vec<Vec<u8>> = self.flags().map(|flag| flag.as_bytes().to_vec()).collect();
+        arguments.extend(self.passwords().map(|hash| format!("#{hash}").into_bytes()));
+        arguments.extend(self.root().arguments(form));
         for selector in self.further_selectors() {
-            let mut inside = selector.words(form);
+            let mut inside = selector.arguments(form);
             if form == Form::Stored {
                 inside = inside.into_iter().map(quoted_inside).collect();
             }
-            words.push([b"(", &inside.join(&b' ')[..], b")"].concat());
+            arguments.push([b"(", &inside.join(&b' ')[..], b")"].concat());
         }
-        words
+        arguments
     }
 
     /// Checks what it has to be.
@@ -268,19 +268,19 @@ impl User {
     }
 }
 
-/// A word (or a selector) in quotes if it has some itself: it would not be read as it stands.
-fn quoted(word: Vec<u8>) -> Vec<u8> {
-    let has_quotes = word.iter().any(|byte| matches!(byte, b'"' | b'\''));
-    if has_quotes { in_quotes(&word) } else { word }
+/// An argument (or a selector) in quotes if it has some itself: it would not be read as it stands.
+fn quoted(argument: Vec<u8>) -> Vec<u8> {
+    let has_quotes = argument.iter().any(|byte| matches!(byte, b'"' | b'\''));
+    if has_quotes { in_quotes(&argument) } else { argument }
 }
 
-/// As [`quoted`], for a word in parentheses, which one at its end would close.
-fn quoted_inside(word: Vec<u8>) -> Vec<u8> {
-    if word.ends_with(b")") { in_quotes(&word) } else { quoted(word) }
+/// As [`quoted`], for an argument in parentheses, which one at its end would close.
+fn quoted_inside(argument: Vec<u8>) -> Vec<u8> {
+    if argument.ends_with(b")") { in_quotes(&argument) } else { quoted(argument) }
 }
 
-fn in_quotes(word: &[u8]) -> Vec<u8> {
+fn in_quotes(argument: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
-    line::push_quoted(&mut text, word);
+    line::push_quoted(&mut text, argument);
     text
 }

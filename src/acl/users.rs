@@ -32,7 +32,7 @@ pub struct Closing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SetUserError {
     InvalidName,
-    /// A parenthesis that is never closed, with the word that it stands in.
+    /// A parenthesis that is never closed, with the argument that it stands in.
     Unmatched(Vec<u8>),
     /// A rule, and what is wrong with it.
     Refused(Vec<u8>, RuleError),
@@ -43,9 +43,9 @@ impl SetUserError {
     pub fn error(&self) -> CmdError {
         CmdError::bytes(match self {
             SetUserError::InvalidName => b"ERR Usernames can't contain spaces or null characters".to_vec(),
-            SetUserError::Unmatched(word) => {
+            SetUserError::Unmatched(argument) => {
                 let text = b"ERR Unmatched parenthesis in acl selector starting at '";
-                [text, printed(word), b"'."].concat()
+                [text, printed(argument), b"'."].concat()
             }
             SetUserError::Refused(rule, why) => {
                 let text = b"ERR Error in ACL SETUSER modifier '";

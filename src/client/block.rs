@@ -6,7 +6,7 @@ pub struct Block {
     pub on: BlockOn,
     /// Unix time in milliseconds at which to give up.
     pub deadline_ms: Option<i64>,
-    /// Words that would mean something else when the request runs again, by their index, and what they mean now.
+    /// Arguments that would mean something else when the request runs again, by their index, and what they mean now.
     pub resolved: Vec<(usize, Vec<u8>)>,
 }
 

@@ -364,7 +364,7 @@ fn kept_request(request: Request, resolved: Vec<(usize, Vec<u8>)>) -> (Vec<u8>, 
     if resolved.is_empty() {
         return request.to_owned();
     }
-    let mut args: Vec<&[u8]> = request.spans.iter().map(|&span| request.word(span)).collect();
+    let mut args: Vec<&[u8]> = request.spans.iter().map(|&span| request.argument(span)).collect();
     resolved.iter().for_each(|(index, arg)| args[*index] = arg);
     let mut bytes = Vec::new();
     encode_command(&mut bytes, args.iter().copied());
@@ -404,7 +404,7 @@ mod tests {
         for resolved in [vec![], vec![(5, b"1700000000000-12".to_vec())]] {
             let (kept, spans) = kept_request(request, resolved.clone());
             let kept = Request::whole(&kept, &spans);
-            let args: Vec<&[u8]> = spans.iter().map(|&span| kept.word(span)).collect();
+            let args: Vec<&[u8]> = spans.iter().map(|&span| kept.argument(span)).collect();
             let last: &[u8] = resolved.first().map_or(b"$", |(_, arg)| arg);
             assert_eq!(args, [&b"XREAD"[..], b"BLOCK", b"0", b"STREAMS", b"s", last]);
         }

@@ -49,7 +49,7 @@ pub struct Client {
     pub close_after_reply: bool,
     /// It is closed at the end of this turn.
     pub close_now: bool,
-    /// The last thing that it began to send was a big word.
+    /// The last thing that it began to send was a big argument.
     pub sends_big: bool,
     /// It stands in the list of those whose output is to be written.
     pub flush_queued: bool,
@@ -250,7 +250,7 @@ impl Clients {
                 id.id,
                 client.addr,
                 client.laddr,
-                String::from_utf8_lossy(client.session.name())
+                super::session::shown(client.session.name())
             )
         })
     }

@@ -31,6 +31,6 @@ pub use monitors::Monitors;
 pub use outbox::{Outbox, Outgoing, SuspendedCommand};
 pub use pubsub::PubSub;
 pub use redacted::Redacted;
-pub use session::{Auth, Queue, ReplyMode, RowId, Session, Transaction, UserId};
+pub use session::{Auth, Queue, ReplyMode, RowId, Session, Transaction, UserId, shown};
 pub use subscriptions::{Kind, Subscriptions, Topic};
 pub use tracking::{Broadcasts, Tracked, Tracking, TrackingTable};

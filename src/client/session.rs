@@ -94,8 +94,8 @@ impl Queue {
             + self.ends.capacity() * size_of::<(RowId, usize, usize)>()
     }
 
-    /// Bytes of all words in them.
-    pub fn words_len(&self) -> usize {
+    /// Bytes of all arguments in them.
+    pub fn arguments_len(&self) -> usize {
         self.spans.iter().map(|span| span.len).sum()
     }
 }
@@ -283,6 +283,12 @@ impl Session {
     }
 }
 
+/// A name of a client's own choice as lists and the log show it: up to its first zero byte, behind which a name may hold
+/// anything, as in real servers.
+pub fn shown(name: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(name.split(|&byte| byte == 0).next().unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,15 +301,15 @@ mod tests {
         let (mut batch, mut queue) = (Batch::default(), Queue::default());
         batch.read(bytes, 0);
         (0..batch.len()).for_each(|index| queue.push(RowId(index as u16), batch.request(bytes, index)));
-        assert_eq!((queue.len(), queue.words_len()), (3, 12));
+        assert_eq!((queue.len(), queue.arguments_len()), (3, 12));
         for (index, (row, request)) in queue.from(0).enumerate() {
             assert_eq!(row, RowId(index as u16));
             let whole = batch.request(bytes, index);
             assert_eq!(request.bytes, whole.bytes);
-            let words = |request: Request| {
-                request.spans.iter().map(|&span| request.word(span).to_vec()).collect::<Vec<_>>()
+            let arguments = |request: Request| {
+                request.spans.iter().map(|&span| request.argument(span).to_vec()).collect::<Vec<_>>()
             };
-            assert_eq!(words(request), words(whole));
+            assert_eq!(arguments(request), arguments(whole));
         }
     }
 }

@@ -78,7 +78,7 @@ impl<E> ManyPop<E> {
             return Err(CmdError::SYNTAX);
         }
         args.by_ref().take(keys).for_each(drop);
-        let end = end_of(args.word()?)?;
+        let end = end_of(args.argument()?)?;
         let mut count = None;
         while !args.is_done() {
             if count.is_some() || !args.option("COUNT", 1) {

@@ -15,11 +15,11 @@ use crate::structures::geohash::{self, Area, Point, Shape};
 use crate::structures::sorted_set::SortedSet;
 use crate::types::{ScoreRange, Zset};
 
-/// The key behind a word, looked for from the given index.
-const fn stored_behind(word: &'static str, from: i32) -> KeySpec {
+/// The key behind an argument, looked for from the given index.
+const fn stored_behind(argument: &'static str, from: i32) -> KeySpec {
     KeySpec {
         flags: kf::OW | kf::UPDATE,
-        begin: BeginSearch::Keyword(word, from),
+        begin: BeginSearch::Keyword(argument, from),
         find: FindKeys::Range(0, 1, 0),
         notes: None,
     }
@@ -311,10 +311,10 @@ fn radius_keys(args: Args) -> Result<Vec<(usize, u16)>, CmdError> {
 
 // ---- arguments and replies
 
-/// The next two words as longitude and latitude.
-fn point(words: &mut Cursor) -> Result<Point, CmdError> {
-    let longitude = parse_double(words.word()?).ok_or(CmdError::NOT_FLOAT)?;
-    let latitude = parse_double(words.word()?).ok_or(CmdError::NOT_FLOAT)?;
+/// The next two arguments as longitude and latitude.
+fn point(arguments: &mut Cursor) -> Result<Point, CmdError> {
+    let longitude = parse_double(arguments.argument()?).ok_or(CmdError::NOT_FLOAT)?;
+    let latitude = parse_double(arguments.argument()?).ok_or(CmdError::NOT_FLOAT)?;
     let point = Point { longitude, latitude };
     if point.is_valid() {
         return Ok(point);
@@ -322,9 +322,9 @@ fn point(words: &mut Cursor) -> Result<Point, CmdError> {
     Err(CmdError::new(format!("ERR invalid longitude,latitude pair {longitude:.6},{latitude:.6}")))
 }
 
-/// Metres in the unit that a word names.
-fn unit(word: &[u8]) -> Result<f64, CmdError> {
-    match word.to_ascii_lowercase().as_slice() {
+/// Metres in the unit that an argument names.
+fn unit(argument: &[u8]) -> Result<f64, CmdError> {
+    match argument.to_ascii_lowercase().as_slice() {
         b"m" => Ok(1.0),
         b"km" => Ok(1000.0),
         b"ft" => Ok(0.3048),
@@ -333,32 +333,32 @@ fn unit(word: &[u8]) -> Result<f64, CmdError> {
     }
 }
 
-/// The next two words as a circle, and metres in its unit.
-fn circle(words: &mut Cursor) -> Result<(Shape, f64), CmdError> {
-    let radius = parse_double(words.word()?).ok_or(CmdError::text("ERR need numeric radius"))?;
+/// The next two arguments as a circle, and metres in its unit.
+fn circle(arguments: &mut Cursor) -> Result<(Shape, f64), CmdError> {
+    let radius = parse_double(arguments.argument()?).ok_or(CmdError::text("ERR need numeric radius"))?;
     if radius < 0.0 {
         return Err(CmdError::text("ERR radius cannot be negative"));
     }
-    Ok((Shape::Circle { radius }, unit(words.word()?)?))
+    Ok((Shape::Circle { radius }, unit(arguments.argument()?)?))
 }
 
-/// The next three words as a box, and metres in its unit.
-fn rectangle(words: &mut Cursor) -> Result<(Shape, f64), CmdError> {
-    let width = parse_double(words.word()?).ok_or(CmdError::text("ERR need numeric width"))?;
-    let height = parse_double(words.word()?).ok_or(CmdError::text("ERR need numeric height"))?;
+/// The next three arguments as a box, and metres in its unit.
+fn rectangle(arguments: &mut Cursor) -> Result<(Shape, f64), CmdError> {
+    let width = parse_double(arguments.argument()?).ok_or(CmdError::text("ERR need numeric width"))?;
+    let height = parse_double(arguments.argument()?).ok_or(CmdError::text("ERR need numeric height"))?;
     if height < 0.0 || width < 0.0 {
         return Err(CmdError::text("ERR height or width cannot be negative"));
     }
-    Ok((Shape::Box { width, height }, unit(words.word()?)?))
+    Ok((Shape::Box { width, height }, unit(arguments.argument()?)?))
 }
 
 /// The next words as the corners of a polygon, whose distances are metres.
-fn polygon(words: &mut Cursor) -> Result<Vec<Point>, CmdError> {
-    let number = words.int_in(i64::MIN..=i64::MAX, CmdError::text("ERR invalid number of vertices"))?;
-    if number < 3 || number as u64 > words.left() as u64 / 2 {
+fn polygon(arguments: &mut Cursor) -> Result<Vec<Point>, CmdError> {
+    let number = arguments.int_in(i64::MIN..=i64::MAX, CmdError::text("ERR invalid number of vertices"))?;
+    if number < 3 || number as u64 > arguments.left() as u64 / 2 {
         return Err(CmdError::text("ERR GEOSEARCH BYPOLYGON must have at least 3 vertices"));
     }
-    (0..number).map(|_| point(words)).collect()
+    (0..number).map(|_| point(arguments)).collect()
 }
 
 /// A distance with four digits behind the point: a bulk string in both versions of the protocol.
@@ -384,34 +384,34 @@ fn reply_point(reply: &mut Reply, point: Point) {
 
 /// GEOADD key [NX|XX] [CH] longitude latitude member [longitude latitude member ...]
 fn geoadd(ctx: &mut Ctx) -> CmdResult {
-    let mut words = ctx.args.cursor(2);
+    let mut arguments = ctx.args.cursor(2);
     let (mut if_absent, mut if_present, mut count_changed) = (false, false, false);
     loop {
-        if words.flag("NX") {
+        if arguments.flag("NX") {
             if_absent = true;
-        } else if words.flag("XX") {
+        } else if arguments.flag("XX") {
             if_present = true;
-        } else if words.flag("CH") {
+        } else if arguments.flag("CH") {
             count_changed = true;
         } else {
             break;
         }
     }
-    if words.is_done() || !words.left().is_multiple_of(3) || (if_absent && if_present) {
+    if arguments.is_done() || !arguments.left().is_multiple_of(3) || (if_absent && if_present) {
         return Err(CmdError::SYNTAX);
     }
-    let first = words.position();
+    let first = arguments.position();
     let (mut members, mut numbers) = (Vec::new(), Vec::new());
-    while !words.is_done() {
-        numbers.push(geohash::encode(point(&mut words)?));
-        members.push(words.word()?);
+    while !arguments.is_done() {
+        numbers.push(geohash::encode(point(&mut arguments)?));
+        members.push(arguments.argument()?);
     }
     // On the very edge of the map a number has a bit more than a score keeps.
     let scores: Vec<f64> = numbers.iter().map(|&number| number as f64).collect();
     let dirty = ctx.db.changes.dirty;
     add_places(ctx, if_absent, if_present, count_changed, &members, &scores)?;
     if ctx.db.changes.dirty > dirty {
-        // Replicas are told of scores, which are the same everywhere.
+        // Replicas are sent of scores, which are the same everywhere.
         let texts: Vec<String> = numbers.iter().map(u64::to_string).collect();
         let mut command: Vec<&[u8]> = vec![b"zadd"];
         command.extend(ctx.args.from(1).take(first - 1));
@@ -523,12 +523,12 @@ struct Found {
 impl<'a> Search<'a> {
     fn parse(args: Args<'a>, form: Form, zset: Option<&Zset>) -> Result<Search<'a>, CmdError> {
         let mut search = Search::default();
-        let mut words = match form {
+        let mut arguments = match form {
             Form::Radius { .. } => {
-                let mut words = args.cursor(2);
-                search.center = Some(point(&mut words)?);
-                search.shape = Some(circle(&mut words)?);
-                words
+                let mut arguments = args.cursor(2);
+                search.center = Some(point(&mut arguments)?);
+                search.shape = Some(circle(&mut arguments)?);
+                arguments
             }
             Form::RadiusByMember { .. } => {
                 if let Some(zset) = zset {
@@ -543,14 +543,19 @@ impl<'a> Search<'a> {
                 args.cursor(3)
             }
         };
-        while !words.is_done() {
-            search.option(&mut words, form, zset)?;
+        while !arguments.is_done() {
+            search.option(&mut arguments, form, zset)?;
         }
         search.check(args, form)?;
         Ok(search)
     }
 
-    fn option(&mut self, words: &mut Cursor<'a>, form: Form, zset: Option<&Zset>) -> Result<(), CmdError> {
+    fn option(
+        &mut self,
+        arguments: &mut Cursor<'a>,
+        form: Form,
+        zset: Option<&Zset>,
+    ) -> Result<(), CmdError> {
         let by_options = matches!(form, Form::Search | Form::SearchStore);
         let may_store =
             matches!(form, Form::Radius { may_store: true } | Form::RadiusByMember { may_store: true });
@@ -558,47 +563,47 @@ impl<'a> Search<'a> {
         let is_box = matches!(self.shape, Some((Shape::Box { .. }, _)));
         let is_polygon = matches!(self.shape, Some((Shape::Polygon(_), _)));
         let is_free = by_options && !is_circle && !is_box && !self.from_member && !self.from_point;
-        if words.flag("WITHDIST") {
+        if arguments.flag("WITHDIST") {
             self.with_distance = true;
-        } else if words.flag("WITHHASH") {
+        } else if arguments.flag("WITHHASH") {
             self.with_hash = true;
-        } else if words.flag("WITHCOORD") {
+        } else if arguments.flag("WITHCOORD") {
             self.with_point = true;
-        } else if words.flag("ANY") {
+        } else if arguments.flag("ANY") {
             self.any = true;
-        } else if words.flag("ASC") {
+        } else if arguments.flag("ASC") {
             self.order = Some(Order::Ascending);
-        } else if words.flag("DESC") {
+        } else if arguments.flag("DESC") {
             self.order = Some(Order::Descending);
-        } else if words.option("COUNT", 1) {
-            let count = words.int()?;
+        } else if arguments.option("COUNT", 1) {
+            let count = arguments.int()?;
             if count <= 0 {
                 return Err(CmdError::text("ERR COUNT must be > 0"));
             }
             self.count = count as usize;
-        } else if may_store && words.option("STORE", 1) {
-            self.store = Some(words.word()?);
+        } else if may_store && arguments.option("STORE", 1) {
+            self.store = Some(arguments.argument()?);
             self.store_distance = false;
-        } else if may_store && words.option("STOREDIST", 1) {
-            self.store = Some(words.word()?);
+        } else if may_store && arguments.option("STOREDIST", 1) {
+            self.store = Some(arguments.argument()?);
             self.store_distance = true;
-        } else if form == Form::SearchStore && words.flag("STOREDIST") {
+        } else if form == Form::SearchStore && arguments.flag("STOREDIST") {
             self.store_distance = true;
-        } else if by_options && !is_polygon && !self.from_point && words.option("FROMMEMBER", 1) {
-            let member = words.word()?;
+        } else if by_options && !is_polygon && !self.from_point && arguments.option("FROMMEMBER", 1) {
+            let member = arguments.argument()?;
             if let Some(zset) = zset {
                 self.center = Some(place_of(zset, member)?);
             }
             self.from_member = true;
-        } else if by_options && !is_polygon && !self.from_member && words.option("FROMLONLAT", 2) {
-            self.center = Some(point(words)?);
+        } else if by_options && !is_polygon && !self.from_member && arguments.option("FROMLONLAT", 2) {
+            self.center = Some(point(arguments)?);
             self.from_point = true;
-        } else if by_options && !is_box && !is_polygon && words.option("BYRADIUS", 2) {
-            self.shape = Some(circle(words)?);
-        } else if by_options && !is_circle && !is_polygon && words.option("BYBOX", 3) {
-            self.shape = Some(rectangle(words)?);
-        } else if is_free && words.option("BYPOLYGON", 1) {
-            let corners = polygon(words)?;
+        } else if by_options && !is_box && !is_polygon && arguments.option("BYRADIUS", 2) {
+            self.shape = Some(circle(arguments)?);
+        } else if by_options && !is_circle && !is_polygon && arguments.option("BYBOX", 3) {
+            self.shape = Some(rectangle(arguments)?);
+        } else if is_free && arguments.option("BYPOLYGON", 1) {
+            let corners = polygon(arguments)?;
             self.center = Some(geohash::middle(&corners));
             self.shape = Some((Shape::Polygon(corners), 1.0));
         } else {

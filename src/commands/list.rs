@@ -329,11 +329,11 @@ fn reply_element(reply: &mut Reply, element: Element) {
     }
 }
 
-/// The word that names an end, LEFT or RIGHT.
-fn end_of(word: &[u8]) -> Result<End, CmdError> {
-    if word.eq_ignore_ascii_case(b"LEFT") {
+/// The argument that names an end, LEFT or RIGHT.
+fn end_of(argument: &[u8]) -> Result<End, CmdError> {
+    if argument.eq_ignore_ascii_case(b"LEFT") {
         Ok(End::Front)
-    } else if word.eq_ignore_ascii_case(b"RIGHT") {
+    } else if argument.eq_ignore_ascii_case(b"RIGHT") {
         Ok(End::Back)
     } else {
         Err(CmdError::SYNTAX)
@@ -425,8 +425,8 @@ fn push(ctx: &mut Ctx, end: End, create: bool) -> CmdResult {
 /// LINSERT key BEFORE|AFTER pivot element
 fn linsert(ctx: &mut Ctx) -> CmdResult {
     let side = match ctx.args.get(2) {
-        word if word.eq_ignore_ascii_case(b"after") => Side::After,
-        word if word.eq_ignore_ascii_case(b"before") => Side::Before,
+        argument if argument.eq_ignore_ascii_case(b"after") => Side::After,
+        argument if argument.eq_ignore_ascii_case(b"before") => Side::Before,
         _ => return Err(CmdError::SYNTAX),
     };
     let (key, pivot, element) = (ctx.args.key(), ctx.args.get(3), ctx.args.get(4));
@@ -525,10 +525,10 @@ impl Copies for Run<'_> {
 /// LPOS key element [RANK rank] [COUNT num-matches] [MAXLEN len]
 fn lpos(ctx: &mut Ctx) -> CmdResult {
     let (mut rank, mut count, mut most) = (1, None, 0);
-    let mut words = ctx.args.cursor(3);
-    while !words.is_done() {
-        if words.option("RANK", 1) {
-            rank = words.int()?;
+    let mut arguments = ctx.args.cursor(3);
+    while !arguments.is_done() {
+        if arguments.option("RANK", 1) {
+            rank = arguments.int()?;
             if rank == i64::MIN {
                 return Err(CmdError::text(
                     "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
@@ -539,10 +539,10 @@ fn lpos(ctx: &mut Ctx) -> CmdResult {
                     "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list",
                 ));
             }
-        } else if words.option("COUNT", 1) {
-            count = Some(words.int_in(0..=i64::MAX, CmdError::text("ERR COUNT can't be negative"))?);
-        } else if words.option("MAXLEN", 1) {
-            most = words.int_in(0..=i64::MAX, CmdError::text("ERR MAXLEN can't be negative"))?;
+        } else if arguments.option("COUNT", 1) {
+            count = Some(arguments.int_in(0..=i64::MAX, CmdError::text("ERR COUNT can't be negative"))?);
+        } else if arguments.option("MAXLEN", 1) {
+            most = arguments.int_in(0..=i64::MAX, CmdError::text("ERR MAXLEN can't be negative"))?;
         } else {
             return Err(CmdError::SYNTAX);
         }
@@ -732,8 +732,8 @@ fn pop_as_asked(ctx: &mut Ctx, key: &[u8], pop: &ManyPop<End>) -> Result<bool, C
     let (popped, empty) = pop_many(list, pop.end, pop.count, ctx.limits.list, &mut ctx.reply);
     removed(&mut ctx.db, key, pop_event(pop.end), popped, empty);
     let mut digits = itoa::Buffer::new();
-    let words = [pop_verb(pop.end), key, digits.format(popped).as_bytes()];
-    ctx.db.changes.propagate(ctx.db.index, words);
+    let arguments = [pop_verb(pop.end), key, digits.format(popped).as_bytes()];
+    ctx.db.changes.propagate(ctx.db.index, arguments);
     Ok(true)
 }
 
@@ -801,8 +801,8 @@ fn blmove(ctx: &mut Ctx) -> CmdResult {
     if !move_element(ctx, from, to)? {
         return wait_to_move(ctx, deadline);
     }
-    let words = [b"LMOVE", args.get(1), args.get(2), args.get(3), args.get(4)];
-    ctx.db.changes.propagate(ctx.db.index, words);
+    let arguments = [b"LMOVE", args.get(1), args.get(2), args.get(3), args.get(4)];
+    ctx.db.changes.propagate(ctx.db.index, arguments);
     Ok(Done)
 }
 
@@ -842,24 +842,24 @@ impl ManyMoved {
     fn parse(ctx: &Ctx, at: usize) -> Result<ManyMoved, CmdError> {
         let (from, to) = (end_of(ctx.args.get(3))?, end_of(ctx.args.get(4))?);
         let mut moved = ManyMoved { from, to, count: 1, exactly: false, bulk: false };
-        let mut words = ctx.args.cursor(at);
-        if words.is_done() {
+        let mut arguments = ctx.args.cursor(at);
+        if arguments.is_done() {
             return Ok(moved);
         }
-        moved.exactly = words.option("EXACTLY", 1);
-        if !moved.exactly && !words.option("COUNT", 1) {
+        moved.exactly = arguments.option("EXACTLY", 1);
+        if !moved.exactly && !arguments.option("COUNT", 1) {
             return Err(CmdError::SYNTAX);
         }
         let error = CmdError::text("ERR count should be greater than 0");
-        moved.count = usize::try_from(words.int_in(1..=i64::MAX, error)?).unwrap_or(usize::MAX);
-        moved.bulk = words.flag("BULK");
-        if !moved.bulk && !words.flag("OBO") || !words.is_done() {
+        moved.count = usize::try_from(arguments.int_in(1..=i64::MAX, error)?).unwrap_or(usize::MAX);
+        moved.bulk = arguments.flag("BULK");
+        if !moved.bulk && !arguments.flag("OBO") || !arguments.is_done() {
             return Err(CmdError::SYNTAX);
         }
         Ok(moved)
     }
 
-    /// Moves elements from word 1 to word 2, which may be the same key, and replies with them, in the order in which
+    /// Moves elements from argument 1 to argument 2, which may be the same key, and replies with them, in the order in which
     /// they stand there; false if there are not enough.
     fn run(&self, ctx: &mut Ctx) -> Result<bool, CmdError> {
         let (source, destination, shape) = (ctx.args.get(1), ctx.args.get(2), ctx.limits.list);
@@ -964,7 +964,7 @@ fn blmovem(ctx: &mut Ctx) -> CmdResult {
     wait_for(std::iter::once(ctx.args.get(1)), deadline)
 }
 
-/// Moves an element from word 1 to word 2, which may be the same key, and replies with it; false if there is none.
+/// Moves an element from argument 1 to argument 2, which may be the same key, and replies with it; false if there is none.
 fn move_element(ctx: &mut Ctx, from: End, to: End) -> Result<bool, CmdError> {
     let (source, destination, shape) = (ctx.args.get(1), ctx.args.get(2), ctx.limits.list);
     let db = &mut ctx.db;
@@ -1019,10 +1019,10 @@ mod tests {
     }
 
     /// An array of bulk strings, as protocol.
-    fn bulks(words: &str) -> String {
-        let words: Vec<_> = words.split_ascii_whitespace().collect();
-        let bulk = |word: &&str| format!("${}\r\n{word}\r\n", word.len());
-        format!("*{}\r\n{}", words.len(), words.iter().map(bulk).collect::<String>())
+    fn bulks(arguments: &str) -> String {
+        let arguments: Vec<_> = arguments.split_ascii_whitespace().collect();
+        let bulk = |argument: &&str| format!("${}\r\n{argument}\r\n", argument.len());
+        format!("*{}\r\n{}", arguments.len(), arguments.iter().map(bulk).collect::<String>())
     }
 
     #[test]

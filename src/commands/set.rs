@@ -454,9 +454,9 @@ fn spop_count(ctx: &mut Ctx) -> CmdResult {
     changed(&mut ctx.db, key, "spop", members.len());
     for some in members.chunks(NAMED_AT_ONCE) {
         some.iter().for_each(|member| ctx.reply.bulk(member));
-        let mut words: Vec<&[u8]> = vec![b"SREM", key];
-        words.extend(some.iter().map(Vec::as_slice));
-        ctx.db.changes.propagate(index, words);
+        let mut arguments: Vec<&[u8]> = vec![b"SREM", key];
+        arguments.extend(some.iter().map(Vec::as_slice));
+        ctx.db.changes.propagate(index, arguments);
     }
     Ok(Done)
 }
@@ -562,9 +562,9 @@ struct Counted {
 impl Counted {
     /// Reads `numkeys key [key ...] [APPROX] [LIMIT limit]`.
     fn parse(ctx: &Ctx, may_approximate: bool) -> Result<Counted, CmdError> {
-        let mut words = ctx.args.cursor(1);
-        let keys = words.int_in(1..=i64::MAX, CmdError::text("ERR numkeys should be greater than 0"))?;
-        if keys > words.left() as i64 {
+        let mut arguments = ctx.args.cursor(1);
+        let keys = arguments.int_in(1..=i64::MAX, CmdError::text("ERR numkeys should be greater than 0"))?;
+        if keys > arguments.left() as i64 {
             return Err(CmdError::text("ERR Number of keys can't be greater than number of args"));
         }
         let mut counted = Counted { keys: keys as usize, limit: usize::MAX, approximate: false };
@@ -732,11 +732,13 @@ mod tests {
 
     /// The elements of a reply, sorted.
     fn members(reply: &str) -> Vec<String> {
-        let words =
-            reply.split("\r\n").skip(1).filter(|word| !word.is_empty() && !word.starts_with(['$', '*']));
-        let mut words: Vec<String> = words.map(str::to_owned).collect();
-        words.sort();
-        words
+        let arguments = reply
+            .split("\r\n")
+            .skip(1)
+            .filter(|argument| !argument.is_empty() && !argument.starts_with(['$', '*']));
+        let mut arguments: Vec<String> = arguments.map(str::to_owned).collect();
+        arguments.sort();
+        arguments
     }
 
     fn encoding(bench: &Bench<Server>, key: &str) -> &'static str {

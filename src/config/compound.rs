@@ -1,4 +1,4 @@
-//! Values of several words, each with a grammar of its own: save points, addresses, buffer limits, and their kin.
+//! Values of several arguments, each with a grammar of its own: save points, addresses, buffer limits, and their kin.
 
 use super::line;
 use super::value::{Form, Lines, Reason, RewrittenLine, Source, Text, Value, not_one_of, only_arg};
@@ -120,7 +120,7 @@ impl Bind {
     }
 
     /// The addresses as written.
-    pub fn words(&self) -> &[Text] {
+    pub fn arguments(&self) -> &[Text] {
         &self.0
     }
 }
@@ -138,8 +138,8 @@ impl Value for Bind {
     }
 
     fn show(&self, _: Form) -> Vec<u8> {
-        let words: Vec<&[u8]> = self.0.iter().map(|word| &**word).collect();
-        words.join(&b' ')
+        let arguments: Vec<&[u8]> = self.0.iter().map(|argument| &**argument).collect();
+        arguments.join(&b' ')
     }
 
     fn lines(&self, form: Form, default: &[u8]) -> Lines {
@@ -491,8 +491,10 @@ impl Value for ShutdownOnSignal {
     }
 
     fn show(&self, _: Form) -> Vec<u8> {
-        let words = [(self.save, "save"), (self.nosave, "nosave"), (self.now, "now"), (self.force, "force")];
-        let set: Vec<&str> = words.into_iter().filter(|(set, _)| *set).map(|(_, word)| word).collect();
+        let arguments =
+            [(self.save, "save"), (self.nosave, "nosave"), (self.now, "now"), (self.force, "force")];
+        let set: Vec<&str> =
+            arguments.into_iter().filter(|(set, _)| *set).map(|(_, argument)| argument).collect();
         if set.is_empty() { b"default".to_vec() } else { set.join(" ").into_bytes() }
     }
 }
@@ -548,6 +550,6 @@ impl Value for Percentiles {
     }
 }
 
-fn join(words: impl Iterator<Item = String>) -> Vec<u8> {
-    words.collect::<Vec<_>>().join(" ").into_bytes()
+fn join(arguments: impl Iterator<Item = String>) -> Vec<u8> {
+    arguments.collect::<Vec<_>>().join(" ").into_bytes()
 }

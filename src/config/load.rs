@@ -37,7 +37,7 @@ pub struct RenameCommand {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserLine {
     /// The name and the rules.
-    pub words: Vec<Vec<u8>>,
+    pub arguments: Vec<Vec<u8>>,
     at: Place,
 }
 
@@ -123,7 +123,7 @@ impl Invocation {
                 options.extend(name);
                 options.push(b' ');
                 // "--port 7000" as one argument has its value with it.
-                has_argument = line::split_args(arg).is_none_or(|words| words.len() != 1);
+                has_argument = line::split_args(arg).is_none_or(|arguments| arguments.len() != 1);
                 if !has_argument
                     && arg.eq_ignore_ascii_case(b"--save")
                     && args.get(at + 1).is_none_or(|next| next.starts_with(b"--"))
@@ -236,7 +236,7 @@ impl Loader<'_> {
             let place = || Place { number: at + 1, line: String::from_utf8_lossy(line).into_owned() };
             let refused = |reason| FatalConfig::Refused(Refused { at: Some(place()), reason });
             let judged = match line::split_args(line) {
-                Some(words) => self.load_words(&words, &place),
+                Some(arguments) => self.load_arguments(&arguments, &place),
                 None => Err(refused("Unbalanced quotes in configuration line".into())),
             };
             match (judged, &self.found) {
@@ -261,9 +261,13 @@ impl Loader<'_> {
     }
 
     /// Obeys one line.
-    fn load_words(&mut self, words: &[Vec<u8>], place: &dyn Fn() -> Place) -> Result<(), FatalConfig> {
+    fn load_arguments(
+        &mut self,
+        arguments: &[Vec<u8>],
+        place: &dyn Fn() -> Place,
+    ) -> Result<(), FatalConfig> {
         let refused = |reason| FatalConfig::Refused(Refused { at: Some(place()), reason });
-        let Some((name, args)) = words.split_first() else { return Ok(()) };
+        let Some((name, args)) = arguments.split_first() else { return Ok(()) };
         let name = name.to_ascii_lowercase();
         if let Some(why) = newer::difference(&name, args).filter(|_| self.found.is_some()) {
             self.find(place(), false, why.to_owned());
@@ -285,7 +289,7 @@ impl Loader<'_> {
                 self.config.rename_commands.push(RenameCommand { old, new, at: place() });
             }
             (b"user", [_, ..]) => {
-                self.config.users.push(UserLine { words: args.to_vec(), at: place() });
+                self.config.users.push(UserLine { arguments: args.to_vec(), at: place() });
             }
             _ => load_line(self.config, &name, args).map_err(refused)?,
         }
@@ -324,10 +328,10 @@ fn load_line(config: &mut Config, name: &[u8], args: &[Vec<u8>]) -> Result<(), R
     if let Some((directive, _)) = lookup(name) {
         let multi_arg = directive.has(rule::MULTI_ARG);
         return match args {
-            // Several words may come as one quoted argument. An empty one stays, for it clears.
+            // Several arguments may come as one quoted argument. An empty one stays, for it clears.
             [only] if multi_arg && !only.is_empty() => {
-                let words = line::split_args(only).ok_or("Unbalanced quotes in configuration line")?;
-                directive.set(config, &words, Source::File)
+                let arguments = line::split_args(only).ok_or("Unbalanced quotes in configuration line")?;
+                directive.set(config, &arguments, Source::File)
             }
             [_] => directive.set(config, args, Source::File),
             _ if multi_arg => directive.set(config, args, Source::File),
@@ -342,13 +346,23 @@ fn load_line(config: &mut Config, name: &[u8], args: &[Vec<u8>]) -> Result<(), R
             Err("'sentinel' is not supported yet by redis-rs: sentinel mode is not built".into())
         }
         (b"sentinel", _) => Err("sentinel directive while not in sentinel mode".into()),
-        _ if name.contains(&b'.') => match args {
+        _ if names_module_directive(name) => match args {
             [] => Err("Module config specified without value".into()),
             _ => Err(not_supported(name, args, "modules are not built")),
         },
         _ => newer::judge(name, args)
             .unwrap_or_else(|| Err("Bad directive or wrong number of arguments".into())),
     }
+}
+
+/// Whether it is of the form `module.directive`. An address that got stuck to a name, as in `slaveof=127.0.0.1`, is not.
+fn names_module_directive(name: &[u8]) -> bool {
+    let is_word = |part: &[u8]| {
+        part.first().is_some_and(u8::is_ascii_alphabetic)
+            && part.iter().all(|&byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    let mut parts = name.splitn(2, |&byte| byte == b'.');
+    matches!((parts.next(), parts.next()), (Some(module), Some(directive)) if is_word(module) && is_word(directive))
 }
 
 pub(super) fn not_supported(name: &[u8], args: &[Vec<u8>], because: &str) -> Reason {

@@ -86,7 +86,7 @@ fn config_set_answers_as_a_real_server_does() {
 
 /// `recorded/refusals.txt`: a configuration, and what a real server that reads it says on standard error.
 #[test]
-fn a_wrong_line_is_refused_in_the_words_of_a_real_server() {
+fn a_wrong_line_is_refused_in_the_arguments_of_a_real_server() {
     let recorded = include_str!("recorded/refusals.txt");
     let mut seen = 0;
     for case in recorded.split_terminator(">>>>\n") {
@@ -112,6 +112,11 @@ fn directives_of_features_that_do_not_exist_take_only_what_means_off() {
              >>> '{line}'\n'{line}' is not supported yet by redis-rs: {because}\n"
         );
         assert_eq!(refusal(line), expected);
+    }
+    // An address that got stuck to a name has nothing to do with modules.
+    for line in ["slaveof=127.0.0.1 6379", "replicaof:10.0.0.1 6379", "127.0.0.1 6379", "dir=./", "./db"] {
+        let told = refusal(line);
+        assert!(told.ends_with("'\nBad directive or wrong number of arguments\n"), "{told}");
     }
     load("appendonly no\nio-threads 1\ncluster-enabled no\ntls-port 0\n").unwrap();
 
@@ -383,8 +388,8 @@ fn a_rewrite_keeps_the_mode_of_a_file_with_a_password_and_the_link_to_it() {
 #[test]
 fn user_lines_are_kept_as_they_are_and_replaced_as_a_whole() {
     let mut config = load("user default on nopass ~* +@all\nuser alice on \"~a b\"\nport 1\n").unwrap();
-    let words: Vec<_> = config.users.iter().map(|line| line.words.join(&b'|')).collect();
-    assert_eq!(words, [&b"default|on|nopass|~*|+@all"[..], b"alice|on|~a b"]);
+    let arguments: Vec<_> = config.users.iter().map(|line| line.arguments.join(&b'|')).collect();
+    assert_eq!(arguments, [&b"default|on|nopass|~*|+@all"[..], b"alice|on|~a b"]);
     let expected = "\n*** FATAL CONFIG FILE ERROR (Redis 7.2.4) ***\nReading the configuration file, at line 2\n\
         >>> 'user alice on \"~a b\"'\nwrong\n";
     assert_eq!(config.users[1].fatal("wrong").to_string(), expected);

@@ -150,7 +150,7 @@ pub fn exit_on_panic(exit: bool) {
 }
 
 /// Writes where the thread stands that a signal has interrupted, under a headline. Async-signal-safe.
-pub(super) fn tell_stack(headline: &str, context: *mut libc::c_void) {
+pub(super) fn write_stack(headline: &str, context: *mut libc::c_void) {
     let Some(report) = REPORT.get() else { return };
     (report.line)(format_args!("{headline}"));
     addresses(report, instruction_pointer(context));

@@ -69,9 +69,9 @@ fn slow_clock() -> Found {
 }
 
 /// Tells at the start of a server of a clock that is known to be slow.
-pub fn warn_of_clock(tell: &mut dyn FnMut(Note)) {
+pub fn warn_of_clock(report: &mut dyn FnMut(Note)) {
     if let Found::Bad(why) = xen_clock() {
-        tell(Note::Warning(format!("WARNING {why}")));
+        report(Note::Warning(format!("WARNING {why}")));
     }
 }
 

@@ -88,15 +88,15 @@ pub fn die_with_parent(parent: i32) {
 }
 
 /// Writes the pid file, or says why not: a server without it still serves.
-pub fn pidfile_write(path: &Path, tell: &mut dyn FnMut(Note)) {
+pub fn pidfile_write(path: &Path, report: &mut dyn FnMut(Note)) {
     if let Err(why) = fs::write(path, format!("{}\n", pid())) {
-        tell(Note::Warning(format!("Failed to write PID file: {}", strerror(&why))));
+        report(Note::Warning(format!("Failed to write PID file: {}", strerror(&why))));
     }
 }
 
 /// Removes the pid file at the end of an orderly life.
-pub fn pidfile_remove(path: &Path, tell: &mut dyn FnMut(Note)) {
-    tell(Note::Notice("Removing the pid file.".to_string()));
+pub fn pidfile_remove(path: &Path, report: &mut dyn FnMut(Note)) {
+    report(Note::Notice("Removing the pid file.".to_string()));
     // It may be gone already, and nothing depends on it being there.
     let _ = fs::remove_file(path);
 }
@@ -134,13 +134,13 @@ impl std::error::Error for ChdirError {}
 
 /// Raises the limit of open files to what `maxclients` needs, or lowers `maxclients` to what the limit allows. Returns
 /// the `maxclients` to go on with, or the fatal message when not even one client would fit.
-pub fn adjust_open_files_limit(maxclients: u32, tell: &mut dyn FnMut(Note)) -> Result<u32, String> {
+pub fn adjust_open_files_limit(maxclients: u32, report: &mut dyn FnMut(Note)) -> Result<u32, String> {
     let wanted = u64::from(maxclients) + RESERVED_FDS;
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok(limits) => limits,
         Err(why) => {
             let why = strerror(&why.into());
-            tell(Note::Warning(format!(
+            report(Note::Warning(format!(
                 "Unable to obtain the current NOFILE limit ({why}), assuming 1024 and setting the max clients \
                  configuration accordingly."
             )));
@@ -153,7 +153,7 @@ pub fn adjust_open_files_limit(maxclients: u32, tell: &mut dyn FnMut(Note)) -> R
     // Only root may raise the hard limit; the others get as far as it goes. It is never lowered.
     let refused = match setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)) {
         Ok(()) => {
-            tell(Note::Notice(format!(
+            report(Note::Notice(format!(
                 "Increased maximum number of open files to {wanted} (it was originally set to {soft})."
             )));
             return Ok(maxclients);
@@ -169,13 +169,13 @@ pub fn adjust_open_files_limit(maxclients: u32, tell: &mut dyn FnMut(Note)) -> R
         ));
     }
     let reduced = (best - RESERVED_FDS) as u32;
-    tell(Note::Warning(format!(
+    report(Note::Warning(format!(
         "You requested maxclients of {maxclients} requiring at least {wanted} max file descriptors."
     )));
-    tell(Note::Warning(format!(
+    report(Note::Warning(format!(
         "Server can't set maximum open files to {wanted} because of OS error: {refused}."
     )));
-    tell(Note::Warning(format!(
+    report(Note::Warning(format!(
         "Current maximum open files is {best}. maxclients has been reduced to {reduced} to compensate for low ulimit. \
          If you need higher maxclients increase 'ulimit -n'."
     )));
@@ -183,10 +183,10 @@ pub fn adjust_open_files_limit(maxclients: u32, tell: &mut dyn FnMut(Note)) -> R
 }
 
 /// Warns when the kernel will cut `tcp-backlog` short.
-pub fn check_tcp_backlog(tcp_backlog: u32, tell: &mut dyn FnMut(Note)) {
+pub fn check_tcp_backlog(tcp_backlog: u32, report: &mut dyn FnMut(Note)) {
     let somaxconn = first_number("/proc/sys/net/core/somaxconn");
     if let Some(note) = somaxconn.and_then(|limit| tcp_backlog_note(tcp_backlog, limit)) {
-        tell(note);
+        report(note);
     }
 }
 
@@ -218,14 +218,14 @@ pub(super) const THP_WARNING: &str = "You have Transparent Huge Pages (THP) supp
 
 /// Warns about kernel settings that hurt a forking server, and turns huge pages off for this process where
 /// `disable-thp` allows it. Returns whether huge pages remain in use (INFO and LATENCY DOCTOR tell of it).
-pub fn check_memory_settings(disable_thp: bool, tell: &mut dyn FnMut(Note)) -> bool {
+pub fn check_memory_settings(disable_thp: bool, report: &mut dyn FnMut(Note)) -> bool {
     if overcommits_memory() == Some(false) {
-        tell(Note::Warning(format!("WARNING {OVERCOMMIT_WARNING}")));
+        report(Note::Warning(format!("WARNING {OVERCOMMIT_WARNING}")));
     }
     if huge_pages_always() != Some(true) || (disable_thp && nix::sys::prctl::set_thp_disable(true).is_ok()) {
         return false;
     }
-    tell(Note::Warning(format!("WARNING {THP_WARNING}")));
+    report(Note::Warning(format!("WARNING {THP_WARNING}")));
     true
 }
 
@@ -489,7 +489,7 @@ mod tests {
             let kept = adjust_open_files_limit(100, &mut |n| notes.push(n)) == Ok(100);
             let raised = "Increased maximum number of open files to 132 (it was originally set to 50).";
             let told = notes == [Note::Notice(raised.into())];
-            let enough = adjust_open_files_limit(10, &mut |_| panic!("nothing to tell")) == Ok(10);
+            let enough = adjust_open_files_limit(10, &mut |_| panic!("nothing to report")) == Ok(10);
             kept && told && enough && getrlimit(Resource::RLIMIT_NOFILE).unwrap() == (132, 400)
         });
         in_own_process(|| {

@@ -36,51 +36,51 @@ pub struct Systemd {
 
 /// Finds the supervisor that the directive names. With upstart the process has been stopped and continued when this
 /// returns. A supervisor that was asked for and is not there is told and otherwise ignored, as ever.
-pub fn begin(mode: Mode, tell: &mut dyn FnMut(Note)) -> Supervisor {
+pub fn begin(mode: Mode, report: &mut dyn FnMut(Note)) -> Supervisor {
     let mode = match mode {
         Mode::Auto if std::env::var_os("UPSTART_JOB").is_some() => {
-            tell(Note::Verbose("Upstart supervision detected.".to_string()));
+            report(Note::Verbose("Upstart supervision detected.".to_string()));
             Mode::Upstart
         }
         Mode::Auto if std::env::var_os("NOTIFY_SOCKET").is_some() => {
-            tell(Note::Verbose("Systemd supervision detected.".to_string()));
+            report(Note::Verbose("Systemd supervision detected.".to_string()));
             Mode::Systemd
         }
         other => other,
     };
     match mode {
         Mode::No | Mode::Auto => Supervisor::Nobody,
-        Mode::Upstart => begin_upstart(tell),
-        Mode::Systemd => begin_systemd(tell),
+        Mode::Upstart => begin_upstart(report),
+        Mode::Systemd => begin_systemd(report),
     }
 }
 
-fn begin_upstart(tell: &mut dyn FnMut(Note)) -> Supervisor {
+fn begin_upstart(report: &mut dyn FnMut(Note)) -> Supervisor {
     if std::env::var_os("UPSTART_JOB").is_none() {
-        tell(Note::Warning("upstart supervision requested, but UPSTART_JOB not found!".to_string()));
+        report(Note::Warning("upstart supervision requested, but UPSTART_JOB not found!".to_string()));
         return Supervisor::Nobody;
     }
-    tell(Note::Notice("supervised by upstart, will stop to signal readiness.".to_string()));
+    report(Note::Notice("supervised by upstart, will stop to signal readiness.".to_string()));
     nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP).expect("a process can stop itself");
     Supervisor::Upstart
 }
 
-fn begin_systemd(tell: &mut dyn FnMut(Note)) -> Supervisor {
+fn begin_systemd(report: &mut dyn FnMut(Note)) -> Supervisor {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
-        tell(Note::Warning("systemd supervision error: NOTIFY_SOCKET not found!".to_string()));
+        report(Note::Warning("systemd supervision error: NOTIFY_SOCKET not found!".to_string()));
         return Supervisor::Nobody;
     };
     let systemd = match socket_address(name.as_bytes()) {
         Ok(address) => Systemd { address },
         Err(why) => {
-            tell(not_told(&why));
+            report(not_notified(&why));
             return Supervisor::Nobody;
         }
     };
-    if !systemd.notify("STATUS=Redis is loading...\n", tell) {
+    if !systemd.notify("STATUS=Redis is loading...\n", report) {
         return Supervisor::Nobody;
     }
-    tell(Note::Notice(
+    report(Note::Notice(
         "Supervised by systemd. Please make sure you set appropriate values for TimeoutStartSec and TimeoutStopSec in \
          your service unit."
             .to_string(),
@@ -96,7 +96,7 @@ fn socket_address(name: &[u8]) -> io::Result<SocketAddr> {
     }
 }
 
-fn not_told(why: &io::Error) -> Note {
+fn not_notified(why: &io::Error) -> Note {
     let errno = why.raw_os_error().unwrap_or(libc::EINVAL);
     Note::Warning(format!("systemd supervision error: sd_notify: {}", -errno))
 }
@@ -117,42 +117,42 @@ impl Supervisor {
     }
 
     /// The server accepts connections. A replica is ready for systemd although its data is still to come.
-    pub fn ready(&self, is_replica: bool, tell: &mut dyn FnMut(Note)) {
+    pub fn ready(&self, is_replica: bool, report: &mut dyn FnMut(Note)) {
         let status = if is_replica {
             "Ready to accept connections in read-only mode. Waiting for MASTER <-> REPLICA sync"
         } else {
             "Ready to accept connections"
         };
-        self.status(status, tell);
-        self.notify("READY=1\n", tell);
+        self.status(status, report);
+        self.notify("READY=1\n", report);
     }
 
     /// What the server is doing, for `systemctl status`.
-    pub fn status(&self, status: &str, tell: &mut dyn FnMut(Note)) {
-        self.notify(&format!("STATUS={status}\n"), tell);
+    pub fn status(&self, status: &str, report: &mut dyn FnMut(Note)) {
+        self.notify(&format!("STATUS={status}\n"), report);
     }
 
     /// A shutdown has begun.
-    pub fn stopping(&self, tell: &mut dyn FnMut(Note)) {
-        self.notify("STOPPING=1\n", tell);
+    pub fn stopping(&self, report: &mut dyn FnMut(Note)) {
+        self.notify("STOPPING=1\n", report);
     }
 
-    fn notify(&self, message: &str, tell: &mut dyn FnMut(Note)) {
+    fn notify(&self, message: &str, report: &mut dyn FnMut(Note)) {
         if let Supervisor::Systemd(systemd) = self {
-            systemd.notify(message, tell);
+            systemd.notify(message, report);
         }
     }
 }
 
 impl Systemd {
-    fn notify(&self, message: &str, tell: &mut dyn FnMut(Note)) -> bool {
+    fn notify(&self, message: &str, report: &mut dyn FnMut(Note)) -> bool {
         // systemd drains its socket all the time; should it ever be full, serving clients is more important.
         let sent = UnixDatagram::unbound().and_then(|socket| {
             socket.set_nonblocking(true)?;
             socket.send_to_addr(message.as_bytes(), &self.address)
         });
         if let Err(why) = &sent {
-            tell(not_told(why));
+            report(not_notified(why));
         }
         sent.is_ok()
     }

@@ -35,5 +35,5 @@ pub fn arm(period: Duration) {
 }
 
 extern "C" fn expired(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    crash::tell_stack("--- WATCHDOG TIMER EXPIRED ---", context);
+    crash::write_stack("--- WATCHDOG TIMER EXPIRED ---", context);
 }

@@ -104,15 +104,15 @@ pub mod key_flags {
 #[derive(Clone, Copy, Debug)]
 pub enum BeginSearch {
     Index(i32),
-    /// Behind this word, looked for from the given index (negative: from the end).
+    /// Behind this argument, looked for from the given index (negative: from the end).
     Keyword(&'static str, i32),
     Unknown,
 }
 
-/// Which words from there on are keys.
+/// Which arguments from there on are keys.
 #[derive(Clone, Copy, Debug)]
 pub enum FindKeys {
-    /// Last (relative to the begin; negative: from the end), step, and limit (the n-th part of the words).
+    /// Last (relative to the begin; negative: from the end), step, and limit (the n-th part of the arguments).
     Range(i32, i32, i32),
     /// Index of the number of keys, of the first key, and the step, all relative to the begin.
     KeyNum(i32, i32, i32),
@@ -211,9 +211,9 @@ pub const fn key(name: &'static str, spec: usize) -> Arg {
     Arg { key_spec: Some(spec), ..arg(name, ArgKind::Key) }
 }
 
-/// A word that stands for itself.
-pub const fn token(name: &'static str, word: &'static str) -> Arg {
-    Arg { token: Some(word), ..arg(name, ArgKind::PureToken) }
+/// An argument that stands for itself.
+pub const fn token(name: &'static str, argument: &'static str) -> Arg {
+    Arg { token: Some(argument), ..arg(name, ArgKind::PureToken) }
 }
 
 /// A choice.
@@ -236,8 +236,8 @@ impl Arg {
     pub const fn multiple_token(self) -> Arg {
         Arg { multiple: true, multiple_token: true, ..self }
     }
-    pub const fn token(self, word: &'static str) -> Arg {
-        Arg { token: Some(word), ..self }
+    pub const fn token(self, argument: &'static str) -> Arg {
+        Arg { token: Some(argument), ..self }
     }
     pub const fn since(self, version: &'static str) -> Arg {
         Arg { since: Some(version), ..self }
@@ -328,7 +328,7 @@ pub mod acl {
     }
 }
 
-/// Which words of a command are channels that it subscribes or publishes to.
+/// Which arguments of a command are channels that it subscribes or publishes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channels {
     None,
@@ -340,7 +340,7 @@ pub enum Channels {
     Patterns,
 }
 
-/// Indexes of the words that are keys, with the flags of each.
+/// Indexes of the arguments that are keys, with the flags of each.
 pub type FindKeysFn = fn(Args) -> Result<Vec<(usize, u16)>, CmdError>;
 
 /// The declaration of a command (or of a subcommand).
@@ -349,13 +349,13 @@ pub struct Command<S: 'static> {
     /// Of a subcommand: name with its container, `config|get`.
     pub full_name: &'static str,
     pub handler: Handler<S>,
-    /// Number of words, the name included; negative: at least so many.
+    /// Number of arguments, the name included; negative: at least so many.
     pub arity: i32,
     pub flags: u64,
     /// Categories named beside those that follow from flags and group.
     pub acl: u64,
     pub keys: &'static [KeySpec],
-    /// Finds the keys where the specs cannot (`SORT … STORE`, `MIGRATE`); gives the indexes of the words, and what is
+    /// Finds the keys where the specs cannot (`SORT … STORE`, `MIGRATE`); gives the indexes of the arguments, and what is
     /// done to each.
     pub get_keys: Option<FindKeysFn>,
     /// Of a command that writes with certain words only: whether it does with these. Without, a replica serves it.
@@ -496,7 +496,7 @@ impl<S> Command<S> {
         self
     }
 
-    /// Whether `count` words are a right number of them.
+    /// Whether `count` arguments are a right number of them.
     pub fn arity_fits(&self, count: usize) -> bool {
         if self.arity >= 0 { count as i32 == self.arity } else { count as i32 >= -self.arity }
     }
@@ -505,7 +505,7 @@ impl<S> Command<S> {
         self.flags & flag != 0
     }
 
-    /// The flags of this very call: those of the row, but without the writing that these words do not ask for.
+    /// The flags of this very call: those of the row, but without the writing that these arguments do not ask for.
     pub fn flags_with(&self, args: Args) -> u64 {
         match self.writes_if {
             Some(writes) if !writes(args) => self.flags & !flags::WRITE,
@@ -541,7 +541,7 @@ impl<S> Command<S> {
         all
     }
 
-    /// Whether any word of it can be a key.
+    /// Whether any argument of it can be a key.
     pub fn has_keys(&self) -> bool {
         self.get_keys.is_some() || self.keys.iter().any(|spec| !spec.is_fake())
     }
@@ -566,7 +566,7 @@ impl<S> Command<S> {
             .any(|spec| matches!(spec.begin, BeginSearch::Unknown) && spec.flags & key_flags::ACCESS != 0)
     }
 
-    /// The index of every word that is a key, with what is done to it. `None` where the words do not make sense.
+    /// The index of every argument that is a key, with what is done to it. `None` where the arguments do not make sense.
     ///
     /// The specs say it, unless they cannot be sure of the flags, or of having found all keys: then the row's own
     /// function does.
@@ -582,7 +582,7 @@ impl<S> Command<S> {
         self.get_keys.and_then(|find| find(args).ok())
     }
 
-    /// The index of every word that is a key. `None` where the words do not make sense.
+    /// The index of every argument that is a key. `None` where the arguments do not make sense.
     pub fn key_indexes(&self, args: Args) -> Option<Vec<usize>> {
         Some(self.keys_and_flags(args)?.into_iter().map(|(index, _)| index).collect())
     }
@@ -639,20 +639,20 @@ impl KeySpec {
         self.flags & key_flags::NOT_KEY != 0
     }
 
-    /// Appends the keys that this spec finds. `None` if the words do not make sense, or if there may be more keys.
+    /// Appends the keys that this spec finds. `None` if the arguments do not make sense, or if there may be more keys.
     fn collect(&self, args: Args, keys: &mut Vec<(usize, u16)>) -> Option<()> {
         let count = args.len() as i32;
         let first = match self.begin {
             BeginSearch::Index(index) => index,
-            BeginSearch::Keyword(word, from) => {
+            BeginSearch::Keyword(argument, from) => {
                 let (mut at, step) = if from > 0 { (from, 1) } else { (count + from, -1) };
-                // The word before the last place could be followed by a key; the last one could not.
+                // The argument before the last place could be followed by a key; the last one could not.
                 let end = if from > 0 { count - 1 } else { 1 };
                 loop {
                     if at < 1 || at >= count || at == end {
                         return Some(());
                     }
-                    if args.is(at as usize, word) {
+                    if args.is(at as usize, argument) {
                         break at + 1;
                     }
                     at += step;
@@ -689,13 +689,13 @@ impl KeySpec {
     }
 }
 
-/// The number that a word begins with: blanks, a sign, and as many digits as there are; 0 if there are none.
-fn leading_number(word: &[u8]) -> i64 {
-    let word = word.trim_ascii_start();
-    let (negative, digits) = match word.split_first() {
+/// The number that an argument begins with: blanks, a sign, and as many digits as there are; 0 if there are none.
+fn leading_number(argument: &[u8]) -> i64 {
+    let argument = argument.trim_ascii_start();
+    let (negative, digits) = match argument.split_first() {
         Some((b'-', rest)) => (true, rest),
         Some((b'+', rest)) => (false, rest),
-        _ => (false, word),
+        _ => (false, argument),
     };
     let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
     let number = digits.fold(0i64, |n, digit| n.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
@@ -717,9 +717,9 @@ mod tests {
         let mut start = 0;
         let spans: Vec<_> = line
             .split(' ')
-            .map(|word| {
-                let span = Span { start, len: word.len() };
-                start += word.len() + 1;
+            .map(|argument| {
+                let span = Span { start, len: argument.len() };
+                start += argument.len() + 1;
                 span
             })
             .collect();
@@ -754,7 +754,7 @@ mod tests {
     }
 
     #[test]
-    fn counted_keys_and_keys_behind_a_word_are_movable() {
+    fn counted_keys_and_keys_behind_a_argument_are_movable() {
         let store = row(const { &[KeySpec::range(kf::OW, 1, 1, 1), KeySpec::counted(kf::RO, 2)] });
         assert_eq!(keys(&store, "zunionstore d 2 a b weights 1 2"), Some(vec![1, 3, 4]));
         assert_eq!(keys(&store, "zunionstore d 3 a b"), None);

@@ -46,14 +46,14 @@ impl<S> Bench<S> {
     /// Runs a line (words and quotes as in an inline command); the reply as protocol text, `-…` for an error, or
     /// `blocked`. What it changed stands in `changes` until the next line.
     pub fn run(&mut self, line: &str) -> String {
-        let words = split_args(line.as_bytes()).expect("the quotes of a test are closed");
-        self.run_words(&words.iter().map(Vec::as_slice).collect::<Vec<_>>())
+        let arguments = split_args(line.as_bytes()).expect("the quotes of a test are closed");
+        self.run_arguments(&arguments.iter().map(Vec::as_slice).collect::<Vec<_>>())
     }
 
-    /// As [`Bench::run`], for words that are no text.
-    pub fn run_words(&mut self, words: &[&[u8]]) -> String {
+    /// As [`Bench::run`], for arguments that are no text.
+    pub fn run_arguments(&mut self, arguments: &[&[u8]]) -> String {
         let mut bytes = Vec::new();
-        encode_command(&mut bytes, words.iter().copied());
+        encode_command(&mut bytes, arguments.iter().copied());
         let mut parser = Parser::default();
         parser
             .parse(&bytes, &Limits { max_bulk: i64::MAX, authenticated: true })
@@ -99,7 +99,10 @@ impl<S> Bench<S> {
             let limits = Limits { max_bulk: i64::MAX, authenticated: true };
             parser.parse(bytes, &limits).expect("an encoded command");
             let args = Args::new(parser.request(bytes));
-            args.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect::<Vec<_>>().join(" ")
+            args.iter()
+                .map(|argument| String::from_utf8_lossy(argument).into_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         self.changes.ops().map(|(db, bytes)| format!("{db}: {}", text(bytes))).collect()
     }

@@ -68,7 +68,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Begins anew for a command: whether anybody cares which keys change, and whether replicas hear of it.
+    /// Begins anew for a command: whether anybody cares which keys change, and whether replicas are sent it.
     #[inline]
     pub fn begin(&mut self, observed: bool, heard: bool) {
         self.clear();
@@ -154,7 +154,7 @@ impl Changes {
 
     /// Sends this command to replicas, in the order of the calls; the request itself no longer goes, unless
     /// [`Changes::propagate_before`] is what was called.
-    pub fn propagate<'a, I>(&mut self, db: usize, words: I)
+    pub fn propagate<'a, I>(&mut self, db: usize, arguments: I)
     where
         I: IntoIterator<Item = &'a [u8]>,
         I::IntoIter: ExactSizeIterator,
@@ -163,11 +163,11 @@ impl Changes {
             return;
         }
         self.propagate = Propagate::Recorded;
-        self.propagate_before(db, words);
+        self.propagate_before(db, arguments);
     }
 
     /// Sends this command to replicas before the request.
-    pub fn propagate_before<'a, I>(&mut self, db: usize, words: I)
+    pub fn propagate_before<'a, I>(&mut self, db: usize, arguments: I)
     where
         I: IntoIterator<Item = &'a [u8]>,
         I::IntoIter: ExactSizeIterator,
@@ -176,7 +176,7 @@ impl Changes {
             return;
         }
         self.recorded = true;
-        encode_command(&mut self.bytes, words.into_iter());
+        encode_command(&mut self.bytes, arguments.into_iter());
         self.ops.push(Op { db, end: self.bytes.len() });
     }
 

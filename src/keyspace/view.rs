@@ -12,7 +12,7 @@ use crate::types::{Entry, Hash, NewValue, Stored, StrRef};
 /// What becomes of a key that is found expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
-    /// It is deleted, and replicas are told (a master).
+    /// It is deleted, and replicas are sent (a master).
     Delete,
     /// It is not shown, and stays until our master deletes it (a replica), or writes may go on (CLIENT PAUSE).
     Hide,
@@ -299,7 +299,7 @@ impl DbView<'_> {
     }
 
     /// Deletes the key of that hash because memory is short, and says so to replicas and subscribers; returns how many
-    /// bytes that gives back. `lazily` is what replicas are told, and how it counts.
+    /// bytes that gives back. `lazily` is what replicas are sent, and how it counts.
     pub fn evict(&mut self, hash: u64, lazily: bool) -> i64 {
         let in_use = |freer: &super::freer::Freer| alloc::allocated() as i64 - freer.pending_bytes() as i64;
         let mut freed = in_use(self.freer);

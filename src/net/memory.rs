@@ -234,9 +234,9 @@ impl Fabric {
         wire.established = true;
         listening.queue.push_back(id);
         if let Some((host, source)) = listening.watched_by {
-            self.tell(host, Event { readable: true, ..Event::of(source) });
+            self.notify(host, Event { readable: true, ..Event::of(source) });
         }
-        self.tell_end(id, 0);
+        self.notify_end(id, 0);
         self.deliver_promptly(id);
     }
 
@@ -259,10 +259,10 @@ impl Fabric {
             self.break_end(id, from, ErrorKind::ConnectionReset);
         } else {
             if moved > 0 || ends {
-                self.tell_end(id, 1 - from);
+                self.notify_end(id, 1 - from);
             }
             if moved > 0 && was_full {
-                self.tell_end(id, from);
+                self.notify_end(id, from);
             }
         }
         self.forget_closed(id);
@@ -281,7 +281,7 @@ impl Fabric {
         let Some(wire) = self.wires.get_mut(&id) else { return };
         wire.ends[end].broken.get_or_insert(why);
         wire.ends.iter_mut().for_each(|end| end.sent.clear());
-        self.tell_end(id, end);
+        self.notify_end(id, end);
     }
 
     /// A wire whose ends nobody holds is gone, once nothing is on its way that somebody could want.
@@ -293,16 +293,16 @@ impl Fabric {
     }
 
     /// Tells the watcher of an end how it stands.
-    fn tell_end(&mut self, id: WireId, end: usize) {
+    fn notify_end(&mut self, id: WireId, end: usize) {
         let Some(wire) = self.wires.get(&id) else { return };
         let Some((host, source)) = wire.ends[end].watched_by else { return };
         let event = wire.event(end, self.capacity, source);
         if event.says_something() {
-            self.tell(host, event);
+            self.notify(host, event);
         }
     }
 
-    fn tell(&mut self, host: HostId, event: Event) {
+    fn notify(&mut self, host: HostId, event: Event) {
         let Some(events) = self.events.get_mut(&host) else { return };
         match events.iter_mut().find(|known| known.source == event.source) {
             Some(known) => known.join(&event),
@@ -362,8 +362,8 @@ impl Host {
     }
 
     /// Something has happened to a source that is no wire (a child).
-    pub fn tell(&self, source: Source) {
-        self.network.lock().tell(self.id, Event { readable: true, ..Event::of(source) });
+    pub fn notify(&self, source: Source) {
+        self.network.lock().notify(self.id, Event { readable: true, ..Event::of(source) });
     }
 
     /// Begins a connection from here.
@@ -412,7 +412,7 @@ impl MemoryListener {
         let Some(listening) = fabric.listeners.get_mut(&self.at) else { return };
         listening.watched_by = Some((host.id, source));
         if !listening.queue.is_empty() {
-            fabric.tell(host.id, Event { readable: true, ..Event::of(source) });
+            fabric.notify(host.id, Event { readable: true, ..Event::of(source) });
         }
     }
 
@@ -564,7 +564,7 @@ impl Socket {
         wire.ends[self.end].watches_writes = writes;
         let event = wire.event(self.end, capacity, source);
         if event.says_something() {
-            fabric.tell(host.id, event);
+            fabric.notify(host.id, event);
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-/// Longer requests and longer words are cut: the log is to show what was run, not to keep the data.
+/// Longer requests and longer arguments are cut: the log is to show what was run, not to keep the data.
 const MAX_WORDS: usize = 32;
 const MAX_WORD: usize = 128;
 
@@ -15,7 +15,7 @@ pub struct LoggedCommand {
     pub unix_secs: i64,
     /// Microseconds, or bytes.
     pub value: u64,
-    pub words: Vec<Vec<u8>>,
+    pub arguments: Vec<Vec<u8>>,
     /// Address and name of the client.
     pub addr: String,
     pub name: Vec<u8>,
@@ -30,25 +30,25 @@ pub struct CommandLog {
 }
 
 impl CommandLog {
-    /// Adds a command. What it is given of the words is what is kept of them, cut where they are long.
+    /// Adds a command. What it is given of the arguments is what is kept of them, cut where they are long.
     pub fn record<'a>(
         &mut self,
         unix_secs: i64,
         value: u64,
-        words: impl ExactSizeIterator<Item = &'a [u8]>,
+        arguments: impl ExactSizeIterator<Item = &'a [u8]>,
         addr: &str,
         name: &[u8],
     ) {
-        let count = words.len();
+        let count = arguments.len();
         let kept = if count > MAX_WORDS { MAX_WORDS - 1 } else { count };
-        let mut words: Vec<Vec<u8>> = words.take(kept).map(cut).collect();
+        let mut arguments: Vec<Vec<u8>> = arguments.take(kept).map(cut).collect();
         if kept < count {
-            words.push(format!("... ({} more arguments)", count - kept).into_bytes());
+            arguments.push(format!("... ({} more arguments)", count - kept).into_bytes());
         }
         let id = self.next_id;
         self.next_id += 1;
         let (addr, name) = (addr.to_owned(), name.to_owned());
-        self.entries.push_front(LoggedCommand { id, unix_secs, value, words, addr, name });
+        self.entries.push_front(LoggedCommand { id, unix_secs, value, arguments, addr, name });
     }
 
     /// Whether it holds more than so many.
@@ -91,11 +91,11 @@ pub struct CommandLogs {
     pub large_replies: CommandLog,
 }
 
-fn cut(word: &[u8]) -> Vec<u8> {
-    match word.len().checked_sub(MAX_WORD) {
-        None | Some(0) => word.to_vec(),
+fn cut(argument: &[u8]) -> Vec<u8> {
+    match argument.len().checked_sub(MAX_WORD) {
+        None | Some(0) => argument.to_vec(),
         Some(more) => {
-            let mut kept = word[..MAX_WORD].to_vec();
+            let mut kept = argument[..MAX_WORD].to_vec();
             kept.extend_from_slice(format!("... ({more} more bytes)").as_bytes());
             kept
         }
@@ -106,21 +106,21 @@ fn cut(word: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn logged(words: &[&[u8]]) -> Vec<Vec<u8>> {
+    fn logged(arguments: &[&[u8]]) -> Vec<Vec<u8>> {
         let mut log = CommandLog::default();
-        log.record(1, 2, words.iter().copied(), "127.0.0.1:1", b"");
-        log.iter().next().unwrap().words.clone()
+        log.record(1, 2, arguments.iter().copied(), "127.0.0.1:1", b"");
+        log.iter().next().unwrap().arguments.clone()
     }
 
     #[test]
     fn long_requests_are_cut() {
-        let word = |text: &str| text.as_bytes().to_vec();
-        assert_eq!(logged(&[b"a", &[b'x'; 128]]), [word("a"), vec![b'x'; 128]]);
+        let argument = |text: &str| text.as_bytes().to_vec();
+        assert_eq!(logged(&[b"a", &[b'x'; 128]]), [argument("a"), vec![b'x'; 128]]);
         let long = logged(&[&[b'x'; 129]]);
-        assert_eq!(long, [[vec![b'x'; 128], word("... (1 more bytes)")].concat()]);
+        assert_eq!(long, [[vec![b'x'; 128], argument("... (1 more bytes)")].concat()]);
         assert_eq!(logged(&[&b"a"[..]; 32]).len(), 32);
         let many = logged(&[&b"a"[..]; 33]);
-        assert_eq!((many.len(), &many[31]), (32, &word("... (2 more arguments)")));
+        assert_eq!((many.len(), &many[31]), (32, &argument("... (2 more arguments)")));
     }
 
     #[test]

@@ -119,6 +119,8 @@ struct Log {
     /// Local time for the C library is asked once a second at most, and never in a child or a handler.
     utc_offset_secs: AtomicI32,
     utc_offset_known_at: AtomicI64,
+    /// What a line takes when the process may open no more.
+    spare: AtomicI32,
     target: OnceLock<Target>,
 }
 
@@ -180,7 +182,11 @@ pub fn open(destination: &Destination) {
         };
     }
     let target = Target { logfile, syslog: destination.syslog.is_some() };
+    let is_file = target.logfile.is_some();
     assert!(LOG.target.set(target).is_ok(), "the log is opened once");
+    if is_file {
+        LOG.keep_spare();
+    }
 }
 
 /// Tries whether the log file can be written at all; the message is the one of a fatal configuration error.
@@ -231,7 +237,7 @@ pub fn raw(level: Level, text: &[u8]) {
 }
 
 /// Logs what the floors below have to tell.
-pub fn tell(note: Note) {
+pub fn report(note: Note) {
     match note {
         Note::Verbose(text) => line(Level::Verbose, format_args!("{text}")),
         Note::Notice(text) => line(Level::Notice, format_args!("{text}")),
@@ -280,6 +286,7 @@ impl Log {
             server_pid: AtomicI32::new(0),
             utc_offset_secs: AtomicI32::new(0),
             utc_offset_known_at: AtomicI64::new(i64::MIN),
+            spare: AtomicI32::new(-1),
             target: OnceLock::new(),
         }
     }
@@ -321,6 +328,20 @@ impl Log {
         };
     }
 
+    /// Keeps a descriptor that is nothing but the room for one more. Async-signal-safe, as is giving it up.
+    fn keep_spare(&self) {
+        // SAFETY: the path is a terminated string.
+        let fd = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+        self.spare.store(fd, Relaxed);
+    }
+
+    /// Makes room for a descriptor; false if there was none to give.
+    fn give_spare(&self) -> bool {
+        let fd = self.spare.swap(-1, Relaxed);
+        // SAFETY: the descriptor was opened by `keep_spare` and is known to nobody else.
+        fd >= 0 && unsafe { libc::close(fd) } == 0
+    }
+
     fn write(&self, bytes: &[u8]) {
         let logfile = self.target.get().and_then(|target| target.logfile.as_deref());
         match logfile {
@@ -328,11 +349,20 @@ impl Log {
             Some(path) => {
                 let flags = libc::O_APPEND | libc::O_CREAT | libc::O_WRONLY | libc::O_CLOEXEC;
                 // SAFETY: the path is a terminated string; open and close are async-signal-safe.
-                let fd = unsafe { libc::open(path.as_ptr(), flags, 0o666) };
+                let open = || unsafe { libc::open(path.as_ptr(), flags, 0o666) };
+                let mut fd = open();
+                // What is wrong when no descriptor is left is just what the log is read for.
+                let borrowed = fd < 0 && self.give_spare();
+                if borrowed {
+                    fd = open();
+                }
                 if fd >= 0 {
                     write_all(fd, bytes);
                     // SAFETY: the descriptor was opened above and is known to nobody else.
                     unsafe { libc::close(fd) };
+                }
+                if borrowed {
+                    self.keep_spare();
                 }
             }
         }

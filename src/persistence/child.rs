@@ -358,7 +358,7 @@ fn child_main(
 ) -> ! {
     // Whatever happens, nothing of the parent's may go on in the child: a panic ends here.
     let succeeded = catch_unwind(AssertUnwindSafe(|| {
-        signals::in_child(last_words);
+        signals::in_child(last_arguments);
         process::die_with_parent(parent);
         (options.prepare)();
         for &fd in options.close {
@@ -439,7 +439,7 @@ fn save_to_pipe(
         .map_err(|why| process::strerror(&why))
 }
 
-fn last_words() {
+fn last_arguments() {
     log::from_handler(log::Level::Warning, format_args!("Received SIGUSR1 in child, exiting now."));
 }
 

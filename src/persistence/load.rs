@@ -51,7 +51,7 @@ pub struct LoadOptions {
     /// append-only file was done while they were there.
     pub keep_expired: bool,
     /// Expired keys that were left out are handed out by `Loader::take_expired`, for the backlog of a master.
-    pub tell_expired: bool,
+    pub report_expired: bool,
     /// A key that is there already is replaced, where else that is an error (DEBUG RELOAD NOFLUSH MERGE).
     pub allow_duplicates: bool,
     /// How values are encoded.
@@ -61,8 +61,8 @@ pub struct LoadOptions {
     pub fresh_lru: u32,
     /// `key-load-delay`, a test's aid, as `rdb-key-save-delay`.
     pub key_load_delay_us: i32,
-    /// Who hears what is worth a line: the log (`log::tell`).
-    pub tell: fn(Note),
+    /// Who hears what is worth a line: the log (`log::report`).
+    pub report: fn(Note),
 }
 
 /// What a dump told about itself; nothing where it did not.
@@ -422,7 +422,7 @@ impl<R: Read> Loader<R> {
         let expired = expire_at_ms.is_some_and(|at| at < self.options.now_ms);
         if expired && !self.options.keep_expired {
             self.progress.keys_expired += 1;
-            if self.options.tell_expired {
+            if self.options.report_expired {
                 self.expired.push((self.db, key));
             }
         } else {
@@ -526,7 +526,7 @@ impl<R: Read> Loader<R> {
     }
 
     fn notice(&self, text: String) {
-        (self.options.tell)(Note::Notice(text));
+        (self.options.report)(Note::Notice(text));
     }
 
     fn finish(&mut self, checksum: Checksum) -> LoadedInfo {
@@ -598,13 +598,13 @@ pub(super) mod testing {
             checks: Checks::ALL,
             now_ms: 1_000_000,
             keep_expired: false,
-            tell_expired: false,
+            report_expired: false,
             allow_duplicates: false,
             usage: Usage::Unsaid,
             fresh_lru: 1000,
             limits: Thresholds::default(),
             key_load_delay_us: 0,
-            tell: |_| (),
+            report: |_| (),
         }
     }
 
@@ -853,7 +853,8 @@ mod tests {
         keyspace.db_mut(2).set(b"just", Some(1_000_000), NewValue::Int(2));
         keyspace.db_mut(2).set(b"ever", None, NewValue::Int(3));
         let bytes = dumped(&keyspace, Usage::Unsaid);
-        let mut loader = Loader::new(&bytes[..], 0, LoadOptions { tell_expired: true, ..options() }).unwrap();
+        let mut loader =
+            Loader::new(&bytes[..], 0, LoadOptions { report_expired: true, ..options() }).unwrap();
         let mut loaded = Keyspace::new(16, 0);
         let Step::Done(info) = loader.step(&mut loaded, u64::MAX, &mut || false).unwrap() else {
             panic!("nothing ends the step")
@@ -892,7 +893,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_file_is_refused_in_the_words_of_the_log() {
+    fn a_bad_file_is_refused_in_the_arguments_of_the_log() {
         assert_eq!(failure(b"RUBIS0011xxx"), ["Wrong signature trying to load DB from file"]);
         assert_eq!(failure(b"REDIS0099xxx"), ["Can't handle RDB format version 99"]);
         let good = written(|w| {

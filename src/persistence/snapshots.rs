@@ -389,7 +389,7 @@ impl Snapshots {
         }
         keyspace.pause_resize(false);
         let purpose = running.plan.purpose;
-        tell_end(purpose, &exit);
+        log_end(purpose, &exit);
         if purpose == Purpose::Disk {
             self.note_disk_child(&running, &exit, now_secs);
         }
@@ -461,7 +461,7 @@ impl Snapshots {
 }
 
 /// The log is told how a child has ended.
-fn tell_end(purpose: Purpose, exit: &Exit) {
+fn log_end(purpose: Purpose, exit: &Exit) {
     let work = purpose.work();
     match exit {
         Exit::Ok => log::notice!("Background {work} terminated with success"),

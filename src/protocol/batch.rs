@@ -92,7 +92,7 @@ mod tests {
 
     const LIMITS: Limits = Limits { max_bulk: 1 << 20, authenticated: true };
 
-    fn words(request: Request) -> Vec<Vec<u8>> {
+    fn arguments(request: Request) -> Vec<Vec<u8>> {
         request.spans.iter().map(|span| request.bytes[span.start..span.start + span.len].to_vec()).collect()
     }
 
@@ -101,7 +101,7 @@ mod tests {
         let (mut all, mut at) = (Vec::new(), 0);
         let mut parser = Parser::default();
         while let Ok(Parsed::Request) = parser.parse(&bytes[at..], &LIMITS) {
-            all.push(words(parser.request(&bytes[at..])));
+            all.push(arguments(parser.request(&bytes[at..])));
             at += parser.consumed();
             parser.reset();
         }
@@ -117,7 +117,7 @@ mod tests {
         ) {
             let mut bytes = Vec::new();
             for request in &requests {
-                encode_command(&mut bytes, request.iter().map(|word| word.as_slice()));
+                encode_command(&mut bytes, request.iter().map(|argument| argument.as_slice()));
             }
             bytes.truncate(bytes.len().saturating_sub(cut));
             let (expected, _) = by_parser(&bytes);
@@ -125,7 +125,7 @@ mod tests {
             loop {
                 batch.read(&bytes, at);
                 for index in 0..batch.len() {
-                    seen.push(words(batch.request(&bytes, index)));
+                    seen.push(arguments(batch.request(&bytes, index)));
                     at = batch.end(index);
                 }
                 if !batch.is_full() {
@@ -144,7 +144,7 @@ mod tests {
             let bytes = pieces.concat().into_bytes();
             let mut batch = Batch::default();
             batch.read(&bytes, 0);
-            let mine: Vec<_> = (0..batch.len()).map(|index| words(batch.request(&bytes, index))).collect();
+            let mine: Vec<_> = (0..batch.len()).map(|index| arguments(batch.request(&bytes, index))).collect();
             let (expected, _) = by_parser(&bytes);
             prop_assert!(expected.starts_with(&mine), "{mine:?} {expected:?}");
         }

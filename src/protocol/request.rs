@@ -78,24 +78,24 @@ impl fmt::Display for ProtocolError {
     }
 }
 
-/// Words from this size on may be detached from their request, so that they need not be copied.
+/// Arguments from this size on may be detached from their request, so that they need not be copied.
 const BIG: usize = 32 * 1024;
-/// Where a word begins that is detached: behind the end of every request.
+/// Where an argument begins that is detached: behind the end of every request.
 const OUTSIDE: usize = usize::MAX / 2;
-/// Bytes reserved for a word that has not come yet, and by how much its room grows when that is full: memory follows
+/// Bytes reserved for an argument that has not come yet, and by how much its room grows when that is full: memory follows
 /// what was sent and not what was promised; but large steps, since each needs the room of the one before as well.
 const RESERVE: usize = 64 * 1024;
 const STEP: usize = 8;
 
-/// A word that was detached from its request.
+/// An argument that was detached from its request.
 #[derive(Clone, Debug)]
 pub struct Big {
-    pub word: Arc<Vec<u8>>,
+    pub argument: Arc<Vec<u8>>,
     /// Where it would have stood.
     at: usize,
 }
 
-/// The first big word of a request that did not come whole.
+/// The first big argument of a request that did not come whole.
 #[derive(Debug, Default)]
 enum Detached {
     #[default]
@@ -120,10 +120,10 @@ pub struct Parser {
     inline: Vec<u8>,
 }
 
-/// One whole request: the words of a command, and the bytes that carried them.
+/// One whole request: the arguments of a command, and the bytes that carried them.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// The request in multibulk form, from its `*` to its last line end; without the word that was detached.
+    /// The request in multibulk form, from its `*` to its last line end; without the argument that was detached.
     pub bytes: &'a [u8],
     pub spans: &'a [Span],
     pub big: Option<&'a Big>,
@@ -136,23 +136,23 @@ impl<'a> Request<'a> {
     }
 
     #[inline]
-    pub fn word(&self, span: Span) -> &'a [u8] {
+    pub fn argument(&self, span: Span) -> &'a [u8] {
         match self.bytes.get(span.start..span.start + span.len) {
-            Some(word) => word,
-            None => self.big_word(),
+            Some(argument) => argument,
+            None => self.big_argument(),
         }
     }
 
     #[cold]
-    fn big_word(&self) -> &'a [u8] {
-        &self.big.expect("a word stands in its request, or was detached").word
+    fn big_argument(&self) -> &'a [u8] {
+        &self.big.expect("a word stands in its request, or was detached").argument
     }
 
     /// All bytes of the request, in order.
     pub fn pieces(&self) -> [&'a [u8]; 3] {
         match self.big {
             None => [self.bytes, &[], &[]],
-            Some(big) => [&self.bytes[..big.at], &big.word, &self.bytes[big.at..]],
+            Some(big) => [&self.bytes[..big.at], &big.argument, &self.bytes[big.at..]],
         }
     }
 
@@ -167,11 +167,11 @@ impl<'a> Request<'a> {
     pub fn append_to(&self, bytes: &mut Vec<u8>, all_spans: &mut Vec<Span>) {
         let first = all_spans.len();
         all_spans.extend_from_slice(self.spans);
-        let Some(Big { word, at }) = self.big else { return bytes.extend_from_slice(self.bytes) };
+        let Some(Big { argument, at }) = self.big else { return bytes.extend_from_slice(self.bytes) };
         for span in &mut all_spans[first..] {
             match span.start {
                 OUTSIDE => span.start = *at,
-                start if start >= *at => span.start += word.len(),
+                start if start >= *at => span.start += argument.len(),
                 _ => {}
             }
         }
@@ -194,36 +194,36 @@ impl Parser {
         self.detached = Detached::Nothing;
     }
 
-    /// Whether a word is being waited for that is worth detach.
+    /// Whether an argument is being waited for that is worth detach.
     pub fn wants_detached_bulk(&self) -> bool {
         self.bulk.is_some_and(|len| len >= BIG) && matches!(self.detached, Detached::Nothing)
     }
 
-    /// Begins to keep the word that is being waited for apart from its request, if it is worth that. Of `buf`, which is
-    /// what there is of the request, the parts before and behind the word are returned: that is the request from now on.
+    /// Begins to keep the argument that is being waited for apart from its request, if it is worth that. Of `buf`, which is
+    /// what there is of the request, the parts before and behind the argument are returned: that is the request from now on.
     pub fn detach_bulk<'b>(&mut self, buf: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
         let len = self.bulk.filter(|_| self.wants_detached_bulk())?;
         let (before, rest) = buf.split_at(self.at);
         let (begun, behind) = rest.split_at(rest.len().min(len));
-        let mut word = Vec::with_capacity(len.min((begun.len() * STEP).max(RESERVE)));
-        word.extend_from_slice(begun);
-        self.detached = Detached::Coming(word, len);
+        let mut argument = Vec::with_capacity(len.min((begun.len() * STEP).max(RESERVE)));
+        argument.extend_from_slice(begun);
+        self.detached = Detached::Coming(argument, len);
         Some((before, behind))
     }
 
-    /// The word that is detached while it comes, with room for more of it, and how much it lacks.
+    /// The argument that is detached while it comes, with room for more of it, and how much it lacks.
     pub fn coming(&mut self) -> Option<(&mut Vec<u8>, usize)> {
-        let Detached::Coming(word, len) = &mut self.detached else { return None };
-        let missing = *len - word.len();
-        if missing > 0 && word.len() == word.capacity() {
-            word.reserve_exact(missing.min((word.len() * STEP).max(RESERVE)));
+        let Detached::Coming(argument, len) = &mut self.detached else { return None };
+        let missing = *len - argument.len();
+        if missing > 0 && argument.len() == argument.capacity() {
+            argument.reserve_exact(missing.min((argument.len() * STEP).max(RESERVE)));
         }
-        Some((word, missing))
+        Some((argument, missing))
     }
 
-    /// Bytes that have come of that word.
+    /// Bytes that have come of that argument.
     pub fn came(&self) -> usize {
-        if let Detached::Coming(word, _) = &self.detached { word.len() } else { 0 }
+        if let Detached::Coming(argument, _) = &self.detached { argument.len() } else { 0 }
     }
 
     /// Whether a request has been begun and not finished.
@@ -234,12 +234,12 @@ impl Parser {
     /// Bytes known to be missing behind the first `have` bytes of the request.
     pub fn missing(&self, have: usize) -> usize {
         self.bulk.map_or(0, |len| match &self.detached {
-            Detached::Coming(word, _) => len - word.len() + (self.at + 2).saturating_sub(have),
+            Detached::Coming(argument, _) => len - argument.len() + (self.at + 2).saturating_sub(have),
             _ => (self.at + len + 2).saturating_sub(have),
         })
     }
 
-    /// As [`Parser::missing`], but those that come to the buffer of the request: not of a detached word.
+    /// As [`Parser::missing`], but those that come to the buffer of the request: not of a detached argument.
     pub fn missing_here(&self, have: usize) -> usize {
         match &self.detached {
             Detached::Coming(..) => (self.at + 2).saturating_sub(have),
@@ -254,12 +254,12 @@ impl Parser {
 
     /// Heap memory held, in bytes.
     pub fn memory(&self) -> usize {
-        let word = match &self.detached {
-            Detached::Coming(word, _) => word.capacity(),
-            Detached::Come(big) => big.word.capacity(),
+        let argument = match &self.detached {
+            Detached::Coming(argument, _) => argument.capacity(),
+            Detached::Come(big) => big.argument.capacity(),
             _ => 0,
         };
-        self.spans.capacity() * size_of::<Span>() + self.inline.capacity() + word
+        self.spans.capacity() * size_of::<Span>() + self.inline.capacity() + argument
     }
 
     /// The request that [`Parser::parse`] has finished; `buf` as it was passed there.
@@ -309,8 +309,8 @@ impl Parser {
         if self.missing(have) > 0 {
             return false;
         }
-        let Detached::Coming(word, len) = mem::take(&mut self.detached) else { return true };
-        self.detached = Detached::Come(Big { word: Arc::new(word), at: self.at });
+        let Detached::Coming(argument, len) = mem::take(&mut self.detached) else { return true };
+        self.detached = Detached::Come(Big { argument: Arc::new(argument), at: self.at });
         self.spans.push(Span { start: OUTSIDE, len });
         (self.at, self.left, self.bulk) = (self.at + 2, self.left - 1, None);
         true
@@ -325,12 +325,12 @@ impl Parser {
         };
         let line = &buf[..newline];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let words = split_args(line).ok_or(ProtocolError::UnbalancedQuotes)?;
+        let arguments = split_args(line).ok_or(ProtocolError::UnbalancedQuotes)?;
         self.at = newline + 1;
-        if words.is_empty() {
+        if arguments.is_empty() {
             return Ok(Parsed::Nothing);
         }
-        encode_command(&mut self.inline, words.iter().map(|word| word.as_slice()));
+        encode_command(&mut self.inline, arguments.iter().map(|argument| argument.as_slice()));
         let mut header = Parser::default();
         let limits = Limits { max_bulk: i64::MAX, authenticated: true };
         header.parse(&self.inline, &limits)?;
@@ -340,11 +340,11 @@ impl Parser {
 }
 
 /// Appends a command in multibulk form.
-pub fn encode_command<'a>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item = &'a [u8]>) {
+pub fn encode_command<'a>(out: &mut Vec<u8>, arguments: impl ExactSizeIterator<Item = &'a [u8]>) {
     out.push(b'*');
-    out.extend_from_slice(itoa::Buffer::new().format(words.len()).as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(arguments.len()).as_bytes());
     out.extend_from_slice(b"\r\n");
-    words.for_each(|word| append_bulk(out, word));
+    arguments.for_each(|argument| append_bulk(out, argument));
 }
 
 #[cfg(test)]
@@ -354,7 +354,7 @@ mod tests {
 
     const LIMITS: Limits = Limits { max_bulk: 512 << 20, authenticated: true };
 
-    fn words(parser: &Parser, buf: &[u8]) -> Vec<Vec<u8>> {
+    fn arguments(parser: &Parser, buf: &[u8]) -> Vec<Vec<u8>> {
         let request = parser.request(buf);
         request.spans.iter().map(|s| request.bytes[s.start..s.start + s.len].to_vec()).collect()
     }
@@ -377,7 +377,7 @@ mod tests {
                     Parsed::Nothing => unreachable!(),
                 }
             }
-            prop_assert_eq!(words(&parser, &bytes), args);
+            prop_assert_eq!(arguments(&parser, &bytes), args);
             prop_assert_eq!(parser.consumed(), bytes.len());
         }
 
@@ -389,7 +389,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_word_that_is_kept_apart_is_where_it_would_be(
+        fn a_argument_that_is_kept_apart_is_where_it_would_be(
             sizes in prop::collection::vec(prop_oneof![0..50usize, BIG..BIG + 50], 1..5),
             cuts in prop::collection::vec(1..2 * BIG, 1..10),
         ) {
@@ -403,9 +403,9 @@ mod tests {
             for cut in cuts.iter().cycle() {
                 let (mut piece, behind) = rest.split_at((*cut).min(rest.len()));
                 rest = behind;
-                if let Some((word, missing)) = parser.coming() {
+                if let Some((argument, missing)) = parser.coming() {
                     let part = piece.split_off(..missing.min(piece.len())).expect("it is no longer than that");
-                    word.extend_from_slice(part);
+                    argument.extend_from_slice(part);
                 }
                 buf.extend_from_slice(piece);
                 match parser.parse(&buf, &LIMITS).unwrap() {
@@ -419,8 +419,8 @@ mod tests {
             }
             prop_assert_eq!(parser.consumed(), buf.len());
             let request = parser.request(&buf);
-            let words: Vec<Vec<u8>> = request.spans.iter().map(|&span| request.word(span).to_vec()).collect();
-            prop_assert_eq!(&words, &args);
+            let arguments: Vec<Vec<u8>> = request.spans.iter().map(|&span| request.argument(span).to_vec()).collect();
+            prop_assert_eq!(&arguments, &args);
             prop_assert_eq!(request.pieces().concat(), bytes.clone());
             prop_assert_eq!(request.to_owned(), (bytes, spans));
         }
@@ -443,7 +443,7 @@ mod tests {
         let line = b"set \"a b\\x41\\n\" 'it\\'s'\r\nPING\r\n";
         let mut parser = Parser::default();
         assert_eq!(parser.parse(line, &LIMITS), Ok(Parsed::Request));
-        assert_eq!(words(&parser, line), [b"set".to_vec(), b"a bA\n".to_vec(), b"it's".to_vec()]);
+        assert_eq!(arguments(&parser, line), [b"set".to_vec(), b"a bA\n".to_vec(), b"it's".to_vec()]);
         assert_eq!(&line[parser.consumed()..], b"PING\r\n");
         for bad in [&b"a \"b\r\n"[..], b"\"a\"b\r\n", b"'\r\n"] {
             let mut parser = Parser::default();

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::flags::{Flags, read_shebang};
 use super::lua::{Lua, Ref};
 use super::sandbox::{Purpose, World};
-use super::{Words, push_words};
+use super::{Words, push_arguments};
 use crate::protocol::CmdError;
 use crate::structures::hash::hash;
 
@@ -127,21 +127,21 @@ impl Scripts {
         self.script(id).map(|script| script.flags)
     }
 
-    /// Puts the handler of errors and a script on the empty stack, and the words where it finds them.
+    /// Puts the handler of errors and a script on the empty stack, and the arguments where it finds them.
     ///
     /// # Panics
     /// If there is no such script any more.
     pub(super) fn push<'w>(
         &mut self,
         id: ScriptId,
-        words: Words<impl ExactSizeIterator<Item = &'w [u8]>, impl ExactSizeIterator<Item = &'w [u8]>>,
+        arguments: Words<impl ExactSizeIterator<Item = &'w [u8]>, impl ExactSizeIterator<Item = &'w [u8]>>,
     ) {
         self.uses += 1;
         let mut stack = self.lua.stack();
         stack.push_kept(&self.world.real);
-        push_words(&mut stack, words.keys);
+        push_arguments(&mut stack, arguments.keys);
         stack.set_field(-2, "KEYS");
-        push_words(&mut stack, words.args);
+        push_arguments(&mut stack, arguments.args);
         stack.set_field(-2, "ARGV");
         stack.pop(1);
         let script = self.slots[id.slot].as_mut().filter(|script| script.number == id.number);

@@ -433,9 +433,9 @@ impl Parser<'_> {
                 }
                 return (begin, self.number());
             }
-            b't' if self.word(b"true") => return (begin, Token::Boolean(true)),
-            b'f' if self.word(b"false") => return (begin, Token::Boolean(false)),
-            b'n' if self.word(b"null") => return (begin, Token::Null),
+            b't' if self.argument(b"true") => return (begin, Token::Boolean(true)),
+            b'f' if self.argument(b"false") => return (begin, Token::Boolean(false)),
+            b'n' if self.argument(b"null") => return (begin, Token::Null),
             b'i' | b'I' | b'n' | b'N' if self.settings.decode_invalid && self.is_invalid_number() => {
                 return (begin, self.number());
             }
@@ -445,9 +445,9 @@ impl Parser<'_> {
         (begin, single)
     }
 
-    fn word(&mut self, word: &[u8]) -> bool {
-        let found = self.text[self.at..].starts_with(word);
-        self.at += if found { word.len() } else { 0 };
+    fn argument(&mut self, argument: &[u8]) -> bool {
+        let found = self.text[self.at..].starts_with(argument);
+        self.at += if found { argument.len() } else { 0 };
         found
     }
 
@@ -458,7 +458,7 @@ impl Parser<'_> {
             return true;
         }
         let rest = rest.strip_prefix(b"-").unwrap_or(rest);
-        let is = |word: &[u8]| rest.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(word));
+        let is = |argument: &[u8]| rest.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(argument));
         match rest.first() {
             Some(b'0') => rest.get(1).is_some_and(|next| next | 0x20 == b'x' || next.is_ascii_digit()),
             Some(b'1'..=b'9') => false,
@@ -608,7 +608,9 @@ fn read_number(text: &[u8]) -> Option<(f64, usize)> {
     let sign = usize::from(matches!(text.first(), Some(b'-' | b'+')));
     let rest = &text[sign..];
     let signed = |number: f64| if text.first() == Some(&b'-') { -number } else { number };
-    let is = |word: &[u8]| rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+    let is = |argument: &[u8]| {
+        rest.get(..argument.len()).is_some_and(|start| start.eq_ignore_ascii_case(argument))
+    };
     if is(b"infinity") {
         return Some((signed(f64::INFINITY), sign + 8));
     }

@@ -63,8 +63,8 @@ pub(super) fn read_shebang(text: &[u8]) -> Result<(Flags, usize), CmdError> {
     }
     let end = memchr::memchr2(b'\n', 0, text).filter(|&end| text[end] == b'\n');
     let Some(end) = end else { return Err(CmdError::text("ERR Invalid script shebang")) };
-    let words = split_args(&text[..end]).unwrap_or_default();
-    let Some((engine, options)) = words.split_first() else {
+    let arguments = split_args(&text[..end]).unwrap_or_default();
+    let Some((engine, options)) = arguments.split_first() else {
         return Err(CmdError::text("ERR Invalid engine in script shebang"));
     };
     if engine != b"#!lua" {

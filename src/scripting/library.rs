@@ -10,7 +10,7 @@ use super::flags::{Flags, quoting};
 use super::lua::{Kind, Lua, Raise, Ref, Returned, Stack};
 use super::run::{LOADING_US, Load, Task, push_error};
 use super::sandbox::{Purpose, World};
-use super::{Words, push_words};
+use super::{Words, push_arguments};
 use crate::env::clock;
 use crate::protocol::CmdError;
 use crate::structures::quoted::split_args;
@@ -101,7 +101,7 @@ impl Libraries {
     pub(super) fn push<'w>(
         &mut self,
         name: &[u8],
-        words: Words<impl ExactSizeIterator<Item = &'w [u8]>, impl ExactSizeIterator<Item = &'w [u8]>>,
+        arguments: Words<impl ExactSizeIterator<Item = &'w [u8]>, impl ExactSizeIterator<Item = &'w [u8]>>,
     ) {
         let name = name.to_ascii_lowercase();
         let library = self.owners.get(&name).and_then(|owner| self.by_name.get(owner));
@@ -110,8 +110,8 @@ impl Libraries {
         let mut stack = self.lua.stack();
         stack.push_kept(&self.world.handler);
         stack.push_kept(&function.callback);
-        push_words(&mut stack, words.keys);
-        push_words(&mut stack, words.args);
+        push_arguments(&mut stack, arguments.keys);
+        push_arguments(&mut stack, arguments.args);
     }
 
     /// Bytes of names and texts.
@@ -278,8 +278,8 @@ impl Header {
         }
         let invalid = || CmdError::text("ERR Invalid library metadata");
         let end = memchr::memchr2(b'\n', 0, code).filter(|&end| code[end] == b'\n').ok_or_else(invalid)?;
-        let words = split_args(&code[..end]).ok_or_else(invalid)?;
-        let (engine, options) = words.split_first().ok_or_else(invalid)?;
+        let arguments = split_args(&code[..end]).ok_or_else(invalid)?;
+        let (engine, options) = arguments.split_first().ok_or_else(invalid)?;
         let mut name = None;
         for option in options {
             let is_name = option.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"name="));

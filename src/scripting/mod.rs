@@ -57,7 +57,7 @@ pub struct Scripting {
     scratch: Scratch,
 }
 
-/// The words that a script is called with.
+/// The arguments that a script is called with.
 #[derive(Clone, Copy)]
 pub struct Words<K, A> {
     pub keys: K,
@@ -164,12 +164,12 @@ impl Scripting {
         &mut self,
         host: &mut dyn Host,
         script: ScriptId,
-        words: Words<impl ExactSizeIterator<Item = &'w [u8]>, impl ExactSizeIterator<Item = &'w [u8]>>,
+        arguments: Words<impl ExactSizeIterator<Item = &'w [u8]>, impl ExactSizeIterator<Item = &'w [u8]>>,
         reply: &mut Reply,
     ) -> Ended {
         let sha = self.scripts.sha(script).expect("the script was found for this call");
         let Scripting { scripts, random, scratch, .. } = self;
-        scripts.push(script, words);
+        scripts.push(script, arguments);
         let mut run = Task::Run(Run::new(host, random, scratch));
         let done = scripts.lua.enter(&mut run, |stack| stack.call(0, 1, Some(HANDLER)));
         finish(&mut scripts.lua, &run, done, &sha, reply)
@@ -188,11 +188,11 @@ impl Scripting {
         &mut self,
         host: &mut dyn Host,
         name: &[u8],
-        words: Words<impl ExactSizeIterator<Item = &'w [u8]>, impl ExactSizeIterator<Item = &'w [u8]>>,
+        arguments: Words<impl ExactSizeIterator<Item = &'w [u8]>, impl ExactSizeIterator<Item = &'w [u8]>>,
         reply: &mut Reply,
     ) -> Ended {
         let Scripting { libraries, random, scratch, .. } = self;
-        libraries.push(name, words);
+        libraries.push(name, arguments);
         let mut run = Task::Run(Run::new(host, random, scratch));
         let done = libraries.lua.enter(&mut run, |stack| stack.call(2, 1, Some(HANDLER)));
         finish(&mut libraries.lua, &run, done, name, reply)
@@ -241,11 +241,11 @@ impl Scripting {
 /// Where the handler of errors stands on the empty stack of a machine.
 const HANDLER: i32 = 1;
 
-/// Pushes words as an array.
-fn push_words<'w>(stack: &mut Stack, words: impl ExactSizeIterator<Item = &'w [u8]>) {
-    stack.push_table(words.len(), 0);
-    for (index, word) in words.enumerate() {
-        stack.push_bytes(word);
+/// Pushes arguments as an array.
+fn push_arguments<'w>(stack: &mut Stack, arguments: impl ExactSizeIterator<Item = &'w [u8]>) {
+    stack.push_table(arguments.len(), 0);
+    for (index, argument) in arguments.enumerate() {
+        stack.push_bytes(argument);
         stack.set_element(-2, index as i32 + 1);
     }
 }

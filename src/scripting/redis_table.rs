@@ -96,7 +96,7 @@ fn write_request(stack: &mut Stack, run: &mut Run) -> Result<(), &'static str> {
     run.scratch.begin(count as usize);
     for index in 1..=count {
         match stack.kind(index) {
-            Kind::String => run.scratch.word(stack.bytes(index).unwrap_or_default()),
+            Kind::String => run.scratch.argument(stack.bytes(index).unwrap_or_default()),
             Kind::Number => write_number(run, stack.number(index).unwrap_or_default()),
             _ => return Err("Lua redis lib command arguments must be strings or integers"),
         }
@@ -107,9 +107,11 @@ fn write_request(stack: &mut Stack, run: &mut Run) -> Result<(), &'static str> {
 /// A number with all its digits, whole ones without a point or exponent.
 fn write_number(run: &mut Run, number: f64) {
     match whole(number) {
-        Some(number) => run.scratch.word(itoa::Buffer::new().format(number).as_bytes()),
-        None if number.is_nan() => run.scratch.word(if number.is_sign_negative() { b"-nan" } else { b"nan" }),
-        None => run.scratch.word(format_shortest(number).as_bytes()),
+        Some(number) => run.scratch.argument(itoa::Buffer::new().format(number).as_bytes()),
+        None if number.is_nan() => {
+            run.scratch.argument(if number.is_sign_negative() { b"-nan" } else { b"nan" })
+        }
+        None => run.scratch.argument(format_shortest(number).as_bytes()),
     }
 }
 

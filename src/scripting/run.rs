@@ -92,19 +92,19 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Begins a request of so many words.
-    pub(super) fn begin(&mut self, words: usize) {
+    /// Begins a request of so many arguments.
+    pub(super) fn begin(&mut self, arguments: usize) {
         self.request.clear();
         self.request.shrink_to(KEPT);
         self.spans.clear();
         self.request.push(b'*');
-        self.request.extend_from_slice(itoa::Buffer::new().format(words).as_bytes());
+        self.request.extend_from_slice(itoa::Buffer::new().format(arguments).as_bytes());
         self.request.extend_from_slice(b"\r\n");
     }
 
-    pub(super) fn word(&mut self, word: &[u8]) {
-        append_bulk(&mut self.request, word);
-        self.spans.push(Span { start: self.request.len() - 2 - word.len(), len: word.len() });
+    pub(super) fn argument(&mut self, argument: &[u8]) {
+        append_bulk(&mut self.request, argument);
+        self.spans.push(Span { start: self.request.len() - 2 - argument.len(), len: argument.len() });
     }
 
     pub(super) fn request(&self) -> Request<'_> {

@@ -14,23 +14,23 @@ struct Fake {
 
 impl Host for Fake {
     fn call(&mut self, request: Request<'_>, call: Call, reply: &mut Output) -> Result<(), CmdError> {
-        let words: Vec<&[u8]> = request.spans.iter().map(|&span| request.word(span)).collect();
-        self.seen.push(String::from_utf8_lossy(&words.join(&b' ')).into_owned());
+        let arguments: Vec<&[u8]> = request.spans.iter().map(|&span| request.argument(span)).collect();
+        self.seen.push(String::from_utf8_lossy(&arguments.join(&b' ')).into_owned());
         self.calls.push(call);
-        match words[0] {
+        match arguments[0] {
             // The argument is the reply as it stands.
-            b"raw" => reply.tail().extend_from_slice(words[1]),
+            b"raw" => reply.tail().extend_from_slice(arguments[1]),
             b"big" => reply.push_shared(std::sync::Arc::new(b"$5\r\nparts\r\n".to_vec())),
-            b"echo" => Reply::new(reply, call.resp).bulk(words[1]),
+            b"echo" => Reply::new(reply, call.resp).bulk(arguments[1]),
             _ => return Err(CmdError::text("ERR Unknown Redis command called from script")),
         }
         Ok(())
     }
 
     fn may_run(&mut self, request: Request<'_>) -> Option<bool> {
-        match request.word(request.spans[0]) {
+        match request.argument(request.spans[0]) {
             b"nosuch" => None,
-            word => Some(word != b"forbidden"),
+            argument => Some(argument != b"forbidden"),
         }
     }
 
@@ -41,7 +41,7 @@ impl Host for Fake {
     }
 }
 
-fn no_words<'w>() -> Words<std::iter::Empty<&'w [u8]>, std::iter::Empty<&'w [u8]>> {
+fn no_arguments<'w>() -> Words<std::iter::Empty<&'w [u8]>, std::iter::Empty<&'w [u8]>> {
     Words { keys: std::iter::empty(), args: std::iter::empty() }
 }
 
@@ -50,7 +50,7 @@ fn eval_with(scripting: &mut Scripting, host: &mut Fake, text: &[u8], resp: u8) 
     let mut output = Output::default();
     let mut reply = Reply::new(&mut output, resp);
     let ended = match scripting.create_script(text, Origin::Eval) {
-        Ok(id) => scripting.eval(host, id, no_words(), &mut reply),
+        Ok(id) => scripting.eval(host, id, no_arguments(), &mut reply),
         Err(why) => {
             reply.error(why.as_bytes());
             Ended::default()
@@ -482,8 +482,8 @@ fn keys_and_arguments_are_there() {
         scripting.create_script(b"return {KEYS[1], KEYS[2], ARGV[1], #KEYS, #ARGV}", Origin::Eval).unwrap();
     let mut output = Output::default();
     let (keys, args) = ([&b"a"[..], b"b"], [&b"x\0y"[..]]);
-    let words = Words { keys: keys.into_iter(), args: args.into_iter() };
-    scripting.eval(&mut Fake::default(), id, words, &mut Reply::new(&mut output, 2));
+    let arguments = Words { keys: keys.into_iter(), args: args.into_iter() };
+    scripting.eval(&mut Fake::default(), id, arguments, &mut Reply::new(&mut output, 2));
     assert_eq!(output.to_vec(), b"*5\r\n$1\r\na\r\n$1\r\nb\r\n$3\r\nx\0y\r\n:2\r\n:1\r\n");
 }
 
@@ -496,8 +496,8 @@ fn load(scripting: &mut Scripting, code: &str) -> Result<String, String> {
 fn fcall(scripting: &mut Scripting, host: &mut Fake, name: &str) -> String {
     let mut output = Output::default();
     let (keys, args) = ([&b"k"[..]], [&b"a"[..], b"b"]);
-    let words = Words { keys: keys.into_iter(), args: args.into_iter() };
-    scripting.fcall(host, name.as_bytes(), words, &mut Reply::new(&mut output, 2));
+    let arguments = Words { keys: keys.into_iter(), args: args.into_iter() };
+    scripting.fcall(host, name.as_bytes(), arguments, &mut Reply::new(&mut output, 2));
     String::from_utf8(output.to_vec()).unwrap()
 }
 
@@ -679,7 +679,7 @@ fn what_a_call_costs() {
         const COUNT: u64 = 1_000_000;
         for _ in 0..COUNT {
             let id = scripting.create_script(text.as_bytes(), Origin::Eval).unwrap();
-            scripting.eval(&mut host, id, no_words(), &mut Reply::new(&mut output, 2));
+            scripting.eval(&mut host, id, no_arguments(), &mut Reply::new(&mut output, 2));
             output.tail().clear();
             host.seen.clear();
             host.calls.clear();

@@ -31,10 +31,10 @@ impl Acl {
         }
         let mut declarations = Vec::new();
         for line in &config.users {
-            let parsed = Declaration::parse(&line.words, &declarations, users.catalog());
-            declarations.push(parsed.map_err(|(word, why)| {
-                let word = String::from_utf8_lossy(&word);
-                BootError(line.fatal(&format!("Error in user declaration '{word}': {why}")).to_string())
+            let parsed = Declaration::parse(&line.arguments, &declarations, users.catalog());
+            declarations.push(parsed.map_err(|(argument, why)| {
+                let argument = String::from_utf8_lossy(&argument);
+                BootError(line.fatal(&format!("Error in user declaration '{argument}': {why}")).to_string())
             })?);
         }
         if config.aclfile.is_set() && !declarations.is_empty() {

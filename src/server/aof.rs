@@ -274,7 +274,7 @@ impl Server {
             return false;
         }
         log::warning!("Writing initial AOF, can't exit");
-        self.life.supervisor.status("Writing initial AOF, can't exit", &mut log::tell);
+        self.life.supervisor.status("Writing initial AOF, can't exit", &mut log::report);
         true
     }
 

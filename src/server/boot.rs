@@ -27,7 +27,7 @@ use crate::persistence::aof::simulated::SimulatedDisk;
 use crate::persistence::simulated::SimulatedForks;
 use crate::persistence::snapshots::Snapshots;
 use crate::persistence::spill::Spill;
-use crate::persistence::temp_files;
+use crate::persistence::{left_aside, temp_files};
 use crate::replication::Replication;
 use crate::structures::quicklist::Shape;
 use crate::structures::stream::BlockLimits;
@@ -74,11 +74,11 @@ pub fn boot(
     crate::structures::hash::seed([rng.next_u64(), rng.next_u64()]);
     let signals =
         Signals::take(super::shutdown::insisted).map_err(|why| failed("Can't take the signals over", why))?;
-    crate::env::examine::warn_of_clock(&mut log::tell);
-    process::check_memory_settings(config.disable_thp, &mut log::tell);
+    crate::env::examine::warn_of_clock(&mut log::report);
+    process::check_memory_settings(config.disable_thp, &mut log::report);
     config.maxclients =
-        process::adjust_open_files_limit(config.maxclients, &mut log::tell).map_err(BootError)?;
-    process::check_tcp_backlog(config.tcp_backlog, &mut log::tell);
+        process::adjust_open_files_limit(config.maxclients, &mut log::report).map_err(BootError)?;
+    process::check_tcp_backlog(config.tcp_backlog, &mut log::report);
     let reactor = Reactor::new().map_err(|why| failed("Failed creating the event loop", why))?;
     reactor
         .watch_fd(std::os::fd::AsRawFd::as_raw_fd(&signals), Source::Signals)
@@ -203,20 +203,34 @@ impl Server {
         }
         log::notice!("Server initialized");
         self.warn_of_unsaved_data();
+        if !self.clock.is_simulated() {
+            self.life.directory.take();
+        }
         temp_files::remove_orphans(self.config.directory());
         const FATAL: &str = "Fatal error loading the DB, check server logs. Exiting.";
         match self.begin_aof_loading() {
             Ok(true) => return Ok(()),
             Ok(false) if self.config.appendonly => {
+                self.warn_of_left_aside(left_aside::by_new_files(&self.config.dump_path()));
                 self.ready_to_accept();
                 return Ok(());
             }
-            Ok(false) => {}
+            Ok(false) => {
+                let folder = self.aof.folder();
+                let told = folder.and_then(|folder| left_aside::by_dump(folder, &self.config.dump_path()));
+                self.warn_of_left_aside(told);
+            }
             Err(Logged) => return Err(BootError(FATAL.into())),
         }
         match self.begin_loading_own() {
             Ok(true) => {}
-            Ok(false) => self.ready_to_accept(),
+            Ok(false) => {
+                log::notice!(
+                    "There is no {}: the data set is empty",
+                    left_aside::shown(&self.config.dump_path())
+                );
+                self.ready_to_accept();
+            }
             Err(why) => {
                 for line in why.log_lines() {
                     log::warning!("{line}");
@@ -225,6 +239,13 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// A simulated server keeps its files elsewhere.
+    fn warn_of_left_aside(&self, told: Option<String>) {
+        if let Some(told) = told.filter(|_| !self.clock.is_simulated()) {
+            log::warning!("{told}");
+        }
     }
 
     /// Whoever copied a configuration whose `save` lines are comments hears of it while nothing is lost yet.

@@ -100,7 +100,7 @@ impl Server {
         }
         let (link, mut cx) = self.linking();
         link.online(id, acks, &mut cx);
-        self.life.supervisor.ready(true, &mut log::tell);
+        self.life.supervisor.ready(true, &mut log::report);
         self.net.ready.push(id);
     }
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::Server;
-use crate::client::{Client, ClientId, Kind, Role};
+use crate::client::{Client, ClientId, Kind, Role, shown};
 use crate::exec::Args;
 use crate::protocol::BUFFER;
 
@@ -29,11 +29,11 @@ impl Server {
         let transaction = session.transaction.as_deref();
         let running = if session.in_exec { self.watching.running as i64 } else { -1 };
         let queued = transaction.map_or(running, |transaction| transaction.queued.len() as i64);
-        let words = |spans: &[crate::protocol::Span]| spans.iter().map(|span| span.len).sum::<usize>();
-        let multi_mem = transaction.map_or(0, |transaction| transaction.queued.words_len());
+        let arguments = |spans: &[crate::protocol::Span]| spans.iter().map(|span| span.len).sum::<usize>();
+        let multi_mem = transaction.map_or(0, |transaction| transaction.queued.arguments_len());
         let argv_mem = match &client.blocked {
-            Some(blocked) => words(blocked.spans()),
-            None => asked.map_or(0, |args| words(args.request().spans)),
+            Some(blocked) => arguments(blocked.spans()),
+            None => asked.map_or(0, |args| arguments(args.request().spans)),
         };
         let query = client.unparsed() + asked.map_or(0, |args| args.size());
         let query_free = client.input.capacity() - client.input.len();
@@ -46,7 +46,6 @@ impl Server {
         let output_mem = output.overflow() + pending;
         let memory = client.memory() + pending + if asked.is_some() { argv_mem } else { 0 };
         let now = self.clock.unix_secs();
-        let name = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
         // A vector takes all that is written to it. Names of users are the only ones that need not be text.
         let _ = write!(
             out,
@@ -55,7 +54,7 @@ impl Server {
             client.addr,
             client.laddr,
             client.conn.fd().unwrap_or(-1),
-            name(session.name()),
+            shown(session.name()),
             now - i64::from(client.created_secs),
             now - client.active_ms / 1000,
             client_flags(client),
@@ -76,8 +75,8 @@ impl Server {
             " redir={} resp={} lib-name={} lib-ver={}",
             session.tracking.as_deref().map_or(-1, |tracking| tracking.redirect as i64),
             session.resp,
-            name(&session.rare().lib_name),
-            name(&session.rare().lib_ver),
+            shown(&session.rare().lib_name),
+            shown(&session.rare().lib_ver),
         );
     }
 }

@@ -13,6 +13,7 @@ use crate::env::clock::Clock;
 use crate::env::process::{self, OomScore};
 use crate::env::supervise::Supervisor;
 use crate::observe::log;
+use crate::persistence::directory_lock::DirectoryLock;
 
 /// The program that runs: for INFO, for `ps`, and for starting again.
 pub struct Program {
@@ -112,6 +113,8 @@ pub fn oom_mode(mode: OomScoreAdj) -> process::OomScoreAdj {
 
 /// See the head of this file.
 pub struct Lifecycle {
+    /// On the data directory.
+    pub(super) directory: DirectoryLock,
     /// 40 hexadecimal digits, new at every start.
     pub run_id: String,
     pub started_unix_secs: i64,
@@ -142,6 +145,7 @@ impl Lifecycle {
         max_clients: u32,
     ) -> Lifecycle {
         Lifecycle {
+            directory: DirectoryLock::default(),
             run_id,
             started_unix_secs: clock.unix_secs(),
             started_mono_ms: clock.monotonic_ms(),
@@ -168,7 +172,7 @@ impl Server {
         if self.net.listeners.iter().any(|listener| listener.path().is_some()) {
             log::notice!("Ready to accept connections unix");
         }
-        self.life.supervisor.ready(self.is_replica(), &mut log::tell);
+        self.life.supervisor.ready(self.is_replica(), &mut log::report);
     }
 
     /// Becomes a new server in the same process, with the same arguments; gracefully, after writing down what is to

@@ -30,13 +30,13 @@ impl Server {
             },
             now_ms: self.clock.unix_ms(),
             keep_expired: self.is_replica(),
-            tell_expired: !self.is_replica(),
+            report_expired: !self.is_replica(),
             allow_duplicates: false,
             limits: self.limits,
             usage: Usage::of(self.config.maxmemory_policy, self.config.lfu_decay_time),
             fresh_lru: self.turn.stamp.fresh(),
             key_load_delay_us: self.config.key_load_delay,
-            tell: log::tell,
+            report: log::report,
         }
     }
 

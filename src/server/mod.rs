@@ -196,7 +196,7 @@ impl Server {
 
     /// Records that the running command is to be sent to replicas although (or in another form than) it changed data.
     pub fn propagate_request(&mut self, args: Args) {
-        let words: Vec<&[u8]> = args.iter().collect();
-        self.changes.propagate(0, words.iter().copied());
+        let arguments: Vec<&[u8]> = args.iter().collect();
+        self.changes.propagate(0, arguments.iter().copied());
     }
 }

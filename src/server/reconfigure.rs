@@ -45,6 +45,14 @@ impl Server {
         self.replication.stats = SyncStats::default();
     }
 
+    fn enter_directory(&mut self) -> Result<(), String> {
+        process::change_dir(&self.config.dir).map_err(|error| error.why)?;
+        if !self.clock.is_simulated() {
+            self.life.directory.take();
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, change: Change) -> Result<(), String> {
         match change.apply {
             // The number of good replicas and the length of the backlog are seen to whenever they are needed.
@@ -59,7 +67,7 @@ impl Server {
             }
             Apply::MaxClients => {
                 let wanted = self.config.maxclients;
-                let possible = process::adjust_open_files_limit(wanted, &mut log::tell)?;
+                let possible = process::adjust_open_files_limit(wanted, &mut log::report)?;
                 if possible != wanted {
                     return Err(format!(
                         "The operating system is not able to handle the specified number of clients, try with {possible}"
@@ -86,7 +94,7 @@ impl Server {
                     return Err("failed to set process title".into());
                 }
             }
-            Apply::Dir => process::change_dir(&self.config.dir).map_err(|error| error.why)?,
+            Apply::Dir => self.enter_directory()?,
             Apply::JemallocBgThread => alloc::set_background_thread(self.config.jemalloc_bg_thread),
             Apply::CrashLog => {
                 crash::catch_signals(self.config.crash_log_enabled);

@@ -284,12 +284,15 @@ impl Server {
         let Some(loader) = self.open_aof_loader().map_err(said)? else { return Ok(()) };
         let mut replaying = self.begin_replay(loader).map_err(|_| Logged)?;
         let Some(mut loader) = replaying.loader.take() else { return Ok(()) };
+        let (client, mut recent) = (replaying.client, Log::new(0));
+        // A script among the commands may take so long that others are answered meanwhile: that data is being loaded.
+        self.loading = Some(Loading::of_files(replaying, &self.clock));
         let mut step = Ok(AofStep::More);
         while let Ok(AofStep::More) = step {
-            let recent = &mut replaying.recent;
-            step = self.replay_step(&mut loader, replaying.client, recent, u64::MAX, &mut || false);
+            step = self.replay_step(&mut loader, client, &mut recent, u64::MAX, &mut || false);
         }
-        self.end_replay(replaying.client);
+        self.loading = None;
+        self.end_replay(client);
         self.snapshots.dirty = 0;
         step.map(|_| log::notice!("Append Only File loaded by DEBUG LOADAOF")).map_err(said)
     }

@@ -131,6 +131,7 @@ impl Server {
         let mut all = self.net.listener_fds();
         all.extend(self.clients.iter().filter_map(|(_, client)| client.conn.fd()));
         all.extend(self.replication.link.conn_mut().and_then(|conn| conn.fd()));
+        all.extend(self.life.directory.descriptor());
         all
     }
 

@@ -179,11 +179,11 @@ impl Server {
             killed: false,
         });
         let mut reply = Reply::new(&mut output, resp);
-        let words = Words { keys: args.from(3).take(keys), args: args.from(3 + keys) };
+        let arguments = Words { keys: args.from(3).take(keys), args: args.from(3 + keys) };
         let mut host = ScriptHost { server: self, caller: id, args, name };
         let ended = match target {
-            Target::Script(script) => room.eval(&mut host, script, words, &mut reply),
-            Target::Function(function) => room.fcall(&mut host, function, words, &mut reply),
+            Target::Script(script) => room.eval(&mut host, script, arguments, &mut reply),
+            Target::Function(function) => room.fcall(&mut host, function, arguments, &mut reply),
         };
         self.scripts.room = Some(room);
         let running = self.scripts.running.take();

@@ -76,7 +76,7 @@ impl Server {
             flags = ShutdownFlags { nosave: true, save: false, ..flags };
         }
         log::notice!("User requested shutdown...");
-        self.life.supervisor.stopping(&mut log::tell);
+        self.life.supervisor.stopping(&mut log::report);
         let wait_secs = self.config.shutdown_timeout;
         if !flags.now && wait_secs > 0 && !self.replicas_have_caught_up() {
             let now = self.clock.monotonic_ms();
@@ -163,13 +163,13 @@ impl Server {
         self.finish_aof();
         let save = flags.save || !flags.nosave && !self.config.save.points().is_empty();
         if !save {
-            self.tell_of_lost_changes(flags);
+            self.warn_of_lost_changes(flags);
         } else {
             log::notice!("Saving the final RDB snapshot before exiting.");
             if self.save().is_err() {
                 if !flags.force {
                     log::warning!("Error trying to save the DB, can't exit.");
-                    self.life.supervisor.status("Error trying to save the DB, can't exit.", &mut log::tell);
+                    self.life.supervisor.status("Error trying to save the DB, can't exit.", &mut log::report);
                     log::warning!(
                         "Errors trying to shut down the server. Check the logs for more information."
                     );
@@ -187,7 +187,7 @@ impl Server {
     }
 
     /// The last moment at which somebody can learn why the data will not be there after the next start.
-    fn tell_of_lost_changes(&self, flags: ShutdownFlags) {
+    fn warn_of_lost_changes(&self, flags: ShutdownFlags) {
         let changes = self.snapshots.dirty;
         if changes == 0 || self.loading.is_some() || self.config.appendonly {
             return;
@@ -229,7 +229,7 @@ impl Server {
         // Whoever sees the end of his connection may try again at once: nobody is to be accepted any more.
         self.net.close_listeners();
         if let Some(pidfile) = self.life.pidfile.take() {
-            crate::env::process::pidfile_remove(&pidfile, &mut log::tell);
+            crate::env::process::pidfile_remove(&pidfile, &mut log::report);
         }
         log::warning!("Redis is now ready to exit, bye bye...");
     }

@@ -497,7 +497,9 @@ pub fn check(bytes: &[u8]) -> Result<(), Corrupt> {
 }
 
 fn check_body(bytes: &[u8]) -> Result<(), Corrupt> {
-    let Some((count_told, entries)) = bytes.split_first_chunk::<HEADER>() else { return Err(Corrupt::Frame) };
+    let Some((count_bytes, entries)) = bytes.split_first_chunk::<HEADER>() else {
+        return Err(Corrupt::Frame);
+    };
     if entries.last() != Some(&END) {
         return Err(Corrupt::Frame);
     }
@@ -510,8 +512,8 @@ fn check_body(bytes: &[u8]) -> Result<(), Corrupt> {
         at = next.ok_or(Corrupt::Entry(TOTAL + at))?;
         count += 1;
     }
-    let told = u16::from_le_bytes(*count_told);
-    if told == MANY || u64::from(told) == count { Ok(()) } else { Err(Corrupt::Count) }
+    let counted = u16::from_le_bytes(*count_bytes);
+    if counted == MANY || u64::from(counted) == count { Ok(()) } else { Err(Corrupt::Count) }
 }
 
 // ---- reading, wherever the bytes are
@@ -660,20 +662,20 @@ impl Listpack {
 
     /// The number in the header.
     #[inline]
-    fn told(&self) -> u16 {
+    fn header_count(&self) -> u16 {
         let body = self.body();
         u16::from_le_bytes([body[0], body[1]])
     }
 
     #[inline]
-    fn tell(&mut self, count: u16) {
+    fn set_header_count(&mut self, count: u16) {
         self.0.body_mut()[..HEADER].copy_from_slice(&count.to_le_bytes());
     }
 
     /// Elements in it. If they are 65535 or more they are counted one by one.
     #[inline]
     pub fn len(&self) -> usize {
-        match self.told() {
+        match self.header_count() {
             MANY => self.iter().count(),
             count => count.into(),
         }
@@ -688,19 +690,19 @@ impl Listpack {
     fn added(&mut self, count: usize) {
         let [low, high, ..] = self.0.body_mut() else { return };
         // What has become too many to be told stays so.
-        let told = (usize::from(u16::from_le_bytes([*low, *high])) + count).min(MANY.into());
-        [*low, *high] = (told as u16).to_le_bytes();
+        let counted = (usize::from(u16::from_le_bytes([*low, *high])) + count).min(MANY.into());
+        [*low, *high] = (counted as u16).to_le_bytes();
     }
 
     fn removed(&mut self, count: usize) {
-        let told = self.told();
-        if told != MANY {
-            let left = usize::from(told).checked_sub(count).expect("no more is removed than was there");
-            self.tell(left as u16);
+        let counted = self.header_count();
+        if counted != MANY {
+            let left = usize::from(counted).checked_sub(count).expect("no more is removed than was there");
+            self.set_header_count(left as u16);
         } else if self.bytes() - Self::EMPTY_BYTES < 2 * usize::from(MANY) {
             // No element takes less than two bytes, so they have become few enough for the header to tell.
             let count = self.iter().count();
-            self.tell(count as u16);
+            self.set_header_count(count as u16);
         }
     }
 
@@ -739,7 +741,7 @@ impl Listpack {
     /// The place of the element with this index; negative ones count from the end, the last element being -1.
     pub fn seek(&self, index: i64) -> Option<Place> {
         let bytes = self.body();
-        let steps = match (self.told(), index) {
+        let steps = match (self.header_count(), index) {
             (MANY, _) => index,
             (count, _) => {
                 let count = i64::from(count);
@@ -929,14 +931,14 @@ impl Listpack {
     /// Removes up to `count` elements from an index on (negative: from the end); returns how many.
     pub fn remove_range(&mut self, index: i64, count: usize) -> usize {
         let Some(place) = self.seek(index) else { return 0 };
-        let told = self.told();
-        if told != MANY {
-            let index = if index < 0 { index + i64::from(told) } else { index } as usize;
-            if usize::from(told) - index <= count {
+        let counted = self.header_count();
+        if counted != MANY {
+            let index = if index < 0 { index + i64::from(counted) } else { index } as usize;
+            if usize::from(counted) - index <= count {
                 // Everything from there on: no need to walk.
                 self.0.splice(place.offset(), self.end() - place.offset(), []);
-                self.tell(index as u16);
-                return usize::from(told) - index;
+                self.set_header_count(index as u16);
+                return usize::from(counted) - index;
             }
         }
         let before = self.len();

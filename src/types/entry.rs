@@ -5,12 +5,14 @@
 //! | lru   | kind | len | key … | expiry: none, 6 or 8 bytes | value: bytes, integer, pointer or object  |
 //! ```
 //! - `lru`: 24 bits, whatever the eviction policy keeps there (access time, or frequency).
-//! - `kind`: what the value is and how it is stored (low 4 bits), how the expiry is stored (next 2).
+//! - `kind`: what the value is and how it is stored (low 4 bits), how the expiry is stored (next 2), whether an integer
+//!   is short (next).
 //! - `len`: one byte, or 255 followed by four bytes.
 //! - expiry: unix time in milliseconds; six bytes last until the year 10889, eight for everything else.
 //!
-//! A short string stands inline behind its length; an integer as eight bytes. Everything else is an *object*: a
-//! Rust value of its own type that stands at the next multiple of eight; a long string is such an object, a shared
+//! A short string stands inline behind its length. An integer is *short* where it fits into the bytes that are left up
+//! to the next multiple of eight, which the allocation has anyway; else it takes eight bytes. Everything else is an
+//! *object*: a Rust value of its own type that stands at the next multiple of eight; a long string is such an object, a shared
 //! pointer (so that a reply can refer to it). An entry of a 16-byte key and a 16-byte value takes 40 bytes.
 //!
 //! This file is the only one that reads or writes that layout. Beside it only `word` and `record` have unsafe code among the
@@ -38,6 +40,8 @@ const KIND_AT: usize = 3;
 const KEY_LEN_AT: usize = 4;
 const KIND_MASK: u8 = 0x0f;
 const EXPIRY_SHIFT: u8 = 4;
+/// The bit of the kind byte that says that an integer is short.
+const SHORT_INT: u8 = 1 << 6;
 const LONG: u8 = 255;
 /// Cache lines that are fetched early of what a value refers to.
 const CONTENT_LINES: usize = 3;
@@ -236,7 +240,7 @@ impl<'a> NewValue<'a> {
     /// Bytes of an entry whose key and expiry take `head` bytes.
     fn end(&self, head: usize) -> usize {
         match self {
-            NewValue::Int(_) => head + 8,
+            NewValue::Int(n) => head + int_size(head, *n),
             NewValue::Str(bytes) | NewValue::Text(bytes) | NewValue::Raw(bytes) => {
                 head + len_size(bytes.len()) + bytes.len()
             }
@@ -274,6 +278,21 @@ fn expiry_size(expiry: Option<i64>) -> usize {
         Some(at) if (0..=SHORT_EXPIRY_MAX).contains(&at) => 6,
         Some(_) => 8,
     }
+}
+
+/// Bytes between what takes `head` bytes and the end of an allocation that holds no more than that.
+const fn slack(head: usize) -> usize {
+    head.wrapping_neg() % 8
+}
+
+/// Whether so many bytes hold the integer, with its sign.
+const fn fits(n: i64, size: usize) -> bool {
+    size > 0 && (n ^ n >> 63) >> (8 * size - 1) == 0
+}
+
+/// Bytes that an integer takes behind key and expiry of `head` bytes.
+const fn int_size(head: usize, n: i64) -> usize {
+    if fits(n, slack(head)) { slack(head) } else { 8 }
 }
 
 fn layout(size: usize) -> Layout {
@@ -370,11 +389,12 @@ impl Entry {
         true
     }
 
-    /// Makes the value a number, in place if it was one; the expiry stays.
+    /// Makes the value a number, in place if it was one and the new one takes no more bytes; the expiry stays.
     pub fn set_int(&mut self, n: i64) {
-        if self.kind() == Kind::Int {
-            // SAFETY: the kind says that eight bytes of a number stand at the value's place.
-            unsafe { self.value_at().cast::<i64>().write_unaligned(n) };
+        let size = self.int_size();
+        if self.kind() == Kind::Int && (size == 8 || fits(n, size)) {
+            // SAFETY: the kind says that so many bytes of a number stand at the value's place.
+            unsafe { put_int(self.value_at(), n, size) };
         } else {
             self.set(self.expiry(), NewValue::Int(n));
         }
@@ -443,6 +463,13 @@ impl Entry {
             let old = layout(self.size());
             if let Some(object) = Object::take(kind, self.object_at()) {
                 let value = NewValue::Object(object);
+                self.resize(old, layout(value.end(key_end + expiry_size(expiry))));
+                self.put_behind_key(key_end, expiry, value);
+                return;
+            }
+            // What is left for an integer depends on where it begins.
+            if let Some(StrRef::Int(n)) = self.str() {
+                let value = NewValue::Int(n);
                 self.resize(old, layout(value.end(key_end + expiry_size(expiry))));
                 self.put_behind_key(key_end, expiry, value);
                 return;
@@ -521,7 +548,7 @@ impl Entry {
         // SAFETY: the kind says what stands at the value's place.
         unsafe {
             match self.kind() {
-                Kind::Int => Some(StrRef::Int(self.value_at().cast::<i64>().read_unaligned())),
+                Kind::Int => Some(StrRef::Int(get_int(self.value_at(), self.int_size()))),
                 kind @ (Kind::Inline | Kind::InlineRaw) => {
                     let (start, len) = get_len(self.value_at());
                     let bytes = std::slice::from_raw_parts(start, len);
@@ -668,7 +695,13 @@ impl Entry {
         unsafe {
             let at = put_expiry(self.0.as_ptr().add(key_end), expiry);
             match value {
-                NewValue::Int(n) => at.cast::<i64>().write_unaligned(n),
+                NewValue::Int(n) => {
+                    let size = int_size(key_end + expiry_size(expiry), n);
+                    if size < 8 {
+                        *self.0.as_ptr().add(KIND_AT) |= SHORT_INT;
+                    }
+                    put_int(at, n, size);
+                }
                 NewValue::Str(bytes) | NewValue::Text(bytes) | NewValue::Raw(bytes) => {
                     put_len(at, bytes.len()).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
                 }
@@ -702,6 +735,12 @@ impl Entry {
         }
     }
 
+    /// Bytes that the value takes if it is an integer.
+    #[inline]
+    fn int_size(&self) -> usize {
+        if self.kind_byte() & SHORT_INT == 0 { 8 } else { slack(self.key_end() + self.expiry_size()) }
+    }
+
     #[inline]
     fn key_end(&self) -> usize {
         let len = self.key().len();
@@ -725,7 +764,7 @@ impl Entry {
     fn size(&self) -> usize {
         let head = self.key_end() + self.expiry_size();
         match self.kind() {
-            Kind::Int => head + 8,
+            Kind::Int => head + self.int_size(),
             Kind::Inline | Kind::InlineRaw => {
                 // SAFETY: an inline string begins with its length.
                 let (_, len) = unsafe { get_len(self.value_at()) };
@@ -780,6 +819,36 @@ unsafe fn put_expiry(at: *mut u8, expiry: Option<i64>) -> *mut u8 {
     }
 }
 
+/// Writes an integer whose bytes, `size` of them, end with the allocation if it is short.
+///
+/// # Safety
+/// An entry has `size` bytes for an integer at `at`, and all of it that stands before them is written.
+#[inline]
+unsafe fn put_int(at: *mut u8, n: i64, size: usize) {
+    // SAFETY: by the caller's word. A short one shares its last word with what stands before it, which stays.
+    unsafe {
+        if size == 8 {
+            at.cast::<i64>().write_unaligned(n);
+        } else {
+            let others = 8 - size;
+            let word = at.sub(others).cast::<i64>();
+            word.write(word.read() & !(-1 << (8 * others)) | n << (8 * others));
+        }
+    }
+}
+
+/// Reads an integer of so many bytes.
+///
+/// # Safety
+/// An integer of an entry, of `size` bytes, one to eight, stands at `at`.
+#[inline]
+unsafe fn get_int(at: *const u8, size: usize) -> i64 {
+    let others = 8 - size;
+    // SAFETY: by the caller's word. A short one ends the entry's last word, whose other bytes stand before it. The sign
+    // comes down from the highest byte.
+    unsafe { at.sub(others).cast::<i64>().read_unaligned() >> (8 * others) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -815,6 +884,7 @@ mod tests {
             prop::collection::vec(any::<u8>(), 0..40).prop_map(Model::Str),
             prop::collection::vec(any::<u8>(), 0..700).prop_map(Model::Raw),
             any::<i64>().prop_map(Model::Int),
+            (any::<i64>(), 0..64u32).prop_map(|(n, bits)| Model::Int(n >> bits)),
             any::<i64>().prop_map(|n| Model::Str(n.to_string().into_bytes())),
         ]
     }
@@ -891,8 +961,10 @@ mod tests {
                         entry.edit_str(end).unwrap()[*at..end].copy_from_slice(bytes);
                     }
                     _ => {
-                        entry.set_int(*at as i64);
-                        text = at.to_string().into_bytes();
+                        // Numbers of every width, with either sign.
+                        let n = (*at as i64).wrapping_mul(0x0123_4567_89ab_cdef) >> (bytes.len() % 64);
+                        entry.set_int(n);
+                        text = n.to_string().into_bytes();
                     }
                 }
                 prop_assert_eq!(&*entry.str().unwrap().text(), &text[..]);
@@ -914,7 +986,9 @@ mod tests {
             |expiry, value: &[u8]| Entry::new(b"key:000000000001", expiry, NewValue::Str(value)).own_memory();
         assert_eq!(size(None, b"value:0000000001"), 40);
         assert_eq!(size(Some(1_700_000_000_000), b"value:0000000001"), 48);
-        assert_eq!(size(None, b"123456"), 32);
+        assert_eq!(size(None, b"123456"), 24);
+        assert_eq!(size(None, b"123456789"), 32);
+        assert_eq!(size(Some(1_700_000_000_000), b"123456789"), 32);
         assert_eq!(size(Some(1_700_000_000_000), &[b'x'; 100]), 128);
     }
 }

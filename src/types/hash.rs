@@ -170,15 +170,16 @@ impl Hash {
                     self.unpack(1);
                     return self.set_any(field, value, keep_time, limits);
                 }
-                if let Some(place) = listpack.find_value(field) {
-                    listpack.replace(place, value);
-                    return false;
+                let place = listpack.find_value(field);
+                match place {
+                    Some(place) => listpack.replace(place, value),
+                    None => listpack.insert_pair(None, field, value),
                 }
-                listpack.insert_pair(None, field, value);
+                // It may have been too long for a while already, if the limit was lowered.
                 if listpack.len() as u64 / 2 > limits.hash_listpack_entries {
                     self.unpack(0);
                 }
-                true
+                place.is_none()
             }
             ViewMut::Table(dict) => {
                 let needle = Needle::new(field);
@@ -582,6 +583,21 @@ mod tests {
             prop_assert_eq!(&timed_content(&hash), &model);
             prop_assert_eq!(&timed_content(&hash.clone()), &model);
         }
+    }
+
+    #[test]
+    fn a_lowered_limit_holds_from_the_next_field_that_is_set() {
+        let mut hash = Hash::new();
+        let limits = Thresholds::default();
+        for field in [b"a", b"b", b"c"] {
+            hash.set(field, b"1", &limits);
+        }
+        let lowered = Thresholds { hash_listpack_entries: 1, ..Thresholds::default() };
+        assert!(hash.remove(b"c"));
+        assert_eq!(hash.encoding(), "listpack");
+        assert!(!hash.update(b"a", b"2", &lowered));
+        assert_eq!(hash.encoding(), "hashtable");
+        assert_eq!(hash.get(b"a", i64::MIN).unwrap().to_vec(), b"2");
     }
 
     #[test]

@@ -12,6 +12,21 @@ const OURS_ALONE: &[&str] = &[
     "expired_subkeys",
     "evicted_scripts",
     "rdb_saves_consecutive_failures",
+    // Those of newer servers.
+    "availability_zone",
+    "pubsub_clients",
+    "watching_clients",
+    "total_watched_keys",
+    "paused_reason",
+    "paused_actions",
+    "paused_timeout_milliseconds",
+    "used_memory_peak_time",
+    "expired_fields",
+    "expired_keys_active",
+    "expired_subkeys_active",
+    "client_query_buffer_limit_disconnections",
+    "client_output_buffer_limit_disconnections",
+    "used_active_time_main_thread",
 ];
 
 /// Fields and directives that 7.2 has and 7.0 has not.

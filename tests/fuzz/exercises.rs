@@ -180,13 +180,13 @@ fn load_options() -> LoadOptions {
         checks: Checks { checksum: false, ..Checks::ALL },
         now_ms: 1_000_000,
         keep_expired: true,
-        tell_expired: false,
+        report_expired: false,
         allow_duplicates: false,
         limits: Thresholds::default(),
         usage: Usage::Unsaid,
         fresh_lru: 0,
         key_load_delay_us: 0,
-        tell: |_| (),
+        report: |_| (),
     }
 }
 

@@ -524,7 +524,7 @@ impl World {
         let node = &mut self.nodes[id];
         node.syncs = false;
         if node.server.is_some() && node.disk.sync_one() {
-            node.server.as_ref().and_then(host).expect("it runs in memory").tell(Source::Aof);
+            node.server.as_ref().and_then(host).expect("it runs in memory").notify(Source::Aof);
         }
         if node.disk.is_busy() {
             node.syncs = true;
@@ -535,8 +535,8 @@ impl World {
 
     fn child_speaks(&mut self, id: NodeId) {
         if let Some(host) = self.nodes[id].server.as_ref().and_then(host) {
-            host.tell(Source::Child);
-            host.tell(Source::ChildData);
+            host.notify(Source::Child);
+            host.notify(Source::ChildData);
         }
     }
 

@@ -10,7 +10,7 @@
 //! format words             replies as text; quoting
 //! repl history             the prompt
 //! docs table hints help    what the server, or our own table, tells of the commands, and what the prompt makes of it
-//! modes/                   --scan, --stat, --latency and its like, --lru-test, --pipe, --rdb, --replica, --bigkeys
+//! modes/                   --scan, --stat, --latency and its like, --lru-test, --pipe, --rdb, --replica, --bigkeys, --hotkeys
 //! terminal interrupt       the terminal; Ctrl-C
 //! ```
 

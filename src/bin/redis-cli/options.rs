@@ -45,6 +45,8 @@ pub enum Task {
     BigKeys {
         memory: bool,
     },
+    /// Look for the keys that are asked for most.
+    HotKeys,
     /// Print the hint for a line, or check the hints of a whole file of lines: for tests.
     Hint(Vec<u8>),
     HintFile(PathBuf),
@@ -224,6 +226,7 @@ const TABLE: &[Row] = &[
     Flag("--replica", |options| options.task = Task::Replica),
     Flag("--slave", |options| options.task = Task::Replica),
     Flag("--bigkeys", |options| options.task = Task::BigKeys { memory: false }),
+    Flag("--hotkeys", |options| options.task = Task::HotKeys),
     Flag("--memkeys", |options| options.task = Task::BigKeys { memory: true }),
     Value("--memkeys-samples", |options, value| {
         options.task = Task::BigKeys { memory: true };
@@ -386,11 +389,10 @@ fn attached(arg: &[u8]) -> Option<(SetValue, &[u8])> {
     })
 }
 
-/// Options of other redis-clis that this one does not have, by what they begin with, and why.
+/// Options of other redis-clis that this one does not have, with those that continue them behind a dash, and why.
 const MISSING: &[(&str, &str)] = &[
     ("--ldb", "the debugger of scripts is not built"),
     ("--cluster", "the manager of clusters is not built; -c follows a cluster's redirections"),
-    ("--hotkeys", "it needs the access frequencies that a server keeps under a maxmemory-policy of LFU"),
     ("--tls", "TLS is not built"),
     ("--sni", "TLS is not built"),
     ("--cacert", "TLS is not built"),
@@ -401,7 +403,10 @@ const MISSING: &[(&str, &str)] = &[
 
 fn refusal(arg: &[u8]) -> Ending {
     let arg = text(arg);
-    Ending::Wrong(match MISSING.iter().find(|(option, _)| arg.starts_with(option)) {
+    let belongs = |option: &str| {
+        arg.strip_prefix(option).is_some_and(|rest| matches!(rest.as_bytes(), [] | [b'-', ..]))
+    };
+    Ending::Wrong(match MISSING.iter().find(|(option, _)| belongs(option)) {
         Some((_, why)) => format!("The option {arg} is not there yet: {why}."),
         None => format!("Unrecognized option or bad number of args for: '{arg}'"),
     })
@@ -480,6 +485,8 @@ mod tests {
             "The option --cluster-yes is not there yet: the manager of clusters is not built; -c follows a cluster's redirections."
         );
         assert_eq!(wrong("--tls -p 1"), "The option --tls is not there yet: TLS is not built.");
+        assert_eq!(wrong("--tls-ciphers x"), "The option --tls-ciphers is not there yet: TLS is not built.");
+        assert_eq!(wrong("--keystats"), "Unrecognized option or bad number of args for: '--keystats'");
         assert_eq!(wrong("--lru-test 0"), "--lru-test takes a number of keys, at least 1.");
         assert_eq!(wrong("-p 70000"), "Invalid server port.");
         assert_eq!(wrong("-2 -3"), "Options -2 and -3 are mutually exclusive.");

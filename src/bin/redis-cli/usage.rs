@@ -71,6 +71,7 @@ Instead of a command:
   --rdb <filename>   Fetch a dump from the server into a file; "-" is standard output.
   --functions-rdb <filename>  The same for the functions alone, without the keys.
   --replica          Pose as a replica and show the commands that the master sends.
+  --hotkeys          Look for the keys that are asked for most; the server needs a maxmemory-policy of LFU.
   --bigkeys          Look for the keys with the most elements.
   --memkeys          Look for the keys with the most memory.
   --memkeys-samples <n>  The same, sampling so many elements of each key.

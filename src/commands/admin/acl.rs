@@ -288,7 +288,7 @@ fn whoami(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
 /// ACL SETUSER username [rule ...]
 fn setuser(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     // Passwords are among the rules.
-    (2..args.len()).for_each(|word| server.redacted.redact(word));
+    (2..args.len()).for_each(|argument| server.redacted.redact(argument));
     let rules: Vec<&[u8]> = args.from(3).collect();
     let channels = server.config.acl_pubsub_default;
     let closing =

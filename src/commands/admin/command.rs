@@ -180,18 +180,18 @@ impl Filter {
 fn list(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
     let mut filter = Filter::All;
     if args.len() > 2 {
-        let mut words = args.cursor(2);
-        if args.len() != 5 || !words.flag("FILTERBY") {
+        let mut arguments = args.cursor(2);
+        if args.len() != 5 || !arguments.flag("FILTERBY") {
             return Err(CmdError::SYNTAX);
         }
-        filter = if words.flag("MODULE") {
+        filter = if arguments.flag("MODULE") {
             Filter::Module
-        } else if words.flag("ACLCAT") {
-            let wanted = words.word()?;
+        } else if arguments.flag("ACLCAT") {
+            let wanted = arguments.argument()?;
             let found = acl::NAMES.iter().find(|(_, name)| wanted.eq_ignore_ascii_case(name.as_bytes()));
             Filter::Category(found.map(|(bit, _)| *bit))
-        } else if words.flag("PATTERN") {
-            Filter::Pattern(Pattern::ignoring_case(words.word()?))
+        } else if arguments.flag("PATTERN") {
+            Filter::Pattern(Pattern::ignoring_case(arguments.argument()?))
         } else {
             return Err(CmdError::SYNTAX);
         };
@@ -348,10 +348,10 @@ fn write_key_spec(reply: &mut Reply, spec: &KeySpec) {
     reply.bulk(b"begin_search");
     match spec.begin {
         BeginSearch::Index(index) => write_search(reply, "index", &[("index", index)]),
-        BeginSearch::Keyword(word, from) => {
+        BeginSearch::Keyword(argument, from) => {
             begin_search(reply, "keyword", 2);
             reply.bulk(b"keyword");
-            reply.bulk(word.as_bytes());
+            reply.bulk(argument.as_bytes());
             reply.bulk(b"startfrom");
             reply.int(from);
         }

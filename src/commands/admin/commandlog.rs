@@ -129,7 +129,7 @@ fn count(args: Args) -> Result<i64, CmdError> {
 type LogOf = fn(&CommandLogs) -> &CommandLog;
 type LogOfMut = fn(&mut CommandLogs) -> &mut CommandLog;
 
-/// The log that a word names.
+/// The log that an argument names.
 fn log_of(args: Args, index: usize) -> Result<(LogOf, LogOfMut), CmdError> {
     if args.is(index, "slow") {
         Ok((|logs| &logs.slow, |logs| &mut logs.slow))
@@ -152,9 +152,9 @@ fn show(server: &mut Server, id: ClientId, count: i64, log: LogOf) -> CmdResult 
             reply.int(entry.id);
             reply.int(entry.unix_secs);
             reply.int(entry.value);
-            reply.array(entry.words.len());
-            for word in &entry.words {
-                reply.bulk(word);
+            reply.array(entry.arguments.len());
+            for argument in &entry.arguments {
+                reply.bulk(argument);
             }
             reply.bulk(entry.addr.as_bytes());
             reply.bulk(&entry.name);

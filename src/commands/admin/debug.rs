@@ -22,10 +22,10 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[server("debug", d
     .doc(Group::Server, "1.0.0", "Depends on subcommand.", "A container for commands that debug the server.")
     .syscmd()];
 
-/// One thing that DEBUG does: its name, how many words may follow it, and what it does with the request.
+/// One thing that DEBUG does: its name, how many arguments may follow it, and what it does with the request.
 struct Tool {
     name: &'static str,
-    words: std::ops::RangeInclusive<usize>,
+    arguments: std::ops::RangeInclusive<usize>,
     run: fn(&mut Server, ClientId, Args) -> CmdResult,
     help: &'static [&'static str],
 }
@@ -35,19 +35,19 @@ const MANY: usize = usize::MAX;
 const TOOLS: &[Tool] = &[
     Tool {
         name: "aof-flush-sleep",
-        words: 1..=1,
+        arguments: 1..=1,
         run: aof_flush_sleep,
         help: &["AOF-FLUSH-SLEEP <microsec>", "    Sleep before each write to the append-only file."],
     },
     Tool {
         name: "assert",
-        words: 0..=MANY,
+        arguments: 0..=MANY,
         run: assert,
         help: &["ASSERT", "    Crash as by an assertion that fails."],
     },
     Tool {
         name: "change-repl-id",
-        words: 0..=0,
+        arguments: 0..=0,
         run: change_repl_id,
         help: &[
             "CHANGE-REPL-ID",
@@ -56,13 +56,13 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "config-rewrite-force-all",
-        words: 0..=0,
+        arguments: 0..=0,
         run: config_rewrite_force_all,
         help: &["CONFIG-REWRITE-FORCE-ALL", "    As CONFIG REWRITE, with a line for every directive."],
     },
     Tool {
         name: "crash-and-recover",
-        words: 0..=1,
+        arguments: 0..=1,
         run: crash_and_recover,
         help: &[
             "CRASH-AND-RECOVER [<milliseconds>]",
@@ -71,61 +71,61 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "digest",
-        words: 0..=0,
+        arguments: 0..=0,
         run: values::digest,
         help: &["DIGEST", "    A hash of all data: equal for equal data, here and on other servers."],
     },
     Tool {
         name: "digest-value",
-        words: 0..=MANY,
+        arguments: 0..=MANY,
         run: values::digest_value,
         help: &["DIGEST-VALUE <key> [<key> ...]", "    The same of the values of some keys."],
     },
     Tool {
         name: "error",
-        words: 1..=1,
+        arguments: 1..=1,
         run: error,
         help: &["ERROR <string>", "    Reply with an error that says <string>."],
     },
     Tool {
         name: "htstats",
-        words: 1..=MANY,
+        arguments: 1..=MANY,
         run: values::htstats,
         help: &["HTSTATS <dbid> [full]", "    The shape of a database's hash table."],
     },
     Tool {
         name: "htstats-key",
-        words: 1..=MANY,
+        arguments: 1..=MANY,
         run: values::htstats_key,
         help: &["HTSTATS-KEY <key> [full]", "    The shape of the hash table that <key>'s value is kept in."],
     },
     Tool {
         name: "leak",
-        words: 1..=1,
+        arguments: 1..=1,
         run: leak,
         help: &["LEAK <string>", "    Lose the memory of a copy of <string> for ever."],
     },
     Tool {
         name: "listpack",
-        words: 1..=1,
+        arguments: 1..=1,
         run: values::listpack,
         help: &["LISTPACK <key>", "    Write the listpack that <key>'s value is to the standard output."],
     },
     Tool {
         name: "loadaof",
-        words: 0..=0,
+        arguments: 0..=0,
         run: loadaof,
         help: &["LOADAOF", "    Write what is left to the append-only file, and load the data set from it."],
     },
     Tool {
         name: "log",
-        words: 1..=1,
+        arguments: 1..=1,
         run: log_line,
         help: &["LOG <message>", "    Write a line to the log."],
     },
     Tool {
         name: "mallctl",
-        words: 1..=MANY,
+        arguments: 1..=MANY,
         run: values::mallctl,
         help: &[
             "MALLCTL <name> [<value>]",
@@ -134,7 +134,7 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "mallctl-str",
-        words: 1..=MANY,
+        arguments: 1..=MANY,
         run: values::mallctl_str,
         help: &[
             "MALLCTL-STR <name> [VOID]",
@@ -143,21 +143,26 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "object",
-        words: 1..=1,
+        arguments: 1..=1,
         run: values::object,
         help: &["OBJECT <key>", "    How the value of <key> is stored."],
     },
-    Tool { name: "oom", words: 0..=MANY, run: oom, help: &["OOM", "    Crash as when memory has run out."] },
-    Tool { name: "panic", words: 0..=MANY, run: panic, help: &["PANIC", "    Crash by a panic."] },
+    Tool {
+        name: "oom",
+        arguments: 0..=MANY,
+        run: oom,
+        help: &["OOM", "    Crash as when memory has run out."],
+    },
+    Tool { name: "panic", arguments: 0..=MANY, run: panic, help: &["PANIC", "    Crash by a panic."] },
     Tool {
         name: "pause-cron",
-        words: 1..=1,
+        arguments: 1..=1,
         run: pause_cron,
         help: &["PAUSE-CRON <0|1>", "    Stop what is done from time to time, or go on with it."],
     },
     Tool {
         name: "populate",
-        words: 1..=3,
+        arguments: 1..=3,
         run: populate,
         help: &[
             "POPULATE <count> [<prefix>] [<size>]",
@@ -167,7 +172,7 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "protocol",
-        words: 1..=1,
+        arguments: 1..=1,
         run: protocol,
         help: &[
             "PROTOCOL <type>",
@@ -177,7 +182,7 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "quicklist",
-        words: 1..=2,
+        arguments: 1..=2,
         run: values::quicklist,
         help: &[
             "QUICKLIST <key> [<0|1>]",
@@ -187,7 +192,7 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "quicklist-packed-threshold",
-        words: 1..=1,
+        arguments: 1..=1,
         run: quicklist_packed_threshold,
         help: &[
             "QUICKLIST-PACKED-THRESHOLD <size>",
@@ -196,7 +201,7 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "reload",
-        words: 0..=MANY,
+        arguments: 0..=MANY,
         run: reload,
         help: &[
             "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
@@ -206,13 +211,13 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "replicate",
-        words: 1..=MANY,
+        arguments: 1..=MANY,
         run: replicate,
         help: &["REPLICATE <word> [<word> ...]", "    Send a command to replicas without running it."],
     },
     Tool {
         name: "restart",
-        words: 0..=1,
+        arguments: 0..=1,
         run: restart,
         help: &[
             "RESTART [<milliseconds>]",
@@ -221,14 +226,19 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "sdslen",
-        words: 1..=1,
+        arguments: 1..=1,
         run: values::sdslen,
         help: &["SDSLEN <key>", "    Lengths of <key> and its value, and the memory that they take."],
     },
-    Tool { name: "segfault", words: 0..=MANY, run: segfault, help: &["SEGFAULT", "    Crash by SIGSEGV."] },
+    Tool {
+        name: "segfault",
+        arguments: 0..=MANY,
+        run: segfault,
+        help: &["SEGFAULT", "    Crash by SIGSEGV."],
+    },
     Tool {
         name: "set-active-expire",
-        words: 1..=1,
+        arguments: 1..=1,
         run: set_active_expire,
         help: &[
             "SET-ACTIVE-EXPIRE <0|1>",
@@ -237,13 +247,13 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "set-disable-deny-scripts",
-        words: 1..=1,
+        arguments: 1..=1,
         run: set_disable_deny_scripts,
         help: &["SET-DISABLE-DENY-SCRIPTS <0|1>", "    Whether scripts may call what is not for them."],
     },
     Tool {
         name: "set-skip-checksum-validation",
-        words: 1..=1,
+        arguments: 1..=1,
         run: set_skip_checksum_validation,
         help: &[
             "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
@@ -252,19 +262,19 @@ const TOOLS: &[Tool] = &[
     },
     Tool {
         name: "sleep",
-        words: 1..=1,
+        arguments: 1..=1,
         run: sleep,
         help: &["SLEEP <seconds>", "    Do nothing at all for a while. Takes decimals."],
     },
     Tool {
         name: "stringmatch-test",
-        words: 0..=0,
+        arguments: 0..=0,
         run: stringmatch_test,
         help: &["STRINGMATCH-TEST", "    Match random texts against random patterns."],
     },
     Tool {
         name: "structsize",
-        words: 0..=0,
+        arguments: 0..=0,
         run: values::structsize,
         help: &["STRUCTSIZE", "    The sizes of some structures of which there are many."],
     },
@@ -279,7 +289,7 @@ fn debug(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         return Ok(Done);
     }
     let fits = |tool: &&Tool| {
-        name.eq_ignore_ascii_case(tool.name.as_bytes()) && tool.words.contains(&(args.len() - 2))
+        name.eq_ignore_ascii_case(tool.name.as_bytes()) && tool.arguments.contains(&(args.len() - 2))
     };
     match TOOLS.iter().find(fits) {
         Some(tool) => (tool.run)(server, id, args),
@@ -287,11 +297,11 @@ fn debug(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     }
 }
 
-/// A word that turns something on or off, read as C reads numbers: what is none is 0.
-pub(in crate::commands) fn is_on(word: &[u8]) -> bool {
-    std::str::from_utf8(word)
+/// An argument that turns something on or off, read as C reads numbers: what is none is 0.
+pub(in crate::commands) fn is_on(argument: &[u8]) -> bool {
+    std::str::from_utf8(argument)
         .ok()
-        .and_then(|word| word.trim().parse::<i64>().ok())
+        .and_then(|argument| argument.trim().parse::<i64>().ok())
         .is_some_and(|number| number != 0)
 }
 
@@ -302,7 +312,8 @@ pub(in crate::commands) fn done(server: &mut Server, id: ClientId) -> CmdResult 
 
 /// DEBUG SLEEP seconds
 fn sleep(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
-    let seconds = std::str::from_utf8(args.get(2)).ok().and_then(|word| word.trim().parse::<f64>().ok());
+    let seconds =
+        std::str::from_utf8(args.get(2)).ok().and_then(|argument| argument.trim().parse::<f64>().ok());
     // What is no time at all, or none that can be waited for, is no reason for an error either.
     server.clock.pause(Duration::try_from_secs_f64(seconds.unwrap_or(0.0)).unwrap_or_default());
     done(server, id)
@@ -502,7 +513,7 @@ fn change_repl_id(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     done(server, id)
 }
 
-/// DEBUG REPLICATE word [word ...]
+/// DEBUG REPLICATE argument [argument ...]
 fn replicate(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     // A replica's stream is its master's, and nothing of ours.
     if !server.is_replica() {

@@ -76,18 +76,18 @@ fn start(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     Ok(Done)
 }
 
-fn read_wanted(words: &mut Cursor) -> Result<Wanted, CmdError> {
-    if !words.option("METRICS", 1) {
+fn read_wanted(arguments: &mut Cursor) -> Result<Wanted, CmdError> {
+    if !arguments.option("METRICS", 1) {
         return Err(CmdError::text("ERR METRICS parameter is required"));
     }
     let mut wanted = Wanted { cpu: false, net: false, count: SOME, sample: 1, duration_ms: None };
-    let metrics = parse_int(words.word()?).filter(|metrics| (1..=2).contains(metrics));
+    let metrics = parse_int(arguments.argument()?).filter(|metrics| (1..=2).contains(metrics));
     let metrics = metrics.ok_or(CmdError::text("ERR METRICS count must be > 0 and <= 2"))?;
     let mut found = 0;
     for _ in 0..metrics {
-        let (known, name) = if words.flag("CPU") {
+        let (known, name) = if arguments.flag("CPU") {
             (&mut wanted.cpu, "CPU")
-        } else if words.flag("NET") {
+        } else if arguments.flag("NET") {
             (&mut wanted.net, "NET")
         } else {
             break;
@@ -100,27 +100,27 @@ fn read_wanted(words: &mut Cursor) -> Result<Wanted, CmdError> {
     if found == 0 {
         return Err(CmdError::text("ERR METRICS no valid metrics passed. Supported: CPU|NET"));
     }
-    let number = |words: &mut Cursor| Ok(parse_int(words.word()?).unwrap_or(i64::MIN));
-    while !words.is_done() {
-        if words.option("COUNT", 1) {
-            let count = number(words)?;
+    let number = |arguments: &mut Cursor| Ok(parse_int(arguments.argument()?).unwrap_or(i64::MIN));
+    while !arguments.is_done() {
+        if arguments.option("COUNT", 1) {
+            let count = number(arguments)?;
             if !(1..=MOST).contains(&count) {
                 return Err(CmdError::text("ERR COUNT must be between 1 and 64"));
             }
             wanted.count = count as usize;
-        } else if words.option("DURATION", 1) {
-            let secs = number(words)?;
+        } else if arguments.option("DURATION", 1) {
+            let secs = number(arguments)?;
             if !(1..=LONGEST_SECS).contains(&secs) {
                 return Err(CmdError::text("ERR DURATION must be between 1 and 1000000"));
             }
             wanted.duration_ms = Some(secs * 1000);
-        } else if words.option("SAMPLE", 1) {
-            let ratio = number(words)?;
+        } else if arguments.option("SAMPLE", 1) {
+            let ratio = number(arguments)?;
             if ratio < 1 {
                 return Err(CmdError::text("ERR SAMPLE ratio must be positive"));
             }
             wanted.sample = ratio as u64;
-        } else if words.option("SLOTS", 1) {
+        } else if arguments.option("SLOTS", 1) {
             return Err(CmdError::text("ERR SLOTS parameter cannot be used in non-cluster mode"));
         } else {
             return Err(CmdError::SYNTAX);

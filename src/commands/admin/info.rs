@@ -71,7 +71,7 @@ const SECTIONS: &[Section] = &[
 fn info(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     server.stats.peak_memory = server.stats.peak_memory.max(alloc::allocated());
     let names: Vec<&[u8]> = args.from(1).collect();
-    let named = |name: &str| names.iter().any(|word| word.eq_ignore_ascii_case(name.as_bytes()));
+    let named = |name: &str| names.iter().any(|argument| argument.eq_ignore_ascii_case(name.as_bytes()));
     let all = named("all") || named("everything");
     let default = names.is_empty() || named("default");
     let wanted = |section: &&Section| match section.shown {

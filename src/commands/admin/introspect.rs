@@ -277,16 +277,16 @@ fn memory_help(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
 
 /// LOLWUT [VERSION version] [columns [rows]]
 fn lolwut(ctx: &mut Ctx) -> CmdResult {
-    let mut words = ctx.args.cursor(1);
+    let mut arguments = ctx.args.cursor(1);
     // Whatever version is asked for, there is one picture; but those whose picture has a size look at what they are
     // told, and the others at nothing.
-    let is_sized = words.option("VERSION", 1) && matches!(words.int()?, 4..=6);
+    let is_sized = arguments.option("VERSION", 1) && matches!(arguments.int()?, 4..=6);
     let mut size = [64, 20];
     for (size, most) in size.iter_mut().zip([160, 60]) {
-        if words.is_done() {
+        if arguments.is_done() {
             break;
         }
-        match words.int() {
+        match arguments.int() {
             Ok(number) => *size = number.clamp(1, most),
             Err(error) if is_sized => return Err(error),
             Err(_) => {}

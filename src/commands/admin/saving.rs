@@ -144,8 +144,8 @@ fn lastsave(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
 fn shutdown(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let mut flags = ShutdownFlags::default();
     let mut abort = false;
-    for word in args.from(1) {
-        match word.to_ascii_lowercase().as_slice() {
+    for argument in args.from(1) {
+        match argument.to_ascii_lowercase().as_slice() {
             b"save" => flags.save = true,
             b"nosave" => flags.nosave = true,
             b"now" => flags.now = true,

@@ -334,11 +334,11 @@ fn kill(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     Ok(Done)
 }
 
-/// One of two words, in any case; whether it is the first.
-pub(super) fn switch(word: &[u8], on: &str, off: &str) -> Result<bool, CmdError> {
-    match word {
-        word if word.eq_ignore_ascii_case(on.as_bytes()) => Ok(true),
-        word if word.eq_ignore_ascii_case(off.as_bytes()) => Ok(false),
+/// One of two arguments, in any case; whether it is the first.
+pub(super) fn switch(argument: &[u8], on: &str, off: &str) -> Result<bool, CmdError> {
+    match argument {
+        argument if argument.eq_ignore_ascii_case(on.as_bytes()) => Ok(true),
+        argument if argument.eq_ignore_ascii_case(off.as_bytes()) => Ok(false),
         _ => Err(CmdError::SYNTAX),
     }
 }
@@ -437,14 +437,14 @@ fn reply(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     Ok(Done)
 }
 
-/// What CLIENT LIST shows must be one word.
-fn is_one_word(text: &[u8]) -> bool {
-    text.iter().all(|byte| (b'!'..=b'~').contains(byte))
+/// What CLIENT LIST shows must be one argument; it shows nothing from a zero byte on.
+fn is_one_argument(text: &[u8]) -> bool {
+    text.iter().take_while(|&&byte| byte != 0).all(|byte| (b'!'..=b'~').contains(byte))
 }
 
 /// Whether a connection may be called that.
 pub(in crate::commands) fn check_name(name: &[u8]) -> Result<(), CmdError> {
-    if is_one_word(name) {
+    if is_one_argument(name) {
         return Ok(());
     }
     Err(CmdError::text("ERR Client names cannot contain spaces, newlines or special characters."))
@@ -464,7 +464,7 @@ fn setinfo(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     if !is_name && !args.is(2, "lib-ver") {
         return Err(quoting("ERR Unrecognized option '", attribute, "'"));
     }
-    if !is_one_word(value) {
+    if !is_one_argument(value) {
         return Err(quoting("ERR ", attribute, " cannot contain spaces, newlines or special characters."));
     }
     set(server, id, |session| {

@@ -39,7 +39,7 @@ pub(super) struct Filter<'a> {
     pub skip_me: bool,
 }
 
-/// Filters by one word that is taken as it is, with the name of each.
+/// Filters by one argument that is taken as it is, with the name of each.
 type ByText<'a> = (&'static str, fn(&'a [u8]) -> Condition<'a>);
 
 impl<'a> Filter<'a> {
@@ -49,19 +49,19 @@ impl<'a> Filter<'a> {
     }
 
     /// Reads all the rest of the arguments.
-    pub fn parse(words: &mut Cursor<'a>, server: &Server, skip_me: bool) -> Result<Filter<'a>, CmdError> {
+    pub fn parse(arguments: &mut Cursor<'a>, server: &Server, skip_me: bool) -> Result<Filter<'a>, CmdError> {
         let mut filter = Filter { conditions: Vec::new(), skip_me };
-        while !words.is_done() {
-            if words.option("SKIPME", 1) {
-                filter.skip_me = switch(words.word()?, "yes", "no")?;
+        while !arguments.is_done() {
+            if arguments.option("SKIPME", 1) {
+                filter.skip_me = switch(arguments.argument()?, "yes", "no")?;
                 continue;
             }
-            let wanted = filter.read(words, server, true)?;
+            let wanted = filter.read(arguments, server, true)?;
             if let Some(condition) = wanted {
                 filter.add(true, condition);
                 continue;
             }
-            let condition = filter.read(words, server, false)?.ok_or(CmdError::SYNTAX)?;
+            let condition = filter.read(arguments, server, false)?.ok_or(CmdError::SYNTAX)?;
             filter.add(false, condition);
         }
         Ok(filter)
@@ -70,7 +70,7 @@ impl<'a> Filter<'a> {
     /// Reads one filter, of those that are wanted or of those with NOT- before their name; `None` if it is none of them.
     fn read(
         &self,
-        words: &mut Cursor<'a>,
+        arguments: &mut Cursor<'a>,
         server: &Server,
         wanted: bool,
     ) -> Result<Option<Condition<'a>>, CmdError> {
@@ -83,30 +83,30 @@ impl<'a> Filter<'a> {
             ("NOT-LIB-VER", Condition::LibVer),
         ];
         let begin = if wanted { "NOT-".len() } else { 0 };
-        let is = |words: &mut Cursor<'a>, name: &'static str| words.option(&name[begin..], 1);
+        let is = |arguments: &mut Cursor<'a>, name: &'static str| arguments.option(&name[begin..], 1);
         for (name, condition) in by_text {
-            if is(words, name) {
-                return Ok(Some(condition(words.word()?)));
+            if is(arguments, name) {
+                return Ok(Some(condition(arguments.argument()?)));
             }
         }
-        Ok(Some(if is(words, "NOT-ID") {
-            Condition::Id(ids(words)?)
-        } else if is(words, "NOT-TYPE") {
-            Condition::Class(Class::named(words.word()?)?)
-        } else if is(words, "NOT-USER") {
-            let name = words.word()?;
+        Ok(Some(if is(arguments, "NOT-ID") {
+            Condition::Id(ids(arguments)?)
+        } else if is(arguments, "NOT-TYPE") {
+            Condition::Class(Class::named(arguments.argument()?)?)
+        } else if is(arguments, "NOT-USER") {
+            let name = arguments.argument()?;
             let user = server.acl.users.find(name);
             Condition::User(user.ok_or_else(|| quoting("ERR No such user '", printed(name), "'"))?.0)
-        } else if is(words, "NOT-DB") {
-            Condition::Db(db(words.word()?, &"NOT-DB"[begin..], server)?)
-        } else if is(words, "NOT-FLAGS") {
-            Condition::Flags(letters(words.word()?, CLIENT_FLAGS, "flags", wanted, "NOT-FLAGS")?)
-        } else if is(words, "NOT-CAPA") {
-            Condition::Capa(letters(words.word()?, "r", "capa", wanted, "NOT-CAPA")?)
-        } else if wanted && words.option("MAXAGE", 1) {
-            Condition::MaxAge(seconds(words.word()?, "maxage")?)
-        } else if wanted && words.option("IDLE", 1) {
-            Condition::Idle(seconds(words.word()?, "idle")?)
+        } else if is(arguments, "NOT-DB") {
+            Condition::Db(db(arguments.argument()?, &"NOT-DB"[begin..], server)?)
+        } else if is(arguments, "NOT-FLAGS") {
+            Condition::Flags(letters(arguments.argument()?, CLIENT_FLAGS, "flags", wanted, "NOT-FLAGS")?)
+        } else if is(arguments, "NOT-CAPA") {
+            Condition::Capa(letters(arguments.argument()?, "r", "capa", wanted, "NOT-CAPA")?)
+        } else if wanted && arguments.option("MAXAGE", 1) {
+            Condition::MaxAge(seconds(arguments.argument()?, "maxage")?)
+        } else if wanted && arguments.option("IDLE", 1) {
+            Condition::Idle(seconds(arguments.argument()?, "idle")?)
         } else {
             return Ok(None);
         }))
@@ -161,25 +161,25 @@ impl Condition<'_> {
     }
 }
 
-fn number(word: &[u8]) -> Option<i64> {
-    parse_int(word)
+fn number(argument: &[u8]) -> Option<i64> {
+    parse_int(argument)
 }
 
 /// Numbers of clients, at least one.
-fn ids(words: &mut Cursor) -> Result<Vec<u64>, CmdError> {
+fn ids(arguments: &mut Cursor) -> Result<Vec<u64>, CmdError> {
     let mut ids = Vec::new();
     loop {
-        let id = number(words.word()?).and_then(|id| u64::try_from(id).ok()).filter(|&id| id > 0);
+        let id = number(arguments.argument()?).and_then(|id| u64::try_from(id).ok()).filter(|&id| id > 0);
         ids.push(id.ok_or(CmdError::text("ERR client-id should be greater than 0"))?);
-        if words.peek().is_none_or(|word| number(word).is_none()) {
+        if arguments.peek().is_none_or(|argument| number(argument).is_none()) {
             return Ok(ids);
         }
     }
 }
 
-fn db(word: &[u8], name: &str, server: &Server) -> Result<usize, CmdError> {
-    let number =
-        number(word).ok_or_else(|| CmdError::new(format!("ERR {name} is not an integer or out of range")))?;
+fn db(argument: &[u8], name: &str, server: &Server) -> Result<usize, CmdError> {
+    let number = number(argument)
+        .ok_or_else(|| CmdError::new(format!("ERR {name} is not an integer or out of range")))?;
     let last = server.config.databases as usize - 1;
     usize::try_from(number)
         .ok()
@@ -187,24 +187,24 @@ fn db(word: &[u8], name: &str, server: &Server) -> Result<usize, CmdError> {
         .ok_or_else(|| CmdError::new(format!("ERR DB number should be between 0 and {last}")))
 }
 
-fn seconds(word: &[u8], name: &str) -> Result<i64, CmdError> {
-    let secs =
-        number(word).ok_or_else(|| CmdError::new(format!("ERR {name} is not an integer or out of range")))?;
+fn seconds(argument: &[u8], name: &str) -> Result<i64, CmdError> {
+    let secs = number(argument)
+        .ok_or_else(|| CmdError::new(format!("ERR {name} is not an integer or out of range")))?;
     let positive = Some(secs).filter(|&secs| secs > 0);
     positive.ok_or_else(|| CmdError::new(format!("ERR {name} should be greater than 0")))
 }
 
 /// Some of the letters that a filter can name.
 fn letters<'a>(
-    word: &'a [u8],
+    argument: &'a [u8],
     known: &str,
     what: &str,
     wanted: bool,
     name: &str,
 ) -> Result<&'a [u8], CmdError> {
-    if word.iter().all(|&letter| known.contains(char::from(letter))) {
-        return Ok(word);
+    if argument.iter().all(|&letter| known.contains(char::from(letter))) {
+        return Ok(argument);
     }
     let filter = if wanted { "provided" } else { name };
-    Err(quoting(&format!("ERR Unknown {what} found in the {filter} filter: "), word, ""))
+    Err(quoting(&format!("ERR Unknown {what} found in the {filter} filter: "), argument, ""))
 }

@@ -134,8 +134,8 @@ fn auth(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
         3 => (args.get(1), args.get(2)),
         _ => return Err(CmdError::SYNTAX),
     };
-    for word in 1..args.len() {
-        server.redacted.redact(word);
+    for argument in 1..args.len() {
+        server.redacted.redact(argument);
     }
     if args.len() == 2 && server.acl.users.default_user().needs_no_password() {
         return Err(CmdError::text(
@@ -158,27 +158,27 @@ struct Greeting<'a> {
 /// Reads the arguments of HELLO. Those that are secret are redacted.
 fn greeting<'a>(server: &mut Server, args: Args<'a>) -> Result<Greeting<'a>, CmdError> {
     let mut greeting = Greeting::default();
-    let mut words = args.cursor(1);
-    if let Some(word) = words.next() {
-        let number = crate::protocol::parse_int(word)
+    let mut arguments = args.cursor(1);
+    if let Some(argument) = arguments.next() {
+        let number = crate::protocol::parse_int(argument)
             .ok_or(CmdError::text("ERR Protocol version is not an integer or out of range"))?;
         if !(2..=3).contains(&number) {
             return Err(CmdError::text("NOPROTO unsupported protocol version"));
         }
         greeting.version = Some(number as u8);
     }
-    while !words.is_done() {
-        if words.option("AUTH", 2) {
-            server.redacted.redact(words.position());
-            server.redacted.redact(words.position() + 1);
-            greeting.credentials = Some((words.word()?, words.word()?));
-        } else if words.option("SETNAME", 1) {
-            let given = words.word()?;
+    while !arguments.is_done() {
+        if arguments.option("AUTH", 2) {
+            server.redacted.redact(arguments.position());
+            server.redacted.redact(arguments.position() + 1);
+            greeting.credentials = Some((arguments.argument()?, arguments.argument()?));
+        } else if arguments.option("SETNAME", 1) {
+            let given = arguments.argument()?;
             crate::commands::connection::client::check_name(given)?;
             greeting.name = Some(given);
         } else {
             let mut text = b"ERR Syntax error in HELLO option '".to_vec();
-            text.extend_from_slice(words.word()?);
+            text.extend_from_slice(arguments.argument()?);
             text.push(b'\'');
             return Err(CmdError::bytes(text));
         }

@@ -68,27 +68,27 @@ struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    fn parse(server: &Server, mut words: Cursor<'a>) -> Result<Options<'a>, CmdError> {
+    fn parse(server: &Server, mut arguments: Cursor<'a>) -> Result<Options<'a>, CmdError> {
         let mut options = Options::default();
-        while !words.is_done() {
-            if words.option("REDIRECT", 1) {
+        while !arguments.is_done() {
+            if arguments.option("REDIRECT", 1) {
                 if options.redirect != 0 {
                     return Err(CmdError::text("ERR A client can only redirect to a single other client"));
                 }
-                let number = u64::try_from(words.int()?).ok();
+                let number = u64::try_from(arguments.int()?).ok();
                 let target = number.filter(|&number| server.clients.by_id(number).is_some());
                 options.redirect =
                     target.ok_or(CmdError::text("ERR The client ID you want redirect to does not exist"))?;
-            } else if words.flag("BCAST") {
+            } else if arguments.flag("BCAST") {
                 options.broadcast = true;
-            } else if words.flag("OPTIN") {
+            } else if arguments.flag("OPTIN") {
                 options.opt_in = true;
-            } else if words.flag("OPTOUT") {
+            } else if arguments.flag("OPTOUT") {
                 options.opt_out = true;
-            } else if words.flag("NOLOOP") {
+            } else if arguments.flag("NOLOOP") {
                 options.noloop = true;
-            } else if words.option("PREFIX", 1) {
-                options.prefixes.push(words.word()?);
+            } else if arguments.option("PREFIX", 1) {
+                options.prefixes.push(arguments.argument()?);
             } else {
                 return Err(CmdError::SYNTAX);
             }

@@ -132,7 +132,7 @@ impl Options {
     /// Takes the option that begins at an argument; where the next one begins.
     fn take(&mut self, args: Args, at: usize, grammar: &Grammar) -> Result<usize, CmdError> {
         let unit = [("EX", 1000, true), ("PX", 1, true), ("EXAT", 1000, false), ("PXAT", 1, false)];
-        if let Some((_, unit_ms, from_now)) = unit.into_iter().find(|(word, ..)| args.is(at, word)) {
+        if let Some((_, unit_ms, from_now)) = unit.into_iter().find(|(argument, ..)| args.is(at, argument)) {
             self.only_times(grammar)?;
             if at + 1 == args.len() {
                 return Err(CmdError::text("ERR missing expire time"));
@@ -180,7 +180,7 @@ impl Options {
     /// Takes a condition of HSETEX; false if there is none at that place.
     fn take_condition(&mut self, args: Args, at: usize) -> Result<bool, CmdError> {
         let on_fields = [("FNX", Condition::NoneThere), ("FXX", Condition::AllThere)];
-        if let Some((_, condition)) = on_fields.into_iter().find(|(word, _)| args.is(at, word)) {
+        if let Some((_, condition)) = on_fields.into_iter().find(|(argument, _)| args.is(at, argument)) {
             if self.condition != Condition::Always {
                 return Err(CmdError::text("ERR Only one of FXX or FNX arguments can be specified"));
             }
@@ -188,7 +188,7 @@ impl Options {
             return Ok(true);
         }
         let on_key = [("NX", SetIf::Absent), ("XX", SetIf::Present)];
-        let Some((_, condition)) = on_key.into_iter().find(|(word, _)| args.is(at, word)) else {
+        let Some((_, condition)) = on_key.into_iter().find(|(argument, _)| args.is(at, argument)) else {
             return Ok(false);
         };
         if self.key_condition != SetIf::Always {
@@ -297,19 +297,19 @@ fn propagate_set(
     let (args, key) = (ctx.args, ctx.args.key());
     let (index, changes) = (ctx.db.index, &mut ctx.db.changes);
     if passed {
-        let mut words: Vec<&[u8]> = vec![b"HDEL", key];
-        words.extend(options.fields(args, &HSETEX));
-        return changes.propagate(index, words);
+        let mut arguments: Vec<&[u8]> = vec![b"HDEL", key];
+        arguments.extend(options.fields(args, &HSETEX));
+        return changes.propagate(index, arguments);
     }
-    let mut words: Vec<&[u8]> = vec![b"HSET", key];
-    words.extend(args.from(options.first).take(options.count * 2));
-    changes.propagate(index, words);
+    let mut arguments: Vec<&[u8]> = vec![b"HSET", key];
+    arguments.extend(args.from(options.first).take(options.count * 2));
+    changes.propagate(index, arguments);
     let mut expire = |at: i64, fields: &mut dyn Iterator<Item = &[u8]>| {
         let fields: Vec<&[u8]> = fields.collect();
         let (at, count) = (at.to_string(), fields.len().to_string());
-        let mut words: Vec<&[u8]> = vec![b"HPEXPIREAT", key, at.as_bytes(), b"FIELDS", count.as_bytes()];
-        words.extend(fields);
-        changes.propagate(index, words);
+        let mut arguments: Vec<&[u8]> = vec![b"HPEXPIREAT", key, at.as_bytes(), b"FIELDS", count.as_bytes()];
+        arguments.extend(fields);
+        changes.propagate(index, arguments);
     };
     if let Some(at) = deadline {
         expire(at, &mut options.fields(args, &HSETEX));
@@ -387,14 +387,14 @@ fn times_changed(ctx: &mut Ctx, options: &Options, deadline: Option<i64>, passed
     let key = ctx.args.key();
     let count = fields.len().to_string();
     let at = deadline.unwrap_or_default().to_string();
-    let (mut words, event): (Vec<&[u8]>, _) = match options.times {
+    let (mut arguments, event): (Vec<&[u8]>, _) = match options.times {
         _ if passed => (vec![b"HDEL", key], "hdel"),
         Times::Flag => (vec![b"HPERSIST", key, b"FIELDS", count.as_bytes()], "hpersist"),
         _ => (vec![b"HPEXPIREAT", key, at.as_bytes(), b"FIELDS", count.as_bytes()], "hexpire"),
     };
-    words.extend(fields);
+    arguments.extend(fields);
     let db = &mut ctx.db;
-    db.changes.propagate(db.index, words);
+    db.changes.propagate(db.index, arguments);
     db.db.fields_changed(key);
     db.changed(key, Class::HASH, event);
     db.changes.dirty += fields.len() as u64 - 1;
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_is_sent_in_words_that_every_replica_knows() {
+    fn what_is_done_is_sent_in_arguments_that_every_replica_knows() {
         let mut bench = bench();
         for (line, reply, sent, events) in [
             (

@@ -92,7 +92,7 @@ pub const COMMANDS: &[Command<Server>] = &[
         .args(ASKED),
 ];
 
-/// Checks `FIELDS count field …`, of which the first word has that index; the index of the first field.
+/// Checks `FIELDS count field …`, of which the first argument has that index; the index of the first field.
 pub(super) fn fields_at(args: Args, at: usize, bad_count: &'static str) -> Result<usize, CmdError> {
     if !args.is(at, "FIELDS") {
         return Err(CmdError::text("ERR Mandatory argument FIELDS is missing or not at the right position"));
@@ -141,8 +141,8 @@ enum Condition {
 }
 
 impl Condition {
-    fn parse(word: &[u8]) -> Condition {
-        match word.to_ascii_lowercase().as_slice() {
+    fn parse(argument: &[u8]) -> Condition {
+        match argument.to_ascii_lowercase().as_slice() {
             b"nx" => Condition::Nx,
             b"xx" => Condition::Xx,
             b"gt" => Condition::Gt,
@@ -182,21 +182,21 @@ struct Applied<'a> {
 
 impl Applied<'_> {
     /// What replicas and the append-only file get, in the form of HPEXPIREAT unless the request had that, and did all.
-    fn propagate(&self, db: &mut DbView<'_>, args: Args, words_at: usize, at: i64, as_asked: bool) {
+    fn propagate(&self, db: &mut DbView<'_>, args: Args, arguments_at: usize, at: i64, as_asked: bool) {
         let key = args.key();
         for field in &self.deleted {
             db.changes.propagate_before(db.index, [b"HDEL", key, field]);
         }
-        let asked_for = args.len() - words_at - 2;
+        let asked_for = args.len() - arguments_at - 2;
         if self.set.is_empty() {
             db.changes.propagate_nothing();
         } else if !as_asked || self.set.len() < asked_for {
             let (at, count) = (at.to_string(), self.set.len().to_string());
-            let mut words: Vec<&[u8]> = vec![b"HPEXPIREAT", key, at.as_bytes()];
-            words.extend(args.from(3).take(words_at + 1 - 3));
-            words.push(count.as_bytes());
-            words.extend(&self.set);
-            db.changes.propagate(db.index, words);
+            let mut arguments: Vec<&[u8]> = vec![b"HPEXPIREAT", key, at.as_bytes()];
+            arguments.extend(args.from(3).take(arguments_at + 1 - 3));
+            arguments.push(count.as_bytes());
+            arguments.extend(&self.set);
+            db.changes.propagate(db.index, arguments);
         }
     }
 }
@@ -209,8 +209,8 @@ fn hexpire_generic(ctx: &mut Ctx, base_ms: i64, unit_ms: i64) -> CmdResult {
     let hash = ctx.db.write_as::<Hash>(key)?;
     let at = time_of(args, base_ms, unit_ms)?;
     let condition = Condition::parse(args.get(3));
-    let words_at = if condition == Condition::Always { 3 } else { 4 };
-    let first = fields_at(args, words_at, "ERR Parameter `numFields` should be greater than 0")?;
+    let arguments_at = if condition == Condition::Always { 3 } else { 4 };
+    let first = fields_at(args, arguments_at, "ERR Parameter `numFields` should be greater than 0")?;
     let fields = args.from(first);
     ctx.reply.array(fields.len());
     let Some(hash) = hash else {
@@ -238,7 +238,7 @@ fn hexpire_generic(ctx: &mut Ctx, base_ms: i64, unit_ms: i64) -> CmdResult {
     }
     let emptied = timed.is_empty();
     let db = &mut ctx.db;
-    done_to.propagate(db, args, words_at, at, (base_ms, unit_ms) == (0, 1));
+    done_to.propagate(db, args, arguments_at, at, (base_ms, unit_ms) == (0, 1));
     let Applied { set, deleted } = done_to;
     let changed = set.len() + deleted.len();
     if changed > 0 {

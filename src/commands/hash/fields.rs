@@ -290,7 +290,7 @@ fn hgetall(ctx: &mut Ctx) -> CmdResult {
     let hash = ctx.db.read_as::<Hash>(ctx.args.key())?;
     ctx.reply.map(hash.map_or(0, |hash| hash.len() - hash.ended(before)));
     if let Some(hash) = hash {
-        hash.words_with(before, |word| reply_element(&mut ctx.reply, word));
+        hash.words_with(before, |argument| reply_element(&mut ctx.reply, argument));
     }
     Ok(Done)
 }
@@ -580,8 +580,8 @@ fn hincrbyfloat(ctx: &mut Ctx) -> CmdResult {
     if let Some(at) = time {
         // HSET lets the field live for ever; here it ends as before, and so it shall on replicas.
         let at = at.to_string();
-        let words: [&[u8]; 6] = [b"HPEXPIREAT", key, at.as_bytes(), b"FIELDS", b"1", field];
-        ctx.db.changes.propagate(ctx.db.index, words);
+        let arguments: [&[u8]; 6] = [b"HPEXPIREAT", key, at.as_bytes(), b"FIELDS", b"1", field];
+        ctx.db.changes.propagate(ctx.db.index, arguments);
         // Who knows nothing of times shall have the value at least.
         ctx.db.changes.keep_apart();
     }
@@ -761,12 +761,13 @@ mod tests {
         let mut cursor = "0".to_owned();
         loop {
             let reply = bench.run(&format!("HSCAN h {cursor} COUNT 50"));
-            let words: Vec<_> = reply.split("\r\n").filter(|word| !word.starts_with(['$', '*'])).collect();
-            for pair in words[1..].chunks_exact(2) {
+            let arguments: Vec<_> =
+                reply.split("\r\n").filter(|argument| !argument.starts_with(['$', '*'])).collect();
+            for pair in arguments[1..].chunks_exact(2) {
                 assert_eq!(pair[0], format!("field:{}", pair[1]));
                 found.insert(pair[1].to_owned());
             }
-            cursor = words[0].to_owned();
+            cursor = arguments[0].to_owned();
             if cursor == "0" {
                 break;
             }

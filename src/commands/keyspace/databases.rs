@@ -75,9 +75,9 @@ pub const COMMANDS: &[Command<Server>] = &[
         ]),
 ];
 
-/// A word that is to number a database, where Redis reads a C `int`; `named` is the error for what is none.
-fn number(word: &[u8], named: Option<CmdError>) -> Result<i64, CmdError> {
-    match (crate::protocol::number::parse_int(word), named) {
+/// An argument that is to number a database, where Redis reads a C `int`; `named` is the error for what is none.
+fn number(argument: &[u8], named: Option<CmdError>) -> Result<i64, CmdError> {
+    match (crate::protocol::number::parse_int(argument), named) {
         (Some(n), _) if i32::try_from(n).is_ok() => Ok(n),
         (_, Some(error)) => Err(error),
         (None, None) => Err(CmdError::NOT_INTEGER),
@@ -214,12 +214,12 @@ fn copy(server: &mut Server, client: ClientId, args: Args) -> CmdResult {
     let from = server.db_of(client);
     let mut to = from;
     let mut replaces = false;
-    let mut words = args.cursor(3);
-    while !words.is_done() {
-        if words.flag("REPLACE") {
+    let mut arguments = args.cursor(3);
+    while !arguments.is_done() {
+        if arguments.flag("REPLACE") {
             replaces = true;
-        } else if words.option("DB", 1) {
-            to = index(number(words.word()?, None)?, server.keyspace.count())?;
+        } else if arguments.option("DB", 1) {
+            to = index(number(arguments.argument()?, None)?, server.keyspace.count())?;
         } else {
             return Err(CmdError::SYNTAX);
         }
@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn the_number_of_a_database_is_checked_as_a_c_int() {
-        let error = |word: &[u8]| number(word, None).unwrap_err();
+        let error = |argument: &[u8]| number(argument, None).unwrap_err();
         assert_eq!(number(b"-15", None), Ok(-15));
         assert_eq!(index(15, 16), Ok(15));
         assert_eq!(index(16, 16), Err(CmdError::DB_INDEX));

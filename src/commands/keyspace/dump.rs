@@ -81,22 +81,22 @@ struct Options {
 }
 
 impl Options {
-    fn parse(mut words: Cursor) -> Result<Options, CmdError> {
+    fn parse(mut arguments: Cursor) -> Result<Options, CmdError> {
         let mut options = Options::default();
-        while !words.is_done() {
-            if words.flag("REPLACE") {
+        while !arguments.is_done() {
+            if arguments.flag("REPLACE") {
                 options.replace = true;
-            } else if words.flag("ABSTTL") {
+            } else if arguments.flag("ABSTTL") {
                 options.absolute = true;
-            } else if options.frequency.is_none() && words.option("IDLETIME", 1) {
-                let secs = words.int()?;
+            } else if options.frequency.is_none() && arguments.option("IDLETIME", 1) {
+                let secs = arguments.int()?;
                 if secs < 0 {
                     return Err(CmdError::text("ERR Invalid IDLETIME value, must be >= 0"));
                 }
                 options.idle_secs = Some(secs);
-            } else if options.idle_secs.is_none() && words.option("FREQ", 1) {
+            } else if options.idle_secs.is_none() && arguments.option("FREQ", 1) {
                 let error = CmdError::text("ERR Invalid FREQ value, must be >= 0 and <= 255");
-                let frequency = words.int()?;
+                let frequency = arguments.int()?;
                 options.frequency = Some(frequency).filter(|n| (0..=255).contains(n));
                 options.frequency.ok_or(error)?;
             } else {
@@ -174,10 +174,10 @@ fn restore(ctx: &mut Ctx) -> CmdResult {
         && !options.absolute
     {
         let mut digits = itoa::Buffer::new();
-        let mut words: Vec<&[u8]> = ctx.args.iter().collect();
-        words[2] = digits.format(at).as_bytes();
-        words.push(b"ABSTTL");
-        db.changes.propagate(db.index, words);
+        let mut arguments: Vec<&[u8]> = ctx.args.iter().collect();
+        arguments[2] = digits.format(at).as_bytes();
+        arguments.push(b"ABSTTL");
+        db.changes.propagate(db.index, arguments);
     }
     db.changed(key, Class::GENERIC, "restore");
     ctx.reply.ok();
@@ -197,9 +197,9 @@ mod tests {
 
     /// `RESTORE k` with the given time to live and options.
     fn restore(bench: &mut Bench<Server>, ttl: &str, payload: &[u8], options: &str) -> String {
-        let mut words: Vec<&[u8]> = vec![b"RESTORE", b"k", ttl.as_bytes(), payload];
-        words.extend(options.split_ascii_whitespace().map(str::as_bytes));
-        bench.run_words(&words)
+        let mut arguments: Vec<&[u8]> = vec![b"RESTORE", b"k", ttl.as_bytes(), payload];
+        arguments.extend(options.split_ascii_whitespace().map(str::as_bytes));
+        bench.run_arguments(&arguments)
     }
 
     #[test]

@@ -116,16 +116,16 @@ struct Conditions {
 }
 
 impl Conditions {
-    /// Reads the words behind the time.
-    fn parse<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Conditions, CmdError> {
+    /// Reads the arguments behind the time.
+    fn parse<'a>(arguments: impl Iterator<Item = &'a [u8]>) -> Result<Conditions, CmdError> {
         let mut conditions = Conditions::default();
-        for word in words {
-            *match word.to_ascii_lowercase().as_slice() {
+        for argument in arguments {
+            *match argument.to_ascii_lowercase().as_slice() {
                 b"nx" => &mut conditions.nx,
                 b"xx" => &mut conditions.xx,
                 b"gt" => &mut conditions.gt,
                 b"lt" => &mut conditions.lt,
-                _ => return Err(CmdError::bytes([b"ERR Unsupported option ", printed(word)].concat())),
+                _ => return Err(CmdError::bytes([b"ERR Unsupported option ", printed(argument)].concat())),
             } = true;
         }
         let Conditions { nx, xx, gt, lt } = conditions;
@@ -176,9 +176,9 @@ fn expire_generic(ctx: &mut Ctx, base_ms: i64, unit_ms: i64) -> CmdResult {
         ctx.db.set_expiry(key, Some(at));
         if (base_ms, unit_ms) != (0, 1) {
             let mut digits = itoa::Buffer::new();
-            let words: [&[u8]; 3] = [b"PEXPIREAT", key, digits.format(at).as_bytes()];
-            let words: Vec<&[u8]> = words.into_iter().chain(ctx.args.from(3)).collect();
-            ctx.db.changes.propagate(ctx.db.index, words);
+            let arguments: [&[u8]; 3] = [b"PEXPIREAT", key, digits.format(at).as_bytes()];
+            let arguments: Vec<&[u8]> = arguments.into_iter().chain(ctx.args.from(3)).collect();
+            ctx.db.changes.propagate(ctx.db.index, arguments);
         }
         ctx.db.changed(key, Class::GENERIC, "expire");
     }

@@ -11,7 +11,7 @@ use crate::server::Server;
 use crate::structures::glob::Pattern;
 use crate::types::Entry;
 
-/// All words behind the name are keys.
+/// All arguments behind the name are keys.
 const KEYS: &[Arg] = &[key("key", 0).multiple()];
 const ALL_SHARDS_SUM: &[&str] = &["request_policy:multi_shard", "response_policy:agg_sum"];
 

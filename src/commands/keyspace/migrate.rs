@@ -100,27 +100,27 @@ struct Options<'a> {
 impl<'a> Options<'a> {
     fn parse(server: &mut Server, args: Args<'a>) -> Result<Options<'a>, CmdError> {
         let mut options = Options { keys: vec![args.get(3)], ..Options::default() };
-        let mut words = args.cursor(6);
-        while !words.is_done() {
-            if words.flag("COPY") {
+        let mut arguments = args.cursor(6);
+        while !arguments.is_done() {
+            if arguments.flag("COPY") {
                 options.copy = true;
-            } else if words.flag("REPLACE") {
+            } else if arguments.flag("REPLACE") {
                 options.replace = true;
-            } else if words.option("AUTH", 1) {
-                server.redacted.redact(words.position());
-                options.password = words.next();
-            } else if words.option("AUTH2", 2) {
-                server.redacted.redact(words.position());
-                server.redacted.redact(words.position() + 1);
-                options.user = words.next();
-                options.password = words.next();
-            } else if words.flag("KEYS") {
+            } else if arguments.option("AUTH", 1) {
+                server.redacted.redact(arguments.position());
+                options.password = arguments.next();
+            } else if arguments.option("AUTH2", 2) {
+                server.redacted.redact(arguments.position());
+                server.redacted.redact(arguments.position() + 1);
+                options.user = arguments.next();
+                options.password = arguments.next();
+            } else if arguments.flag("KEYS") {
                 if !args.get(3).is_empty() {
                     return Err(CmdError::text(
                         "ERR When using MIGRATE KEYS option, the key argument must be set to the empty string",
                     ));
                 }
-                options.keys = words.by_ref().collect();
+                options.keys = arguments.by_ref().collect();
             } else {
                 return Err(CmdError::SYNTAX);
             }
@@ -196,8 +196,8 @@ fn migrate(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
             }
             view.changed(key, Class::GENERIC, "del");
         }
-        let words: Vec<&[u8]> = [&b"DEL"[..]].into_iter().chain(outcome.arrived).collect();
-        view.changes.propagate(index, words);
+        let arguments: Vec<&[u8]> = [&b"DEL"[..]].into_iter().chain(outcome.arrived).collect();
+        view.changes.propagate(index, arguments);
     }
     match outcome.failure {
         None => server.reply(id).ok(),
@@ -255,8 +255,8 @@ fn exchange<'a>(
     let (auth, selects) = (options.auth(), peer.db != Some(target.db));
     let mut digits = itoa::Buffer::new();
     let mut request = Vec::new();
-    if let Some(words) = &auth {
-        encode_command(&mut request, words.iter().copied());
+    if let Some(arguments) = &auth {
+        encode_command(&mut request, arguments.iter().copied());
     }
     if selects {
         encode_command(&mut request, [&b"SELECT"[..], digits.format(target.db).as_bytes()].into_iter());
@@ -271,9 +271,9 @@ fn exchange<'a>(
             Some(ttl) => ttl.max(1),
         };
         let payload = dump_value(entry, dumped);
-        let words = [&b"RESTORE"[..], key, digits.format(ttl).as_bytes(), &payload, b"REPLACE"];
+        let arguments = [&b"RESTORE"[..], key, digits.format(ttl).as_bytes(), &payload, b"REPLACE"];
         let count = if options.replace { 5 } else { 4 };
-        encode_command(&mut request, words[..count].iter().copied());
+        encode_command(&mut request, arguments[..count].iter().copied());
         sent.push(key);
         // One value at a time stands here a second time.
         peer.send(&request, target.timeout).map_err(writing)?;

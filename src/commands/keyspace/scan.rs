@@ -51,26 +51,27 @@ pub(in crate::commands) enum Scanned {
 impl<'a> Scan<'a> {
     /// Reads MATCH and COUNT; where keys are scanned, TYPE; where fields are, NOVALUES; and where sorted sets are,
     /// NOSCORES.
-    pub(in crate::commands) fn parse(mut words: Cursor<'a>, what: Scanned) -> Result<Scan<'a>, CmdError> {
+    pub(in crate::commands) fn parse(mut arguments: Cursor<'a>, what: Scanned) -> Result<Scan<'a>, CmdError> {
         let mut scan = Scan { pattern: None, count: 10, type_name: None, no_values: false, no_scores: false };
-        while !words.is_done() {
-            if words.option("COUNT", 1) {
-                let count = words.int()?;
+        while !arguments.is_done() {
+            if arguments.option("COUNT", 1) {
+                let count = arguments.int()?;
                 if count < 1 {
                     return Err(CmdError::SYNTAX);
                 }
                 scan.count = count as u64;
-            } else if words.option("MATCH", 1) {
+            } else if arguments.option("MATCH", 1) {
                 // A lone star lets everything pass, even the empty name, which it does not match.
-                scan.pattern = Some(words.word()?).filter(|pattern| *pattern != b"*").map(Pattern::new);
-            } else if what == Scanned::Keys && words.option("TYPE", 1) {
-                scan.type_name = Some(words.word()?);
-            } else if words.flag("NOVALUES") {
+                scan.pattern =
+                    Some(arguments.argument()?).filter(|pattern| *pattern != b"*").map(Pattern::new);
+            } else if what == Scanned::Keys && arguments.option("TYPE", 1) {
+                scan.type_name = Some(arguments.argument()?);
+            } else if arguments.flag("NOVALUES") {
                 if what != Scanned::Fields {
                     return Err(CmdError::text("ERR NOVALUES option can only be used in HSCAN"));
                 }
                 scan.no_values = true;
-            } else if words.flag("NOSCORES") {
+            } else if arguments.flag("NOSCORES") {
                 if what != Scanned::Scored {
                     return Err(CmdError::text("ERR NOSCORES option can only be used in ZSCAN"));
                 }
@@ -122,8 +123,8 @@ impl<'a> Scan<'a> {
 }
 
 /// Reads a cursor as C's `strtoul` does, which is what clients may rely on: a sign is allowed, and so is nothing.
-pub(in crate::commands) fn parse_cursor(word: &[u8]) -> Result<u64, CmdError> {
-    let text = word.split(|&byte| byte == 0).next().unwrap_or_default();
+pub(in crate::commands) fn parse_cursor(argument: &[u8]) -> Result<u64, CmdError> {
+    let text = argument.split(|&byte| byte == 0).next().unwrap_or_default();
     let (negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),

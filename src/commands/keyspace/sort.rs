@@ -139,30 +139,30 @@ impl<'a> Options<'a> {
             store: None,
             in_script: false,
         };
-        let mut words = args.cursor(2);
-        while !words.is_done() {
-            if words.flag("ASC") {
+        let mut arguments = args.cursor(2);
+        while !arguments.is_done() {
+            if arguments.flag("ASC") {
                 options.descending = false;
-            } else if words.flag("DESC") {
+            } else if arguments.flag("DESC") {
                 options.descending = true;
-            } else if words.flag("ALPHA") {
+            } else if arguments.flag("ALPHA") {
                 options.alpha = true;
-            } else if words.option("LIMIT", 2) {
-                (options.offset, options.count) = (words.int()?, words.int()?);
-            } else if !read_only && words.option("STORE", 1) {
-                options.store = Some(words.word()?);
-            } else if words.option("BY", 1) {
-                let pattern = Pattern::parse(words.word()?);
+            } else if arguments.option("LIMIT", 2) {
+                (options.offset, options.count) = (arguments.int()?, arguments.int()?);
+            } else if !read_only && arguments.option("STORE", 1) {
+                options.store = Some(arguments.argument()?);
+            } else if arguments.option("BY", 1) {
+                let pattern = Pattern::parse(arguments.argument()?);
                 if named_keys_only && matches!(pattern, Pattern::Key { .. }) {
                     return Err(BY_DENIED);
                 }
                 options.sorts &= matches!(pattern, Pattern::Key { .. });
                 options.by = Some(pattern);
-            } else if words.option("GET", 1) {
+            } else if arguments.option("GET", 1) {
                 if named_keys_only {
                     return Err(GET_DENIED);
                 }
-                options.get.push(Pattern::parse(words.word()?));
+                options.get.push(Pattern::parse(arguments.argument()?));
             } else {
                 return Err(CmdError::SYNTAX);
             }
@@ -466,11 +466,11 @@ mod tests {
     }
 
     /// The elements of a reply in one line; `(nil)` for what is not there.
-    fn words(reply: &str) -> String {
+    fn arguments(reply: &str) -> String {
         let reply = reply.replace("$-1\r\n", "(nil)\r\n");
-        let words: Vec<_> =
+        let arguments: Vec<_> =
             reply.split_terminator("\r\n").filter(|line| !line.starts_with(['*', '$'])).collect();
-        words.join(" ")
+        arguments.join(" ")
     }
 
     #[test]
@@ -499,7 +499,7 @@ mod tests {
             ("SORT_RO words ALPHA", "a b c"),
             ("SORT none", ""),
         ] {
-            assert_eq!(words(&bench.run(line)), expected, "{line}");
+            assert_eq!(arguments(&bench.run(line)), expected, "{line}");
             assert!(bench.changes.is_empty());
         }
     }
@@ -516,7 +516,7 @@ mod tests {
             ("SORT l GET w_*->", "(nil) (nil) (nil) (nil)"),
             ("SORT l GET w_1 LIMIT 0 1", "(nil)"),
         ] {
-            assert_eq!(words(&bench.run(line)), expected, "{line}");
+            assert_eq!(arguments(&bench.run(line)), expected, "{line}");
         }
     }
 
@@ -537,7 +537,7 @@ mod tests {
             ("SORT l LIMIT 0 0 STORE d", ":0", 1, Some("del")),
             ("SORT l LIMIT 0 0 STORE d", ":0", 0, None),
         ] {
-            assert_eq!(words(&bench.run(line)), expected, "{line}");
+            assert_eq!(arguments(&bench.run(line)), expected, "{line}");
             assert_eq!(bench.changes.dirty, dirty, "{line}");
             assert_eq!(bench.changes.events().last().map(|event| event.name), event, "{line}");
             assert!(bench.propagated().is_empty(), "the request itself goes to replicas");

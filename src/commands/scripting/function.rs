@@ -288,7 +288,7 @@ fn stats(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
                 reply.bulk(function.name);
                 reply.bulk(b"command");
                 reply.array(function.command.len());
-                function.command.iter().for_each(|word| reply.bulk(word));
+                function.command.iter().for_each(|argument| reply.bulk(argument));
                 reply.bulk(b"duration_ms");
                 reply.int(function.ms);
             }

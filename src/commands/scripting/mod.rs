@@ -6,7 +6,7 @@ pub mod script;
 
 use crate::exec::{Args, CmdError};
 
-/// Whether SCRIPT FLUSH or FUNCTION FLUSH is to free in the background; `otherwise` is the error for another word.
+/// Whether SCRIPT FLUSH or FUNCTION FLUSH is to free in the background; `otherwise` is the error for another argument.
 fn is_lazy(args: Args, default: bool, otherwise: &'static str) -> Result<bool, CmdError> {
     match args.len() {
         2 => Ok(default),

@@ -1,6 +1,6 @@
 //! Pending entries: acknowledging them, telling of them, and giving them to another consumer.
 //!
-//! Claiming is told to replicas entry by entry, as XCLAIM commands that leave nothing to be decided there. Such a
+//! Claiming is propagated to replicas entry by entry, as XCLAIM commands that leave nothing to be decided there. Such a
 //! command about an entry that is gone from the stream ends its being pending there as it did here.
 
 use crate::commands::stream::entries::{parse_end, parse_id, parse_start, reply_entry, reply_id};
@@ -133,7 +133,7 @@ fn xack(ctx: &mut Ctx) -> CmdResult {
         return Ok(Done);
     }
     // All or nothing: one bad id, and none is acknowledged.
-    let ids: Vec<StreamId> = args.from(3).map(|word| parse_id(word, 0)).collect::<Result<_, _>>()?;
+    let ids: Vec<StreamId> = args.from(3).map(|argument| parse_id(argument, 0)).collect::<Result<_, _>>()?;
     let group = ctx.db.write_as::<Stream>(key)?.and_then(|stream| stream.group_mut(name));
     let group = group.expect("it was there a moment ago");
     let acknowledged = ids.into_iter().filter(|&id| group.acknowledge(id)).count() as u64;
@@ -175,33 +175,33 @@ struct Refused {
 impl Refused {
     /// Reads `SILENT | FAIL | FATAL IDS numids id [id ...] [RETRYCOUNT count] [FORCE]`.
     fn parse(ctx: &Ctx) -> Result<Refused, CmdError> {
-        let mut words = ctx.args.cursor(3);
-        let refusal = if words.flag("SILENT") {
+        let mut arguments = ctx.args.cursor(3);
+        let refusal = if arguments.flag("SILENT") {
             Refusal::Silent
-        } else if words.flag("FAIL") {
+        } else if arguments.flag("FAIL") {
             Refusal::Fail
-        } else if words.flag("FATAL") {
+        } else if arguments.flag("FATAL") {
             Refusal::Fatal
         } else {
             return Err(CmdError::SYNTAX);
         };
-        if !words.option("IDS", 1) {
+        if !arguments.option("IDS", 1) {
             return Err(CmdError::SYNTAX);
         }
         let error = CmdError::text("ERR Number of IDs must be a positive integer");
-        let count = words.int_in(1..=i64::MAX, error)?;
-        if count as u64 > words.left() as u64 {
+        let count = arguments.int_in(1..=i64::MAX, error)?;
+        if count as u64 > arguments.left() as u64 {
             return Err(CmdError::text("ERR The `numids` parameter must match the number of arguments"));
         }
         let ids: Result<_, CmdError> =
-            (0..count).map(|_| words.word().and_then(|word| parse_id(word, 0))).collect();
+            (0..count).map(|_| arguments.argument().and_then(|word| parse_id(word, 0))).collect();
         let mut refused = Refused { refusal, ids: ids?, delivery_count: None, force: false };
-        while !words.is_done() {
-            if words.flag("FORCE") {
+        while !arguments.is_done() {
+            if arguments.flag("FORCE") {
                 refused.force = true;
-            } else if words.option("RETRYCOUNT", 1) {
+            } else if arguments.option("RETRYCOUNT", 1) {
                 let error = CmdError::text("ERR Invalid RETRYCOUNT option argument for XNACK");
-                refused.delivery_count = Some(words.int_in(0..=i64::MAX, error)? as u64);
+                refused.delivery_count = Some(arguments.int_in(0..=i64::MAX, error)? as u64);
             } else {
                 return Err(CmdError::SYNTAX);
             }
@@ -266,19 +266,19 @@ struct Listing<'a> {
 impl<'a> Listing<'a> {
     /// Reads `[IDLE min-idle-time] start end count [consumer]`; what stands behind it is not looked at.
     fn parse(ctx: &Ctx<'a>) -> Result<Listing<'a>, CmdError> {
-        let mut words = ctx.args.cursor(3);
+        let mut arguments = ctx.args.cursor(3);
         let mut min_idle_ms = 0;
-        if words.flag("IDLE") {
-            min_idle_ms = words.int()?;
-            if words.left() < 3 {
+        if arguments.flag("IDLE") {
+            min_idle_ms = arguments.int()?;
+            if arguments.left() < 3 {
                 return Err(CmdError::SYNTAX);
             }
         }
-        let (start, end) = (words.word()?, words.word()?);
-        // The order of the errors is not that of the words.
-        let count = u64::try_from(words.int()?).unwrap_or(0);
+        let (start, end) = (arguments.argument()?, arguments.argument()?);
+        // The order of the errors is not that of the arguments.
+        let count = u64::try_from(arguments.int()?).unwrap_or(0);
         let (start, end) = (parse_start(start)?, parse_end(end)?);
-        Ok(Listing { min_idle_ms, count, start, end, consumer: words.next() })
+        Ok(Listing { min_idle_ms, count, start, end, consumer: arguments.next() })
     }
 }
 
@@ -378,12 +378,12 @@ enum Claimed {
 }
 
 impl Claimant<'_> {
-    /// Claims an entry; with `force`, it need not be pending before. `word` is how its id is spelled.
+    /// Claims an entry; with `force`, it need not be pending before. `argument` is how its id is spelled.
     fn claim(
         &self,
         stream: &Stream,
         group: &mut Group,
-        (id, word): (StreamId, &[u8]),
+        (id, argument): (StreamId, &[u8]),
         force: bool,
         changes: &mut Changes,
         reply: &mut Reply,
@@ -393,7 +393,7 @@ impl Claimant<'_> {
             if before.is_none() {
                 return Claimed::No;
             }
-            self.names.propagate_claim(group, id, word, changes);
+            self.names.propagate_claim(group, id, argument, changes);
             changes.dirty += 1;
             group.acknowledge(id);
             return Claimed::Gone;
@@ -417,7 +417,7 @@ impl Claimant<'_> {
         } else {
             reply_entry(reply, &entry);
         }
-        self.names.propagate_claim(group, id, word, changes);
+        self.names.propagate_claim(group, id, argument, changes);
         changes.dirty += 1;
         Claimed::Yes
     }
@@ -456,23 +456,24 @@ impl ClaimOptions {
             last_id: StreamId::MIN,
         };
         let invalid = |option| CmdError::new(format!("ERR Invalid {option} option argument for XCLAIM"));
-        let number = |word: &[u8], option| parse_int(word).ok_or_else(|| invalid(option));
-        let mut words = ctx.args.cursor(at);
-        while let Some(word) = words.peek() {
-            if words.flag("FORCE") {
+        let number = |argument: &[u8], option| parse_int(argument).ok_or_else(|| invalid(option));
+        let mut arguments = ctx.args.cursor(at);
+        while let Some(argument) = arguments.peek() {
+            if arguments.flag("FORCE") {
                 options.force = true;
-            } else if words.flag("JUSTID") {
+            } else if arguments.flag("JUSTID") {
                 options.just_id = true;
-            } else if words.option("IDLE", 1) {
-                options.delivery_time_ms = Some(ctx.now_ms().wrapping_sub(number(words.word()?, "IDLE")?));
-            } else if words.option("TIME", 1) {
-                options.delivery_time_ms = Some(number(words.word()?, "TIME")?);
-            } else if words.option("RETRYCOUNT", 1) {
-                options.delivery_count = u64::try_from(number(words.word()?, "RETRYCOUNT")?).ok();
-            } else if words.option("LASTID", 1) {
-                options.last_id = parse_id(words.word()?, 0)?;
+            } else if arguments.option("IDLE", 1) {
+                options.delivery_time_ms =
+                    Some(ctx.now_ms().wrapping_sub(number(arguments.argument()?, "IDLE")?));
+            } else if arguments.option("TIME", 1) {
+                options.delivery_time_ms = Some(number(arguments.argument()?, "TIME")?);
+            } else if arguments.option("RETRYCOUNT", 1) {
+                options.delivery_count = u64::try_from(number(arguments.argument()?, "RETRYCOUNT")?).ok();
+            } else if arguments.option("LASTID", 1) {
+                options.last_id = parse_id(arguments.argument()?, 0)?;
             } else {
-                return Err(CmdError::bytes([b"ERR Unrecognized XCLAIM option '", word, b"'"].concat()));
+                return Err(CmdError::bytes([b"ERR Unrecognized XCLAIM option '", argument, b"'"].concat()));
             }
         }
         Ok(options)
@@ -493,7 +494,7 @@ fn xclaim(ctx: &mut Ctx) -> CmdResult {
         min_idle_ms.ok_or(CmdError::text("ERR Invalid min-idle-time argument for XCLAIM"))?.max(0);
     // What is no id any more is an option.
     let ids: Vec<(StreamId, &[u8])> =
-        args.from(5).map_while(|word| parse_id(word, 0).ok().map(|id| (id, word))).collect();
+        args.from(5).map_while(|argument| parse_id(argument, 0).ok().map(|id| (id, argument))).collect();
     let options = ClaimOptions::parse(ctx, 5 + ids.len())?;
     let now_ms = ctx.now_ms();
     // Clocks differ, and a time that is nonsense is no reason to fail.
@@ -505,8 +506,8 @@ fn xclaim(ctx: &mut Ctx) -> CmdResult {
     let stream = ctx.db.db.get_mut(names.key).and_then(Entry::object_mut::<Stream>);
     let stream = stream.expect("it was looked at above");
     stream.with_group(names.group, |stream, group| {
-        let mut untold = options.last_id > group.last_id;
-        if untold {
+        let mut unpropagated = options.last_id > group.last_id;
+        if unpropagated {
             group.last_id = options.last_id;
         }
         let (consumer, is_new) = claimant(group, &names, args.get(3), now_ms, changes);
@@ -525,9 +526,9 @@ fn xclaim(ctx: &mut Ctx) -> CmdResult {
             let claimed = claimant.claim(stream, group, id, options.force, changes, reply);
             count += usize::from(matches!(claimed, Claimed::Yes));
             // A claim tells the last id as well.
-            untold &= matches!(claimed, Claimed::No);
+            unpropagated &= matches!(claimed, Claimed::No);
         }
-        if untold {
+        if unpropagated {
             names.propagate_place(group, changes);
             changes.dirty += 1;
         }
@@ -554,12 +555,12 @@ impl AutoClaim {
             .max(0);
         let start = parse_start(args.get(5))?;
         let mut claim = AutoClaim { min_idle_ms, start, count: 100, just_id: false };
-        let mut words = args.cursor(6);
-        while !words.is_done() {
-            if words.option("COUNT", 1) {
+        let mut arguments = args.cursor(6);
+        while !arguments.is_done() {
+            if arguments.option("COUNT", 1) {
                 let most = i64::MAX / size_of::<StreamId>() as i64;
-                claim.count = words.int_in(1..=most, CmdError::text("ERR COUNT must be > 0"))?;
-            } else if words.flag("JUSTID") {
+                claim.count = arguments.int_in(1..=most, CmdError::text("ERR COUNT must be > 0"))?;
+            } else if arguments.flag("JUSTID") {
                 claim.just_id = true;
             } else {
                 return Err(CmdError::SYNTAX);
@@ -658,14 +659,14 @@ mod tests {
         bench.turn.now_ms += 500;
         assert_eq!(bench.run("XCLAIM s g b 501 1 2 3 JUSTID"), "*0\r\n");
         // The one that is gone was told of with the consumer and the time that it had.
-        let told = |consumer: &str, id: &str, time: &str, count: &str| {
+        let propagated = |consumer: &str, id: &str, time: &str, count: &str| {
             format!("0: XCLAIM s g {consumer} 0 {id} TIME {time} RETRYCOUNT {count} FORCE JUSTID LASTID 3-0")
         };
         // That there is a new consumer is told by no claim of its own.
-        let told_of_b = "0: XGROUP CREATECONSUMER s g b".to_owned();
-        assert_eq!(bench.propagated(), [told("a", "2", "1700000000000", "1"), told_of_b]);
+        let propagated_of_b = "0: XGROUP CREATECONSUMER s g b".to_owned();
+        assert_eq!(bench.propagated(), [propagated("a", "2", "1700000000000", "1"), propagated_of_b]);
         assert_eq!(bench.run("XCLAIM s g b 500 1 IDLE 100 RETRYCOUNT 7 JUSTID"), "*1\r\n$3\r\n1-0\r\n");
-        assert_eq!(bench.propagated(), [told("b", "1", "1700000000400", "7")]);
+        assert_eq!(bench.propagated(), [propagated("b", "1", "1700000000400", "7")]);
         assert_eq!(bench.run("XCLAIM s g b 0 9 LASTID 9"), "*0\r\n");
         assert_eq!(bench.propagated(), ["0: XGROUP SETID s g 9-0 ENTRIESREAD 3"]);
         assert_eq!(

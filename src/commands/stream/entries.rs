@@ -173,33 +173,33 @@ const INVALID_END: CmdError = CmdError::text("ERR invalid end ID for the interva
 const ID_WORD_MAX: usize = 127;
 
 /// An id, spelled out; without the second number that is `missing_seq`.
-pub(in crate::commands) fn parse_id(word: &[u8], missing_seq: u64) -> Result<StreamId, CmdError> {
-    let id = (word.len() <= ID_WORD_MAX).then(|| StreamId::parse(word, missing_seq));
+pub(in crate::commands) fn parse_id(argument: &[u8], missing_seq: u64) -> Result<StreamId, CmdError> {
+    let id = (argument.len() <= ID_WORD_MAX).then(|| StreamId::parse(argument, missing_seq));
     id.flatten().ok_or(INVALID_ID)
 }
 
 /// An id, or `-` and `+` for the least and the greatest.
-pub(in crate::commands) fn parse_id_or_end(word: &[u8], missing_seq: u64) -> Result<StreamId, CmdError> {
-    match word {
+pub(in crate::commands) fn parse_id_or_end(argument: &[u8], missing_seq: u64) -> Result<StreamId, CmdError> {
+    match argument {
         b"-" => Ok(StreamId::MIN),
         b"+" => Ok(StreamId::MAX),
-        word => parse_id(word, missing_seq),
+        argument => parse_id(argument, missing_seq),
     }
 }
 
 /// The start of a range: behind `(` the id itself is not in it.
-pub(in crate::commands) fn parse_start(word: &[u8]) -> Result<StreamId, CmdError> {
-    match word {
-        [b'(', _, ..] => parse_id(&word[1..], 0)?.next().ok_or(INVALID_START),
-        word => parse_id_or_end(word, 0),
+pub(in crate::commands) fn parse_start(argument: &[u8]) -> Result<StreamId, CmdError> {
+    match argument {
+        [b'(', _, ..] => parse_id(&argument[1..], 0)?.next().ok_or(INVALID_START),
+        argument => parse_id_or_end(argument, 0),
     }
 }
 
 /// The end of a range, likewise.
-pub(in crate::commands) fn parse_end(word: &[u8]) -> Result<StreamId, CmdError> {
-    match word {
-        [b'(', _, ..] => parse_id(&word[1..], u64::MAX)?.previous().ok_or(INVALID_END),
-        word => parse_id_or_end(word, u64::MAX),
+pub(in crate::commands) fn parse_end(argument: &[u8]) -> Result<StreamId, CmdError> {
+    match argument {
+        [b'(', _, ..] => parse_id(&argument[1..], u64::MAX)?.previous().ok_or(INVALID_END),
+        argument => parse_id_or_end(argument, u64::MAX),
     }
 }
 
@@ -226,7 +226,7 @@ pub(in crate::commands) fn reply_pending_entry(reply: &mut Reply, entry: &Entry,
     reply.array(4);
     reply_id(reply, entry.id);
     reply.array(2 * entry.len());
-    entry.words_with(|word| reply_element(reply, word));
+    entry.words_with(|argument| reply_element(reply, argument));
     reply.int(idle_ms);
     reply.int(count as i64);
 }
@@ -237,7 +237,7 @@ fn reply_next_entry(reply: &mut Reply, entry: &Entry, ids: &mut IdPrinter) {
     reply.array(2);
     reply.bulk(ids.text(entry.id));
     reply.array(2 * entry.len());
-    entry.words_with(|word| reply_element(reply, word));
+    entry.words_with(|argument| reply_element(reply, argument));
 }
 
 pub(in crate::commands) fn reply_entries<'a>(reply: &mut Reply, entries: impl Iterator<Item = Entry<'a>>) {
@@ -264,7 +264,7 @@ struct Trimming {
     /// Whole blocks only, and no more entries than the limit.
     approximate: bool,
     limit: Option<u64>,
-    /// The word that says how far.
+    /// The argument that says how far.
     threshold_at: usize,
 }
 
@@ -278,7 +278,7 @@ impl Trimming {
         (gone.len() as u64, gone)
     }
 
-    /// What replicas are told instead of the words of an approximate trimming: what became of it, exactly.
+    /// What replicas are sent instead of the arguments of an approximate trimming: what became of it, exactly.
     fn outcome(&self, stream: &Stream) -> Vec<u8> {
         match self.trim {
             Trim::MaxLen(_) => stream.len().to_string().into_bytes(),
@@ -286,10 +286,10 @@ impl Trimming {
         }
     }
 
-    /// Puts that outcome into the words of the request.
-    fn rewrite<'a>(&self, words: &mut [&'a [u8]], outcome: &'a [u8]) {
-        words[self.threshold_at - 1] = b"=";
-        words[self.threshold_at] = outcome;
+    /// Puts that outcome into the arguments of the request.
+    fn rewrite<'a>(&self, arguments: &mut [&'a [u8]], outcome: &'a [u8]) {
+        arguments[self.threshold_at - 1] = b"=";
+        arguments[self.threshold_at] = outcome;
     }
 }
 
@@ -305,17 +305,17 @@ struct Options<'a> {
     trimming: Option<Trimming>,
     references: Option<References>,
     repeatable: Option<Repeatable<'a>>,
-    /// Words that older servers do not know.
+    /// Arguments that older servers do not know.
     newer: Vec<usize>,
     no_mkstream: bool,
     new_id: NewId,
-    /// The word behind the options: XADD's id.
+    /// The argument behind the options: XADD's id.
     at: usize,
 }
 
 impl<'a> Options<'a> {
     fn parse(ctx: &Ctx<'a>, is_xadd: bool) -> Result<Options<'a>, CmdError> {
-        let mut words = ctx.args.cursor(2);
+        let mut arguments = ctx.args.cursor(2);
         let mut options = Options {
             trimming: None,
             references: None,
@@ -326,33 +326,33 @@ impl<'a> Options<'a> {
             at: 0,
         };
         let mut limit = None;
-        while let Some(word) = words.peek() {
-            options.at = words.position();
-            if is_xadd && word == b"*" {
+        while let Some(argument) = arguments.peek() {
+            options.at = arguments.position();
+            if is_xadd && argument == b"*" {
                 break;
             }
-            let by_id = words.option("MINID", 1);
-            if by_id || words.option("MAXLEN", 1) {
-                options.take_trimming(&mut words, by_id)?;
-            } else if words.option("LIMIT", 1) {
-                let most = u64::try_from(words.int()?);
+            let by_id = arguments.option("MINID", 1);
+            if by_id || arguments.option("MAXLEN", 1) {
+                options.take_trimming(&mut arguments, by_id)?;
+            } else if arguments.option("LIMIT", 1) {
+                let most = u64::try_from(arguments.int()?);
                 limit = Some(most.or(Err(CmdError::text("ERR The LIMIT argument must be >= 0.")))?);
-            } else if is_xadd && words.flag("NOMKSTREAM") {
+            } else if is_xadd && arguments.flag("NOMKSTREAM") {
                 options.no_mkstream = true;
-            } else if let Some(references) = take_references(&mut words, options.references) {
+            } else if let Some(references) = take_references(&mut arguments, options.references) {
                 options.references = Some(references);
                 options.newer.push(options.at);
-            } else if is_xadd && words.option("IDMP", 2) {
-                options.take_repeatable(&mut words, false)?;
-            } else if is_xadd && words.option("IDMPAUTO", 1) {
-                options.take_repeatable(&mut words, true)?;
+            } else if is_xadd && arguments.option("IDMP", 2) {
+                options.take_repeatable(&mut arguments, false)?;
+            } else if is_xadd && arguments.option("IDMPAUTO", 1) {
+                options.take_repeatable(&mut arguments, true)?;
             } else if is_xadd {
-                options.new_id = parse_new_id(word)?;
+                options.new_id = parse_new_id(argument)?;
                 break;
             } else {
                 return Err(CmdError::SYNTAX);
             }
-            options.at = words.position();
+            options.at = arguments.position();
         }
         options.set_limit(ctx, is_xadd, limit)?;
         let given = options.new_id != NewId::Auto;
@@ -365,21 +365,21 @@ impl<'a> Options<'a> {
     }
 
     /// Reads what stands behind MINID or MAXLEN.
-    fn take_trimming(&mut self, words: &mut Cursor<'a>, by_id: bool) -> Result<(), CmdError> {
+    fn take_trimming(&mut self, arguments: &mut Cursor<'a>, by_id: bool) -> Result<(), CmdError> {
         const BOTH: CmdError =
             CmdError::text("ERR syntax error, MAXLEN and MINID options at the same time are not compatible");
         if self.trimming.is_some() {
             return Err(BOTH);
         }
         // The operator is one only if something stands behind it.
-        let approximate = words.option("~", 1);
-        let _ = approximate || words.option("=", 1);
-        let threshold_at = Cursor::position(words);
-        let word = words.word()?;
+        let approximate = arguments.option("~", 1);
+        let _ = approximate || arguments.option("=", 1);
+        let threshold_at = Cursor::position(arguments);
+        let argument = arguments.argument()?;
         let trim = if by_id {
-            Trim::MinId(parse_id(word, 0)?)
+            Trim::MinId(parse_id(argument, 0)?)
         } else {
-            let most = parse_int(word).ok_or(CmdError::NOT_INTEGER)?;
+            let most = parse_int(argument).ok_or(CmdError::NOT_INTEGER)?;
             let most = u64::try_from(most);
             Trim::MaxLen(most.or(Err(CmdError::text("ERR The MAXLEN argument must be >= 0.")))?)
         };
@@ -388,9 +388,9 @@ impl<'a> Options<'a> {
     }
 
     /// Reads what stands behind IDMP or IDMPAUTO.
-    fn take_repeatable(&mut self, words: &mut Cursor<'a>, is_auto: bool) -> Result<(), CmdError> {
-        let producer = words.word()?;
-        let id = if is_auto { None } else { Some(words.word()?) };
+    fn take_repeatable(&mut self, arguments: &mut Cursor<'a>, is_auto: bool) -> Result<(), CmdError> {
+        let producer = arguments.argument()?;
+        let id = if is_auto { None } else { Some(arguments.argument()?) };
         let error = |what: &str| Err(CmdError::new(format!("ERR syntax error, {what}")));
         let name = if is_auto { "IDMPAUTO" } else { "IDMP" };
         if self.repeatable.is_some() {
@@ -400,7 +400,7 @@ impl<'a> Options<'a> {
         } else if id.is_some_and(<[u8]>::is_empty) {
             return error("IDMP requires a non-empty idempotent ID");
         }
-        self.newer.extend(self.at..Cursor::position(words));
+        self.newer.extend(self.at..Cursor::position(arguments));
         self.repeatable = Some(Repeatable { producer, id });
         Ok(())
     }
@@ -436,16 +436,16 @@ impl<'a> Options<'a> {
 
 /// KEEPREF, DELREF or ACKED, if none was there before.
 pub(in crate::commands) fn take_references(
-    words: &mut Cursor,
+    arguments: &mut Cursor,
     before: Option<References>,
 ) -> Option<References> {
     if before.is_some() {
         return None;
     }
-    for (word, references) in
+    for (argument, references) in
         [("KEEPREF", References::Keep), ("DELREF", References::Delete), ("ACKED", References::Acknowledged)]
     {
-        if words.flag(word) {
+        if arguments.flag(argument) {
             return Some(references);
         }
     }
@@ -461,12 +461,12 @@ fn default_limit(limits: BlockLimits) -> u64 {
 }
 
 /// An id for a new entry, of which the second number may be left to us.
-fn parse_new_id(word: &[u8]) -> Result<NewId, CmdError> {
-    match word.strip_suffix(b"-*") {
-        Some(ms) if word.len() <= ID_WORD_MAX && !ms.contains(&b'-') => {
+fn parse_new_id(argument: &[u8]) -> Result<NewId, CmdError> {
+    match argument.strip_suffix(b"-*") {
+        Some(ms) if argument.len() <= ID_WORD_MAX && !ms.contains(&b'-') => {
             parse_id(ms, 0).map(|id| NewId::AutoSeq(id.ms))
         }
-        _ => parse_id(word, 0).map(NewId::Given),
+        _ => parse_id(argument, 0).map(NewId::Given),
     }
 }
 
@@ -505,8 +505,8 @@ fn xadd(ctx: &mut Ctx) -> CmdResult {
         Some(trimming) => trimming.run(stream, references),
         None => (0, Vec::new()),
     };
-    let told = options.told(args, id, stream);
-    let groups = Told::about(stream, &gone, references);
+    let propagated = options.propagated(args, id, stream);
+    let groups = Propagated::about(stream, &gone, references);
     if let Some(fresh) = fresh {
         ctx.db.add(key, None, NewValue::Object(Object::from(fresh)));
     }
@@ -515,10 +515,10 @@ fn xadd(ctx: &mut Ctx) -> CmdResult {
     if trimmed > 0 {
         ctx.db.event(key, Class::STREAM, "xtrim");
     }
-    if let Some(words) = told {
-        ctx.db.changes.propagate(ctx.db.index, words.iter().map(|word| &word[..]));
+    if let Some(arguments) = propagated {
+        ctx.db.changes.propagate(ctx.db.index, arguments.iter().map(|argument| &argument[..]));
     }
-    groups.tell(ctx, key, &gone);
+    groups.propagate(ctx, key, &gone);
     reply_id(&mut ctx.reply, id);
     Ok(Done)
 }
@@ -535,31 +535,31 @@ fn repeated(stream: &mut Stream, options: &Options, args: Args, now_ms: u64) -> 
 }
 
 impl Options<'_> {
-    /// What replicas are told instead of the words of XADD, if these are not what became of them or are not known to all.
-    fn told(&self, args: Args, id: StreamId, stream: &Stream) -> Option<Vec<Vec<u8>>> {
+    /// What replicas are sent instead of the arguments of XADD, if these are not what became of them or are not known to all.
+    fn propagated(&self, args: Args, id: StreamId, stream: &Stream) -> Option<Vec<Vec<u8>>> {
         let given = matches!(self.new_id, NewId::Given(_));
         let keeps = matches!(self.references, None | Some(References::Keep));
         let approximate = self.trimming.as_ref().filter(|trimming| trimming.approximate);
         if given && approximate.is_none() && self.newer.is_empty() {
             return None;
         }
-        let mut words: Vec<Vec<u8>> = args.iter().map(<[u8]>::to_vec).collect();
-        words[self.at] = id.to_string().into_bytes();
+        let mut arguments: Vec<Vec<u8>> = args.iter().map(<[u8]>::to_vec).collect();
+        arguments[self.at] = id.to_string().into_bytes();
         if let Some(trimming) = approximate {
-            words[trimming.threshold_at - 1] = b"=".to_vec();
-            words[trimming.threshold_at] = trimming.outcome(stream);
+            arguments[trimming.threshold_at - 1] = b"=".to_vec();
+            arguments[trimming.threshold_at] = trimming.outcome(stream);
         }
         let mut dropped = self.newer.clone();
         if !keeps {
             // Which entries went is told behind it, one by one.
-            dropped.extend(self.trimming_words(args));
+            dropped.extend(self.trimming_arguments(args));
         }
-        let kept = words.into_iter().enumerate().filter(|(index, _)| !dropped.contains(index));
-        Some(kept.map(|(_, word)| word).collect())
+        let kept = arguments.into_iter().enumerate().filter(|(index, _)| !dropped.contains(index));
+        Some(kept.map(|(_, argument)| argument).collect())
     }
 
-    /// Where the words about trimming stand.
-    fn trimming_words(&self, args: Args) -> Vec<usize> {
+    /// Where the arguments about trimming stand.
+    fn trimming_arguments(&self, args: Args) -> Vec<usize> {
         let Some(trimming) = &self.trimming else { return Vec::new() };
         let at = trimming.threshold_at;
         let strategy = if matches!(args.get(at - 1), b"=" | b"~") { at - 2 } else { at - 1 };
@@ -568,10 +568,10 @@ impl Options<'_> {
     }
 }
 
-/// How replicas are told which entries went, with what becomes of the references to them: as XDEL, and as XACK for each
+/// How replicas are sent which entries went, with what becomes of the references to them: as XDEL, and as XACK for each
 /// group, which they all know. Where the entries are the first ones of the stream it is an XTRIM, since that is what it
 /// was: XDEL would leave another greatest deleted id there.
-pub(in crate::commands) struct Told {
+pub(in crate::commands) struct Propagated {
     /// The groups that forget what they have pending.
     groups: Vec<Vec<u8>>,
     /// The first entry that is left, if those that went stood before all others.
@@ -579,35 +579,40 @@ pub(in crate::commands) struct Told {
     deletes: bool,
 }
 
-impl Told {
+impl Propagated {
     /// About entries that have just been trimmed.
-    pub(in crate::commands) fn about(stream: &Stream, gone: &[StreamId], references: References) -> Told {
+    pub(in crate::commands) fn about(
+        stream: &Stream,
+        gone: &[StreamId],
+        references: References,
+    ) -> Propagated {
         let forgets = references == References::Delete && !gone.is_empty();
         let groups =
             if forgets { stream.groups().map(|(name, _)| name.to_vec()).collect() } else { Vec::new() };
         let left = if stream.is_empty() { StreamId::MAX } else { stream.first_id() };
         let first = gone.iter().all(|&id| id < left).then_some(left);
-        Told { groups, first, deletes: !gone.is_empty() }
+        Propagated { groups, first, deletes: !gone.is_empty() }
     }
 
-    pub(in crate::commands) fn tell(&self, ctx: &mut Ctx, key: &[u8], gone: &[StreamId]) {
+    pub(in crate::commands) fn propagate(&self, ctx: &mut Ctx, key: &[u8], gone: &[StreamId]) {
         let db = ctx.db.index;
         let ids: Vec<String> = gone.iter().map(StreamId::to_string).collect();
-        let mut tell = |words: &[&[u8]], ids: &[String]| {
-            let words: Vec<&[u8]> = words.iter().copied().chain(ids.iter().map(String::as_bytes)).collect();
-            ctx.db.changes.propagate(db, words);
+        let mut propagate = |arguments: &[&[u8]], ids: &[String]| {
+            let arguments: Vec<&[u8]> =
+                arguments.iter().copied().chain(ids.iter().map(String::as_bytes)).collect();
+            ctx.db.changes.propagate(db, arguments);
         };
         if self.deletes {
             match self.first {
                 Some(left) => {
                     let left = left.to_string();
-                    tell(&[b"XTRIM", key, b"MINID", b"=", left.as_bytes()], &[]);
+                    propagate(&[b"XTRIM", key, b"MINID", b"=", left.as_bytes()], &[]);
                 }
-                None => tell(&[b"XDEL", key], &ids),
+                None => propagate(&[b"XDEL", key], &ids),
             }
         }
         for group in &self.groups {
-            tell(&[b"XACK", key, group], &ids);
+            propagate(&[b"XACK", key, group], &ids);
         }
     }
 }
@@ -652,19 +657,20 @@ fn xtrim(ctx: &mut Ctx) -> CmdResult {
     let (trimmed, gone) = trimming.run(stream, references);
     if trimmed > 0 {
         let outcome = trimming.outcome(stream);
-        let told = Told::about(stream, &gone, references);
+        let propagated = Propagated::about(stream, &gone, references);
         ctx.db.changed(key, Class::STREAM, "xtrim");
         ctx.db.changes.dirty += trimmed - 1;
         if references != References::Keep {
-            told.tell(ctx, key, &gone);
+            propagated.propagate(ctx, key, &gone);
         } else if trimming.approximate || !options.newer.is_empty() {
-            let mut words: Vec<&[u8]> = args.iter().collect();
+            let mut arguments: Vec<&[u8]> = args.iter().collect();
             if trimming.approximate {
-                trimming.rewrite(&mut words, &outcome);
+                trimming.rewrite(&mut arguments, &outcome);
             }
-            let words = words.into_iter().enumerate().filter(|(index, _)| !options.newer.contains(index));
-            let words: Vec<&[u8]> = words.map(|(_, word)| word).collect();
-            ctx.db.changes.propagate(ctx.db.index, words);
+            let arguments =
+                arguments.into_iter().enumerate().filter(|(index, _)| !options.newer.contains(index));
+            let arguments: Vec<&[u8]> = arguments.map(|(_, argument)| argument).collect();
+            ctx.db.changes.propagate(ctx.db.index, arguments);
         }
     }
     ctx.reply.int(trimmed);
@@ -679,7 +685,7 @@ fn xdel(ctx: &mut Ctx) -> CmdResult {
         return Ok(Done);
     };
     // All or nothing: one bad id, and none is deleted.
-    let ids: Vec<StreamId> = args.from(2).map(|word| parse_id(word, 0)).collect::<Result<_, _>>()?;
+    let ids: Vec<StreamId> = args.from(2).map(|argument| parse_id(argument, 0)).collect::<Result<_, _>>()?;
     let deleted = ids.into_iter().filter(|&id| stream.delete(id)).count() as u64;
     if deleted > 0 {
         ctx.db.changed(key, Class::STREAM, "xdel");
@@ -694,13 +700,13 @@ fn xsetid(ctx: &mut Ctx) -> CmdResult {
     let key = ctx.args.key();
     let id = parse_id(ctx.args.get(2), 0)?;
     let (mut entries_added, mut max_deleted_id) = (None, StreamId::MIN);
-    let mut words = ctx.args.cursor(3);
-    while !words.is_done() {
-        if words.option("ENTRIESADDED", 1) {
-            let entries = u64::try_from(words.int()?);
+    let mut arguments = ctx.args.cursor(3);
+    while !arguments.is_done() {
+        if arguments.option("ENTRIESADDED", 1) {
+            let entries = u64::try_from(arguments.int()?);
             entries_added = Some(entries.or(Err(CmdError::text("ERR entries_added must be positive")))?);
-        } else if words.option("MAXDELETEDID", 1) {
-            max_deleted_id = parse_id(words.word()?, 0)?;
+        } else if arguments.option("MAXDELETEDID", 1) {
+            max_deleted_id = parse_id(arguments.argument()?, 0)?;
             if id < max_deleted_id {
                 return Err(CmdError::text(
                     "ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id",
@@ -764,12 +770,12 @@ fn range(ctx: &mut Ctx, start_at: usize, end_at: usize, backwards: bool) -> CmdR
     let start = parse_start(ctx.args.get(start_at))?;
     let end = parse_end(ctx.args.get(end_at))?;
     let mut count = None;
-    let mut words = ctx.args.cursor(4);
-    while !words.is_done() {
-        if !words.option("COUNT", 1) {
+    let mut arguments = ctx.args.cursor(4);
+    while !arguments.is_done() {
+        if !arguments.option("COUNT", 1) {
             return Err(CmdError::SYNTAX);
         }
-        count = Some(words.int()?);
+        count = Some(arguments.int()?);
     }
     let reply = &mut ctx.reply;
     let Some(stream) = ctx.db.read_as::<Stream>(ctx.args.key())? else {
@@ -805,14 +811,14 @@ mod tests {
         bench
     }
 
-    /// Runs a line; its reply, and what replicas are told (`as it is`: the line itself).
-    fn told(bench: &mut Bench<Server>, line: &str) -> (String, String) {
+    /// Runs a line; its reply, and what replicas are sent (`as it is`: the line itself).
+    fn propagated(bench: &mut Bench<Server>, line: &str) -> (String, String) {
         let reply = bench.run(line);
-        let told = match bench.propagated().join(", ") {
+        let propagated = match bench.propagated().join(", ") {
             none if none.is_empty() && bench.changes.dirty > 0 => "as it is".into(),
-            told => told,
+            propagated => propagated,
         };
-        (reply, told)
+        (reply, propagated)
     }
 
     #[test]
@@ -843,7 +849,7 @@ mod tests {
                 "0: XADD s MINID = 1800000000000-1 1800000000000-1 f v",
             ),
         ] {
-            assert_eq!(told(&mut bench, line), (reply.into(), sent.into()), "{line}");
+            assert_eq!(propagated(&mut bench, line), (reply.into(), sent.into()), "{line}");
         }
         // The limit of our master's commands is none of ours.
         bench.run("XADD m 1 f v");

@@ -1,4 +1,4 @@
-//! XGROUP: consumer groups, their consumers and their places; and how what happens in a group is told to replicas.
+//! XGROUP: consumer groups, their consumers and their places; and how what happens in a group is propagated to replicas.
 
 use crate::commands::help;
 use crate::commands::stream::entries::{parse_id, parse_id_or_end};
@@ -106,12 +106,12 @@ impl GroupKey<'_> {
     }
 
     /// Tells replicas who has a pending entry now, and since when; so, whatever they knew of it, they know the same.
-    /// `word` is its id as it is to be spelled.
+    /// `argument` is its id as it is to be spelled.
     pub(in crate::commands) fn propagate_claim(
         &self,
         group: &Group,
         id: StreamId,
-        word: &[u8],
+        argument: &[u8],
         changes: &mut Changes,
     ) {
         let pending = group.pending(id).expect("it is pending");
@@ -125,7 +125,7 @@ impl GroupKey<'_> {
                 self.group,
                 group.consumer(pending.consumer).name(),
                 b"0",
-                word,
+                argument,
                 b"TIME",
                 time.format(pending.delivery_time_ms).as_bytes(),
                 b"RETRYCOUNT",
@@ -193,12 +193,12 @@ struct Options {
 impl Options {
     fn parse(ctx: &Ctx, of_create: bool) -> Result<Options, CmdError> {
         let mut options = Options { mkstream: false, entries_read: None };
-        let mut words = ctx.args.cursor(5);
-        while !words.is_done() {
-            if of_create && words.flag("MKSTREAM") {
+        let mut arguments = ctx.args.cursor(5);
+        while !arguments.is_done() {
+            if of_create && arguments.flag("MKSTREAM") {
                 options.mkstream = true;
-            } else if words.option("ENTRIESREAD", 1) {
-                options.entries_read = match words.int()? {
+            } else if arguments.option("ENTRIESREAD", 1) {
+                options.entries_read = match arguments.int()? {
                     -1 => None,
                     ..-1 => {
                         return Err(CmdError::text("ERR value for ENTRIESREAD must be positive or -1"));
@@ -206,14 +206,14 @@ impl Options {
                     read => Some(read as u64),
                 };
             } else {
-                return Err(wrong_words(ctx));
+                return Err(wrong_arguments(ctx));
             }
         }
         Ok(options)
     }
 }
 
-fn wrong_words(ctx: &Ctx) -> CmdError {
+fn wrong_arguments(ctx: &Ctx) -> CmdError {
     CmdError::subcommand("xgroup", ctx.args.get(1))
 }
 
@@ -237,16 +237,16 @@ fn changed(ctx: &mut Ctx, event: &'static str) {
 
 /// XGROUP CREATE key group id | $ [MKSTREAM] [ENTRIESREAD entries-read]
 fn create(ctx: &mut Ctx) -> CmdResult {
-    let (key, name, word) = (ctx.args.get(2), ctx.args.get(3), ctx.args.get(4));
+    let (key, name, argument) = (ctx.args.get(2), ctx.args.get(3), ctx.args.get(4));
     let options = Options::parse(ctx, true)?;
     if ctx.args.len() > 8 {
         // Said only once the key was found to be what it has to be.
         return match ctx.db.write_as::<Stream>(key)? {
             None if !options.mkstream => stream(ctx).map(|_| Done),
-            _ => Err(wrong_words(ctx)),
+            _ => Err(wrong_arguments(ctx)),
         };
     }
-    let place = |last_id: StreamId| if word == b"$" { Ok(last_id) } else { parse_id(word, 0) };
+    let place = |last_id: StreamId| if argument == b"$" { Ok(last_id) } else { parse_id(argument, 0) };
     if options.mkstream && ctx.db.write_as::<Stream>(key)?.is_none() {
         let group = Group::new(place(StreamId::MIN)?, options.entries_read);
         let mut stream = Stream::new();
@@ -267,16 +267,16 @@ fn create(ctx: &mut Ctx) -> CmdResult {
 
 /// XGROUP SETID key group id | $ [ENTRIESREAD entries-read]
 fn set_id(ctx: &mut Ctx) -> CmdResult {
-    let (key, name, word) = (ctx.args.get(2), ctx.args.get(3), ctx.args.get(4));
+    let (key, name, argument) = (ctx.args.get(2), ctx.args.get(3), ctx.args.get(4));
     let options = Options::parse(ctx, false)?;
     let takes = matches!(ctx.args.len(), 5 | 7);
-    let error = wrong_words(ctx);
+    let error = wrong_arguments(ctx);
     let stream = stream(ctx)?;
     stream.group(name).ok_or_else(|| no_group(key, name))?;
     if !takes {
         return Err(error);
     }
-    let last_id = if word == b"$" { stream.last_id() } else { parse_id_or_end(word, 0)? };
+    let last_id = if argument == b"$" { stream.last_id() } else { parse_id_or_end(argument, 0)? };
     stream.place_group(name, last_id, options.entries_read);
     changed(ctx, "xgroup-setid");
     ctx.reply.ok();

@@ -50,15 +50,15 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
 
 /// XCFGSET key [IDMP-DURATION seconds] [IDMP-MAXSIZE entries]
 fn xcfgset(ctx: &mut Ctx) -> CmdResult {
-    let mut words = ctx.args.cursor(2);
+    let mut arguments = ctx.args.cursor(2);
     let (mut duration_secs, mut max_ids) = (None, None);
-    while !words.is_done() {
-        if words.option("IDMP-DURATION", 1) {
+    while !arguments.is_done() {
+        if arguments.option("IDMP-DURATION", 1) {
             let error = CmdError::text("ERR IDMP-DURATION must be between 1 and 86400 seconds");
-            duration_secs = Some(words.int_in(1..=86_400, error)? as u64);
-        } else if words.option("IDMP-MAXSIZE", 1) {
+            duration_secs = Some(arguments.int_in(1..=86_400, error)? as u64);
+        } else if arguments.option("IDMP-MAXSIZE", 1) {
             let error = CmdError::text("ERR IDMP-MAXSIZE must be between 1 and 10000 entries");
-            max_ids = Some(words.int_in(1..=10_000, error)? as u64);
+            max_ids = Some(arguments.int_in(1..=10_000, error)? as u64);
         } else {
             return Err(CmdError::SYNTAX);
         }

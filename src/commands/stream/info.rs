@@ -70,7 +70,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[container(
 .doc(Family::Stream, "5.0.0", "Depends on subcommand.", "A container for commands that tell of streams.")];
 
 /// What a stream knows of producers that may repeat themselves; where it knows nothing it is like one of 7.2.
-fn tell_of_producers(idempotency: &Idempotency, reply: &mut Reply) {
+fn reply_with_producers(idempotency: &Idempotency, reply: &mut Reply) {
     let (producers, ids) = idempotency.counts();
     for (name, value) in [
         ("idmp-duration", idempotency.duration_secs),
@@ -88,7 +88,7 @@ fn tell_of_producers(idempotency: &Idempotency, reply: &mut Reply) {
 /// XINFO STREAM key [FULL [COUNT count]]
 fn stream(ctx: &mut Ctx) -> CmdResult {
     let args = ctx.args;
-    let wrong_words = || CmdError::subcommand("xinfo", args.get(1));
+    let wrong_arguments = || CmdError::subcommand("xinfo", args.get(1));
     let reply = &mut ctx.reply;
     let stream = ctx.db.read_as::<Stream>(args.get(2))?.ok_or(CmdError::NO_SUCH_KEY)?;
     let count = match args.len() {
@@ -98,7 +98,7 @@ fn stream(ctx: &mut Ctx) -> CmdResult {
             let count = parse_int(args.get(5)).ok_or(CmdError::NOT_INTEGER)?;
             Some(u64::try_from(count).unwrap_or(FULL_COUNT))
         }
-        _ => return Err(wrong_words()),
+        _ => return Err(wrong_arguments()),
     };
     let about_producers = if stream.idempotency().is_some() { 6 } else { 0 };
     reply.map(about_producers + if count.is_some() { 9 } else { 10 });
@@ -117,7 +117,7 @@ fn stream(ctx: &mut Ctx) -> CmdResult {
     reply.bulk(b"recorded-first-entry-id");
     reply_id(reply, stream.first_id());
     if let Some(idempotency) = stream.idempotency() {
-        tell_of_producers(idempotency, reply);
+        reply_with_producers(idempotency, reply);
     }
     match count {
         None => {

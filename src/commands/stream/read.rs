@@ -86,7 +86,7 @@ struct Query<'a> {
 
 impl<'a> Query<'a> {
     fn parse(ctx: &Ctx<'a>, of_group: bool) -> Result<Query<'a>, CmdError> {
-        let mut words = ctx.args.cursor(1);
+        let mut arguments = ctx.args.cursor(1);
         let mut query = Query {
             block: None,
             count: 0,
@@ -99,32 +99,32 @@ impl<'a> Query<'a> {
             keys: 0,
         };
         loop {
-            if words.is_done() {
+            if arguments.is_done() {
                 return Err(CmdError::SYNTAX);
             }
-            if words.option("BLOCK", 1) {
+            if arguments.option("BLOCK", 1) {
                 if ctx.session.in_script {
                     let text = b" command is not allowed with BLOCK option from scripts";
                     return Err(CmdError::bytes([b"ERR ", ctx.args.get(0), text].concat()));
                 }
-                query.block = Some(deadline_after_ms(ctx, words.word()?)?);
-            } else if words.option("COUNT", 1) {
-                query.count = u64::try_from(words.int()?).unwrap_or(0);
-            } else if words.option("MAXCOUNT", 1) {
-                query.max_count = Some(positive(words.word()?, "MAXCOUNT")?);
-            } else if words.option("MAXSIZE", 1) {
-                query.max_size = Some(positive(words.word()?, "MAXSIZE")?);
-            } else if words.option("STREAMS", 1) {
+                query.block = Some(deadline_after_ms(ctx, arguments.argument()?)?);
+            } else if arguments.option("COUNT", 1) {
+                query.count = u64::try_from(arguments.int()?).unwrap_or(0);
+            } else if arguments.option("MAXCOUNT", 1) {
+                query.max_count = Some(positive(arguments.argument()?, "MAXCOUNT")?);
+            } else if arguments.option("MAXSIZE", 1) {
+                query.max_size = Some(positive(arguments.argument()?, "MAXSIZE")?);
+            } else if arguments.option("STREAMS", 1) {
                 break;
-            } else if words.option("GROUP", 2) {
+            } else if arguments.option("GROUP", 2) {
                 only_of_group(of_group, "GROUP")?;
-                query.group = Some((words.word()?, words.word()?));
-            } else if words.flag("NOACK") {
+                query.group = Some((arguments.argument()?, arguments.argument()?));
+            } else if arguments.flag("NOACK") {
                 only_of_group(of_group, "NOACK")?;
                 query.noack = true;
-            } else if words.option("CLAIM", 1) {
+            } else if arguments.option("CLAIM", 1) {
                 only_of_group(of_group, "CLAIM")?;
-                query.claim_idle_ms = Some(idle_ms(words.word()?)?);
+                query.claim_idle_ms = Some(idle_ms(arguments.argument()?)?);
             } else {
                 return Err(CmdError::SYNTAX);
             }
@@ -132,20 +132,20 @@ impl<'a> Query<'a> {
         if query.max_count.is_some_and(|most| most < query.count) {
             return Err(CmdError::text("ERR MAXCOUNT must be greater than or equal to COUNT"));
         }
-        if !words.left().is_multiple_of(2) {
+        if !arguments.left().is_multiple_of(2) {
             let (command, symbol) = if of_group { ("xreadgroup", '>') } else { ("xread", '$') };
             return Err(CmdError::new(format!(
                 "ERR Unbalanced '{command}' list of streams: for each stream key an ID or '{symbol}' must be specified."
             )));
         }
-        (query.keys_at, query.keys) = (words.position(), words.left() / 2);
+        (query.keys_at, query.keys) = (arguments.position(), arguments.left() / 2);
         if of_group && query.group.is_none() {
             return Err(CmdError::text("ERR Missing GROUP option for XREADGROUP"));
         }
         Ok(query)
     }
 
-    /// Each key with the word of its id.
+    /// Each key with the argument of its id.
     fn streams(&self, args: Args<'a>) -> impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         args.from(self.keys_at).take(self.keys).zip(args.from(self.keys_at + self.keys))
     }
@@ -229,8 +229,9 @@ fn size(entry: &StreamEntry) -> usize {
 }
 
 /// How long an entry is to have been pending that is claimed.
-fn idle_ms(word: &[u8]) -> Result<i64, CmdError> {
-    let ms = parse_int(word).ok_or(CmdError::text("ERR min-idle-time is not an integer or out of range"))?;
+fn idle_ms(argument: &[u8]) -> Result<i64, CmdError> {
+    let ms =
+        parse_int(argument).ok_or(CmdError::text("ERR min-idle-time is not an integer or out of range"))?;
     if ms < 0 { Err(CmdError::text("ERR min-idle-time must be a positive integer")) } else { Ok(ms) }
 }
 
@@ -285,9 +286,9 @@ fn xread(ctx: &mut Ctx) -> CmdResult {
     let query = Query::parse(ctx, false)?;
     let args = ctx.args;
     let mut ids = Vec::with_capacity(query.keys);
-    for (key, word) in query.streams(args) {
+    for (key, argument) in query.streams(args) {
         let stream = ctx.db.read_as::<Stream>(key)?;
-        ids.push(match word {
+        ids.push(match argument {
             b"$" => stream.map_or(StreamId::MIN, Stream::last_id),
             // The last entry that there is, if there is one.
             b"+" => match stream.and_then(Stream::last) {
@@ -299,7 +300,7 @@ fn xread(ctx: &mut Ctx) -> CmdResult {
                     "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
                 ));
             }
-            word => parse_id(word, 0)?,
+            argument => parse_id(argument, 0)?,
         });
     }
     let mut answer = Answer::new(ctx.reply.reborrow());
@@ -347,13 +348,13 @@ fn wait(ctx: &mut Ctx, query: &Query) -> CmdResult {
 fn group_ids(ctx: &mut Ctx, query: &Query, group_name: &[u8]) -> Result<Vec<StreamId>, CmdError> {
     let args = ctx.args;
     let mut ids = Vec::with_capacity(query.keys);
-    for (key, word) in query.streams(args) {
+    for (key, argument) in query.streams(args) {
         let stream = ctx.db.read_as::<Stream>(key)?;
         if stream.is_none_or(|stream| stream.group(group_name).is_none()) {
             let names = GroupKey { db: ctx.db.index, key, group: group_name };
             return Err(names.missing(" in XREADGROUP with GROUP option"));
         }
-        ids.push(match word {
+        ids.push(match argument {
             b">" => NEW,
             b"$" => {
                 return Err(CmdError::text(

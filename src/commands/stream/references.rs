@@ -1,6 +1,6 @@
 //! XACKDEL and XDELEX: deleting entries with regard to the groups that refer to them.
 //!
-//! Replicas are told what became of it in words that all of them know: which entries are acknowledged, and which go.
+//! Replicas are sent what became of it in words that all of them know: which entries are acknowledged, and which go.
 
 use crate::commands::stream::entries::{REFERENCES, parse_id, take_references};
 use crate::exec::{
@@ -42,20 +42,20 @@ const REFERRED_TO: i64 = 2;
 
 /// Reads `[KEEPREF | DELREF | ACKED] IDS numids id [id ...]`.
 fn parse(ctx: &Ctx, at: usize) -> Result<(References, Vec<StreamId>), CmdError> {
-    let mut words = ctx.args.cursor(at);
+    let mut arguments = ctx.args.cursor(at);
     let mut references = None;
     let mut ids = None;
-    while let Some(_word) = words.peek() {
-        if let Some(taken) = take_references(&mut words, references) {
+    while let Some(_argument) = arguments.peek() {
+        if let Some(taken) = take_references(&mut arguments, references) {
             references = Some(taken);
-        } else if ids.is_none() && words.option("IDS", 1) {
-            let count = parse_int(words.word()?).filter(|&count| count > 0);
+        } else if ids.is_none() && arguments.option("IDS", 1) {
+            let count = parse_int(arguments.argument()?).filter(|&count| count > 0);
             let count = count.ok_or(CmdError::text("ERR Number of IDs must be a positive integer"))?;
-            if count as usize > words.left() {
+            if count as usize > arguments.left() {
                 return Err(CmdError::text("ERR The `numids` parameter must match the number of arguments"));
             }
             let taken: Result<Vec<StreamId>, CmdError> =
-                (0..count).map(|_| words.word().and_then(|word| parse_id(word, 0))).collect();
+                (0..count).map(|_| arguments.argument().and_then(|argument| parse_id(argument, 0))).collect();
             ids = Some(taken?);
         } else {
             return Err(CmdError::SYNTAX);
@@ -79,8 +79,8 @@ fn xdelex(ctx: &mut Ctx) -> CmdResult {
 /// Propagates a command on entries, if there are any.
 fn propagate(ctx: &mut Ctx, command: &[&[u8]], ids: &[Vec<u8>]) {
     if !ids.is_empty() {
-        let words = command.iter().copied().chain(ids.iter().map(|id| &id[..]));
-        ctx.db.changes.propagate(ctx.db.index, words.collect::<Vec<_>>());
+        let arguments = command.iter().copied().chain(ids.iter().map(|id| &id[..]));
+        ctx.db.changes.propagate(ctx.db.index, arguments.collect::<Vec<_>>());
     }
 }
 
@@ -167,13 +167,13 @@ mod tests {
         bench
     }
 
-    fn told(bench: &mut Bench<Server>, line: &str) -> (String, String) {
+    fn propagated(bench: &mut Bench<Server>, line: &str) -> (String, String) {
         let reply = bench.run(line);
         (reply, bench.propagated().join(", "))
     }
 
     #[test]
-    fn replicas_are_told_in_old_words_what_became_of_references() {
+    fn replicas_are_told_in_old_arguments_what_became_of_references() {
         let mut bench = bench();
         for (line, reply, sent) in [
             ("XACKDEL s g ACKED IDS 1 1-1", "*1\r\n:2\r\n", "0: XACK s g 1-1"),
@@ -183,10 +183,10 @@ mod tests {
             ("XACKDEL s nobody IDS 1 1-1", "*1\r\n:-1\r\n", ""),
             ("XDELEX none DELREF IDS 1 1-1", "*1\r\n:-1\r\n", ""),
         ] {
-            assert_eq!(told(&mut bench, line), (reply.into(), sent.into()), "{line}");
+            assert_eq!(propagated(&mut bench, line), (reply.into(), sent.into()), "{line}");
         }
         bench.run("XREADGROUP GROUP g c STREAMS s >");
-        let (reply, sent) = told(&mut bench, "XDELEX s DELREF IDS 1 3-1");
+        let (reply, sent) = propagated(&mut bench, "XDELEX s DELREF IDS 1 3-1");
         assert_eq!(reply, "*1\r\n:1\r\n");
         assert_eq!(sent, "0: XACK s g 3-1, 0: XACK s h 3-1, 0: XDEL s 3-1");
         assert_eq!(
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn trimming_minds_references_and_is_told_in_old_words() {
+    fn trimming_minds_references_and_is_told_in_old_arguments() {
         let mut bench = bench();
         bench.run("XACK s g 1-1 2-1");
         bench.run("XACK s h 1-1");
@@ -218,7 +218,7 @@ mod tests {
             ),
             ("XTRIM s MAXLEN 0 KEEPREF", ":1\r\n", "0: XTRIM s MAXLEN 0"),
         ] {
-            assert_eq!(told(&mut bench, line), (reply.into(), sent.into()), "{line}");
+            assert_eq!(propagated(&mut bench, line), (reply.into(), sent.into()), "{line}");
         }
     }
 

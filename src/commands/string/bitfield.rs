@@ -119,14 +119,14 @@ struct Operation {
 
 /// The key of BITFIELD, which is only read where every operation is a GET; what makes no sense might write.
 fn bitfield_keys(args: Args) -> Result<Vec<(usize, u16)>, CmdError> {
-    let mut words = args.cursor(2);
+    let mut arguments = args.cursor(2);
     let reads = loop {
-        if words.option("GET", 2) {
-            words.by_ref().take(2).for_each(drop);
-        } else if words.option("OVERFLOW", 1) {
-            words.next();
+        if arguments.option("GET", 2) {
+            arguments.by_ref().take(2).for_each(drop);
+        } else if arguments.option("OVERFLOW", 1) {
+            arguments.next();
         } else {
-            break words.is_done();
+            break arguments.is_done();
         }
     };
     let how = if reads { key_flags::RO } else { key_flags::RW | key_flags::UPDATE };
@@ -151,26 +151,26 @@ fn bitfield_ro(ctx: &mut Ctx) -> CmdResult {
 fn operations(ctx: &Ctx) -> Result<Vec<Operation>, CmdError> {
     let mut operations = Vec::new();
     let mut overflow = Overflow::Wrap;
-    let mut words = ctx.args.cursor(2);
-    while !words.is_done() {
-        if words.option("OVERFLOW", 1) {
-            overflow = match words.word()? {
-                word if word.eq_ignore_ascii_case(b"wrap") => Overflow::Wrap,
-                word if word.eq_ignore_ascii_case(b"sat") => Overflow::Saturate,
-                word if word.eq_ignore_ascii_case(b"fail") => Overflow::Fail,
+    let mut arguments = ctx.args.cursor(2);
+    while !arguments.is_done() {
+        if arguments.option("OVERFLOW", 1) {
+            overflow = match arguments.argument()? {
+                argument if argument.eq_ignore_ascii_case(b"wrap") => Overflow::Wrap,
+                argument if argument.eq_ignore_ascii_case(b"sat") => Overflow::Saturate,
+                argument if argument.eq_ignore_ascii_case(b"fail") => Overflow::Fail,
                 _ => return Err(CmdError::text("ERR Invalid OVERFLOW type specified")),
             };
             continue;
         }
         let action: fn(i64) -> Action = match () {
-            _ if words.option("GET", 2) => |_| Action::Get,
-            _ if words.option("SET", 3) => Action::Set,
-            _ if words.option("INCRBY", 3) => Action::IncrBy,
+            _ if arguments.option("GET", 2) => |_| Action::Get,
+            _ if arguments.option("SET", 3) => Action::Set,
+            _ if arguments.option("INCRBY", 3) => Action::IncrBy,
             _ => return Err(CmdError::SYNTAX),
         };
-        let (signed, width) = field_type(words.word()?)?;
-        let offset = bit_offset(words.word()?, Some(width), ctx.limits, ctx.session)?;
-        let amount = if action(0) == Action::Get { 0 } else { words.int()? };
+        let (signed, width) = field_type(arguments.argument()?)?;
+        let offset = bit_offset(arguments.argument()?, Some(width), ctx.limits, ctx.session)?;
+        let amount = if action(0) == Action::Get { 0 } else { arguments.int()? };
         operations.push(Operation {
             action: action(amount),
             field: Field { offset, width, signed },

@@ -165,7 +165,7 @@ fn getbit(ctx: &mut Ctx) -> CmdResult {
     Ok(Done)
 }
 
-/// Whether words BIT and BYTE ask for bits.
+/// Whether arguments BIT and BYTE ask for bits.
 fn counts_bits(args: Args, index: usize) -> Result<bool, CmdError> {
     match () {
         _ if args.len() <= index || args.is(index, "byte") => Ok(false),
@@ -219,8 +219,9 @@ fn count(bytes: &[u8], start: i64, end: i64) -> i64 {
     // Bits of the first and the last byte that are no part of the range.
     let before = bytes[first] & !(0xff >> (start & 7));
     let behind = bytes[last] & (0x7f >> ((end - 1) & 7));
-    let (words, rest) = bytes[first..=last].as_chunks::<8>();
-    let whole: u64 = words.iter().map(|word| u64::from(u64::from_ne_bytes(*word).count_ones())).sum();
+    let (arguments, rest) = bytes[first..=last].as_chunks::<8>();
+    let whole: u64 =
+        arguments.iter().map(|argument| u64::from(u64::from_ne_bytes(*argument).count_ones())).sum();
     let rest: u32 = rest.iter().map(|byte| byte.count_ones()).sum();
     whole as i64 + i64::from(rest) - i64::from(before.count_ones() + behind.count_ones())
 }
@@ -281,10 +282,12 @@ fn find(bytes: &[u8], start: i64, end: i64, bit: bool) -> Option<i64> {
         return Some(found);
     }
     let middle = bytes.get(first + 1..last).unwrap_or_default();
-    let (words, rest) = middle.as_chunks::<8>();
-    let at = match words.iter().position(|word| *word != [skip; 8]) {
-        Some(word) => Some(word * 8 + words[word].iter().position(|&byte| byte != skip).unwrap_or(0)),
-        None => rest.iter().position(|&byte| byte != skip).map(|at| words.len() * 8 + at),
+    let (arguments, rest) = middle.as_chunks::<8>();
+    let at = match arguments.iter().position(|argument| *argument != [skip; 8]) {
+        Some(argument) => {
+            Some(argument * 8 + arguments[argument].iter().position(|&byte| byte != skip).unwrap_or(0))
+        }
+        None => rest.iter().position(|&byte| byte != skip).map(|at| arguments.len() * 8 + at),
     };
     match at {
         Some(at) => place(first + 1 + at),

@@ -91,23 +91,23 @@ pub const COMMANDS: &[Command<Server>] = &[
 /// What a string has to be, or must not be, for a write to happen.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Condition<'a> {
-    /// The word is a digest, not a value.
+    /// The argument is a digest, not a value.
     digest: bool,
     /// It holds if the two are not the same.
     negated: bool,
-    word: &'a [u8],
+    argument: &'a [u8],
 }
 
 impl<'a> Condition<'a> {
-    /// The words of the four conditions, whether they compare digests, and whether they are negated.
+    /// The arguments of the four conditions, whether they compare digests, and whether they are negated.
     const SPELLINGS: [(&'static str, bool, bool); 4] =
         [("IFEQ", false, false), ("IFNE", false, true), ("IFDEQ", true, false), ("IFDNE", true, true)];
 
-    /// The condition that a word names, about another.
-    pub(super) fn named(name: &[u8], word: &'a [u8]) -> Option<Condition<'a>> {
+    /// The condition that an argument names, about another.
+    pub(super) fn named(name: &[u8], argument: &'a [u8]) -> Option<Condition<'a>> {
         let spelled = |(spelling, ..): &(&str, bool, bool)| name.eq_ignore_ascii_case(spelling.as_bytes());
         let (_, digest, negated) = Self::SPELLINGS.into_iter().find(spelled)?;
-        Some(Condition { digest, negated, word })
+        Some(Condition { digest, negated, argument })
     }
 
     /// Whether it holds for what a key holds now; a key that is not there is equal to nothing.
@@ -125,12 +125,12 @@ impl<'a> Condition<'a> {
         let mut digits = itoa::Buffer::new();
         let bytes = string.bytes(&mut digits);
         if !self.digest {
-            return Ok((bytes == self.word) != self.negated);
+            return Ok((bytes == self.argument) != self.negated);
         }
-        if self.word.len() != 16 {
+        if self.argument.len() != 16 {
             return Err(CmdError::text("ERR must be exactly 16 hexadecimal characters"));
         }
-        Ok(self.word.eq_ignore_ascii_case(hex_digest(bytes).as_bytes()) != self.negated)
+        Ok(self.argument.eq_ignore_ascii_case(hex_digest(bytes).as_bytes()) != self.negated)
     }
 }
 
@@ -176,7 +176,7 @@ fn delex(ctx: &mut Ctx) -> CmdResult {
 
 /// DELIFEQ key value
 fn delifeq(ctx: &mut Ctx) -> CmdResult {
-    let condition = Condition { digest: false, negated: false, word: ctx.args.get(2) };
+    let condition = Condition { digest: false, negated: false, argument: ctx.args.get(2) };
     if condition.holds(&mut ctx.db, ctx.args.key())? {
         delete(ctx);
     } else {
@@ -255,13 +255,13 @@ fn set_one(ctx: &mut Ctx, at: usize, ttl: Ttl) {
 /// Sends replicas a SET without its conditions.
 pub(super) fn propagate_set(db: &mut DbView, key: &[u8], value: &[u8], ttl: Ttl) {
     let mut digits = itoa::Buffer::new();
-    let mut words: Vec<&[u8]> = vec![b"SET", key, value];
+    let mut arguments: Vec<&[u8]> = vec![b"SET", key, value];
     match ttl {
         Ttl::None => {}
-        Ttl::Keep => words.push(b"KEEPTTL"),
-        Ttl::At(at) => words.extend([&b"PXAT"[..], digits.format(at).as_bytes()]),
+        Ttl::Keep => arguments.push(b"KEEPTTL"),
+        Ttl::At(at) => arguments.extend([&b"PXAT"[..], digits.format(at).as_bytes()]),
     }
-    db.changes.propagate(db.index, words);
+    db.changes.propagate(db.index, arguments);
 }
 
 #[cfg(test)]

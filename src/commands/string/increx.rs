@@ -64,24 +64,24 @@ struct Query<'a> {
 impl<'a> Query<'a> {
     fn parse(ctx: &Ctx<'a>) -> Result<Query<'a>, CmdError> {
         let mut query = Query::default();
-        let mut words = ctx.args.cursor(2);
-        while !words.is_done() {
-            if query.by_float.is_none() && words.option("BYINT", 1) {
-                query.by_int = Some(words.word()?);
-            } else if query.by_int.is_none() && words.option("BYFLOAT", 1) {
-                query.by_float = Some(words.word()?);
-            } else if words.option("LBOUND", 1) {
-                query.low = Some(words.word()?);
-            } else if words.option("UBOUND", 1) {
-                query.high = Some(words.word()?);
-            } else if words.flag("SATURATE") {
+        let mut arguments = ctx.args.cursor(2);
+        while !arguments.is_done() {
+            if query.by_float.is_none() && arguments.option("BYINT", 1) {
+                query.by_int = Some(arguments.argument()?);
+            } else if query.by_int.is_none() && arguments.option("BYFLOAT", 1) {
+                query.by_float = Some(arguments.argument()?);
+            } else if arguments.option("LBOUND", 1) {
+                query.low = Some(arguments.argument()?);
+            } else if arguments.option("UBOUND", 1) {
+                query.high = Some(arguments.argument()?);
+            } else if arguments.flag("SATURATE") {
                 query.saturate = true;
-            } else if words.flag("ENX") {
+            } else if arguments.flag("ENX") {
                 query.if_lasting = true;
-            } else if query.expire.is_none() && words.flag("PERSIST") {
+            } else if query.expire.is_none() && arguments.flag("PERSIST") {
                 query.persist = true;
             } else {
-                let expire = if query.persist { None } else { Expire::take(&mut words, query.expire) };
+                let expire = if query.persist { None } else { Expire::take(&mut arguments, query.expire) };
                 query.expire = Some(expire.ok_or(CmdError::SYNTAX)?);
             }
         }

@@ -350,8 +350,9 @@ impl<'a> Expire<'a> {
     /// Takes a time to live from the cursor. It may be given twice (the last one counts) if spelled the same way.
     pub(super) fn take(cursor: &mut Cursor<'a>, given: Option<Expire>) -> Option<Expire<'a>> {
         let allowed = |unit| given.is_none_or(|given| given.unit == unit);
-        let (_, unit) =
-            Unit::SPELLINGS.into_iter().find(|&(word, unit)| allowed(unit) && cursor.option(word, 1))?;
+        let (_, unit) = Unit::SPELLINGS
+            .into_iter()
+            .find(|&(argument, unit)| allowed(unit) && cursor.option(argument, 1))?;
         Some(Expire { unit, amount: cursor.next()? })
     }
 
@@ -585,8 +586,9 @@ impl<'a> LcsTable<'a> {
 
 /// The key of SET, which is read only where the old value is asked for.
 fn set_keys(args: Args) -> Result<Vec<(usize, u16)>, CmdError> {
-    let reads =
-        args.from(3).any(|word| word.eq_ignore_ascii_case(b"GET") || Condition::named(word, b"").is_some());
+    let reads = args
+        .from(3)
+        .any(|argument| argument.eq_ignore_ascii_case(b"GET") || Condition::named(argument, b"").is_some());
     let how = if reads { key_flags::RW | key_flags::ACCESS } else { key_flags::OW };
     Ok(vec![(1, how | key_flags::UPDATE)])
 }
@@ -604,8 +606,8 @@ fn set(ctx: &mut Ctx) -> CmdResult {
     let mut options = ctx.args.cursor(3);
     while !options.is_done() {
         if set.takes_comparison()
-            && let Some(word) = options.clone().nth(1)
-            && let Some(comparison) = options.peek().and_then(|name| Condition::named(name, word))
+            && let Some(argument) = options.clone().nth(1)
+            && let Some(comparison) = options.peek().and_then(|name| Condition::named(name, argument))
         {
             options.nth(1);
             set.comparison = Some(comparison);
@@ -651,7 +653,7 @@ fn psetex(ctx: &mut Ctx) -> CmdResult {
 /// What SET and its older forms are asked to do.
 struct Set<'a> {
     key: &'a [u8],
-    /// The index of the value among the words.
+    /// The index of the value among the arguments.
     value: usize,
     condition: SetIf,
     /// What the value there now has to be, or must not be.
@@ -710,16 +712,17 @@ impl<'a> Set<'a> {
                 if unit != Unit::PxAt && self.comparison.is_none() {
                     let mut digits = itoa::Buffer::new();
                     let value = ctx.args.get(value);
-                    let words = [&b"SET"[..], key, value, b"PXAT", digits.format(at).as_bytes()];
-                    ctx.db.changes.propagate(ctx.db.index, words);
+                    let arguments = [&b"SET"[..], key, value, b"PXAT", digits.format(at).as_bytes()];
+                    ctx.db.changes.propagate(ctx.db.index, arguments);
                 }
             }
             // Replicas need not look up what nobody asks them for.
             None if done && self.get && self.comparison.is_none() => {
-                let words = ctx.args.iter().enumerate();
-                let words = words.filter(|(at, word)| *at < 3 || !word.eq_ignore_ascii_case(b"GET"));
-                let words: Vec<_> = words.map(|(_, word)| word).collect();
-                ctx.db.changes.propagate(ctx.db.index, words);
+                let arguments = ctx.args.iter().enumerate();
+                let arguments =
+                    arguments.filter(|(at, argument)| *at < 3 || !argument.eq_ignore_ascii_case(b"GET"));
+                let arguments: Vec<_> = arguments.map(|(_, argument)| argument).collect();
+                ctx.db.changes.propagate(ctx.db.index, arguments);
             }
             _ => {}
         }

@@ -259,23 +259,27 @@ struct Add {
 
 impl Add {
     /// Reads the options, up to the first score.
-    fn parse(words: &mut Cursor) -> Result<Add, CmdError> {
+    fn parse(arguments: &mut Cursor) -> Result<Add, CmdError> {
         let mut add = Add::default();
         loop {
             // Most often the score stands here, which begins with no letter (unless it is infinite).
-            if words.peek().and_then(|word| word.first()).is_none_or(|byte| !byte.is_ascii_alphabetic()) {
+            if arguments
+                .peek()
+                .and_then(|argument| argument.first())
+                .is_none_or(|byte| !byte.is_ascii_alphabetic())
+            {
                 return Ok(add);
-            } else if words.flag("NX") {
+            } else if arguments.flag("NX") {
                 add.if_absent = true;
-            } else if words.flag("XX") {
+            } else if arguments.flag("XX") {
                 add.if_present = true;
-            } else if words.flag("CH") {
+            } else if arguments.flag("CH") {
                 add.count_changed = true;
-            } else if words.flag("INCR") {
+            } else if arguments.flag("INCR") {
                 add.increment = true;
-            } else if words.flag("GT") {
+            } else if arguments.flag("GT") {
                 add.if_greater = true;
-            } else if words.flag("LT") {
+            } else if arguments.flag("LT") {
                 add.if_less = true;
             } else {
                 return Ok(add);
@@ -283,8 +287,8 @@ impl Add {
         }
     }
 
-    fn check(&self, words: usize) -> Result<(), CmdError> {
-        if words == 0 || words % 2 == 1 {
+    fn check(&self, arguments: usize) -> Result<(), CmdError> {
+        if arguments == 0 || arguments % 2 == 1 {
             return Err(CmdError::SYNTAX);
         }
         if self.if_absent && self.if_present {
@@ -294,7 +298,7 @@ impl Add {
         if together.into_iter().filter(|&option| option).count() > 1 {
             return Err(CmdError::text("ERR GT, LT, and/or NX options at the same time are not compatible"));
         }
-        if self.increment && words > 2 {
+        if self.increment && arguments > 2 {
             return Err(CmdError::text("ERR INCR option supports a single increment-element pair"));
         }
         Ok(())
@@ -316,14 +320,14 @@ impl Add {
 
 /// ZADD key [NX|XX] [GT|LT] [CH] [INCR] score member [score member ...]
 pub(in crate::commands) fn zadd(ctx: &mut Ctx) -> CmdResult {
-    let mut words = ctx.args.cursor(2);
-    let add = Add::parse(&mut words)?;
-    add.check(words.left())?;
-    let pairs = ctx.args.from(words.position());
-    let score = |word| parse_double(word).ok_or(CmdError::NOT_FLOAT);
+    let mut arguments = ctx.args.cursor(2);
+    let add = Add::parse(&mut arguments)?;
+    add.check(arguments.left())?;
+    let pairs = ctx.args.from(arguments.position());
+    let score = |argument| parse_double(argument).ok_or(CmdError::NOT_FLOAT);
     // One score, the most common case, needs no list of them.
-    if words.left() == 2 {
-        let (score, member) = (score(words.word()?)?, words.word()?);
+    if arguments.left() == 2 {
+        let (score, member) = (score(arguments.argument()?)?, arguments.argument()?);
         return add_members(ctx, add, std::iter::once(member), &[score]);
     }
     let scores = pairs.clone().step_by(2).map(score).collect::<Result<Vec<_>, _>>()?;
@@ -341,7 +345,7 @@ fn zincrby(ctx: &mut Ctx) -> CmdResult {
     add_members(ctx, add, ctx.args.from(3), &[score])
 }
 
-/// Adds members with scores to the set at word 1, and replies with what came of it. Also what GEOADD does.
+/// Adds members with scores to the set at argument 1, and replies with what came of it. Also what GEOADD does.
 fn add_members<'a>(
     ctx: &mut Ctx,
     add: Add,
@@ -602,10 +606,10 @@ fn pop(ctx: &mut Ctx, end: End) -> CmdResult {
     Ok(Done)
 }
 
-fn end_of(word: &[u8]) -> Result<End, CmdError> {
-    match word {
-        word if word.eq_ignore_ascii_case(b"MIN") => Ok(End::Lowest),
-        word if word.eq_ignore_ascii_case(b"MAX") => Ok(End::Highest),
+fn end_of(argument: &[u8]) -> Result<End, CmdError> {
+    match argument {
+        argument if argument.eq_ignore_ascii_case(b"MIN") => Ok(End::Lowest),
+        argument if argument.eq_ignore_ascii_case(b"MAX") => Ok(End::Highest),
         _ => Err(CmdError::SYNTAX),
     }
 }
@@ -623,8 +627,8 @@ fn pop_as_asked(ctx: &mut Ctx, key: &[u8], pop: &ManyPop<End>) -> Result<bool, C
         ctx.reply.double(score);
     });
     let mut digits = itoa::Buffer::new();
-    let words = [pop.end.verb(), key, digits.format(popped).as_bytes()];
-    ctx.db.changes.propagate(ctx.db.index, words);
+    let arguments = [pop.end.verb(), key, digits.format(popped).as_bytes()];
+    ctx.db.changes.propagate(ctx.db.index, arguments);
     Ok(true)
 }
 
@@ -875,10 +879,10 @@ mod tests {
         let (mut found, mut cursor) = (HashSet::new(), "0".to_owned());
         loop {
             let reply = bench.run(&format!("ZSCAN z {cursor} COUNT 50"));
-            let mut words =
+            let mut arguments =
                 reply.split("\r\n").filter(|line| !line.starts_with(['*', '$'])).map(str::to_owned);
-            cursor = words.next().unwrap();
-            found.extend(words.filter(|word| word.starts_with("member")));
+            cursor = arguments.next().unwrap();
+            found.extend(arguments.filter(|argument| argument.starts_with("member")));
             if cursor == "0" {
                 break;
             }

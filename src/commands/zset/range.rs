@@ -120,7 +120,7 @@ impl<'a> Bounds<'a> {
     fn parse(by: By, min: &'a [u8], max: &'a [u8]) -> Result<Bounds<'a>, CmdError> {
         Ok(match by {
             By::Rank => {
-                let place = |word| crate::protocol::parse_int(word).ok_or(CmdError::NOT_INTEGER);
+                let place = |argument| crate::protocol::parse_int(argument).ok_or(CmdError::NOT_INTEGER);
                 Bounds::Ranks(place(min)?, place(max)?)
             }
             By::Score => {
@@ -158,15 +158,15 @@ fn places(first: i64, last: i64, len: usize) -> Option<Range<usize>> {
     (first <= last).then(|| first as usize..last as usize + 1)
 }
 
-fn score_bound(word: &[u8]) -> Option<Bound<f64>> {
-    match word {
+fn score_bound(argument: &[u8]) -> Option<Bound<f64>> {
+    match argument {
         [b'(', rest @ ..] => parse_bound(rest).map(Bound::Excluded),
-        word => parse_bound(word).map(Bound::Included),
+        argument => parse_bound(argument).map(Bound::Included),
     }
 }
 
-fn lex_bound(word: &[u8]) -> Option<LexBound<'_>> {
-    match word {
+fn lex_bound(argument: &[u8]) -> Option<LexBound<'_>> {
+    match argument {
         b"-" => Some(LexBound::Lowest),
         b"+" => Some(LexBound::Highest),
         // Real servers look no further than the zero byte.
@@ -192,7 +192,7 @@ struct Query<'a> {
 }
 
 impl<'a> Query<'a> {
-    /// Reads `key min max`, which begin at word `index`, and the options behind them. What the command's name does not
+    /// Reads `key min max`, which begin at argument `index`, and the options behind them. What the command's name does not
     /// say already (`by`, `reverse`) may be said by options.
     fn parse(
         args: Args<'a>,
@@ -203,18 +203,18 @@ impl<'a> Query<'a> {
     ) -> Result<Query<'a>, CmdError> {
         let (mut by_option, mut reverse_option) = (by, reverse);
         let (mut with_scores, mut offset, mut limit) = (false, 0, -1);
-        let mut words = args.cursor(index + 3);
-        while !words.is_done() {
-            if !store && words.flag("WITHSCORES") {
+        let mut arguments = args.cursor(index + 3);
+        while !arguments.is_done() {
+            if !store && arguments.flag("WITHSCORES") {
                 with_scores = true;
-            } else if words.option("LIMIT", 2) {
-                offset = words.int()?;
-                limit = words.int()?;
-            } else if reverse.is_none() && reverse_option.is_none() && words.flag("REV") {
+            } else if arguments.option("LIMIT", 2) {
+                offset = arguments.int()?;
+                limit = arguments.int()?;
+            } else if reverse.is_none() && reverse_option.is_none() && arguments.flag("REV") {
                 reverse_option = Some(true);
-            } else if by_option.is_none() && words.flag("BYLEX") {
+            } else if by_option.is_none() && arguments.flag("BYLEX") {
                 by_option = Some(By::Lex);
-            } else if by_option.is_none() && words.flag("BYSCORE") {
+            } else if by_option.is_none() && arguments.flag("BYSCORE") {
                 by_option = Some(By::Score);
             } else {
                 return Err(CmdError::SYNTAX);

@@ -243,7 +243,12 @@ enum Use {
 }
 
 impl Options {
-    fn parse(mut words: Cursor, keys: usize, operation: Operation, how: Use) -> Result<Options, CmdError> {
+    fn parse(
+        mut arguments: Cursor,
+        keys: usize,
+        operation: Operation,
+        how: Use,
+    ) -> Result<Options, CmdError> {
         let mut options = Options {
             weights: vec![1.0; keys],
             aggregate: Aggregate::Sum,
@@ -251,23 +256,23 @@ impl Options {
             limit: usize::MAX,
         };
         let weighs = operation != Operation::Diff && how != Use::Count;
-        while !words.is_done() {
-            if weighs && words.option("WEIGHTS", keys) {
+        while !arguments.is_done() {
+            if weighs && arguments.option("WEIGHTS", keys) {
                 for weight in &mut options.weights {
                     let error = CmdError::text("ERR weight value is not a float");
-                    *weight = parse_double(words.word()?).ok_or(error)?;
+                    *weight = parse_double(arguments.argument()?).ok_or(error)?;
                 }
-            } else if weighs && words.option("AGGREGATE", 1) {
-                options.aggregate = match words.word()?.to_ascii_lowercase().as_slice() {
+            } else if weighs && arguments.option("AGGREGATE", 1) {
+                options.aggregate = match arguments.argument()?.to_ascii_lowercase().as_slice() {
                     b"sum" => Aggregate::Sum,
                     b"min" => Aggregate::Min,
                     b"max" => Aggregate::Max,
                     _ => return Err(CmdError::SYNTAX),
                 };
-            } else if how == Use::Reply && words.flag("WITHSCORES") {
+            } else if how == Use::Reply && arguments.flag("WITHSCORES") {
                 options.with_scores = true;
-            } else if how == Use::Count && words.option("LIMIT", 1) {
-                let limit = words.int_in(0..=i64::MAX, CmdError::text("ERR LIMIT can't be negative"))?;
+            } else if how == Use::Count && arguments.option("LIMIT", 1) {
+                let limit = arguments.int_in(0..=i64::MAX, CmdError::text("ERR LIMIT can't be negative"))?;
                 options.limit = if limit == 0 { usize::MAX } else { limit as usize };
             } else {
                 return Err(CmdError::SYNTAX);
@@ -285,13 +290,14 @@ fn with_sources<T>(
     how: Use,
     work: impl FnOnce(&mut [Weighted], &Options) -> T,
 ) -> Result<(T, Options), CmdError> {
-    let mut words = ctx.args.cursor(if how == Use::Store { 2 } else { 1 });
-    let count = words.int()?;
+    let mut arguments = ctx.args.cursor(if how == Use::Store { 2 } else { 1 });
+    let count = arguments.int()?;
     if count < 1 {
         return Err(CmdError::new(format!("ERR at least 1 input key is needed for '{name}' command")));
     }
-    let count = usize::try_from(count).ok().filter(|count| *count <= words.left()).ok_or(CmdError::SYNTAX)?;
-    let keys: Vec<&[u8]> = words.by_ref().take(count).collect();
+    let count =
+        usize::try_from(count).ok().filter(|count| *count <= arguments.left()).ok_or(CmdError::SYNTAX)?;
+    let keys: Vec<&[u8]> = arguments.by_ref().take(count).collect();
     let mut found = Vec::with_capacity(count);
     for key in &keys {
         found.push(match ctx.db.read(key) {
@@ -299,7 +305,7 @@ fn with_sources<T>(
             None => false,
         });
     }
-    let options = Options::parse(words, count, operation, how)?;
+    let options = Options::parse(arguments, count, operation, how)?;
     let mut sources = Vec::with_capacity(count);
     for ((key, found), &weight) in keys.iter().zip(found).zip(&options.weights) {
         // What was shown a moment ago is not found expired now.
@@ -491,7 +497,7 @@ mod tests {
         bench
     }
 
-    fn words(reply: &str) -> String {
+    fn arguments(reply: &str) -> String {
         reply
             .split("\r\n")
             .filter(|line| !line.starts_with(['*', '$']))
@@ -518,7 +524,7 @@ mod tests {
             ("ZUNIONSTORE a 2 a b WEIGHTS inf 1", ":4"),
             ("ZDIFFSTORE a 1 none", ":0"),
         ] {
-            assert_eq!(words(&bench.run(line)), expected, "{line}");
+            assert_eq!(arguments(&bench.run(line)), expected, "{line}");
         }
         assert_eq!(bench.changes.dirty, 1);
         assert!(bench.keyspace.db(0).get(b"a").is_none());

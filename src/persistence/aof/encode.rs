@@ -54,7 +54,7 @@ pub fn write_commands<W: Write>(
         super::annotation::push_time(&mut commands.buffer, secs);
     }
     for code in libraries {
-        commands.begin(b"FUNCTION", 2).word(b"LOAD").word(code);
+        commands.begin(b"FUNCTION", 2).argument(b"LOAD").argument(code);
     }
     for (index, db) in keyspace.iter().filter(|(_, db)| !db.is_empty()) {
         commands.begin(b"SELECT", 1).number(index as i64);
@@ -97,24 +97,24 @@ impl<W: Write> Commands<W> {
         self.buffer.push(b'*');
         self.buffer.extend_from_slice(itoa::Buffer::new().format(arguments + 1).as_bytes());
         self.buffer.extend_from_slice(b"\r\n");
-        self.word(name)
+        self.argument(name)
     }
 
-    fn word(&mut self, word: &[u8]) -> &mut Self {
-        append_bulk(&mut self.buffer, word);
+    fn argument(&mut self, argument: &[u8]) -> &mut Self {
+        append_bulk(&mut self.buffer, argument);
         self
     }
 
     fn number(&mut self, number: i64) -> &mut Self {
-        self.word(itoa::Buffer::new().format(number).as_bytes())
+        self.argument(itoa::Buffer::new().format(number).as_bytes())
     }
 
     fn id(&mut self, id: StreamId) -> &mut Self {
-        self.word(id.to_string().as_bytes())
+        self.argument(id.to_string().as_bytes())
     }
 
     fn element(&mut self, element: Element) -> &mut Self {
-        self.word(element.text(&mut itoa::Buffer::new()))
+        self.argument(element.text(&mut itoa::Buffer::new()))
     }
 
     /// The commands that make a key.
@@ -123,7 +123,7 @@ impl<W: Write> Commands<W> {
         match entry.kind() {
             Kind::Int | Kind::Inline | Kind::InlineRaw | Kind::Heap => {
                 let value = entry.str().expect("its kind says so");
-                self.begin(b"SET", 2).word(key).word(value.bytes(&mut itoa::Buffer::new()));
+                self.begin(b"SET", 2).argument(key).argument(value.bytes(&mut itoa::Buffer::new()));
             }
             Kind::List => self.list(key, entry.object().expect("its kind says so"))?,
             Kind::Set => self.set(key, entry.object().expect("its kind says so"))?,
@@ -132,7 +132,7 @@ impl<W: Write> Commands<W> {
             Kind::Stream => self.stream(key, entry.object().expect("its kind says so"))?,
         }
         if let Some(at) = entry.expiry() {
-            self.begin(b"PEXPIREAT", 2).word(key).number(at);
+            self.begin(b"PEXPIREAT", 2).argument(key).number(at);
         }
         self.flush_if_full()
     }
@@ -144,11 +144,11 @@ impl<W: Write> Commands<W> {
         key: &[u8],
         at: usize,
         len: usize,
-        words: usize,
+        arguments: usize,
     ) -> io::Result<()> {
         if at.is_multiple_of(AT_ONCE) {
             self.flush_if_full()?;
-            self.begin(name, 1 + words * (len - at).min(AT_ONCE)).word(key);
+            self.begin(name, 1 + arguments * (len - at).min(AT_ONCE)).argument(key);
         }
         Ok(())
     }
@@ -175,7 +175,7 @@ impl<W: Write> Commands<W> {
     fn zset(&mut self, key: &[u8], zset: &Zset) -> io::Result<()> {
         for (at, (member, score)) in zset.iter().enumerate() {
             self.begin_batch(b"ZADD", key, at, zset.len(), 2)?;
-            self.word(format_17_digits(score).as_bytes()).element(member);
+            self.argument(format_17_digits(score).as_bytes()).element(member);
         }
         Ok(())
     }
@@ -187,7 +187,12 @@ impl<W: Write> Commands<W> {
         }
         for (field, _, time) in hash.timed().into_iter().flat_map(|timed| timed.iter()) {
             let Some(time) = time else { continue };
-            self.begin(b"HPEXPIREAT", 5).word(key).number(time).word(b"FIELDS").number(1).element(field);
+            self.begin(b"HPEXPIREAT", 5)
+                .argument(key)
+                .number(time)
+                .argument(b"FIELDS")
+                .number(1)
+                .element(field);
             self.flush_if_full()?;
         }
         Ok(())
@@ -195,7 +200,7 @@ impl<W: Write> Commands<W> {
 
     fn stream(&mut self, key: &[u8], stream: &Stream) -> io::Result<()> {
         for entry in stream.range(StreamId::MIN, StreamId::MAX) {
-            self.begin(b"XADD", 2 + 2 * entry.len()).word(key).id(entry.id);
+            self.begin(b"XADD", 2 + 2 * entry.len()).argument(key).id(entry.id);
             for (field, value) in entry.pairs() {
                 self.element(field).element(value);
             }
@@ -203,15 +208,21 @@ impl<W: Write> Commands<W> {
         }
         if stream.is_empty() {
             // There is no command for a stream without entries: one is added and trimmed away at once.
-            self.begin(b"XADD", 6).word(key).word(b"MAXLEN").word(b"0").word(b"0-1").word(b"x").word(b"y");
+            self.begin(b"XADD", 6)
+                .argument(key)
+                .argument(b"MAXLEN")
+                .argument(b"0")
+                .argument(b"0-1")
+                .argument(b"x")
+                .argument(b"y");
         }
-        self.begin(b"XSETID", 6).word(key).id(stream.last_id());
-        self.word(b"ENTRIESADDED").number(stream.entries_added() as i64);
-        self.word(b"MAXDELETEDID").id(stream.max_deleted_id());
+        self.begin(b"XSETID", 6).argument(key).id(stream.last_id());
+        self.argument(b"ENTRIESADDED").number(stream.entries_added() as i64);
+        self.argument(b"MAXDELETEDID").id(stream.max_deleted_id());
         for (name, group) in stream.groups() {
-            self.begin(b"XGROUP", 6).word(b"CREATE").word(key).word(name).id(group.last_id);
+            self.begin(b"XGROUP", 6).argument(b"CREATE").argument(key).argument(name).id(group.last_id);
             // What is not known is -1.
-            self.word(b"ENTRIESREAD").number(group.entries_read.map_or(-1, |read| read as i64));
+            self.argument(b"ENTRIESREAD").number(group.entries_read.map_or(-1, |read| read as i64));
             self.group(key, name, group)?;
         }
         Ok(())
@@ -221,14 +232,23 @@ impl<W: Write> Commands<W> {
     fn group(&mut self, key: &[u8], name: &[u8], group: &Group) -> io::Result<()> {
         for consumer in group.consumers() {
             if consumer.pending_count() == 0 {
-                self.begin(b"XGROUP", 4).word(b"CREATECONSUMER").word(key).word(name).word(consumer.name());
+                self.begin(b"XGROUP", 4)
+                    .argument(b"CREATECONSUMER")
+                    .argument(key)
+                    .argument(name)
+                    .argument(consumer.name());
             }
             for id in consumer.pending(StreamId::MIN..=StreamId::MAX) {
                 let pending = group.pending(id).expect("consumers' lists are those of the group");
-                self.begin(b"XCLAIM", 11).word(key).word(name).word(consumer.name()).word(b"0").id(id);
-                self.word(b"TIME").number(pending.delivery_time_ms);
-                self.word(b"RETRYCOUNT").number(pending.delivery_count as i64);
-                self.word(b"JUSTID").word(b"FORCE");
+                self.begin(b"XCLAIM", 11)
+                    .argument(key)
+                    .argument(name)
+                    .argument(consumer.name())
+                    .argument(b"0")
+                    .id(id);
+                self.argument(b"TIME").number(pending.delivery_time_ms);
+                self.argument(b"RETRYCOUNT").number(pending.delivery_count as i64);
+                self.argument(b"JUSTID").argument(b"FORCE");
                 self.flush_if_full()?;
             }
         }
@@ -246,10 +266,10 @@ mod tests {
         let options = EncodeOptions { time, ..EncodeOptions::default() };
         let (bytes, progress) = write_commands(Vec::new(), keyspace, &[], &options, &mut |_| ()).unwrap();
         assert_eq!((progress.keys, progress.bytes), (keyspace.keys() as u64, bytes.len() as u64));
-        // Words only: `*3 $3 SET` and so on are what the loader is tested with.
+        // Arguments only: `*3 $3 SET` and so on are what the loader is tested with.
         let text = String::from_utf8(bytes).unwrap();
-        let words: Vec<&str> = text.split("\r\n").filter(|word| !word.starts_with('$')).collect();
-        words.join(" ").replace(" *", "\n*")
+        let arguments: Vec<&str> = text.split("\r\n").filter(|argument| !argument.starts_with('$')).collect();
+        arguments.join(" ").replace(" *", "\n*")
     }
 
     #[test]

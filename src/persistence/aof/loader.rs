@@ -317,7 +317,7 @@ impl AofLoader {
         if total.total_size == 0 {
             return Ok(None);
         }
-        let dump = LoadOptions { keep_expired: true, tell_expired: false, ..options.dump };
+        let dump = LoadOptions { keep_expired: true, report_expired: false, ..options.dump };
         Ok(Some(AofLoader {
             dir: folder.dir(),
             old_style_name: folder.filename().to_vec(),
@@ -399,7 +399,7 @@ impl AofLoader {
     }
 
     fn say(&self, note: Note) {
-        (self.options.dump.tell)(note);
+        (self.options.dump.report)(note);
     }
 
     fn notice(&self, text: String) {
@@ -543,8 +543,8 @@ impl AofLoader {
         let offset = reading.offset;
         let bytes = &reading.buffer[reading.start..reading.start + len];
         let request = reading.parser.request(bytes);
-        let word = request.word(request.spans[0]);
-        let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+        let argument = request.argument(request.spans[0]);
+        let is = |name: &[u8]| argument.eq_ignore_ascii_case(name);
         match &mut reading.transaction {
             Some(transaction) => {
                 transaction.add(request);
@@ -591,7 +591,7 @@ impl AofLoader {
     fn run(&mut self, request: Request, offset: u64, sink: &mut dyn Sink) -> Result<(), AofError> {
         self.total.commands += 1;
         sink.run(Args::new(request)).map_err(|Refused::Unknown| {
-            let command = request.word(request.spans[0]);
+            let command = request.argument(request.spans[0]);
             let command = String::from_utf8_lossy(&command[..command.len().min(128)]).into_owned();
             AofError::Unknown { name: self.name(), offset, command }
         })

@@ -139,13 +139,14 @@ impl Manifest {
 
     fn take_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
         const FORMAT: &str = "Invalid AOF manifest file format";
-        let words = split_args(line).filter(|words| words.len() >= 6 && words.len().is_multiple_of(2));
-        let words = words.ok_or(FORMAT)?;
+        let arguments =
+            split_args(line).filter(|arguments| arguments.len() >= 6 && arguments.len().is_multiple_of(2));
+        let arguments = arguments.ok_or(FORMAT)?;
         let (mut name, mut seq, mut letter) = (None, 0, None);
         let (mut start_offset, mut end_offset) = (None, None);
-        for pair in words.chunks_exact(2) {
-            let (word, value) = (pair[0].to_ascii_lowercase(), &pair[1]);
-            match &word[..] {
+        for pair in arguments.chunks_exact(2) {
+            let (argument, value) = (pair[0].to_ascii_lowercase(), &pair[1]);
+            match &argument[..] {
                 b"file" if value.iter().any(|&byte| byte == b'/' || byte == b'\\') => {
                     return Err("File can't be a path, just a filename");
                 }
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_is_read_with_words_in_any_order_and_words_that_nobody_knows() {
+    fn a_manifest_is_read_with_arguments_in_any_order_and_arguments_that_nobody_knows() {
         let text = "# a comment\n\
                     file appendonly.aof.2.base.rdb seq 2 type b\n\
                     seq 1 file appendonly.aof.1.incr.aof type h\n\
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn every_malformed_manifest_is_refused_in_the_words_of_real_servers() {
+    fn every_malformed_manifest_is_refused_in_the_arguments_of_real_servers() {
         const FORMAT: &str = "Invalid AOF manifest file format";
         let good = "file a.1.base.rdb seq 1 type b\n";
         assert_eq!(failure(""), ("Found an empty AOF manifest", None));

@@ -324,8 +324,10 @@ impl Aof {
         now: Moment,
     ) -> Result<(), Logged> {
         let now = Moment { force: true, ..now };
-        let begun =
-            self.begin_incr(journal, policy, name, now).inspect_err(|_| self.last_rewrite_failed = true);
+        let begun = self.begin_incr(journal, policy, name, now).inspect_err(|_| {
+            self.last_rewrite_failed = true;
+            self.pace.failed();
+        });
         begun.map(|()| self.rewrite = Some(Rewrite { rdb, started_ms: now.unix_secs * 1000 }))
     }
 
@@ -376,6 +378,7 @@ impl Aof {
     /// The child of a rewrite could not be made.
     pub fn fork_failed(&mut self) {
         self.last_rewrite_failed = true;
+        self.pace.failed();
         self.rewrite = None;
         self.forget_first_try();
     }

@@ -56,7 +56,7 @@ pub fn holds_commands(bytes: &[u8], limits: &Limits) -> bool {
 
 /// Whether the first argument could be the name of a command.
 fn names_a_command(request: Request) -> bool {
-    let name = request.word(request.spans[0]);
+    let name = request.argument(request.spans[0]);
     !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphabetic() || b"_-.".contains(byte))
 }
 

@@ -41,17 +41,17 @@ impl Replay {
     }
 
     fn run_line(&mut self, line: &str) {
-        let words = split_args(line.as_bytes()).unwrap();
-        self.run_words(&words.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let arguments = split_args(line.as_bytes()).unwrap();
+        self.run_arguments(&arguments.iter().map(Vec::as_slice).collect::<Vec<_>>());
     }
 
-    fn run_words(&mut self, words: &[&[u8]]) {
-        if words[0].eq_ignore_ascii_case(b"SELECT") {
-            self.bench.session.db = str::from_utf8(words[1]).unwrap().parse().unwrap();
+    fn run_arguments(&mut self, arguments: &[&[u8]]) {
+        if arguments[0].eq_ignore_ascii_case(b"SELECT") {
+            self.bench.session.db = str::from_utf8(arguments[1]).unwrap().parse().unwrap();
             return;
         }
-        let reply = self.bench.run_words(words);
-        assert!(!reply.starts_with('-'), "{}: {reply}", String::from_utf8_lossy(&words.concat()));
+        let reply = self.bench.run_arguments(arguments);
+        assert!(!reply.starts_with('-'), "{}: {reply}", String::from_utf8_lossy(&arguments.concat()));
     }
 
     fn content(&self) -> Vec<(usize, Vec<u8>, Option<i64>, Digest)> {
@@ -73,11 +73,11 @@ impl Sink for Replay {
     }
 
     fn run(&mut self, args: Args) -> Result<(), Refused> {
-        let words: Vec<&[u8]> = args.iter().collect();
-        if words[0] == b"NOSUCH" {
+        let arguments: Vec<&[u8]> = args.iter().collect();
+        if arguments[0] == b"NOSUCH" {
             return Err(Refused::Unknown);
         }
-        self.run_words(&words);
+        self.run_arguments(&arguments);
         Ok(())
     }
 
@@ -119,8 +119,8 @@ impl Sink for Recorder {
         if args.is(0, "SELECT") {
             self.db = args.int(1).unwrap() as usize;
         } else {
-            let words: Vec<_> = args.iter().map(|word| String::from_utf8_lossy(word)).collect();
-            self.lines.push(format!("{}: {}", self.db, words.join(" ")));
+            let arguments: Vec<_> = args.iter().map(|argument| String::from_utf8_lossy(argument)).collect();
+            self.lines.push(format!("{}: {}", self.db, arguments.join(" ")));
         }
         Ok(())
     }
@@ -177,8 +177,8 @@ fn load(root: &Path) -> Result<(Replay, AofLoaded), AofError> {
 
 fn encoded(line: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let words = split_args(line.as_bytes()).unwrap();
-    encode_command(&mut bytes, words.iter().map(Vec::as_slice));
+    let arguments = split_args(line.as_bytes()).unwrap();
+    encode_command(&mut bytes, arguments.iter().map(Vec::as_slice));
     bytes
 }
 
@@ -281,7 +281,7 @@ fn the_file_of_an_old_server_is_a_dump_and_then_commands() {
 }
 
 #[test]
-fn what_is_not_there_or_not_understood_is_refused_in_the_words_of_real_servers() {
+fn what_is_not_there_or_not_understood_is_refused_in_the_arguments_of_real_servers() {
     let refused = |incr: &[u8]| {
         let root = tempfile::tempdir().unwrap();
         folder_with(root.path(), incr);

@@ -62,8 +62,8 @@ struct Text<R> {
 
 /// Runs the tool; whether everything is sound, or was made so.
 pub(super) fn run(args: &[OsString], out: &mut dyn Write, answers: &mut dyn BufRead) -> io::Result<bool> {
-    let words: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
-    let (task, path) = match words[..] {
+    let arguments: Vec<&str> = args.iter().filter_map(|arg| arg.to_str()).collect();
+    let (task, path) = match arguments[..] {
         ["-v" | "--version"] => {
             writeln!(out, "redis-check-aof {}", crate::config::REDIS_VERSION)?;
             return Ok(true);
@@ -108,7 +108,7 @@ impl Check<'_> {
         writeln!(self.out, "Start checking Old-Style AOF")?;
         let shown = path.display().to_string();
         let found = self.file(path, &shown, true, is_dump(&head))?;
-        self.tell("AOF", &shown, &found)
+        self.report("AOF", &shown, &found)
     }
 
     fn multi_part(&mut self, path: &Path) -> Result<(), Stop> {
@@ -133,13 +133,13 @@ impl Check<'_> {
                 writeln!(self.out, "Start to check INCR files.")?;
             }
             let found = self.file(&path, &shown, last, dump)?;
-            self.tell(if is_base { "BASE AOF" } else { "INCR AOF" }, &shown, &found)?;
+            self.report(if is_base { "BASE AOF" } else { "INCR AOF" }, &shown, &found)?;
         }
         writeln!(self.out, "All AOF files and manifest are valid")?;
         Ok(())
     }
 
-    fn tell(&mut self, kind: &str, name: &str, found: &Found) -> Result<(), Stop> {
+    fn report(&mut self, kind: &str, name: &str, found: &Found) -> Result<(), Stop> {
         match found {
             Found::Sound => writeln!(self.out, "{kind} {name} is valid")?,
             Found::Empty => writeln!(self.out, "{kind} {name} is empty")?,

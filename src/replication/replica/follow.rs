@@ -128,12 +128,12 @@ impl MasterLink {
         let Link::Online(following) = &self.state else { return };
         let offset = journal.offset().to_string();
         let synced = aof.synced().map(|synced| synced.to_string());
-        let words = [&b"REPLCONF"[..], b"ACK", offset.as_bytes()];
+        let arguments = [&b"REPLCONF"[..], b"ACK", offset.as_bytes()];
         let file = synced.as_ref().map(|synced| [&b"FACK"[..], synced.as_bytes()]);
         let mut ack = Vec::new();
         match file {
-            Some(file) => encode_command(&mut ack, [&words[..], &file].concat().into_iter()),
-            None => encode_command(&mut ack, words.into_iter()),
+            Some(file) => encode_command(&mut ack, [&arguments[..], &file].concat().into_iter()),
+            None => encode_command(&mut ack, arguments.into_iter()),
         }
         outbox.send(following.client, &ack);
     }

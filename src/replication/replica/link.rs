@@ -108,7 +108,7 @@ impl LinkError {
     }
 
     /// Tells the log.
-    pub(super) fn tell(&self) {
+    pub(super) fn report(&self) {
         match self {
             LinkError::Later(_) => log::notice!("{self}"),
             LinkError::Closed(_) => {
@@ -228,7 +228,7 @@ impl Link {
             Link::Waiting { retry_at_ms, lost } if cx.now_ms >= retry_at_ms => match &standing.master {
                 Some(master) => {
                     standing.active_ms = cx.now_ms;
-                    connect(master, lost, standing.retry.is_told(), cx)
+                    connect(master, lost, standing.retry.is_reported(), cx)
                 }
                 None => Stepped::Waits(Link::Idle),
             },

@@ -10,8 +10,8 @@ use crate::replication::Decision;
 impl MasterLink {
     /// The link is lost: the next attempt is made in a while.
     pub(super) fn lost(&mut self, conn: Option<Conn>, why: &LinkError, cx: &mut Linking) {
-        if why.failure() != Failure::Unreachable || self.standing.retry.is_told() {
-            why.tell();
+        if why.failure() != Failure::Unreachable || self.standing.retry.is_reported() {
+            why.report();
         }
         if let Some(mut conn) = conn {
             conn.deregister(cx.reactor);

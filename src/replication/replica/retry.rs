@@ -63,7 +63,7 @@ impl Retry {
     }
 
     /// Whether the log is told of the next attempt.
-    pub fn is_told(&self) -> bool {
+    pub fn is_reported(&self) -> bool {
         let n = self.unreachable;
         !(TOLD_FIRST..=SOON).contains(&n) || n.is_multiple_of(TOLD_EVERY)
     }
@@ -89,7 +89,7 @@ mod tests {
         let mut retry = Retry::default();
         let mut told = 0;
         for _ in 0..SOON {
-            told += u32::from(retry.is_told());
+            told += u32::from(retry.is_reported());
             retry.delay_ms(Failure::Unreachable);
         }
         assert!((60..=70).contains(&told), "{told} lines in a minute");

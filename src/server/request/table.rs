@@ -156,7 +156,7 @@ impl Table {
 
     /// Whether a name is none of a command's but how a request of HTTP begins.
     pub fn is_http(&self, name: &[u8]) -> bool {
-        ["post", "host:"].iter().any(|word| name.eq_ignore_ascii_case(word.as_bytes()))
+        ["post", "host:"].iter().any(|argument| name.eq_ignore_ascii_case(argument.as_bytes()))
     }
 
     /// Whether the first argument behind the command's name is a key.

@@ -127,17 +127,17 @@ fn more_elements_than_the_header_can_tell_are_counted() {
     for i in 0..70_000i64 {
         listpack.push_back(i % 100);
     }
-    assert_eq!((listpack.told(), listpack.len()), (MANY, 70_000));
+    assert_eq!((listpack.header_count(), listpack.len()), (MANY, 70_000));
     assert_eq!(listpack.get(-70_000), Some(Element::Int(0)));
     assert_eq!((listpack.get(70_000), listpack.get(-70_001)), (None, None));
     assert_eq!(listpack.get(69_999), Some(Element::Int(99)));
     let other = listpack.split_off(69_000);
     assert_eq!((listpack.len(), other.len()), (69_000, 1000));
     assert_eq!(listpack.remove_range(5, 4000), 4000);
-    assert_eq!(listpack.told(), 65_000, "they are few enough again");
+    assert_eq!(listpack.header_count(), 65_000, "they are few enough again");
     assert_eq!(listpack.remove_range(-1000, 5000), 1000);
     let both = Listpack::merge(listpack, other);
-    assert_eq!(both.told(), 65_000);
+    assert_eq!(both.header_count(), 65_000);
     both.verify();
     assert_eq!(Listpack::merge(both.clone(), both).len(), 130_000);
 }

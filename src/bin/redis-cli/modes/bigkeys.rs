@@ -133,7 +133,7 @@ fn summarize(kinds: &[Kind], memory: bool, progress: Option<f64>, sampled: u64, 
     print(out);
 }
 
-fn count_keys(session: &mut Session) -> Result<i64, Stop> {
+pub(super) fn count_keys(session: &mut Session) -> Result<i64, Stop> {
     match session.call(&["DBSIZE"]) {
         Ok(Value::Int(count)) => Ok(count),
         Ok(Value::Error(text)) => {
@@ -214,7 +214,11 @@ fn sizes_of(
 }
 
 /// Sends all commands at once and collects their replies.
-fn pipeline(session: &mut Session, commands: &[Vec<&[u8]>], what: &str) -> Result<Vec<Value>, Stop> {
+pub(super) fn pipeline(
+    session: &mut Session,
+    commands: &[Vec<&[u8]>],
+    what: &str,
+) -> Result<Vec<Value>, Stop> {
     let failed = |error| give_up(format!("Error getting {what} for keys ({error})"));
     let connection = session.connection().map_err(failed)?;
     let bytes: Vec<u8> =

@@ -2,6 +2,7 @@
 
 mod bigkeys;
 mod hint_test;
+mod hotkeys;
 mod intrinsic_latency;
 mod latency;
 mod latency_dist;
@@ -42,6 +43,7 @@ pub fn run(session: &mut Session, options: &Options) -> Result<(), Stop> {
         Task::Pipe => pipe::run(session, options),
         Task::Rdb { path, functions_only } => replica::fetch_dump(session, path, *functions_only),
         Task::Replica => replica::run(session),
+        Task::HotKeys => hotkeys::run(session, options),
         Task::BigKeys { memory } => bigkeys::run(session, options, *memory),
         Task::IntrinsicLatency { .. }
         | Task::Eval(_)
