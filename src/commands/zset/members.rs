@@ -206,6 +206,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
             arg("cursor", ArgKind::Integer),
             arg("pattern", ArgKind::Pattern).token("MATCH").optional(),
             arg("count", ArgKind::Integer).token("COUNT").optional(),
+            token("noscores", "NOSCORES").optional(),
         ]),
 ];
 
