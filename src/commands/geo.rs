@@ -550,6 +550,20 @@ impl<'a> Search<'a> {
         Ok(search)
     }
 
+    /// Takes what is to be given with each place.
+    fn with(&mut self, arguments: &mut Cursor) -> bool {
+        if arguments.flag("WITHDIST") {
+            self.with_distance = true;
+        } else if arguments.flag("WITHHASH") {
+            self.with_hash = true;
+        } else if arguments.flag("WITHCOORD") {
+            self.with_point = true;
+        } else {
+            return false;
+        }
+        true
+    }
+
     fn option(
         &mut self,
         arguments: &mut Cursor<'a>,
@@ -563,13 +577,10 @@ impl<'a> Search<'a> {
         let is_box = matches!(self.shape, Some((Shape::Box { .. }, _)));
         let is_polygon = matches!(self.shape, Some((Shape::Polygon(_), _)));
         let is_free = by_options && !is_circle && !is_box && !self.from_member && !self.from_point;
-        if arguments.flag("WITHDIST") {
-            self.with_distance = true;
-        } else if arguments.flag("WITHHASH") {
-            self.with_hash = true;
-        } else if arguments.flag("WITHCOORD") {
-            self.with_point = true;
-        } else if arguments.flag("ANY") {
+        if self.with(arguments) {
+            return Ok(());
+        }
+        if arguments.flag("ANY") {
             self.any = true;
         } else if arguments.flag("ASC") {
             self.order = Some(Order::Ascending);
