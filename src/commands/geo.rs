@@ -9,7 +9,7 @@ use crate::exec::{
     KeySpec, acl, arg, block, data, flags::*, key, key_flags as kf, one_of, token,
 };
 use crate::protocol::Reply;
-use crate::protocol::number::{format_17_places, parse_double};
+use crate::protocol::number::{format_17_digits, format_17_places, parse_double};
 use crate::server::Server;
 use crate::structures::geohash::{self, Area, Point, Shape};
 use crate::structures::sorted_set::SortedSet;
@@ -550,6 +550,10 @@ impl<'a> Search<'a> {
         Ok(search)
     }
 
+    fn is_polygon(&self) -> bool {
+        matches!(self.shape, Some((Shape::Polygon(_), _)))
+    }
+
     /// Takes what is to be given with each place.
     fn with(&mut self, arguments: &mut Cursor) -> bool {
         if arguments.flag("WITHDIST") {
@@ -575,7 +579,7 @@ impl<'a> Search<'a> {
             matches!(form, Form::Radius { may_store: true } | Form::RadiusByMember { may_store: true });
         let is_circle = matches!(self.shape, Some((Shape::Circle { .. }, _)));
         let is_box = matches!(self.shape, Some((Shape::Box { .. }, _)));
-        let is_polygon = matches!(self.shape, Some((Shape::Polygon(_), _)));
+        let is_polygon = self.is_polygon();
         let is_free = by_options && !is_circle && !is_box && !self.from_member && !self.from_point;
         if self.with(arguments) {
             return Ok(());
@@ -633,8 +637,7 @@ impl<'a> Search<'a> {
         }
         let name = String::from_utf8_lossy(args.get(0));
         let by_options = matches!(form, Form::Search | Form::SearchStore);
-        let is_polygon = matches!(self.shape, Some((Shape::Polygon(_), _)));
-        if by_options && !self.from_member && !self.from_point && !is_polygon {
+        if by_options && !self.from_member && !self.from_point && !self.is_polygon() {
             return Err(CmdError::new(format!(
                 "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {name}"
             )));
@@ -712,6 +715,18 @@ fn place_of(zset: &Zset, member: &[u8]) -> Result<Point, CmdError> {
     score.map(geohash::decode).ok_or(CmdError::text("ERR could not decode requested zset member"))
 }
 
+/// Tells replicas of what was found within a polygon, which few of them know.
+fn propagate_places(ctx: &mut Ctx, destination: &[u8], found: &[Found], distances: bool) {
+    let score = |place: &Found| format_17_digits(if distances { place.distance } else { place.score });
+    let scores: Vec<String> = found.iter().map(score).collect();
+    let mut command: Vec<&[u8]> = vec![b"ZADD", destination];
+    for (score, place) in scores.iter().zip(found) {
+        command.extend([score.as_bytes(), &place.member]);
+    }
+    ctx.db.changes.propagate(ctx.db.index, [&b"DEL"[..], destination]);
+    ctx.db.changes.propagate(ctx.db.index, command);
+}
+
 fn search(ctx: &mut Ctx, form: Form) -> CmdResult {
     let source = ctx.args.get(if form == Form::SearchStore { 2 } else { 1 });
     let zset = ctx.db.read_as::<Zset>(source)?;
@@ -726,6 +741,9 @@ fn search(ctx: &mut Ctx, form: Form) -> CmdResult {
     };
     let Some((found, unit_m)) = found.filter(|(found, _)| !found.is_empty()) else {
         delete_destination(&mut ctx.db, destination);
+        if search.is_polygon() && ctx.db.changes.dirty > 0 {
+            ctx.db.changes.propagate(ctx.db.index, [&b"DEL"[..], destination]);
+        }
         ctx.reply.int(0);
         return Ok(Done);
     };
@@ -738,6 +756,9 @@ fn search(ctx: &mut Ctx, form: Form) -> CmdResult {
     let by_options = form == Form::SearchStore;
     store_result(ctx, destination, result, if by_options { "geosearchstore" } else { "georadiusstore" });
     ctx.db.changes.dirty += found.len() as u64 - 1;
+    if search.is_polygon() {
+        propagate_places(ctx, destination, &found, search.store_distance);
+    }
     ctx.reply.int(found.len());
     Ok(Done)
 }
@@ -829,6 +850,15 @@ mod tests {
         assert_eq!(bench.run("GEOSEARCH Sicily BYPOLYGON 5 12 37 16 39 16 37 12 39 14 38.9 ASC"), found);
         assert_eq!(bench.run("GEOSEARCH Sicily BYPOLYGON 3 12 37 13 37 14 37"), "*0\r\n");
         assert_eq!(bench.run(&format!("GEOSEARCHSTORE d Sicily {square} STOREDIST")), ":2\r\n");
+        assert_eq!(bench.propagated().len(), 2);
+        assert!(bench.propagated()[1].starts_with("0: ZADD d 45359.0890401924"), "{:?}", bench.propagated());
+        bench.run(&format!("GEOSEARCHSTORE e Sicily {square}"));
+        let told = ["0: DEL e", "0: ZADD e 3478968686430933 edge 3479099956230698 Palermo"];
+        assert_eq!(bench.propagated(), told);
+        bench.run("GEOSEARCHSTORE e none BYPOLYGON 3 12 37 13 37 14 38");
+        assert_eq!(bench.propagated(), ["0: DEL e"]);
+        bench.run("GEOSEARCHSTORE e none BYPOLYGON 3 12 37 13 37 14 38");
+        assert!(bench.propagated().is_empty());
         assert!(bench.run("ZSCORE d edge").starts_with("$20\r\n4.535908904"));
         // Around a pole the middle is beyond the map.
         assert_eq!(bench.run("GEOSEARCH Sicily BYPOLYGON 4 0 85 90 85 180 85 -90 85"), "*0\r\n");
