@@ -59,29 +59,34 @@
 //!    write a connection (`client::flush`).
 //!
 //! ## Where things live
-//! A directive: its row in `config::table`; what follows from CONFIG SET in `server::reconfigure`. An error text: beside the
-//! handler, those of many commands in `exec::CmdError`. Whether a replica may go on or has to start over, and why:
-//! `replication::history::decide`. CLIENT KILL of a replica: the row in `commands/connection`, `client::Outbox::close_later`,
-//! then `server::closing` and `replication::master::Replicas::gone`. A reader of the write stream (a replica, a file) holds
-//! a position in `journal::Log`, and `journal::Journal::trim` keeps what lies behind it.
+//! A directive: its row in `config::table`; what follows from CONFIG SET is an `Apply` of `config::directive`, which
+//! `server::reconfigure` carries out. An error text: beside the handler, those of many commands in `protocol::error`. Whether
+//! a replica may go on or has to start over, and why: `replication::history::decide`. CLIENT KILL of a replica: the row in
+//! `commands::connection::client`, then at once `server::closing`, `server::replication` and `master::feed` (`gone`). A reader
+//! of the write stream (a replica, a file) holds a position in `journal::Log`, and `journal::Journal::trim` keeps what lies
+//! behind it. The append-only file: `persistence::aof`, whose `writer` reads the log, driven by `server::aof`. Eviction: what
+//! goes is chosen by `keyspace::evict`, and deleted by `server::eviction`. A script's call: `scripting::redis_table`, by the
+//! trait in `scripting::host`, to `server::scripting` and the runner. The last syncs and their reasons:
+//! `replication::sync_log`.
 //!
 //! ## Replication
 //! The journal is one log with one offset. On a master it is what commands did; on a replica it is the master's stream,
 //! verbatim, so that chains of any depth share offsets. The backlog, the pending output of each replica and the catch-up
 //! after a snapshot are positions in it. A forked child writes the snapshot; a replica that can take it is sent the file
-//! while it grows. One child serves all who come while it runs.
+//! while it grows. One child serves all who wait when it begins; who comes while it writes a file that it reads shares it.
 //!
 //! ## The way of a replica's sync
 //! On the replica, `replication::replica` takes the link from state to state; on the master, `replication::master` takes
 //! each replica from phase to phase. Neither calls the server: what they cannot do themselves stands in their state or in
-//! `replication::Decision`, and `server::carry_out` does it once a turn, in one written order.
+//! `replication::Decision`, and `server::carry_out` does it once a turn, in one written order (what REPLICAOF decides, at
+//! once).
 //! 1. The replica connects (`replica::link`), introduces itself and says PSYNC (`replica::handshake`); after a failure it
 //!    tries again at once, then later and later (`replica::retry`).
 //! 2. The master answers (`master::attach`): `history::decide` says whether it may go on where it was, or why it has to
 //!    start over.
 //! 3. Who starts over waits for a snapshot: `persistence::snapshots` runs the one child, `master::transfer` sends what it
 //!    writes, file or pipe.
-//! 4. The replica receives the dump into a file (`replica::receive`). Once no child of its own is left it is loaded, a slice
+//! 4. The replica receives the dump into a file, or straight into the loader (`replica::receive`). Once no child of its own is left it is loaded, a slice
 //!    a turn (`persistence::loading`), and the connection becomes a client whose commands are obeyed.
 //! 5. The master sends the stream from the log (`master::feed`); the replica applies it, appends it to its own log and says
 //!    how far it is (`replica::follow`, `master::acks`).

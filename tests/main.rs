@@ -43,6 +43,7 @@ mod replication_diskless;
 mod replication_faults;
 mod replication_load;
 mod replication_real;
+mod replication_shield;
 mod scripts;
 mod streams;
 mod tidy;

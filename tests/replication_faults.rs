@@ -84,7 +84,7 @@ fn a_silent_link_is_given_up_on_both_sides() {
 fn a_master_that_is_killed_comes_back_with_its_dump_and_the_replica_follows_that() {
     let mut master = Server::start(&[AT_ONCE]);
     master.fill(500, 10);
-    let replica = Server::replica_of(master.port(), &[]);
+    let replica = Server::replica_of(master.port(), &[("replica-empty-master-shield", "no")]);
     replica.same_as(&master);
     master.query::<()>(&["SAVE"]);
     master.query::<()>(&["SET", "after", "the dump"]);
@@ -97,7 +97,7 @@ fn a_master_that_is_killed_comes_back_with_its_dump_and_the_replica_follows_that
     std::fs::remove_file(master.path("dump.rdb")).unwrap();
     master.restart();
     replica.same_as(&master);
-    assert_eq!(replica.query::<i64>(&["DBSIZE"]), 0);
+    assert_eq!(replica.query::<i64>(&["DBSIZE"]), 0, "nobody shields it");
 }
 
 #[test]
@@ -721,4 +721,40 @@ fn a_link_is_back_as_soon_as_the_network_is() {
         drop((listener, stream));
     }
     assert!(replica.logged("Connecting to MASTER") < 25, "{}", replica.log());
+}
+
+#[test]
+fn every_sync_is_explained() {
+    let master = Server::start(&[AT_ONCE, ("repl-backlog-size", "16kb")]);
+    master.fill(200, 50);
+    let proxy = Proxy::to(master.port());
+    let replica = Server::replica_of(proxy.port(), &[]);
+    replica.follows(&master);
+    proxy.reset();
+    wait_until("the replica is back", PATIENCE, || master.partial_syncs() == 1);
+    replica.follows(&master);
+    proxy.cut();
+    master.fill(2000, 50);
+    proxy.heal();
+    replica.same_as(&master);
+    let history = |server: &Server| -> Vec<std::collections::HashMap<String, String>> {
+        server.query(&["REPLICATION", "HISTORY"])
+    };
+    let all = |syncs: &[std::collections::HashMap<String, String>], name: &str| -> Vec<String> {
+        syncs.iter().map(|sync| sync[name].clone()).collect()
+    };
+    let (on_master, on_replica) = (history(&master), history(&replica));
+    assert_eq!(all(&on_master, "kind"), ["full", "partial", "full"], "{on_master:?}");
+    assert_eq!(all(&on_replica, "kind"), ["full", "partial", "full"], "{on_replica:?}");
+    for (syncs, side) in [(&on_master, "master"), (&on_replica, "replica")] {
+        assert!(syncs.iter().all(|sync| sync["side"] == side && sync["outcome"] == "done"), "{syncs:?}");
+        assert!(syncs[0]["bytes"].parse::<u64>().unwrap() > 50_000, "{syncs:?}");
+    }
+    assert!(on_master[0]["reason"].starts_with("the backlog does not hold "), "{on_master:?}");
+    assert!(on_replica[0]["reason"].starts_with("it did not let us go on from "), "{on_replica:?}");
+    assert!(on_master[0]["fork-us"].parse::<u64>().unwrap() > 0);
+    let last = master.info_field("replication", "last_sync");
+    assert!(last.starts_with("full to 127.0.0.1:") && last.contains(" done; the backlog"), "{last}");
+    let line = master.info_field("replication", "slave0");
+    assert!(line.contains(",lag_bytes=") && line.contains(",pending_bytes=0"), "{line}");
 }

@@ -9,7 +9,7 @@ use crate::exec::{
     KeySpec, acl, arg, block, data, flags::*, key, key_flags as kf, one_of, token,
 };
 use crate::protocol::Reply;
-use crate::protocol::number::{format_17_places, parse_double};
+use crate::protocol::number::{format_17_digits, format_17_places, parse_double};
 use crate::server::Server;
 use crate::structures::geohash::{self, Area, Point, Shape};
 use crate::structures::sorted_set::SortedSet;
@@ -40,6 +40,14 @@ const BY: Arg = one_of(
     &[
         block("circle", &[arg("radius", ArgKind::Double).token("BYRADIUS"), UNIT]),
         block("box", &[arg("width", ArgKind::Double).token("BYBOX"), arg("height", ArgKind::Double), UNIT]),
+        block(
+            "polygon",
+            &[
+                arg("num-vertices", ArgKind::Integer).token("BYPOLYGON"),
+                block("vertices", &[arg("longitude", ArgKind::Double), arg("latitude", ArgKind::Double)])
+                    .multiple(),
+            ],
+        ),
     ],
 );
 const ORDER: Arg = one_of("order", &[token("asc", "ASC"), token("desc", "DESC")]).optional();
@@ -246,10 +254,13 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             "O(N+log(M)) for N places in the grid cells around the area, of M",
             "Finds the places within a circle or a box.",
         )
-        .history(&[("7.0.0", "Names of units may be in upper case.")])
+        .history(&[
+            ("7.0.0", "Names of units may be in upper case."),
+            ("9.0.0", "Takes `BYPOLYGON`, as Valkey does."),
+        ])
         .args(&[
             key("key", 0),
-            FROM,
+            FROM.optional(),
             BY,
             ORDER,
             COUNT,
@@ -267,11 +278,14 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             "O(N+log(M)) for N places in the grid cells around the area, of M",
             "Makes a key hold the places within a circle or a box.",
         )
-        .history(&[("7.0.0", "Names of units may be in upper case.")])
+        .history(&[
+            ("7.0.0", "Names of units may be in upper case."),
+            ("9.0.0", "Takes `BYPOLYGON`, as Valkey does."),
+        ])
         .args(&[
             key("destination", 0),
             key("source", 1),
-            FROM,
+            FROM.optional(),
             BY,
             ORDER,
             COUNT,
@@ -336,6 +350,15 @@ fn rectangle(arguments: &mut Cursor) -> Result<(Shape, f64), CmdError> {
         return Err(CmdError::text("ERR height or width cannot be negative"));
     }
     Ok((Shape::Box { width, height }, unit(arguments.argument()?)?))
+}
+
+/// The next words as the corners of a polygon, whose distances are metres.
+fn polygon(arguments: &mut Cursor) -> Result<Vec<Point>, CmdError> {
+    let number = arguments.int_in(i64::MIN..=i64::MAX, CmdError::text("ERR invalid number of vertices"))?;
+    if number < 3 || number as u64 > arguments.left() as u64 / 2 {
+        return Err(CmdError::text("ERR GEOSEARCH BYPOLYGON must have at least 3 vertices"));
+    }
+    (0..number).map(|_| point(arguments)).collect()
 }
 
 /// A distance with four digits behind the point: a bulk string in both versions of the protocol.
@@ -527,6 +550,24 @@ impl<'a> Search<'a> {
         Ok(search)
     }
 
+    fn is_polygon(&self) -> bool {
+        matches!(self.shape, Some((Shape::Polygon(_), _)))
+    }
+
+    /// Takes what is to be given with each place.
+    fn with(&mut self, arguments: &mut Cursor) -> bool {
+        if arguments.flag("WITHDIST") {
+            self.with_distance = true;
+        } else if arguments.flag("WITHHASH") {
+            self.with_hash = true;
+        } else if arguments.flag("WITHCOORD") {
+            self.with_point = true;
+        } else {
+            return false;
+        }
+        true
+    }
+
     fn option(
         &mut self,
         arguments: &mut Cursor<'a>,
@@ -538,13 +579,12 @@ impl<'a> Search<'a> {
             matches!(form, Form::Radius { may_store: true } | Form::RadiusByMember { may_store: true });
         let is_circle = matches!(self.shape, Some((Shape::Circle { .. }, _)));
         let is_box = matches!(self.shape, Some((Shape::Box { .. }, _)));
-        if arguments.flag("WITHDIST") {
-            self.with_distance = true;
-        } else if arguments.flag("WITHHASH") {
-            self.with_hash = true;
-        } else if arguments.flag("WITHCOORD") {
-            self.with_point = true;
-        } else if arguments.flag("ANY") {
+        let is_polygon = self.is_polygon();
+        let is_free = by_options && !is_circle && !is_box && !self.from_member && !self.from_point;
+        if self.with(arguments) {
+            return Ok(());
+        }
+        if arguments.flag("ANY") {
             self.any = true;
         } else if arguments.flag("ASC") {
             self.order = Some(Order::Ascending);
@@ -564,19 +604,23 @@ impl<'a> Search<'a> {
             self.store_distance = true;
         } else if form == Form::SearchStore && arguments.flag("STOREDIST") {
             self.store_distance = true;
-        } else if by_options && !self.from_point && arguments.option("FROMMEMBER", 1) {
+        } else if by_options && !is_polygon && !self.from_point && arguments.option("FROMMEMBER", 1) {
             let member = arguments.argument()?;
             if let Some(zset) = zset {
                 self.center = Some(place_of(zset, member)?);
             }
             self.from_member = true;
-        } else if by_options && !self.from_member && arguments.option("FROMLONLAT", 2) {
+        } else if by_options && !is_polygon && !self.from_member && arguments.option("FROMLONLAT", 2) {
             self.center = Some(point(arguments)?);
             self.from_point = true;
-        } else if by_options && !is_box && arguments.option("BYRADIUS", 2) {
+        } else if by_options && !is_box && !is_polygon && arguments.option("BYRADIUS", 2) {
             self.shape = Some(circle(arguments)?);
-        } else if by_options && !is_circle && arguments.option("BYBOX", 3) {
+        } else if by_options && !is_circle && !is_polygon && arguments.option("BYBOX", 3) {
             self.shape = Some(rectangle(arguments)?);
+        } else if is_free && arguments.option("BYPOLYGON", 1) {
+            let corners = polygon(arguments)?;
+            self.center = Some(geohash::middle(&corners));
+            self.shape = Some((Shape::Polygon(corners), 1.0));
         } else {
             return Err(CmdError::SYNTAX);
         }
@@ -593,7 +637,7 @@ impl<'a> Search<'a> {
         }
         let name = String::from_utf8_lossy(args.get(0));
         let by_options = matches!(form, Form::Search | Form::SearchStore);
-        if by_options && !self.from_member && !self.from_point {
+        if by_options && !self.from_member && !self.from_point && !self.is_polygon() {
             return Err(CmdError::new(format!(
                 "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {name}"
             )));
@@ -611,7 +655,7 @@ impl<'a> Search<'a> {
 
     /// The places that are sought, in the order and number in which they are, and metres in the unit of distances.
     fn run(&self, zset: &Zset) -> (Vec<Found>, f64) {
-        let (Some(center), Some((shape, unit_m))) = (self.center, self.shape) else {
+        let (Some(center), Some((shape, unit_m))) = (self.center, self.shape.clone()) else {
             unreachable!("a search of a set that is there says where and how far");
         };
         let area = Area { center, shape, unit_m };
@@ -671,6 +715,18 @@ fn place_of(zset: &Zset, member: &[u8]) -> Result<Point, CmdError> {
     score.map(geohash::decode).ok_or(CmdError::text("ERR could not decode requested zset member"))
 }
 
+/// Tells replicas of what was found within a polygon, which few of them know.
+fn propagate_places(ctx: &mut Ctx, destination: &[u8], found: &[Found], distances: bool) {
+    let score = |place: &Found| format_17_digits(if distances { place.distance } else { place.score });
+    let scores: Vec<String> = found.iter().map(score).collect();
+    let mut command: Vec<&[u8]> = vec![b"ZADD", destination];
+    for (score, place) in scores.iter().zip(found) {
+        command.extend([score.as_bytes(), &place.member]);
+    }
+    ctx.db.changes.propagate(ctx.db.index, [&b"DEL"[..], destination]);
+    ctx.db.changes.propagate(ctx.db.index, command);
+}
+
 fn search(ctx: &mut Ctx, form: Form) -> CmdResult {
     let source = ctx.args.get(if form == Form::SearchStore { 2 } else { 1 });
     let zset = ctx.db.read_as::<Zset>(source)?;
@@ -685,6 +741,9 @@ fn search(ctx: &mut Ctx, form: Form) -> CmdResult {
     };
     let Some((found, unit_m)) = found.filter(|(found, _)| !found.is_empty()) else {
         delete_destination(&mut ctx.db, destination);
+        if search.is_polygon() && ctx.db.changes.dirty > 0 {
+            ctx.db.changes.propagate(ctx.db.index, [&b"DEL"[..], destination]);
+        }
         ctx.reply.int(0);
         return Ok(Done);
     };
@@ -697,6 +756,9 @@ fn search(ctx: &mut Ctx, form: Form) -> CmdResult {
     let by_options = form == Form::SearchStore;
     store_result(ctx, destination, result, if by_options { "geosearchstore" } else { "georadiusstore" });
     ctx.db.changes.dirty += found.len() as u64 - 1;
+    if search.is_polygon() {
+        propagate_places(ctx, destination, &found, search.store_distance);
+    }
     ctx.reply.int(found.len());
     Ok(Done)
 }
@@ -774,6 +836,44 @@ mod tests {
         assert!(bench.run("ZSCORE d Catania").starts_with("$18\r\n166.2741"));
         assert_eq!(bench.run("GEORADIUS none 15 37 200 km STORE d"), ":0\r\n");
         assert_eq!(bench.changes.dirty, 1);
+    }
+
+    #[test]
+    fn places_are_found_within_a_polygon() {
+        let mut bench = bench();
+        bench.run("GEOADD Sicily 12.5 37.9 edge");
+        let square = "BYPOLYGON 4 12 37 12 39 14 39 14 37";
+        let found =
+            "*2\r\n*2\r\n$4\r\nedge\r\n$10\r\n45359.0890\r\n*2\r\n$7\r\nPalermo\r\n$10\r\n33984.8484\r\n";
+        assert_eq!(bench.run(&format!("GEOSEARCH Sicily {square} WITHDIST DESC")), found);
+        let found = "*2\r\n$7\r\nPalermo\r\n$7\r\nCatania\r\n";
+        assert_eq!(bench.run("GEOSEARCH Sicily BYPOLYGON 5 12 37 16 39 16 37 12 39 14 38.9 ASC"), found);
+        assert_eq!(bench.run("GEOSEARCH Sicily BYPOLYGON 3 12 37 13 37 14 37"), "*0\r\n");
+        assert_eq!(bench.run(&format!("GEOSEARCHSTORE d Sicily {square} STOREDIST")), ":2\r\n");
+        assert_eq!(bench.propagated().len(), 2);
+        assert!(bench.propagated()[1].starts_with("0: ZADD d 45359.0890401924"), "{:?}", bench.propagated());
+        bench.run(&format!("GEOSEARCHSTORE e Sicily {square}"));
+        let told = ["0: DEL e", "0: ZADD e 3478968686430933 edge 3479099956230698 Palermo"];
+        assert_eq!(bench.propagated(), told);
+        bench.run("GEOSEARCHSTORE e none BYPOLYGON 3 12 37 13 37 14 38");
+        assert_eq!(bench.propagated(), ["0: DEL e"]);
+        bench.run("GEOSEARCHSTORE e none BYPOLYGON 3 12 37 13 37 14 38");
+        assert!(bench.propagated().is_empty());
+        assert!(bench.run("ZSCORE d edge").starts_with("$20\r\n4.535908904"));
+        // Around a pole the middle is beyond the map.
+        assert_eq!(bench.run("GEOSEARCH Sicily BYPOLYGON 4 0 85 90 85 180 85 -90 85"), "*0\r\n");
+        let few = "-ERR GEOSEARCH BYPOLYGON must have at least 3 vertices\r\n";
+        for (line, error) in [
+            ("BYPOLYGON 2 12 37 12 39", few),
+            ("BYPOLYGON 4 12 37 12 39", few),
+            ("BYPOLYGON x 12 37 12 39", "-ERR invalid number of vertices\r\n"),
+            ("BYPOLYGON 3 12 37 12 390 1 1", "-ERR invalid longitude,latitude pair 12.000000,390.000000\r\n"),
+            ("FROMLONLAT 1 1 BYPOLYGON 3 12 37 12 39 1 1", "-ERR syntax error\r\n"),
+            ("BYPOLYGON 3 12 37 12 39 1 1 BYRADIUS 1 km", "-ERR syntax error\r\n"),
+            ("BYPOLYGON 3 12 37 12 39 1 1 FROMMEMBER edge", "-ERR syntax error\r\n"),
+        ] {
+            assert_eq!(bench.run(&format!("GEOSEARCH Sicily {line}")), error, "{line}");
+        }
     }
 
     #[test]

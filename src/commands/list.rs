@@ -5,8 +5,8 @@
 
 use crate::commands::blocking::{ManyPop, deadline, pop_first, pop_first_or_wait, wait_for};
 use crate::exec::{
-    Arg, ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, data, flags::*, key,
-    key_flags as kf, one_of, token,
+    Arg, ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, block, data, flags::*,
+    key, key_flags as kf, one_of, token,
 };
 use crate::keyspace::{Class, DbView};
 use crate::protocol::{Bulks, Reply};
@@ -30,6 +30,8 @@ const PUSH_COST: &str = "O(N) for N elements that are added";
 const POP_COST: &str = "O(N) for N elements that are popped";
 const MPOP_COST: &str = "O(N+M) for N keys that are named and M elements that are popped";
 
+const MOVE_COST: &str = "O(N) for N elements that are moved";
+
 const PUSH_HISTORY: &[(&str, &str)] = &[("2.4.0", "Takes several elements.")];
 const PUSHX_HISTORY: &[(&str, &str)] = &[("4.0.0", "Takes several elements.")];
 const POP_HISTORY: &[(&str, &str)] = &[("6.2.0", "Takes a count.")];
@@ -38,6 +40,20 @@ const TIMEOUT_HISTORY: &[(&str, &str)] = &[("6.0.0", "The timeout may have a fra
 const LEFT_OR_RIGHT: &[Arg] = &[token("left", "LEFT"), token("right", "RIGHT")];
 const PUSH_ARGS: &[Arg] = &[key("key", 0), arg("element", ArgKind::String).multiple()];
 const POP_ARGS: &[Arg] = &[key("key", 0), arg("count", ArgKind::Integer).optional().since("6.2.0")];
+const HOW_MANY: Arg = block(
+    "how-many",
+    &[
+        one_of(
+            "selector",
+            &[
+                arg("count", ArgKind::Integer).token("COUNT"),
+                arg("exactly", ArgKind::Integer).token("EXACTLY"),
+            ],
+        ),
+        one_of("ordering", &[token("obo", "OBO"), token("bulk", "BULK")]),
+    ],
+)
+.optional();
 const BPOP_ARGS: &[Arg] = &[key("key", 0).multiple(), arg("timeout", ArgKind::Double)];
 
 pub(super) const COMMANDS: &[Command<Server>] = &[
@@ -188,6 +204,18 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             one_of("wherefrom", LEFT_OR_RIGHT),
             one_of("whereto", LEFT_OR_RIGHT),
         ]),
+    data("lmovem", lmovem, -5)
+        .flags(WRITE | DENYOOM)
+        .acl(acl::LIST)
+        .keys(MOVED)
+        .doc(Group::List, "8.10.0", MOVE_COST, "Takes elements from an end of a list and puts them at an end of another.")
+        .args(&[
+            key("source", 0),
+            key("destination", 1),
+            one_of("wherefrom", LEFT_OR_RIGHT),
+            one_of("whereto", LEFT_OR_RIGHT),
+            HOW_MANY,
+        ]),
     data("rpoplpush", rpoplpush, 3)
         .flags(WRITE | DENYOOM)
         .acl(acl::LIST)
@@ -241,6 +269,24 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             one_of("wherefrom", LEFT_OR_RIGHT),
             one_of("whereto", LEFT_OR_RIGHT),
             arg("timeout", ArgKind::Double),
+        ]),
+    data("blmovem", blmovem, -6)
+        .flags(WRITE | DENYOOM | BLOCKING)
+        .acl(acl::LIST)
+        .keys(MOVED)
+        .doc(
+            Group::List,
+            "8.10.0",
+            MOVE_COST,
+            "Moves elements from a list to another, and waits for them if there are not enough.",
+        )
+        .args(&[
+            key("source", 0),
+            key("destination", 1),
+            one_of("wherefrom", LEFT_OR_RIGHT),
+            one_of("whereto", LEFT_OR_RIGHT),
+            arg("timeout", ArgKind::Double),
+            HOW_MANY,
         ]),
     data("brpoplpush", brpoplpush, 4)
         .flags(WRITE | DENYOOM | BLOCKING)
@@ -779,6 +825,145 @@ fn wait_to_move(ctx: &mut Ctx, deadline: Option<i64>) -> CmdResult {
     wait_for(std::iter::once(ctx.args.get(1)), deadline)
 }
 
+/// What LMOVEM and BLMOVEM are asked for.
+struct ManyMoved {
+    from: End,
+    to: End,
+    /// So many elements, or as many as there are.
+    count: usize,
+    /// All of them or none.
+    exactly: bool,
+    /// They keep their order; else each is put down before the next is taken.
+    bulk: bool,
+}
+
+impl ManyMoved {
+    /// Reads the ends, and from `at` on how many elements are meant.
+    fn parse(ctx: &Ctx, at: usize) -> Result<ManyMoved, CmdError> {
+        let (from, to) = (end_of(ctx.args.get(3))?, end_of(ctx.args.get(4))?);
+        let mut moved = ManyMoved { from, to, count: 1, exactly: false, bulk: false };
+        let mut arguments = ctx.args.cursor(at);
+        if arguments.is_done() {
+            return Ok(moved);
+        }
+        moved.exactly = arguments.option("EXACTLY", 1);
+        if !moved.exactly && !arguments.option("COUNT", 1) {
+            return Err(CmdError::SYNTAX);
+        }
+        let error = CmdError::text("ERR count should be greater than 0");
+        moved.count = usize::try_from(arguments.int_in(1..=i64::MAX, error)?).unwrap_or(usize::MAX);
+        moved.bulk = arguments.flag("BULK");
+        if !moved.bulk && !arguments.flag("OBO") || !arguments.is_done() {
+            return Err(CmdError::SYNTAX);
+        }
+        Ok(moved)
+    }
+
+    /// Moves elements from argument 1 to argument 2, which may be the same key, and replies with them, in the order in which
+    /// they stand there; false if there are not enough.
+    fn run(&self, ctx: &mut Ctx) -> Result<bool, CmdError> {
+        let (source, destination, shape) = (ctx.args.get(1), ctx.args.get(2), ctx.limits.list);
+        let db = &mut ctx.db;
+        let len = db.write_as::<List>(source)?.map_or(0, |list| list.len());
+        if len == 0 || self.exactly && len < self.count {
+            return Ok(false);
+        }
+        let is_new = db.write_as::<List>(destination)?.is_none();
+        let list = db.write_as::<List>(source)?.expect("it was found just now");
+        let mut values = Vec::with_capacity(self.count.min(len));
+        while values.len() < self.count
+            && list.pop_with(self.from, |element| values.push(element.to_vec())).is_some()
+        {}
+        let was_popped_backwards = self.from == End::Back;
+        let ends_up_backwards = self.from == self.to && !self.bulk;
+        if was_popped_backwards != ends_up_backwards {
+            values.reverse();
+        }
+        let add = |list: &mut List| {
+            list.grow_for(values.iter().map(Vec::as_slice), shape);
+            match self.to {
+                End::Back => values.iter().for_each(|value| list.push(End::Back, value)),
+                End::Front => values.iter().rev().for_each(|value| list.push(End::Front, value)),
+            }
+        };
+        let mut empty = list.is_empty();
+        if source == destination {
+            add(list);
+            empty = false;
+        }
+        if !empty {
+            list.shrink(shape);
+        }
+        if is_new {
+            let mut list = List::new();
+            add(&mut list);
+            db.add(destination, None, NewValue::Object(list.into()));
+        } else if source != destination {
+            add(db.write_as::<List>(destination)?.expect("it was found just now"));
+        }
+        db.changes.touch(db.index, destination);
+        db.event(destination, Class::LIST, push_event(self.to));
+        removed(db, source, pop_event(self.from), values.len(), empty);
+        self.propagate(ctx, &values, len);
+        ctx.reply.array(values.len());
+        values.iter().for_each(|value| ctx.reply.bulk(value));
+        Ok(true)
+    }
+
+    /// Tells replicas in words that they have always known. A list that is both is never left empty in between.
+    fn propagate(&self, ctx: &mut Ctx, values: &[Vec<u8>], len: usize) {
+        let (source, destination) = (ctx.args.get(1), ctx.args.get(2));
+        let (changes, db) = (&mut *ctx.db.changes, ctx.db.index);
+        if source == destination && self.from != self.to {
+            for _ in values {
+                changes.propagate(db, [b"LMOVE", source, source, ctx.args.get(3), ctx.args.get(4)]);
+            }
+        } else if source == destination {
+            let first = if self.to == End::Front { 0 } else { len - values.len() };
+            for (index, value) in values.iter().enumerate() {
+                let mut digits = itoa::Buffer::new();
+                changes.propagate(db, [b"LSET", source, digits.format(first + index).as_bytes(), value]);
+            }
+        } else {
+            let mut digits = itoa::Buffer::new();
+            changes.propagate(db, [pop_verb(self.from), source, digits.format(values.len()).as_bytes()]);
+            let verb: &[u8] = if self.to == End::Front { b"LPUSH" } else { b"RPUSH" };
+            let mut values: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
+            if self.to == End::Front {
+                values.reverse();
+            }
+            changes.propagate(db, [verb, destination].into_iter().chain(values).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// LMOVEM source destination LEFT|RIGHT LEFT|RIGHT [COUNT count|EXACTLY count OBO|BULK]
+fn lmovem(ctx: &mut Ctx) -> CmdResult {
+    let moved = ManyMoved::parse(ctx, 5)?;
+    if !moved.run(ctx)? {
+        if moved.exactly {
+            ctx.reply.null_array();
+        } else {
+            ctx.reply.array(0);
+        }
+    }
+    Ok(Done)
+}
+
+/// BLMOVEM source destination LEFT|RIGHT LEFT|RIGHT timeout [COUNT count|EXACTLY count OBO|BULK]
+fn blmovem(ctx: &mut Ctx) -> CmdResult {
+    let moved = ManyMoved::parse(ctx, 6)?;
+    let deadline = deadline(ctx, ctx.args.get(5))?;
+    if moved.run(ctx)? {
+        return Ok(Done);
+    }
+    if ctx.session.deny_blocking {
+        ctx.reply.null_array();
+        return Ok(Done);
+    }
+    wait_for(std::iter::once(ctx.args.get(1)), deadline)
+}
+
 /// Moves an element from argument 1 to argument 2, which may be the same key, and replies with it; false if there is none.
 fn move_element(ctx: &mut Ctx, from: End, to: End) -> Result<bool, CmdError> {
     let (source, destination, shape) = (ctx.args.get(1), ctx.args.get(2), ctx.limits.list);
@@ -1037,5 +1222,30 @@ mod tests {
             assert_eq!(bench.run(line), denied, "{line}");
             assert!(bench.changes.is_empty());
         }
+    }
+
+    #[test]
+    fn several_elements_are_moved_at_once_or_one_by_one() {
+        let mut bench = bench();
+        let mut check = |line: &str, reply: &str, sent: &str| {
+            let said = bench.run(line);
+            assert_eq!((said.as_str(), bench.propagated().join(", ").as_str()), (reply, sent), "{line}");
+        };
+        check("RPUSH l 1 2 3 4", ":4\r\n", "");
+        check("LMOVEM l o LEFT LEFT COUNT 2 OBO", &bulks("2 1"), "0: LPOP l 2, 0: LPUSH o 1 2");
+        check("LMOVEM l o LEFT LEFT EXACTLY 5 BULK", "*-1\r\n", "");
+        check("LRANGE o 0 -1", &bulks("2 1"), "");
+        check("LMOVEM l o RIGHT RIGHT COUNT 9 BULK", &bulks("3 4"), "0: RPOP l 2, 0: RPUSH o 3 4");
+        check("LMOVEM l o LEFT LEFT", "*0\r\n", "");
+        check("LMOVEM l o LEFT LEFT EXACTLY 1 OBO", "*-1\r\n", "");
+        check("LMOVEM o o LEFT LEFT EXACTLY 2 OBO", &bulks("1 2"), "0: LSET o 0 1, 0: LSET o 1 2");
+        check("LMOVEM o o RIGHT RIGHT COUNT 2 BULK", &bulks("3 4"), "0: LSET o 2 3, 0: LSET o 3 4");
+        check("LMOVEM o o LEFT RIGHT COUNT 1 BULK", &bulks("1"), "0: LMOVE o o LEFT RIGHT");
+        check("LRANGE o 0 -1", &bulks("2 3 4 1"), "");
+        check("LMOVEM o l RIGHT LEFT", &bulks("1"), "0: RPOP o 1, 0: LPUSH l 1");
+        check("BLMOVEM o l RIGHT LEFT 1 EXACTLY 3 OBO", &bulks("2 3 4"), "0: RPOP o 3, 0: LPUSH l 4 3 2");
+        check("LRANGE l 0 -1", &bulks("2 3 4 1"), "");
+        check("LMOVEM l l LEFT LEFT COUNT 1", "-ERR syntax error\r\n", "");
+        check("LMOVEM l l LEFT LEFT COUNT 0 OBO", "-ERR count should be greater than 0\r\n", "");
     }
 }

@@ -66,6 +66,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     string::bitfield::COMMANDS,
     string::bitmap::COMMANDS,
     string::compare::COMMANDS,
+    string::increx::COMMANDS,
     string::hyperloglog::COMMANDS,
     string::values::COMMANDS,
     zset::members::COMMANDS,

@@ -1,14 +1,16 @@
 //! REPLICAOF, FAILOVER, ROLE, WAIT, WAITAOF, and what replicas say: PSYNC, SYNC, REPLCONF.
 
 use crate::client::ClientId;
+use crate::commands::help;
 use crate::config::MasterAddress;
 use crate::exec::flags::*;
 use crate::exec::{
     Arg, ArgKind, Args, Block, BlockOn, CmdError, CmdResult, Command, Done, Group, Outcome, acl, arg, block,
-    one_of, server, token,
+    container, one_of, server, token,
 };
 use crate::observe::log;
 use crate::replication::history::Wanted;
+use crate::replication::sync_log::With;
 use crate::server::{Server, files_reply};
 use crate::structures::quoted::split_args;
 
@@ -31,6 +33,28 @@ pub(super) const COMMANDS: &[Command<Server>] = &[
             "Has a replica that holds everything take this master's place.",
         )
         .args(FAILOVER_ARGS),
+    container(
+        "replication",
+        &[
+            server("help", replication_help, 2).of("replication|help").flags(LOADING | STALE).doc(
+                Group::Server,
+                "7.2.0",
+                "O(1)",
+                "Describes the subcommands.",
+            ),
+            server("history", replication_history, -2)
+                .of("replication|history")
+                .flags(ADMIN | LOADING | STALE)
+                .doc(
+                    Group::Server,
+                    "7.2.0",
+                    "O(N) where N is the number of syncs shown",
+                    "Shows the last synchronisations, each with its reason.",
+                )
+                .args(&[arg("count", ArgKind::Integer).optional()]),
+        ],
+    )
+    .doc(Group::Server, "7.2.0", "Depends on subcommand.", "A container for commands on replication."),
     server("role", role, 1).flags(NOSCRIPT | LOADING | STALE | FAST).acl(acl::ADMIN | acl::DANGEROUS).doc(
         Group::Server,
         "2.8.12",
@@ -125,7 +149,10 @@ fn replicaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let port = port.ok_or(CmdError::text("ERR Invalid master port"))?;
     let host = String::from_utf8_lossy(args.get(1)).into_owned();
     let is_same = |master: &MasterAddress| master.port == port && master.host.eq_ignore_ascii_case(&host);
-    if server.replication.master().is_some_and(is_same) && !server.replication.link.is_stopped() {
+    let link = &server.replication.link;
+    // Who asks again wants what the link has stopped at.
+    let waits = link.is_stopped() || link.shielded().is_some();
+    if server.replication.master().is_some_and(is_same) && !waits {
         log::notice!(
             "REPLICAOF would result into synchronization with the master we are already connected with. No operation performed."
         );
@@ -135,6 +162,54 @@ fn replicaof(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     server.set_master(Some(MasterAddress { host: host.clone(), port }));
     log::notice!("REPLICAOF {host}:{port} enabled (user request from '{by}')");
     server.reply(id).ok();
+    Ok(Done)
+}
+
+/// REPLICATION HISTORY [count]
+fn replication_history(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    let count = match args.len() {
+        2 => i64::MAX,
+        3 => args.int(2)?,
+        _ => return Err(CmdError::subcommand("replication", args.get(1))),
+    };
+    server.reply_with(id, |server, reply| {
+        let shown: Vec<_> = server.replication.syncs.iter().take(count.max(0) as usize).collect();
+        reply.array(shown.len());
+        for sync in shown {
+            let [waited, transferred, loaded] = sync.phases_ms;
+            reply.map(13);
+            let mut text = |name: &str, value: &str| {
+                reply.bulk(name.as_bytes());
+                reply.bulk(value.as_bytes());
+            };
+            text("side", if sync.with == With::Master { "replica" } else { "master" });
+            text("peer", &sync.peer);
+            text("kind", if sync.full { "full" } else { "partial" });
+            text("reason", &sync.reason);
+            text("outcome", sync.outcome());
+            for (name, value) in [
+                ("began-unix-ms", sync.began_ms),
+                ("offset", sync.offset as i64),
+                ("bytes", sync.bytes as i64),
+                ("wait-ms", waited),
+                ("transfer-ms", transferred),
+                ("load-ms", loaded),
+                ("fork-us", sync.fork_us as i64),
+                ("cow-bytes", sync.cow_bytes as i64),
+            ] {
+                reply.bulk(name.as_bytes());
+                reply.int(value);
+            }
+        }
+    });
+    Ok(Done)
+}
+
+/// REPLICATION HELP
+fn replication_help(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
+    const LINES: &[&str] =
+        &["HISTORY [<count>]", "    The last synchronisations, the latest first, each with its reason."];
+    help::write(&mut server.reply(id), "REPLICATION", LINES);
     Ok(Done)
 }
 

@@ -6,10 +6,11 @@ use crate::commands::hash::fields::{DRAWN_AT_ONCE, Found, delete_emptied, random
 use crate::commands::keyspace::scan::{Scan, Scanned, parse_cursor, write_cursor};
 use crate::exec::{
     Arg, ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, data, flags::*, key,
-    key_flags as kf,
+    key_flags as kf, token,
 };
 use crate::keyspace::{Class, DbView};
 use crate::server::Server;
+use crate::structures::hyperloglog;
 use crate::structures::listpack::{Element, Listpack};
 use crate::types::{Entry, NewValue, Set, Thresholds};
 
@@ -69,6 +70,32 @@ pub const COMMANDS: &[Command<Server>] = &[
         .acl(acl::SET)
         .keys(&[KeySpec::counted(kf::RO | kf::ACCESS, 1)])
         .doc(Group::Set, "7.0.0", INTERSECTION, "Tells how many members all the sets have in common.")
+        .args(&[
+            arg("numkeys", ArgKind::Integer),
+            key("key", 0).multiple(),
+            arg("limit", ArgKind::Integer).token("LIMIT").optional(),
+        ]),
+    data("sunioncard", sunioncard, -3)
+        .flags(READONLY)
+        .acl(acl::SET)
+        .keys(&[KeySpec::counted(kf::RO | kf::ACCESS, 1)])
+        .doc(Group::Set, "8.10.0", ALL_MEMBERS, "Tells how many members the sets have together.")
+        .args(&[
+            arg("numkeys", ArgKind::Integer),
+            key("key", 0).multiple(),
+            token("approx", "APPROX").optional(),
+            arg("limit", ArgKind::Integer).token("LIMIT").optional(),
+        ]),
+    data("sdiffcard", sdiffcard, -3)
+        .flags(READONLY)
+        .acl(acl::SET)
+        .keys(&[KeySpec::counted(kf::RO | kf::ACCESS, 1)])
+        .doc(
+            Group::Set,
+            "8.10.0",
+            ALL_MEMBERS,
+            "Tells how many members the first set has and none of the others.",
+        )
         .args(&[
             arg("numkeys", ArgKind::Integer),
             key("key", 0).multiple(),
@@ -525,25 +552,93 @@ fn sinter(ctx: &mut Ctx) -> CmdResult {
     Ok(Done)
 }
 
+/// What SINTERCARD and its like are asked for.
+struct Counted {
+    keys: usize,
+    limit: usize,
+    approximate: bool,
+}
+
+impl Counted {
+    /// Reads `numkeys key [key ...] [APPROX] [LIMIT limit]`.
+    fn parse(ctx: &Ctx, may_approximate: bool) -> Result<Counted, CmdError> {
+        let mut arguments = ctx.args.cursor(1);
+        let keys = arguments.int_in(1..=i64::MAX, CmdError::text("ERR numkeys should be greater than 0"))?;
+        if keys > arguments.left() as i64 {
+            return Err(CmdError::text("ERR Number of keys can't be greater than number of args"));
+        }
+        let mut counted = Counted { keys: keys as usize, limit: usize::MAX, approximate: false };
+        let mut options = ctx.args.cursor(2 + counted.keys);
+        while !options.is_done() {
+            if may_approximate && options.flag("APPROX") {
+                counted.approximate = true;
+                continue;
+            }
+            if !options.option("LIMIT", 1) {
+                return Err(CmdError::SYNTAX);
+            }
+            let limit = options.int_in(0..=i64::MAX, CmdError::text("ERR LIMIT can't be negative"))?;
+            counted.limit = if limit == 0 { usize::MAX } else { limit as usize };
+        }
+        Ok(counted)
+    }
+
+    fn sets<'a>(&self, ctx: &'a mut Ctx) -> Result<Vec<Option<&'a Set>>, CmdError> {
+        read_sets(&mut ctx.db, ctx.args.from(2).take(self.keys))
+    }
+}
+
 /// SINTERCARD numkeys key [key ...] [LIMIT limit]
 fn sintercard(ctx: &mut Ctx) -> CmdResult {
-    let mut arguments = ctx.args.cursor(1);
-    let count = arguments.int_in(1..=i64::MAX, CmdError::text("ERR numkeys should be greater than 0"))?;
-    if count > arguments.left() as i64 {
-        return Err(CmdError::text("ERR Number of keys can't be greater than number of args"));
-    }
-    let mut options = ctx.args.cursor(2 + count as usize);
-    let mut limit = 0;
-    while !options.is_done() {
-        if !options.option("LIMIT", 1) {
-            return Err(CmdError::SYNTAX);
-        }
-        limit = options.int_in(0..=i64::MAX, CmdError::text("ERR LIMIT can't be negative"))?;
-    }
-    let limit = if limit == 0 { usize::MAX } else { limit as usize };
-    let sets = read_sets(&mut ctx.db, ctx.args.from(2).take(count as usize))?;
-    let common = intersection(sets).map_or(0, |(_, members)| members.take(limit).count());
+    let counted = Counted::parse(ctx, false)?;
+    let sets = counted.sets(ctx)?;
+    let common = intersection(sets).map_or(0, |(_, members)| members.take(counted.limit).count());
     ctx.reply.int(common);
+    Ok(Done)
+}
+
+/// SUNIONCARD numkeys key [key ...] [APPROX] [LIMIT limit]
+fn sunioncard(ctx: &mut Ctx) -> CmdResult {
+    let counted = Counted::parse(ctx, true)?;
+    let (limits, limit) = (ctx.limits, counted.limit);
+    let sets = counted.sets(ctx)?;
+    let members = sets.into_iter().flatten().flat_map(Set::iter);
+    let count = if counted.approximate {
+        estimate(members, limits)
+    } else {
+        let mut all = Set::new();
+        let enough = |member| {
+            all.insert(member, limits);
+            all.len() >= limit
+        };
+        // It ends with as many as are asked for.
+        let _ = { members }.any(enough);
+        all.len()
+    };
+    ctx.reply.int(count.min(limit));
+    Ok(Done)
+}
+
+/// About how many different members there are, without keeping them.
+fn estimate<'a>(members: impl Iterator<Item = Element<'a>>, limits: &Thresholds) -> usize {
+    let mut registers = hyperloglog::new();
+    let mut digits = itoa::Buffer::new();
+    for member in members {
+        hyperloglog::add(&mut registers, member.text(&mut digits), limits.hll_sparse_bytes as usize)
+            .expect("it was made here");
+    }
+    hyperloglog::count(&registers).expect("it was made here") as usize
+}
+
+/// SDIFFCARD numkeys key [key ...] [LIMIT limit]
+fn sdiffcard(ctx: &mut Ctx) -> CmdResult {
+    let counted = Counted::parse(ctx, false)?;
+    let mut sets = counted.sets(ctx)?.into_iter();
+    let first = sets.next().flatten();
+    let others: Vec<&Set> = sets.flatten().collect();
+    let is_left = |member: &Element| !others.iter().any(|other| other.contains(*member));
+    let count = first.map_or(0, |first| first.iter().filter(is_left).take(counted.limit).count());
+    ctx.reply.int(count);
     Ok(Done)
 }
 

@@ -267,6 +267,8 @@ directives! {
         row(MODIFIABLE, OptionalText);
     "replica-announce-port" | "slave-announce-port" => replica_announce_port: u16 = 0,
         row(MODIFIABLE, Integer(0, 65535));
+    /// Ours: a master that was in sync and comes back with another history and hardly any keys does not empty us.
+    "replica-empty-master-shield" => replica_empty_master_shield: bool = true, row(MODIFIABLE, Plain);
     "repl-diskless-sync" => repl_diskless_sync: bool = true, row(MODIFIABLE, Plain);
     "repl-diskless-sync-delay" => repl_diskless_sync_delay: u32 = 5, row(MODIFIABLE, Integer(0, INT_MAX));
     "repl-diskless-sync-max-replicas" => repl_diskless_sync_max_replicas: u32 = 0,

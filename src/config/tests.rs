@@ -34,6 +34,7 @@ const BEYOND_7_2: &[&str] = &[
     "aof-load-corrupt-tail-max-size",
     "rdb-version",
     "repl-backlog-disk-size",
+    "replica-empty-master-shield",
     "replica-on-unknown-command",
     "commandlog-large-reply-max-len",
     "commandlog-large-request-max-len",

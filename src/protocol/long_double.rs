@@ -63,6 +63,29 @@ impl LongDouble {
         }
     }
 
+    pub const MAX: LongDouble = Finite { negative: false, mantissa: u64::MAX, exponent: EXPONENT_MAX };
+
+    /// The same on the other side of zero.
+    pub fn negated(self) -> LongDouble {
+        match self {
+            Finite { negative, mantissa, exponent } => Finite { negative: !negative, mantissa, exponent },
+            Infinite => Infinite,
+        }
+    }
+
+    /// Whether it is less than zero.
+    pub fn is_negative(self) -> bool {
+        matches!(self, Finite { negative: true, mantissa: 1.., .. })
+    }
+
+    /// Whether it is less than another one.
+    pub fn is_below(self, other: LongDouble) -> bool {
+        match self.checked_add(other.negated()) {
+            Some(difference) => difference.is_negative(),
+            None => self.is_negative(),
+        }
+    }
+
     /// The sum; `None` if it is not finite.
     pub fn checked_add(self, other: LongDouble) -> Option<LongDouble> {
         let (

@@ -4,6 +4,7 @@
 //! - [`failover`]: how we step down for one of our replicas.
 //! - [`master`]: what we are to our replicas. Where each stands, and how a dump and then the stream reach it.
 //! - [`replica`]: what we are to our master. The link as a state machine, from the first connect to the stream and back.
+//! - [`sync_log`]: the last synchronisations, each with its reason.
 //!
 //! The write stream itself is the journal's: on a master it is what commands did, on a replica it is the master's
 //! stream, verbatim; so chains of any depth share offsets, and a promoted replica can serve its former siblings.
@@ -17,6 +18,7 @@ pub mod failover;
 pub mod history;
 pub mod master;
 pub mod replica;
+pub mod sync_log;
 
 use crate::config::{Config, MasterAddress, REDIS_VERSION};
 use crate::env::alloc;
@@ -27,6 +29,7 @@ use failover::Failover;
 use history::History;
 use master::Replicas;
 use replica::{MasterLink, WritableExpires};
+use sync_log::SyncLog;
 
 /// What a service wants done that it cannot do itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +64,7 @@ pub struct Replication {
     pub failover: Failover,
     pub writable_expires: WritableExpires,
     pub stats: SyncStats,
+    pub syncs: SyncLog,
     pub decisions: Vec<Decision>,
     /// When (unix ms) the log last said that we obey our master without being able to save.
     pub unsaved_warned_ms: i64,

@@ -119,6 +119,10 @@ impl Scripts {
         self.script(id).map(|script| script.sha)
     }
 
+    pub(super) fn text(&self, id: ScriptId) -> Option<&[u8]> {
+        self.script(id).map(|script| &*script.text)
+    }
+
     pub(super) fn flags(&self, id: ScriptId) -> Option<Flags> {
         self.script(id).map(|script| script.flags)
     }

@@ -120,6 +120,11 @@ impl Scripting {
         self.scripts.find_text(text)
     }
 
+    /// The text of a script, unless it is gone.
+    pub fn script_text(&self, id: ScriptId) -> Option<&[u8]> {
+        self.scripts.text(id)
+    }
+
     /// The hash of a script, unless it is gone.
     pub fn script_sha(&self, id: ScriptId) -> Option<Sha> {
         self.scripts.sha(id)

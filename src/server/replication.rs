@@ -17,7 +17,7 @@ use crate::replication::replica::{Linking, MasterLink};
 impl Server {
     /// Our replicas, and the parts that serving them touches.
     pub fn serving(&mut self) -> (&mut Replicas, Serving<'_>) {
-        let Replication { history, replicas, link, stats, decisions, .. } = &mut self.replication;
+        let Replication { history, replicas, link, stats, syncs, decisions, .. } = &mut self.replication;
         let serving = Serving {
             outbox: Outbox { clients: &mut self.clients, outgoing: &mut self.outgoing },
             journal: &mut self.journal,
@@ -27,6 +27,7 @@ impl Server {
             config: &self.config,
             secrets: &mut self.secrets,
             stats,
+            syncs,
             decisions,
             now_ms: self.clock.unix_ms(),
             upstream_db: link.master().map(|_| link.selected_db()),
@@ -37,7 +38,7 @@ impl Server {
 
     /// The link to our master, and the parts that it touches.
     pub(super) fn linking(&mut self) -> (&mut MasterLink, Linking<'_>) {
-        let Replication { history, link, failover, stats, decisions, .. } = &mut self.replication;
+        let Replication { history, link, failover, stats, syncs, decisions, .. } = &mut self.replication;
         let linking = Linking {
             outbox: Outbox { clients: &mut self.clients, outgoing: &mut self.outgoing },
             journal: &mut self.journal,
@@ -48,6 +49,7 @@ impl Server {
             secrets: &mut self.secrets,
             failover,
             stats,
+            syncs,
             decisions,
             reactor: &self.net.reactor,
             read_buffer: &mut self.net.read_buffer,

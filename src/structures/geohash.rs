@@ -191,14 +191,48 @@ fn latitude_distance_m(a: f64, b: f64) -> f64 {
 // ---- searches
 
 /// What is searched around a point, in units of the caller's.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Shape {
-    Circle { radius: f64 },
-    Box { width: f64, height: f64 },
+    Circle {
+        radius: f64,
+    },
+    Box {
+        width: f64,
+        height: f64,
+    },
+    /// Its corners, in order; they lie on a plane of degrees, so that no side goes over the end of the map.
+    Polygon(Vec<Point>),
+}
+
+/// The middle of points on a sphere: that of their vectors.
+pub fn middle(points: &[Point]) -> Point {
+    let mut sum = [0.0; 3];
+    for point in points {
+        let (longitude, latitude) = (radians(point.longitude), radians(point.latitude));
+        let vector = [latitude.cos() * longitude.cos(), latitude.cos() * longitude.sin(), latitude.sin()];
+        sum.iter_mut().zip(vector).for_each(|(sum, part)| *sum += part);
+    }
+    let [x, y, z] = sum.map(|sum| sum / points.len() as f64);
+    Point { longitude: degrees(y.atan2(x)), latitude: degrees(z.atan2((x * x + y * y).sqrt())) }
+}
+
+/// Whether a point is within a polygon: whether a ray from it to the east goes through an odd number of sides.
+fn is_within(point: Point, corners: &[Point]) -> bool {
+    let mut inside = false;
+    let mut before = corners[corners.len() - 1];
+    for &corner in corners {
+        let spans = (corner.latitude > point.latitude) != (before.latitude > point.latitude);
+        if spans {
+            let slope = (before.longitude - corner.longitude) / (before.latitude - corner.latitude);
+            inside ^= point.longitude < slope * (point.latitude - corner.latitude) + corner.longitude;
+        }
+        before = corner;
+    }
+    inside
 }
 
 /// An area to search.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Area {
     pub center: Point,
     pub shape: Shape,
@@ -206,10 +240,20 @@ pub struct Area {
     pub unit_m: f64,
 }
 
+/// The rectangle of degrees around points.
+fn around(points: &[Point]) -> Extent {
+    let range = |of: fn(&Point) -> f64| {
+        let at = points.iter().map(of);
+        at.clone().fold(f64::INFINITY, f64::min)..at.fold(f64::NEG_INFINITY, f64::max)
+    };
+    Extent { longitude: range(|point| point.longitude), latitude: range(|point| point.latitude) }
+}
+
 impl Area {
     /// The distance in metres of a point that is within the area.
     pub fn distance_within_m(&self, point: Point) -> Option<f64> {
         match self.shape {
+            Shape::Polygon(ref corners) => is_within(point, corners).then(|| distance_m(self.center, point)),
             Shape::Circle { radius } => {
                 let distance = distance_m(self.center, point);
                 // Between antipodes rounding may leave no number at all: those count as near.
@@ -231,6 +275,9 @@ impl Area {
     /// From the center to the farthest point, in metres.
     fn reach_m(&self) -> f64 {
         let reach = match self.shape {
+            Shape::Polygon(ref corners) => {
+                return corners.iter().map(|&corner| distance_m(self.center, corner)).fold(0.0, f64::max);
+            }
             Shape::Circle { radius } => radius,
             Shape::Box { width, height } => {
                 ((width / 2.0) * (width / 2.0) + (height / 2.0) * (height / 2.0)).sqrt()
@@ -244,6 +291,7 @@ impl Area {
     fn bounds(&self) -> Extent {
         let Point { longitude, latitude } = self.center;
         let (east, north) = match self.shape {
+            Shape::Polygon(ref corners) => return around(corners),
             Shape::Circle { radius } => (radius, radius),
             Shape::Box { width, height } => (width / 2.0, height / 2.0),
         };
@@ -283,16 +331,19 @@ impl Area {
     /// The ranges of numbers in which all points within the area are, in the order in which they are to be visited.
     /// On the coarsest grids the same cell may come twice.
     pub fn ranges(&self) -> Vec<Range<u64>> {
-        debug_assert!(self.center.is_valid());
+        // The middle of a polygon around a pole may lie beyond the map.
+        let latitude = self.center.latitude.clamp(-LATITUDE_MAX, LATITUDE_MAX);
+        let center = Point { latitude, ..self.center };
+        debug_assert!(center.is_valid());
         let bounds = self.bounds();
-        let mut cell = Cell::of(self.center, self.steps(), LATITUDE_MAX);
+        let mut cell = Cell::of(center, self.steps(), LATITUDE_MAX);
         // Written this way round, bounds that are no numbers are as good as covered.
         let uncovered = cell.moved(0, 1).extent().latitude.end < bounds.latitude.end
             || cell.moved(0, -1).extent().latitude.start > bounds.latitude.start
             || cell.moved(1, 0).extent().longitude.end < bounds.longitude.end
             || cell.moved(-1, 0).extent().longitude.start > bounds.longitude.start;
         if cell.steps > 1 && uncovered {
-            cell = Cell::of(self.center, cell.steps - 1, LATITUDE_MAX);
+            cell = Cell::of(center, cell.steps - 1, LATITUDE_MAX);
         }
 
         // Neighbours on sides where the area does not reach beyond the cell itself are left out.

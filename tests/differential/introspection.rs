@@ -10,6 +10,8 @@ const OURS_ALONE: &[&str] = &[
     "server_name",
     "redis_rs_version",
     "expired_subkeys",
+    "last_sync",
+    "repl_backlog_seconds",
     "evicted_scripts",
     "rdb_saves_consecutive_failures",
     // Those of newer servers.
@@ -64,7 +66,7 @@ const OWN_VALUES: &[&str] = &[
 ];
 
 /// Directives that 7.2 does not have: those of newer servers, and our own.
-const BEYOND_7_2: &[&str] = &["replica-on-unknown-command"];
+const BEYOND_7_2: &[&str] = &["replica-on-unknown-command", "replica-empty-master-shield"];
 
 /// A pair of servers that have done the same few things, with a connection to each.
 fn acquainted() -> (Pair, [Wire; 2]) {

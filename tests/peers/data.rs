@@ -142,11 +142,28 @@ pub const NEWER: &[&str] = &[
     "XADD n:x IDMPAUTO producer * f v",
     "XCFGSET n:x IDMP-MAXSIZE 50",
     "XADD n:x IDMP producer 1 * f v",
+    // Redis 8.8 and 8.10, and polygons of Valkey 9: propagated in words that everybody knows.
+    "INCREX n:counter BYINT 5",
+    "INCREX n:counter BYINT 5 UBOUND 7 SATURATE",
+    "INCREX n:float BYFLOAT 1.5",
+    "RPUSH n:list 1 2 3 4 5 6",
+    "LMOVEM n:list n:moved LEFT LEFT COUNT 3 OBO",
+    "LMOVEM n:list n:moved RIGHT RIGHT EXACTLY 2 BULK",
+    "LMOVEM n:moved n:moved LEFT LEFT EXACTLY 2 OBO",
+    "XADD n:refused 1-1 f v",
+    "XADD n:refused 2-1 f v",
+    "XGROUP CREATE n:refused g 0",
+    "XREADGROUP GROUP g c MAXCOUNT 2 STREAMS n:refused >",
+    "XNACK n:refused g FATAL IDS 1 1-1",
+    "GEOADD n:geo 13.361389 38.115556 Palermo 15.087269 37.502669 Catania",
+    "GEOSEARCHSTORE n:inside n:geo BYPOLYGON 4 12 37 12 39 14 39 14 37",
 ];
 
 /// Says all of them; how many were taken of those that 7.2 does not know.
 pub fn newer(server: &Server) -> usize {
-    const OLD: [&str; 12] = [
+    const OLD: [&str; 14] = [
+        "GEOADD",
+        "RPUSH",
         "HSET",
         "HINCRBY",
         "HINCRBYFLOAT",

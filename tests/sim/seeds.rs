@@ -97,6 +97,8 @@ impl Sim {
                 ("appendfsync", policies[id]),
                 ("aof-use-rdb-preamble", choice(&mut rng, &["yes", "yes", "no"])),
                 ("auto-aof-rewrite-min-size", choice(&mut rng, &["2kb", "20kb", "64mb"])),
+                // At rest all are to be equal, also to a master that has lost everything.
+                ("replica-empty-master-shield", "no"),
                 // Else a replica whose child fails ends itself, as it should; crashes are drawn on their own.
                 ("replica-ignore-disk-write-errors", "yes"),
             ];

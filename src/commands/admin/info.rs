@@ -11,6 +11,7 @@ use crate::exec::flags::*;
 use crate::exec::{ArgKind, Args, CmdResult, Command, Done, Group, acl, arg, server};
 use crate::keyspace::access::Stamp;
 use crate::replication::replica::SyncProgress;
+use crate::replication::replica::shield::Shielded;
 use crate::scripting::Statistics;
 use crate::server::{Rate, Server};
 
@@ -446,18 +447,25 @@ fn about_replication(server: &Server, text: &mut Text) {
     if server.config.min_replicas_to_write > 0 && server.config.min_replicas_max_lag > 0 {
         text.field("min_slaves_good_slaves", replication.replicas.good(&server.config, now_ms));
     }
+    let end = server.journal.offset();
     let shown = attached.iter().filter_map(|replica| Some((replica, replica.state()?)));
     for (number, (replica, state)) in shown.enumerate() {
         let lag = if replica.is_online() { replica.lag_secs(now_ms) } else { 0 };
         text.line(format_args!(
-            "slave{number}:ip={},port={},state={state},offset={},lag={lag}",
+            "slave{number}:ip={},port={},state={state},offset={},lag={lag},lag_bytes={},lag_ms={},pending_bytes={}",
             replica.address(),
             replica.port,
-            replica.acked
+            replica.acked,
+            end.saturating_sub(replica.acked),
+            replication.replicas.lag_ms(replica.acked, end, now_ms),
+            replication.replicas.pending(replica.id, end)
         ));
     }
     let (second_id, second_offset) = replication.history.second();
     let log = server.journal.backlog();
+    if let Some(sync) = replication.syncs.iter().next() {
+        text.field("last_sync", sync.line());
+    }
     text.field("master_failover_state", replication.failover.state());
     text.field("master_replid", &replication.history.id);
     text.field("master_replid2", second_id);
@@ -468,6 +476,12 @@ fn about_replication(server: &Server, text: &mut Text) {
     let start = log.map(|log| server.spill.start(&server.journal).unwrap_or(log.start()));
     text.field("repl_backlog_first_byte_offset", start.map_or(0, |start| start + 1));
     text.field("repl_backlog_histlen", log.zip(start).map_or(0, |(log, start)| log.end() - start));
+    if let Some(seconds) = replication
+        .replicas
+        .seconds_of(server.config.repl_backlog_size + server.config.repl_backlog_disk_size)
+    {
+        text.field("repl_backlog_seconds", seconds);
+    }
     if server.config.repl_backlog_disk_size > 0 {
         text.field("repl_backlog_disk_size", server.config.repl_backlog_disk_size);
         text.field("repl_backlog_disk_histlen", server.spill.len());
@@ -520,6 +534,9 @@ fn about_master(server: &Server, text: &mut Text) {
         text.field("master_unapplied_commands", unapplied.count);
         text.field("master_first_unapplied_command", safe(command));
         text.field("master_first_unapplied_offset", offset);
+    }
+    if let Some(Shielded { theirs, ours }) = replication.link.shielded() {
+        text.field("master_empty_shield", format_args!("master_keys={theirs},kept_keys={ours}"));
     }
     text.field("slave_priority", server.config.replica_priority);
     text.flag("slave_read_only", server.config.replica_read_only);

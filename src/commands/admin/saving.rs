@@ -3,7 +3,7 @@
 use crate::client::ClientId;
 use crate::exec::flags::*;
 use crate::exec::{Arg, Args, CmdError, CmdResult, Command, Done, Group, acl, one_of, server, token};
-use crate::observe::log::Logged;
+use crate::observe::log::{self, Logged};
 use crate::persistence::snapshots::{Audience, Purpose};
 use crate::server::{Server, ShutdownFlags};
 
@@ -17,8 +17,12 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
     server("bgsave", bgsave, -1)
         .flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING)
         .doc(Group::Server, "1.0.0", "O(1)", "Saves the data set to disk in the background.")
-        .history(&[("3.2.2", "Added the `SCHEDULE` option.")])
-        .args(&[token("schedule", "SCHEDULE").optional().since("3.2.2")]),
+        .history(&[("3.2.2", "Added the `SCHEDULE` option."), ("8.1.0", "Takes `CANCEL`, as Valkey does.")])
+        .args(&[one_of(
+            "operation",
+            &[token("schedule", "SCHEDULE").since("3.2.2"), token("cancel", "CANCEL").since("8.1.0")],
+        )
+        .optional()]),
     server("bgrewriteaof", bgrewriteaof, 1).flags(ADMIN | NOSCRIPT | NO_ASYNC_LOADING).doc(
         Group::Server,
         "1.0.0",
@@ -59,11 +63,27 @@ fn save(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
     Ok(Done)
 }
 
-/// BGSAVE [SCHEDULE]
+/// BGSAVE CANCEL
+fn cancel_bgsave(server: &mut Server, id: ClientId) -> CmdResult {
+    if server.snapshots.saving().is_some() {
+        log::notice!("Background saving will be aborted due to user request");
+        server.snapshots.stop_saving();
+        server.reply(id).simple("Background saving cancelled");
+    } else if std::mem::take(&mut server.snapshots.scheduled) {
+        log::notice!("Scheduled background saving will be cancelled due to user request");
+        server.reply(id).simple("Scheduled background saving cancelled");
+    } else {
+        return Err(CmdError::text("ERR Background saving is currently not in progress or scheduled"));
+    }
+    Ok(Done)
+}
+
+/// BGSAVE [SCHEDULE | CANCEL]
 fn bgsave(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let schedule = match args.len() {
         1 => false,
         2 if args.is(1, "SCHEDULE") => true,
+        2 if args.is(1, "CANCEL") => return cancel_bgsave(server, id),
         _ => return Err(CmdError::SYNTAX),
     };
     if server.snapshots.saving().is_some() {

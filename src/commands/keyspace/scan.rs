@@ -35,6 +35,8 @@ pub(in crate::commands) struct Scan<'a> {
     type_name: Option<&'a [u8]>,
     /// Of a hash, only the fields are wanted.
     pub(in crate::commands) no_values: bool,
+    /// Of a sorted set, only the members are.
+    pub(in crate::commands) no_scores: bool,
 }
 
 /// What is scanned, since options differ.
@@ -43,12 +45,14 @@ pub(in crate::commands) enum Scanned {
     Keys,
     Fields,
     Members,
+    Scored,
 }
 
 impl<'a> Scan<'a> {
-    /// Reads MATCH and COUNT; where keys are scanned, TYPE; and where fields are, NOVALUES.
+    /// Reads MATCH and COUNT; where keys are scanned, TYPE; where fields are, NOVALUES; and where sorted sets are,
+    /// NOSCORES.
     pub(in crate::commands) fn parse(mut arguments: Cursor<'a>, what: Scanned) -> Result<Scan<'a>, CmdError> {
-        let mut scan = Scan { pattern: None, count: 10, type_name: None, no_values: false };
+        let mut scan = Scan { pattern: None, count: 10, type_name: None, no_values: false, no_scores: false };
         while !arguments.is_done() {
             if arguments.option("COUNT", 1) {
                 let count = arguments.int()?;
@@ -62,8 +66,16 @@ impl<'a> Scan<'a> {
                     Some(arguments.argument()?).filter(|pattern| *pattern != b"*").map(Pattern::new);
             } else if what == Scanned::Keys && arguments.option("TYPE", 1) {
                 scan.type_name = Some(arguments.argument()?);
-            } else if what == Scanned::Fields && arguments.flag("NOVALUES") {
+            } else if arguments.flag("NOVALUES") {
+                if what != Scanned::Fields {
+                    return Err(CmdError::text("ERR NOVALUES option can only be used in HSCAN"));
+                }
                 scan.no_values = true;
+            } else if arguments.flag("NOSCORES") {
+                if what != Scanned::Scored {
+                    return Err(CmdError::text("ERR NOSCORES option can only be used in ZSCAN"));
+                }
+                scan.no_scores = true;
             } else {
                 return Err(CmdError::SYNTAX);
             }
@@ -260,7 +272,7 @@ mod tests {
             ("SCAN 0 COUNT 0", "-ERR syntax error\r\n"),
             ("SCAN 0 COUNT x", "-ERR value is not an integer or out of range\r\n"),
             ("SCAN 0 MATCH", "-ERR syntax error\r\n"),
-            ("SCAN 0 NOVALUES", "-ERR syntax error\r\n"),
+            ("SCAN 0 NOVALUES", "-ERR NOVALUES option can only be used in HSCAN\r\n"),
         ] {
             assert_eq!(bench.run(line), error, "{line}");
         }

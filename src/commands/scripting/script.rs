@@ -67,6 +67,12 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[container(
             )
             .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
             .args(&[arg("script", ArgKind::String)]),
+        server("show", show, 3)
+            .of("script|show")
+            .flags(NOSCRIPT | STALE)
+            .acl(acl::SCRIPTING)
+            .doc(GROUP, "8.0.0", "O(1).", "Gives the text of a script in the cache.")
+            .args(&[arg("sha1", ArgKind::String)]),
     ],
 )
 .doc(GROUP, "2.6.0", "Depends on subcommand.", "A container for commands on scripts.")];
@@ -122,6 +128,8 @@ fn script_help(server: &mut Server, id: ClientId, _: Args) -> CmdResult {
             "    End the script that runs, if it has written nothing.",
             "LOAD <script>",
             "    Put a script into the cache without running it.",
+            "SHOW <sha1>",
+            "    The text of a script in the cache.",
         ],
     );
     Ok(Done)
@@ -140,5 +148,14 @@ fn load(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
     let script = room.create_script(args.get(2), Origin::Load)?;
     let sha = room.script_sha(script).expect("it was just made");
     server.reply(id).bulk(&sha);
+    Ok(Done)
+}
+
+/// SCRIPT SHOW sha1
+fn show(server: &mut Server, id: ClientId, args: Args) -> CmdResult {
+    let room = server.scripts.room();
+    let text = room.find_script(args.get(2)).and_then(|script| room.script_text(script)).map(<[u8]>::to_vec);
+    let text = text.ok_or(CmdError::text("NOSCRIPT No matching script."))?;
+    server.reply(id).bulk(&text);
     Ok(Done)
 }

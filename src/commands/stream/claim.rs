@@ -7,7 +7,7 @@ use crate::commands::stream::entries::{parse_end, parse_id, parse_start, reply_e
 use crate::commands::stream::group::GroupKey;
 use crate::exec::{
     ArgKind, Args, CmdError, CmdResult, Command, Ctx, Done, Group as Family, KeySpec, acl, arg, block, data,
-    flags::*, key, key_flags as kf, token,
+    flags::*, key, key_flags as kf, one_of, token,
 };
 use crate::keyspace::Changes;
 use crate::protocol::Reply;
@@ -77,6 +77,25 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
             token("justid", "JUSTID").optional(),
             arg("lastid", ArgKind::String).token("LASTID").optional(),
         ]),
+    data("xnack", xnack, -7)
+        .flags(WRITE | FAST)
+        .acl(acl::STREAM)
+        .keys(CHANGED)
+        .doc(
+            Family::Stream,
+            "8.8.0",
+            "O(1) for each id",
+            "Gives pending entries back to the group, so that anybody may have them at once.",
+        )
+        .args(&[
+            key("key", 0),
+            arg("group", ArgKind::String),
+            one_of("mode", &[token("silent", "SILENT"), token("fail", "FAIL"), token("fatal", "FATAL")]),
+            block("ids", &[arg("numids", ArgKind::Integer), arg("id", ArgKind::String).multiple()])
+                .token("IDS"),
+            arg("count", ArgKind::Integer).token("RETRYCOUNT").optional(),
+            token("force", "FORCE").optional(),
+        ]),
     data("xpending", xpending, -3)
         .flags(READONLY)
         .acl(acl::STREAM)
@@ -122,6 +141,116 @@ fn xack(ctx: &mut Ctx) -> CmdResult {
     ctx.reply.int(acknowledged);
     Ok(Done)
 }
+
+/// What XNACK does with the count of deliveries.
+#[derive(Clone, Copy)]
+enum Refusal {
+    /// This one does not count.
+    Silent,
+    Fail,
+    /// It is never to be delivered again.
+    Fatal,
+}
+
+impl Refusal {
+    /// The count that becomes of `count`; `None` is that of an entry that had not been pending.
+    fn counts(self, count: Option<u64>) -> u64 {
+        match (self, count) {
+            (Refusal::Silent, count) => count.unwrap_or(0).saturating_sub(1),
+            (Refusal::Fail, count) => count.unwrap_or(0),
+            (Refusal::Fatal, _) => i64::MAX as u64,
+        }
+    }
+}
+
+/// What XNACK is asked for.
+struct Refused {
+    refusal: Refusal,
+    ids: Vec<StreamId>,
+    delivery_count: Option<u64>,
+    /// Entries that are not pending become so.
+    force: bool,
+}
+
+impl Refused {
+    /// Reads `SILENT | FAIL | FATAL IDS numids id [id ...] [RETRYCOUNT count] [FORCE]`.
+    fn parse(ctx: &Ctx) -> Result<Refused, CmdError> {
+        let mut arguments = ctx.args.cursor(3);
+        let refusal = if arguments.flag("SILENT") {
+            Refusal::Silent
+        } else if arguments.flag("FAIL") {
+            Refusal::Fail
+        } else if arguments.flag("FATAL") {
+            Refusal::Fatal
+        } else {
+            return Err(CmdError::SYNTAX);
+        };
+        if !arguments.option("IDS", 1) {
+            return Err(CmdError::SYNTAX);
+        }
+        let error = CmdError::text("ERR Number of IDs must be a positive integer");
+        let count = arguments.int_in(1..=i64::MAX, error)?;
+        if count as u64 > arguments.left() as u64 {
+            return Err(CmdError::text("ERR The `numids` parameter must match the number of arguments"));
+        }
+        let ids: Result<_, CmdError> =
+            (0..count).map(|_| arguments.argument().and_then(|word| parse_id(word, 0))).collect();
+        let mut refused = Refused { refusal, ids: ids?, delivery_count: None, force: false };
+        while !arguments.is_done() {
+            if arguments.flag("FORCE") {
+                refused.force = true;
+            } else if arguments.option("RETRYCOUNT", 1) {
+                let error = CmdError::text("ERR Invalid RETRYCOUNT option argument for XNACK");
+                refused.delivery_count = Some(arguments.int_in(0..=i64::MAX, error)? as u64);
+            } else {
+                return Err(CmdError::SYNTAX);
+            }
+        }
+        Ok(refused)
+    }
+}
+
+/// XNACK key group SILENT | FAIL | FATAL IDS numids id [id ...] [RETRYCOUNT count] [FORCE]
+///
+/// What nobody has is had by a consumer whose name is empty, since the epoch: so dumps of every version hold it, and
+/// replicas of every age are told of it, as an XCLAIM.
+fn xnack(ctx: &mut Ctx) -> CmdResult {
+    let refused = Refused::parse(ctx)?;
+    let names = GroupKey { db: ctx.db.index, key: ctx.args.key(), group: ctx.args.get(2) };
+    let now_ms = ctx.now_ms();
+    if ctx.db.read_as::<Stream>(names.key)?.is_none_or(|stream| stream.group(names.group).is_none()) {
+        return Err(names.missing(""));
+    }
+    let stream = ctx.db.db.get_mut(names.key).and_then(Entry::object_mut::<Stream>);
+    let stream = stream.expect("it was looked at above");
+    let changes = &mut *ctx.db.changes;
+    let given_back = stream.with_group(names.group, |stream, group| {
+        let mut given_back = 0;
+        for &id in &refused.ids {
+            let before = group.pending(id).map(|pending| pending.delivery_count);
+            if before.is_none() && !(refused.force && stream.get(id).is_some()) {
+                continue;
+            }
+            let nobody = group.find_consumer(NOBODY);
+            let nobody = nobody
+                .unwrap_or_else(|| group.create_consumer(NOBODY, now_ms).expect("it was looked for before"));
+            let count = refused.delivery_count.unwrap_or_else(|| refused.refusal.counts(before));
+            group.assign(id, nobody, 0, count);
+            names.propagate_claim(group, id, id.text(&mut [0; ID_TEXT_MAX]), changes);
+            changes.dirty += 1;
+            given_back += 1;
+        }
+        given_back
+    });
+    if given_back.is_some_and(|count| count > 0) {
+        changes.touch(names.db, names.key);
+    }
+    ctx.reply.int(given_back.unwrap_or(0));
+    Ok(Done)
+}
+
+/// The consumer who has what nobody has.
+const NOBODY: &[u8] = b"";
 
 // ---- telling
 
@@ -216,7 +345,8 @@ fn list(group: &Group, listing: &Listing, now_ms: i64, reply: &mut Reply) {
         reply.array(4);
         reply_id(reply, id);
         reply.bulk(group.consumer(pending.consumer).name());
-        reply.int(idle(pending).max(0));
+        let is_free = pending.delivery_time_ms == 0 && group.consumer(pending.consumer).name() == NOBODY;
+        reply.int(if is_free { -1 } else { idle(pending).max(0) });
         reply.int(pending.delivery_count as i64);
         count += 1;
     }
@@ -589,6 +719,43 @@ mod tests {
         ] {
             assert_eq!(bench.run(line), format!("-{error}\r\n"), "{line}");
             assert_eq!(bench.changes.dirty, 0, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_given_back_is_for_anybody_at_once() {
+        let mut bench = bench();
+        bench.turn.now_ms = 1_000_000;
+        for line in ["XADD x 1-0 f v", "XADD x 2-0 f v", "XADD x 3-0 f v", "XGROUP CREATE x g 0"] {
+            bench.run(line);
+        }
+        bench.run("XREADGROUP GROUP g c COUNT 2 STREAMS x >");
+        let claim = |id: &str, count: &str| {
+            format!("0: XCLAIM x g  0 {id} TIME 0 RETRYCOUNT {count} FORCE JUSTID LASTID 2-0")
+        };
+        for (line, reply, sent) in [
+            ("XNACK x g FAIL IDS 1 1-0", ":1\r\n", claim("1-0", "1")),
+            ("XNACK x g SILENT IDS 2 1-0 9-0", ":1\r\n", claim("1-0", "0")),
+            ("XNACK x g FATAL IDS 1 2-0", ":1\r\n", claim("2-0", "9223372036854775807")),
+            ("XNACK x g FATAL IDS 1 2-0 RETRYCOUNT 7", ":1\r\n", claim("2-0", "7")),
+            ("XNACK x g FAIL IDS 1 3-0", ":0\r\n", String::new()),
+            ("XNACK x g FAIL IDS 1 3-0 FORCE", ":1\r\n", claim("3-0", "0")),
+            ("XNACK x g FAIL IDS 1 8-0 FORCE", ":0\r\n", String::new()),
+        ] {
+            assert_eq!((bench.run(line), bench.propagated().join(", ")), (reply.to_owned(), sent), "{line}");
+        }
+        let shown = "*1\r\n*4\r\n$3\r\n1-0\r\n$0\r\n\r\n:-1\r\n:0\r\n";
+        assert_eq!(bench.run("XPENDING x g - + 1"), shown);
+        // However long it has to have been idle.
+        let claimed = bench.run("XAUTOCLAIM x g d 900000 0 JUSTID");
+        assert!(claimed.contains("1-0") && claimed.contains("2-0") && claimed.contains("3-0"), "{claimed}");
+        for (line, error) in [
+            ("XNACK x g OFTEN IDS 1 1-0", "ERR syntax error"),
+            ("XNACK x g FAIL IDS 2 1-0", "ERR The `numids` parameter must match the number of arguments"),
+            ("XNACK x g FAIL IDS 0 1-0", "ERR Number of IDs must be a positive integer"),
+            ("XNACK x h FAIL IDS 1 1-0", "NOGROUP No such key 'x' or consumer group 'h'"),
+        ] {
+            assert_eq!(bench.run(line), format!("-{error}\r\n"), "{line}");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::keyspace::Changes;
 use crate::protocol::number::parse_int;
 use crate::protocol::{Deferred, Reply};
 use crate::server::Server;
-use crate::structures::stream::{ConsumerId, Group, ID_TEXT_MAX, Stream, StreamId};
+use crate::structures::stream::{ConsumerId, Entry as StreamEntry, Group, ID_TEXT_MAX, Stream, StreamId};
 use crate::types::Entry;
 
 const fn behind_streams(from: i32) -> KeySpec {
@@ -26,6 +26,8 @@ const fn behind_streams(from: i32) -> KeySpec {
 }
 
 const COUNT: Arg = arg("count", ArgKind::Integer).token("COUNT").optional();
+const MAX_COUNT: Arg = arg("maxcount", ArgKind::Integer).token("MAXCOUNT").optional().since("8.10.0");
+const MAX_SIZE: Arg = arg("maxsize", ArgKind::Integer).token("MAXSIZE").optional().since("8.10.0");
 const BLOCK: Arg = arg("milliseconds", ArgKind::Integer).token("BLOCK").optional();
 const STREAMS: Arg =
     block("streams", &[key("key", 0).multiple(), arg("id", ArgKind::String).multiple()]).token("STREAMS");
@@ -36,7 +38,8 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
         .acl(acl::STREAM)
         .keys(&[behind_streams(1)])
         .doc(Family::Stream, "5.0.0", "", "Gives the entries behind given ids, and waits for one if there is none.")
-        .args(&[COUNT, BLOCK, STREAMS]),
+        .history(&[("7.4.0", "Takes `+` for an id."), ("8.10.0", "Takes `MAXCOUNT` and `MAXSIZE`.")])
+        .args(&[COUNT, MAX_COUNT, MAX_SIZE, BLOCK, STREAMS]),
     data("xreadgroup", xreadgroup, -7)
         .flags(WRITE | BLOCKING)
         .acl(acl::STREAM)
@@ -47,11 +50,13 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
             "O(N) for N entries that are given, for each stream",
             "Gives a consumer entries that its group has not read yet, or those that it has not acknowledged.",
         )
-        .history(&[("8.4.0", "Takes `CLAIM`.")])
+        .history(&[("8.4.0", "Takes `CLAIM`."), ("8.10.0", "Takes `MAXCOUNT` and `MAXSIZE`.")])
         .args(&[
             block("group-block", &[arg("group", ArgKind::String), arg("consumer", ArgKind::String)])
                 .token("GROUP"),
             COUNT,
+            MAX_COUNT,
+            MAX_SIZE,
             BLOCK,
             token("noack", "NOACK").optional(),
             arg("min-idle-time", ArgKind::Integer).token("CLAIM").optional().since("8.4.0"),
@@ -67,6 +72,9 @@ struct Query<'a> {
     block: Option<Option<i64>>,
     /// Zero is no limit.
     count: u64,
+    /// Of all streams together: entries, and bytes of the reply.
+    max_count: Option<u64>,
+    max_size: Option<u64>,
     group: Option<(&'a [u8], &'a [u8])>,
     noack: bool,
     /// What has been pending for so long, with whomever, is claimed before what is new is given.
@@ -82,6 +90,8 @@ impl<'a> Query<'a> {
         let mut query = Query {
             block: None,
             count: 0,
+            max_count: None,
+            max_size: None,
             group: None,
             noack: false,
             claim_idle_ms: None,
@@ -100,6 +110,10 @@ impl<'a> Query<'a> {
                 query.block = Some(deadline_after_ms(ctx, arguments.argument()?)?);
             } else if arguments.option("COUNT", 1) {
                 query.count = u64::try_from(arguments.int()?).unwrap_or(0);
+            } else if arguments.option("MAXCOUNT", 1) {
+                query.max_count = Some(positive(arguments.argument()?, "MAXCOUNT")?);
+            } else if arguments.option("MAXSIZE", 1) {
+                query.max_size = Some(positive(arguments.argument()?, "MAXSIZE")?);
             } else if arguments.option("STREAMS", 1) {
                 break;
             } else if arguments.option("GROUP", 2) {
@@ -114,6 +128,9 @@ impl<'a> Query<'a> {
             } else {
                 return Err(CmdError::SYNTAX);
             }
+        }
+        if query.max_count.is_some_and(|most| most < query.count) {
+            return Err(CmdError::text("ERR MAXCOUNT must be greater than or equal to COUNT"));
         }
         if !arguments.left().is_multiple_of(2) {
             let (command, symbol) = if of_group { ("xreadgroup", '>') } else { ("xread", '$') };
@@ -136,6 +153,79 @@ impl<'a> Query<'a> {
     fn wait(&self, args: Args, deadline_ms: Option<i64>) -> CmdResult {
         wait_for(args.from(self.keys_at).take(self.keys), deadline_ms)
     }
+}
+
+/// A limit of all that is given.
+fn positive(word: &[u8], option: &str) -> Result<u64, CmdError> {
+    let number = parse_int(word).and_then(|number| u64::try_from(number).ok()).filter(|&number| number > 0);
+    number.ok_or_else(|| CmdError::new(format!("ERR {option} must be a positive integer")))
+}
+
+/// What is left of the limits of a reply.
+struct Room {
+    /// Of each stream.
+    count: usize,
+    entries: usize,
+    bytes: usize,
+    /// Nothing was given yet: the first entry is, however large it may be.
+    nothing_yet: bool,
+}
+
+impl Room {
+    fn new(query: &Query) -> Room {
+        let most =
+            |limit: Option<u64>| limit.map_or(usize::MAX, |limit| limit.try_into().unwrap_or(usize::MAX));
+        Room {
+            count: limit(query.count),
+            entries: most(query.max_count),
+            bytes: most(query.max_size),
+            nothing_yet: true,
+        }
+    }
+
+    /// How many entries that are new to a group are given behind `before` others of its stream.
+    fn new_entries(&mut self, stream: &Stream, group: &Group, before: usize) -> usize {
+        let most = self.of_stream().min(self.count.saturating_sub(before));
+        if self.entries == usize::MAX && self.bytes == usize::MAX {
+            return most;
+        }
+        let start = group.last_id.next().unwrap_or(StreamId::MAX);
+        stream.range(start, StreamId::MAX).take(most).take_while(|entry| self.takes(entry)).count()
+    }
+
+    /// How many entries of the next stream there may be at most.
+    fn of_stream(&self) -> usize {
+        let full = !self.nothing_yet && self.bytes == 0;
+        if full { 0 } else { self.count.min(self.entries) }
+    }
+
+    /// Whether an entry may be given yet; then it is counted.
+    fn takes(&mut self, entry: &StreamEntry) -> bool {
+        if self.entries == usize::MAX && self.bytes == usize::MAX {
+            return true;
+        }
+        let fits =
+            self.entries > 0 && (self.nothing_yet || self.bytes == usize::MAX || size(entry) <= self.bytes);
+        if fits {
+            self.nothing_yet = false;
+            self.entries -= 1;
+            if self.bytes != usize::MAX {
+                self.bytes = self.bytes.saturating_sub(size(entry));
+            }
+        } else {
+            self.bytes = 0;
+        }
+        fits
+    }
+}
+
+/// About how many bytes an entry is in a reply.
+fn size(entry: &StreamEntry) -> usize {
+    let bulk = |len: usize| len + itoa::Buffer::new().format(len).len() + 5;
+    let mut bytes = bulk(entry.id.text(&mut [0; ID_TEXT_MAX]).len()) + 10;
+    let mut digits = itoa::Buffer::new();
+    entry.words_with(|word| bytes += bulk(word.text(&mut digits).len()));
+    bytes
 }
 
 /// How long an entry is to have been pending that is claimed.
@@ -200,6 +290,11 @@ fn xread(ctx: &mut Ctx) -> CmdResult {
         let stream = ctx.db.read_as::<Stream>(key)?;
         ids.push(match argument {
             b"$" => stream.map_or(StreamId::MIN, Stream::last_id),
+            // The last entry that there is, if there is one.
+            b"+" => match stream.and_then(Stream::last) {
+                Some(last) => last.id.previous().unwrap_or(StreamId::MIN),
+                None => stream.map_or(StreamId::MIN, Stream::last_id),
+            },
             b">" => {
                 return Err(CmdError::text(
                     "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
@@ -209,13 +304,19 @@ fn xread(ctx: &mut Ctx) -> CmdResult {
         });
     }
     let mut answer = Answer::new(ctx.reply.reborrow());
-    for ((key, _), &id) in query.streams(args).zip(&ids) {
+    let mut room = Room::new(&query);
+    for ((key, word), &id) in query.streams(args).zip(&ids) {
         let Some(stream) = ctx.db.read_as::<Stream>(key)? else { continue };
         let Some(start) = id.next().filter(|_| stream.last().is_some_and(|last| last.id > id)) else {
             continue;
         };
-        let entries = stream.range(start, StreamId::MAX).take(limit(query.count));
-        reply_entries(answer.stream(key), entries);
+        let most = if word == b"+" { 1.min(room.entries) } else { room.of_stream() };
+        let mut entries = stream.range(start, StreamId::MAX).take(most).peekable();
+        if entries.peek().is_some_and(|entry| room.takes(entry)) {
+            let first = entries.next();
+            let rest = entries.take_while(|entry| room.takes(entry));
+            reply_entries(answer.stream(key), first.into_iter().chain(rest));
+        }
     }
     if answer.finish() {
         return Ok(Done);
@@ -223,9 +324,9 @@ fn xread(ctx: &mut Ctx) -> CmdResult {
     let mut outcome = wait(ctx, &query)?;
     if let Outcome::Block(block) = &mut outcome {
         // What `$` means is settled now: run again, it would be behind what the client waits for.
-        let arguments = query.streams(args).zip(&ids).enumerate();
-        let resolved = arguments
-            .filter(|(_, ((_, argument), _))| *argument == b"$")
+        let words = query.streams(args).zip(&ids).enumerate();
+        let resolved = words
+            .filter(|(_, ((_, word), _))| matches!(*word, b"$" | b"+"))
             .map(|(index, (_, id))| (query.keys_at + query.keys + index, id.to_string().into_bytes()));
         block.resolved = resolved.collect();
     }
@@ -260,7 +361,12 @@ fn group_ids(ctx: &mut Ctx, query: &Query, group_name: &[u8]) -> Result<Vec<Stre
                     "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.",
                 ));
             }
-            argument => parse_id(argument, 0)?,
+            b"+" => {
+                return Err(CmdError::text(
+                    "ERR The + ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by specifying a proper ID, or use the > ID to get new messages. The + ID would just return an empty result set.",
+                ));
+            }
+            word => parse_id(word, 0)?,
         });
     }
     Ok(ids)
@@ -275,6 +381,7 @@ fn xreadgroup(ctx: &mut Ctx) -> CmdResult {
     let ids = group_ids(ctx, &query, group_name)?;
     let now_ms = ctx.now_ms();
     let mut answer = Answer::new(ctx.reply.reborrow());
+    let mut room = Room::new(&query);
     for ((key, _), id) in query.streams(args).zip(ids) {
         // This lookup counts, and notes that the key was used.
         if ctx.db.read(key).is_none() {
@@ -285,10 +392,11 @@ fn xreadgroup(ctx: &mut Ctx) -> CmdResult {
         let stream = ctx.db.db.get_mut(key).and_then(Entry::object_mut::<Stream>);
         let stream = stream.expect("it was looked at above");
         let served = stream.with_group(group_name, |stream, group| {
-            let has_new = id == NEW && stream.last().is_some_and(|last| last.id > group.last_id);
             let idle_ms = query.claim_idle_ms.filter(|_| id == NEW);
-            let idle =
-                idle_ms.map_or_else(Vec::new, |ms| idle_entries(stream, group, now_ms, ms, query.count));
+            let idle = idle_ms.map_or_else(Vec::new, |ms| idle_entries(stream, group, now_ms, ms, &mut room));
+            let has_new = id == NEW && stream.last().is_some_and(|last| last.id > group.last_id);
+            let fresh = if has_new { room.new_entries(stream, group, idle.len()) } else { 0 };
+            let has_new = fresh > 0;
             let found = group.find_consumer(consumer_name);
             let consumer =
                 found.unwrap_or_else(|| names.create_consumer(group, consumer_name, now_ms, changes));
@@ -298,10 +406,11 @@ fn xreadgroup(ctx: &mut Ctx) -> CmdResult {
             }
             group.consumer_mut(consumer).seen_time_ms = now_ms;
             let delivery = Delivery { consumer, now_ms, query: &query, names };
-            if id != NEW {
-                delivery.give_history(stream, group, id, answer.stream(key));
+            // History is given even where there is none.
+            if id != NEW && room.of_stream() > 0 {
+                delivery.give_history(stream, group, id, &mut room, answer.stream(key));
             } else if has_new || !idle.is_empty() {
-                delivery.give_new(stream, group, &idle, changes, answer.stream(key));
+                delivery.give_new(stream, group, (&idle, fresh), changes, answer.stream(key));
             }
             id != NEW || has_new || !idle.is_empty()
         });
@@ -328,7 +437,7 @@ impl Delivery<'_> {
         &self,
         stream: &Stream,
         group: &mut Group,
-        idle: &[StreamId],
+        (idle, fresh): (&[StreamId], usize),
         changes: &mut Changes,
         reply: &mut Reply,
     ) {
@@ -344,8 +453,7 @@ impl Delivery<'_> {
             self.names.propagate_claim(group, id, id.text(&mut [0; ID_TEXT_MAX]), changes);
         }
         let start = group.last_id.next().unwrap_or(StreamId::MAX);
-        let room = limit(self.query.count).saturating_sub(count);
-        for entry in stream.range(start, StreamId::MAX).take(room) {
+        for entry in stream.range(start, StreamId::MAX).take(fresh) {
             stream.note_read(group, entry.id);
             match self.query.claim_idle_ms {
                 Some(_) => reply_pending_entry(reply, &entry, 0, 0),
@@ -366,10 +474,20 @@ impl Delivery<'_> {
     }
 
     /// Gives again what the consumer was given behind an id and has not acknowledged.
-    fn give_history(&self, stream: &Stream, group: &mut Group, id: StreamId, reply: &mut Reply) {
+    fn give_history(
+        &self,
+        stream: &Stream,
+        group: &mut Group,
+        id: StreamId,
+        room: &mut Room,
+        reply: &mut Reply,
+    ) {
         let start = id.next().expect("the last id of all stands for what is new");
         let pending = group.consumer(self.consumer).pending(start..=StreamId::MAX);
-        let ids: Vec<StreamId> = pending.take(limit(self.query.count)).collect();
+        let ids: Vec<StreamId> = pending
+            .take(room.of_stream())
+            .take_while(|&id| stream.get(id).is_none_or(|entry| room.takes(&entry)))
+            .collect();
         reply.array(ids.len());
         for id in ids {
             match (stream.get(id), group.pending_mut(id)) {
@@ -390,7 +508,13 @@ impl Delivery<'_> {
 }
 
 /// The ids of what has been pending for so long: the longest first, and no more than are to be given.
-fn idle_entries(stream: &Stream, group: &Group, now_ms: i64, min_idle_ms: i64, count: u64) -> Vec<StreamId> {
+fn idle_entries(
+    stream: &Stream,
+    group: &Group,
+    now_ms: i64,
+    min_idle_ms: i64,
+    room: &mut Room,
+) -> Vec<StreamId> {
     let mut idle: Vec<(i64, StreamId)> = group
         .pending_range(StreamId::MIN..=StreamId::MAX)
         .filter(|(id, pending)| {
@@ -399,8 +523,8 @@ fn idle_entries(stream: &Stream, group: &Group, now_ms: i64, min_idle_ms: i64, c
         .map(|(id, pending)| (pending.delivery_time_ms, id))
         .collect();
     idle.sort_unstable();
-    idle.truncate(limit(count));
-    idle.into_iter().map(|(_, id)| id).collect()
+    let ids = idle.into_iter().map(|(_, id)| id).take(room.of_stream());
+    ids.take_while(|&id| stream.get(id).is_some_and(|entry| room.takes(&entry))).collect()
 }
 
 #[cfg(test)]
@@ -521,7 +645,6 @@ mod tests {
                 "XREAD STREAMS s >",
                 "ERR The > ID can be specified only when calling XREADGROUP using the GROUP <group> <consumer> option.",
             ),
-            ("XREAD STREAMS s +", "ERR Invalid stream ID specified as stream command argument"),
             ("XREAD BLOCK x STREAMS s 0", "ERR timeout is not an integer or out of range"),
             ("XREAD BLOCK -1 STREAMS s 0", "ERR timeout is negative"),
             ("XREAD BLOCK 9223372036854775807 STREAMS s 0", "ERR timeout is out of range"),
@@ -538,5 +661,59 @@ mod tests {
         ] {
             assert_eq!(bench.run(line), format!("-{error}\r\n"), "{line}");
         }
+    }
+
+    #[test]
+    fn limits_hold_for_all_streams_together() {
+        let mut bench = bench();
+        for (key, id) in [("s", 1), ("s", 2), ("s", 3), ("t", 1), ("t", 2), ("u", 1)] {
+            bench.run(&format!("XADD {key} {id} f v"));
+        }
+        let given = |bench: &mut Bench<Server>, line: &str| {
+            let reply = bench.run(line);
+            (reply.matches("-0\r\n").count(), reply)
+        };
+        for (limits, entries) in [
+            ("MAXCOUNT 4", 4),
+            ("COUNT 1 MAXCOUNT 2", 2),
+            ("COUNT 2", 5),
+            ("MAXSIZE 1", 1),
+            ("MAXSIZE 70", 2),
+            ("MAXSIZE 70 MAXCOUNT 1", 1),
+            ("MAXSIZE 100000", 6),
+        ] {
+            let line = format!("XREAD {limits} STREAMS s t u 0 0 0");
+            assert_eq!(given(&mut bench, &line).0, entries, "{line}");
+            for key in ["s", "t", "u"] {
+                bench.run(&format!("XGROUP DESTROY {key} g"));
+                bench.run(&format!("XGROUP CREATE {key} g 0"));
+            }
+            let line = format!("XREADGROUP GROUP g c {limits} STREAMS s t u > > >");
+            assert_eq!(given(&mut bench, &line).0, entries, "{line}");
+            let line = format!("XREADGROUP GROUP g c {limits} STREAMS s t u 0 0 0");
+            assert_eq!(given(&mut bench, &line).0, entries, "{line}");
+            let line = format!("XREADGROUP GROUP g d {limits} CLAIM 0 STREAMS s t u > > >");
+            assert_eq!(given(&mut bench, &line).0, entries, "{line}");
+        }
+        assert_eq!(bench.run("XREAD MAXCOUNT 0 STREAMS s 0"), "-ERR MAXCOUNT must be a positive integer\r\n");
+        assert_eq!(bench.run("XREAD MAXSIZE x STREAMS s 0"), "-ERR MAXSIZE must be a positive integer\r\n");
+        let text = "-ERR MAXCOUNT must be greater than or equal to COUNT\r\n";
+        assert_eq!(bench.run("XREAD COUNT 3 MAXCOUNT 2 STREAMS s 0"), text);
+    }
+
+    #[test]
+    fn the_last_entry_of_each_stream_is_asked_for_by_a_plus() {
+        let mut bench = bench();
+        for line in ["XADD s 1 f v", "XADD s 2 f v", "XADD t 3 f v", "XGROUP CREATE s g 0"] {
+            bench.run(line);
+        }
+        let reply = bench.run("XREAD STREAMS s none t + + 0");
+        assert!(reply.starts_with("*2\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n2-0\r\n"), "{reply}");
+        bench.run("XDEL s 2");
+        let reply = bench.run("XREAD COUNT 5 STREAMS s +");
+        assert!(reply.starts_with("*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n1-0\r\n"), "{reply}");
+        bench.run("XDEL s 1");
+        assert_eq!(bench.run("XREAD STREAMS s none + +"), "*-1\r\n");
+        assert!(bench.run("XREADGROUP GROUP g c STREAMS s +").starts_with("-ERR The + ID is meaningless"));
     }
 }

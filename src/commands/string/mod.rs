@@ -4,4 +4,5 @@ pub mod bitfield;
 pub mod bitmap;
 pub mod compare;
 pub mod hyperloglog;
+pub mod increx;
 pub mod values;

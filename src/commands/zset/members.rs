@@ -206,6 +206,7 @@ pub(in crate::commands) const COMMANDS: &[Command<Server>] = &[
             arg("cursor", ArgKind::Integer),
             arg("pattern", ArgKind::Pattern).token("MATCH").optional(),
             arg("count", ArgKind::Integer).token("COUNT").optional(),
+            token("noscores", "NOSCORES").optional(),
         ]),
 ];
 
@@ -746,13 +747,14 @@ fn zscan(ctx: &mut Ctx) -> CmdResult {
         ctx.reply.array(0);
         return Ok(Done);
     };
-    let scan = Scan::parse(ctx.args.cursor(3), Scanned::Members)?;
+    let scan = Scan::parse(ctx.args.cursor(3), Scanned::Scored)?;
     let mut found = Found::default();
     match zset.view() {
         // What is small is given whole, with scores as they stand there.
         Either::Packed(pack) => {
             cursor = 0;
-            pack.pairs().for_each(|(member, score)| found.push_if(&scan, member, Some(score)));
+            let with = |score| Some(score).filter(|_| !scan.no_scores);
+            pack.pairs().for_each(|(member, score)| found.push_if(&scan, member, with(score)));
         }
         Either::Large(set) => {
             cursor = scan.walk_by(cursor, |cursor, visited| {
@@ -760,7 +762,7 @@ fn zscan(ctx: &mut Ctx) -> CmdResult {
                     *visited += 1;
                     let score = format_17_digits(score);
                     let score = Element::Str(score.as_bytes());
-                    found.push_if(&scan, Element::Str(member), Some(score));
+                    found.push_if(&scan, Element::Str(member), Some(score).filter(|_| !scan.no_scores));
                 })
             });
         }

@@ -9,6 +9,7 @@ use crate::persistence::rdb::{RDB_VERSION, RDB_VERSION_FIELD_TTL, RDB_VERSION_VA
 use crate::persistence::snapshots::{Plan, Purpose, dump_options};
 use crate::replication::history::{self, Answer, FullResyncReason, Wanted};
 use crate::replication::saving_aux;
+use crate::replication::sync_log::{With, reason_of};
 
 /// Length of a dump's EOF marker.
 const EOF_MARKER: usize = 40;
@@ -45,15 +46,20 @@ impl Replicas {
             }
         }
         self.alone_since_ms = None;
+        let mut reason = "it asked by SYNC".to_owned();
         if let Some(wanted) = &wanted {
             match history::decide(cx.history, cx.kept(), wanted) {
                 Answer::Continue(position) => {
                     self.go_on(id, position, &name, cx);
                     return Ok(());
                 }
-                Answer::Full(why) => refuse_partial(&why, wanted, &name, cx),
+                Answer::Full(why) => {
+                    refuse_partial(&why, wanted, &name, cx);
+                    reason = reason_of(&why, wanted);
+                }
             }
         }
+        cx.syncs.full(With::Replica(id.id), name, reason, (cx.now_ms, cx.now_ms));
         self.await_snapshot(id, wanted.is_some(), cx);
         Ok(())
     }
@@ -71,6 +77,9 @@ impl Replicas {
             false => "+CONTINUE\r\n".to_owned(),
         };
         cx.outbox.send(id, line.as_bytes());
+        let missing = (position, cx.journal.offset() - position);
+        let reason = "the backlog holds what it misses".to_owned();
+        cx.syncs.partial(With::Replica(id.id), name.to_owned(), reason, missing, cx.now_ms);
         log::notice!(
             "Partial resynchronization request from {name} accepted. Sending {} bytes of backlog starting from offset {}.",
             cx.journal.offset() - position,
@@ -231,6 +240,10 @@ fn takes_growing_file(replica: &Replica, cx: &Serving) -> bool {
 
 /// Tells a replica that it starts over, from which offset.
 fn announce(replica: &Replica, offset: u64, cx: &mut Serving) {
+    let fork_us = cx.snapshots.last_fork_us;
+    if let Some(sync) = cx.syncs.next_phase(With::Replica(replica.id.id), cx.now_ms) {
+        (sync.offset, sync.fork_us) = (offset, fork_us);
+    }
     if replica.synced {
         let line = format!("+FULLRESYNC {} {offset}\r\n", cx.history.id);
         cx.outbox.send(replica.id, line.as_bytes());

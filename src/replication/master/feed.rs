@@ -8,6 +8,7 @@ use crate::config::{Config, MasterAddress};
 use crate::env::process::strerror;
 use crate::observe::log;
 use crate::replication::Decision;
+use crate::replication::sync_log::With;
 
 /// Pieces of the log gathered into one write.
 const PIECES: usize = 64;
@@ -73,6 +74,7 @@ impl Replicas {
     /// Sends the stream to all who follow it and do not have all of it.
     pub fn feed_followers(&mut self, cx: &mut Serving) {
         let end = cx.journal.offset();
+        self.pace.note(end, cx.now_ms);
         for index in 0..self.list.len() {
             let replica = &self.list[index];
             if matches!(replica.phase, Phase::Online { after_ack: false }) && replica.position < end {
@@ -122,6 +124,7 @@ impl Replicas {
     /// A replica's connection is closed.
     pub fn gone(&mut self, id: ClientId, client: &Client, cx: &mut Serving) {
         let Some(replica) = self.remove(id) else { return };
+        cx.syncs.failed(With::Replica(id.id), "its connection was lost", cx.now_ms);
         if matches!(replica.phase, Phase::Handshake) {
             // It has introduced itself and gone no further.
             return;
@@ -148,6 +151,7 @@ impl Replicas {
     /// What is done once a second. `held_back`: writes are paused, and nothing enters the stream.
     pub fn each_second(&mut self, held_back: bool, cx: &mut Serving) {
         self.ping_if_due(held_back, cx);
+        self.pace.reckon(cx.journal.offset(), cx.now_ms);
         let timeout_ms = i64::from(cx.config.repl_timeout) * 1000;
         for replica in self.iter() {
             let silent = cx.now_ms - replica.acked_at_ms > timeout_ms;

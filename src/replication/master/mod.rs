@@ -7,6 +7,7 @@
 //! - `attach`: answers SYNC and PSYNC, and says when a snapshot is to be made for those who wait.
 //! - `transfer`: moves dumps, growing files as well as the pipe of a diskless child.
 //! - `feed`: the stream to those who follow it; who is silent too long; what of the log is still read.
+//! - `pace`: how quickly the stream grows, and when it grew past a place.
 //! - `acks`: what replicas say they have.
 //! - `refusals`: replicas that go away each time that they have been sent a dump.
 //!
@@ -16,15 +17,18 @@
 mod acks;
 mod attach;
 mod feed;
+mod pace;
 mod refusals;
 mod transfer;
 
 use std::fs::File;
 
+use pace::Pace;
 use refusals::Refusals;
 use transfer::PipePiece;
 
 use super::history::History;
+use super::sync_log::SyncLog;
 use super::{Decision, SyncStats};
 use crate::client::{ClientId, Outbox};
 use crate::config::Config;
@@ -44,6 +48,7 @@ pub struct Serving<'a> {
     pub config: &'a Config,
     pub secrets: &'a mut Secrets,
     pub stats: &'a mut SyncStats,
+    pub syncs: &'a mut SyncLog,
     pub decisions: &'a mut Vec<Decision>,
     /// Unix time.
     pub now_ms: i64,
@@ -135,6 +140,8 @@ pub struct Replica {
     pub dump_version: Option<u16>,
     /// It has said PSYNC, not SYNC: so it acknowledges, and is taken for gone when it does not.
     pub synced: bool,
+    /// Bytes of the dump that it was sent.
+    pub dump_bytes: u64,
 }
 
 impl Replica {
@@ -163,6 +170,7 @@ impl Replica {
             reads_at_most: u16::MAX,
             dump_version: None,
             synced: false,
+            dump_bytes: 0,
         }
     }
 
@@ -227,6 +235,7 @@ pub struct Replicas {
     pub alone_since_ms: Option<i64>,
     last_ping_ms: i64,
     refusals: Refusals,
+    pace: Pace,
 }
 
 impl Replicas {

@@ -12,6 +12,7 @@ use crate::env::process::strerror;
 use crate::observe::log;
 use crate::persistence::snapshots::Purpose;
 use crate::replication::Decision;
+use crate::replication::sync_log::With;
 
 /// Bytes of a dump sent to one replica before others get their turn.
 const FILE_TURN: usize = 256 * 1024;
@@ -216,6 +217,7 @@ impl Replicas {
                     Ok(n) => {
                         *sent += n;
                         cx.stats.bytes_out += n as u64;
+                        replica.dump_bytes += n as u64;
                         replica.acked_at_ms = cx.now_ms;
                     }
                     Err(why) => {
@@ -265,6 +267,9 @@ impl Replicas {
     pub(super) fn dump_is_sent(&mut self, id: ClientId, cx: &mut Serving) {
         let Some(replica) = self.get(id) else { return };
         let name = replica.name();
+        if let Some(sync) = cx.syncs.done(With::Replica(id.id), cx.now_ms) {
+            (sync.bytes, sync.cow_bytes) = (replica.dump_bytes, cx.snapshots.last_cow_bytes);
+        }
         if replica.rdb_only {
             log::notice!("RDB transfer completed, rdb only replica ({name}) should be disconnected asap");
             cx.outbox.close_after_reply(id);
@@ -293,6 +298,7 @@ fn send_some_of_file(replica: &mut Replica, cx: &mut Serving) {
                 transfer.sent += n as u64;
                 turn = turn.saturating_sub(n);
                 cx.stats.bytes_out += n as u64;
+                replica.dump_bytes += n as u64;
                 replica.acked_at_ms = cx.now_ms;
             }
             Err(why) => {

@@ -43,6 +43,7 @@ impl MasterLink {
     pub fn online(&mut self, client: ClientId, acks: bool, cx: &mut Linking) {
         self.standing.active_ms = cx.now_ms;
         self.standing.down_since_ms = None;
+        (self.standing.was_in_sync, self.standing.shielded) = (true, None);
         self.state = Link::Online(Following {
             client,
             uncommitted: Vec::new(),

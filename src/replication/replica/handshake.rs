@@ -20,6 +20,7 @@ use crate::observe::log;
 use crate::persistence::temp_files;
 use crate::protocol::encode_command;
 use crate::replication::failover::Answer;
+use crate::replication::sync_log::With;
 use crate::replication::{Decision, history};
 
 /// The version that we tell. Only masters of Valkey ask what it means: it is the one whose dumps we read. To whom tells
@@ -268,13 +269,21 @@ impl Handshake {
             PsyncAnswer::Full(resync) => {
                 let id = resync.id.as_deref().unwrap_or(history::NO_ID);
                 log::notice!("Full resync from master: {id}:{}", resync.offset);
-                self.begin_transfer(resync, cx)
+                let reason = match standing.can_resume {
+                    true => format!("it did not let us go on from {}", cx.journal.offset() + 1),
+                    false => "we had nothing to go on from".to_owned(),
+                };
+                begin_full(reason, resync.offset, standing, cx);
+                self.begin_transfer(resync, standing, cx)
             }
             PsyncAnswer::Continue(_) if !standing.can_resume => {
                 Stepped::Lost(Some(self.conn), LinkError::Continue(shown))
             }
             PsyncAnswer::Continue(id) => {
                 log::notice!("Successful partial resynchronization with master.");
+                let (peer, at) = (standing.master_name(), (cx.journal.offset(), 0));
+                let reason = "it let us go on".to_owned();
+                cx.syncs.partial(With::Master, peer, reason, at, cx.unix_secs * 1000);
                 if let Some(id) = id
                     && id != cx.history.id
                 {
@@ -288,12 +297,12 @@ impl Handshake {
                 Stepped::Waits(Link::Arriving { conn: self.conn, rest: self.input, acks: false })
             }
             PsyncAnswer::Retry => Stepped::Lost(Some(self.conn), LinkError::Later(shown)),
-            PsyncAnswer::Unsupported => self.fall_back_to_sync(&shown, cx),
+            PsyncAnswer::Unsupported => self.fall_back_to_sync(&shown, standing, cx),
         }
     }
 
     /// The master does not know PSYNC: it is asked as in the old days.
-    fn fall_back_to_sync(mut self, shown: &str, cx: &mut Linking) -> Stepped {
+    fn fall_back_to_sync(mut self, shown: &str, standing: &Standing, cx: &mut Linking) -> Stepped {
         if shown.starts_with("-ERR") {
             log::notice!("Master does not support PSYNC or is in error state (reply: {shown})");
         } else {
@@ -303,19 +312,37 @@ impl Handshake {
         // A handful of bytes on a connection on which nothing else waits.
         self.output.extend_from_slice(b"SYNC\r\n");
         match self.send() {
-            Ok(()) => self.begin_transfer(FullResync { id: None, offset: 0 }, cx),
+            Ok(()) => {
+                begin_full("it does not know PSYNC".to_owned(), 0, standing, cx);
+                self.begin_transfer(FullResync { id: None, offset: 0 }, standing, cx)
+            }
             Err(why) => Stepped::Lost(Some(self.conn), why),
         }
     }
 
     /// The dump is to come.
-    fn begin_transfer(self, resync: FullResync, cx: &Linking) -> Stepped {
+    fn begin_transfer(self, resync: FullResync, standing: &Standing, cx: &Linking) -> Stepped {
         let in_file = || cx.config.path(&temp_files::of_master(cx.unix_secs, process::pid()));
-        let path = (!cx.loads_straight()).then(in_file);
+        let path = (!cx.loads_straight() || standing.may_need_shield(resync.id.as_deref(), cx)).then(in_file);
         match Transfer::begin(self.conn, resync, self.input, path) {
             Ok(transfer) => Stepped::Moved(Link::Transfer(Box::new(transfer))),
             Err((conn, why)) => Stepped::Lost(Some(conn), LinkError::TempFile(why)),
         }
+    }
+}
+
+/// A full sync begins.
+fn begin_full(reason: String, offset: u64, standing: &Standing, cx: &mut Linking) {
+    cx.syncs.full(With::Master, standing.master_name(), reason, (cx.unix_secs * 1000, cx.now_ms as i64));
+    if let Some(sync) = cx.syncs.running(With::Master) {
+        sync.offset = offset;
+    }
+}
+
+impl Standing {
+    /// Our master, as the log calls it.
+    fn master_name(&self) -> String {
+        self.master.as_ref().map_or_else(String::new, |master| format!("{}:{}", master.host, master.port))
     }
 }
 

@@ -17,6 +17,7 @@ use super::follow::Following;
 use super::handshake::Handshake;
 use super::receive::{Dump, Transfer};
 use super::retry::Failure;
+use super::shield::Shielded;
 use super::{Linking, Standing};
 use crate::config::MasterAddress;
 use crate::env::process::strerror;
@@ -92,6 +93,8 @@ pub enum LinkError {
     NoDump,
     /// The dump has come and cannot be loaded: from which it was to be, as the log calls it.
     BadDump(&'static str),
+    /// It has lost its data, and we keep ours.
+    EmptyMaster(Shielded),
 }
 
 impl LinkError {
@@ -103,6 +106,7 @@ impl LinkError {
             LinkError::TempFile(_) | LinkError::Write(_) | LinkError::Sync(_) | LinkError::BadDump(_) => {
                 Failure::Costly
             }
+            LinkError::EmptyMaster(_) => Failure::Shielded,
             _ => Failure::Answered,
         }
     }
@@ -174,6 +178,7 @@ impl fmt::Display for LinkError {
             LinkError::NoDump => f.write_str(
                 "Timeout receiving bulk data from MASTER... If the problem persists try to set the 'repl-timeout' parameter in redis.conf to a larger value.",
             ),
+            LinkError::EmptyMaster(shielded) => shielded.fmt(f),
             LinkError::BadDump(from) => write!(
                 f,
                 "Failed trying to load the MASTER synchronization DB from {from}, check server logs."

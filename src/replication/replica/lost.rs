@@ -6,6 +6,7 @@ use super::{Linking, MasterLink};
 use crate::net::Conn;
 use crate::observe::log;
 use crate::replication::Decision;
+use crate::replication::sync_log::With;
 
 impl MasterLink {
     /// The link is lost: the next attempt is made in a while.
@@ -16,6 +17,7 @@ impl MasterLink {
         if let Some(mut conn) = conn {
             conn.deregister(cx.reactor);
         }
+        cx.syncs.failed(With::Master, &why.to_string(), cx.now_ms as i64);
         let delay_ms = self.standing.retry.delay_ms(why.failure());
         self.state = Link::Waiting { retry_at_ms: cx.now_ms + delay_ms, lost: false };
     }

@@ -2,7 +2,8 @@
 //!
 //! - [`link`]: the states, and the step from each to the next. - `handshake`: the conversation before a dump or the stream.
 //! - `receive`: the dump on its way to us. - `follow`: the stream, our place in it, acknowledgements.
-//! - `lost`: the link is lost, and will be tried again. - `retry`: when the next attempt is made. - `writable`: keys that clients of a writable replica gave a time to live.
+//! - `lost`: the link is lost, and will be tried again. - `shield`: from a master that has lost its data.
+//! - `retry`: when the next attempt is made. - `writable`: keys that clients of a writable replica gave a time to live.
 //!
 //! [`MasterLink`] owns the state. It is given the parts that it touches as [`Linking`]. What has to be done by the loop
 //! stands in the state: a dump that was [received](Link::Received) is loaded once no child runs, a connection that is
@@ -14,6 +15,7 @@ pub mod link;
 mod lost;
 mod receive;
 mod retry;
+pub mod shield;
 mod writable;
 
 use std::path::PathBuf;
@@ -25,6 +27,7 @@ pub use writable::WritableExpires;
 
 use super::failover::Failover;
 use super::history::History;
+use super::sync_log::{SyncLog, With};
 use super::{Decision, SyncStats};
 use crate::client::{ClientId, Outbox};
 use crate::config::{Config, MasterAddress, OnUnknownCommand, ReplDisklessLoad};
@@ -37,6 +40,7 @@ use crate::persistence::aof::Aof;
 use link::{LinkError, Stepped};
 use receive::Dump;
 use retry::Retry;
+use shield::Shielded;
 
 /// The highest offset that is believed: beyond it there would be no room to count on.
 pub const LAST_OFFSET: u64 = i64::MAX as u64 / 2;
@@ -56,6 +60,7 @@ pub struct Linking<'a> {
     /// We may have stepped down, and ask the one that we follow to become a master.
     pub failover: &'a mut Failover,
     pub stats: &'a mut SyncStats,
+    pub syncs: &'a mut SyncLog,
     pub decisions: &'a mut Vec<Decision>,
     pub reactor: &'a Reactor,
     /// The buffer that all connections share.
@@ -77,6 +82,9 @@ pub struct Standing {
     /// When the master was last heard of, and when the link broke: not before it has been up.
     active_ms: u64,
     down_since_ms: Option<u64>,
+    /// The stream of this master was followed, and what we are shielded from since.
+    was_in_sync: bool,
+    shielded: Option<Shielded>,
     retry: Retry,
 }
 
@@ -244,6 +252,7 @@ impl MasterLink {
             self.standing.selected_db = cx.journal.selected().unwrap_or(0);
         }
         self.standing.master = Some(master);
+        (self.standing.was_in_sync, self.standing.shielded) = (false, None);
         self.standing.retry = Retry::default();
         self.state = Link::Waiting { retry_at_ms: cx.now_ms, lost: false };
     }
@@ -345,6 +354,14 @@ impl MasterLink {
                 return None;
             }
         };
+        if let LoadFrom::File(path) = &from
+            && let Some(shielded) = self.standing.shielded_from(id.as_deref(), path, cx)
+        {
+            self.standing.shielded = Some(shielded);
+            self.abandon(LinkError::EmptyMaster(shielded), cx);
+            return None;
+        }
+        self.standing.shielded = None;
         let aside = match cx.config.repl_diskless_load {
             ReplDisklessLoad::Swapdb => {
                 let same = id.as_ref() == Some(&cx.history.id);
@@ -400,6 +417,7 @@ impl MasterLink {
         };
         self.discard_cached();
         self.unapplied = Unapplied::default();
+        cx.syncs.done(With::Master, cx.now_ms as i64);
         if path.is_none() {
             cx.decisions.push(Decision::DisconnectReplicas);
         }

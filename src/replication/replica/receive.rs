@@ -19,6 +19,7 @@ use super::{Linking, Standing, SyncProgress};
 use crate::net::{Conn, Got};
 use crate::observe::log;
 use crate::replication::Decision;
+use crate::replication::sync_log::With;
 
 /// Length of the EOF marker of a dump whose length is not known beforehand.
 const EOF_MARKER: usize = 40;
@@ -253,7 +254,7 @@ impl Transfer {
         if waits && input.is_empty() {
             return Stepped::Waits(Link::Transfer(self));
         }
-        match self.take_bytes(&mut input) {
+        match self.take_bytes(&mut input, cx) {
             // Loading reads the file; what follows the dump on the connection waits in the socket.
             Ok(true) => self.complete(input, cx),
             Ok(false) if waits => Stepped::Waits(Link::Transfer(self)),
@@ -275,7 +276,7 @@ impl Transfer {
     }
 
     /// Takes bytes of the dump; true when it is complete. What lies behind it stays in `input`.
-    fn take_bytes(&mut self, input: &mut Vec<u8>) -> Result<bool, LinkError> {
+    fn take_bytes(&mut self, input: &mut Vec<u8>, cx: &mut Linking) -> Result<bool, LinkError> {
         if let Body::Header(_) = self.body {
             let skip = input.iter().take_while(|&&byte| byte == b'\n').count();
             input.drain(..skip);
@@ -289,6 +290,7 @@ impl Transfer {
             let line: Vec<u8> = input.drain(..=end).collect();
             let to = if self.path().is_some() { "disk" } else { "parser" };
             self.body = read_header(line.trim_ascii_end(), to)?;
+            cx.syncs.next_phase(With::Master, cx.now_ms as i64);
         }
         let (data, complete) = self.body.take(self.received, input);
         self.received += data.len() as u64;
@@ -308,6 +310,9 @@ impl Transfer {
     /// The dump has come whole: what those who follow us were told is void, and a child of ours has to end before it is
     /// loaded.
     fn complete(self, rest: Vec<u8>, cx: &mut Linking) -> Stepped {
+        if let Some(sync) = cx.syncs.next_phase(With::Master, cx.now_ms as i64) {
+            sync.bytes = self.received;
+        }
         if let Sink::File { file, .. } = &self.sink
             && let Err(why) = file.sync_all()
         {

@@ -4,6 +4,8 @@
 //! A master that is not there is asked every 50 ms for a minute: to be refused costs nobody anything, and the link is
 //! back as soon as the network is. One that lets us in and throws us out is asked less and less often.
 
+use super::shield::ASK_AGAIN_MS;
+
 /// The first delay after the attempt that is made at once.
 const FIRST_MS: u64 = 50;
 /// The longest.
@@ -27,6 +29,8 @@ pub enum Failure {
     Answered,
     /// It costs much to be tried again.
     Costly,
+    /// What it has is not wanted, for now.
+    Shielded,
 }
 
 /// See the head of this file.
@@ -57,6 +61,7 @@ impl Retry {
             Failure::Unreachable | Failure::Mild => (1, delay),
             Failure::Answered => (3, delay),
             Failure::Costly => (3, LONGEST_MS),
+            Failure::Shielded => (3, ASK_AGAIN_MS),
         };
         self.failures = self.failures.saturating_add(weight);
         delay

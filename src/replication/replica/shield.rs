@@ -4,6 +4,7 @@
 //!
 //! How many keys a dump holds is counted in the dump itself, for as long as a turn may take, and reckoned from there on.
 
+use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
@@ -27,6 +28,16 @@ pub struct Shielded {
     /// Keys of the master, and ours.
     pub theirs: u64,
     pub ours: u64,
+}
+
+impl fmt::Display for Shielded {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Shielded { theirs, ours } = self;
+        write!(
+            f,
+            "The master was in sync and has come back with another history and {theirs} keys, where this replica holds {ours}: they are kept (replica-empty-master-shield). Give REPLICAOF again to replace them"
+        )
+    }
 }
 
 impl Standing {
@@ -72,7 +83,10 @@ fn count_keys(dump: &Path, enough: u64) -> Result<u64, std::io::Error> {
         records += 1;
         if records.is_multiple_of(ASK_EVERY) && ticks::ns_since(began) > COUNTING.as_nanos() as u64 {
             // The rest is taken to be like the beginning.
-            return Ok(u64::try_from(u128::from(keys) * u128::from(len) / u128::from(reader.offset().max(1))).unwrap_or(keys));
+            return Ok(u64::try_from(
+                u128::from(keys) * u128::from(len) / u128::from(reader.offset().max(1)),
+            )
+            .unwrap_or(keys));
         }
     }
     Ok(keys)
