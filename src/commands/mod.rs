@@ -1,4 +1,4 @@
-//! The commands, one folder per family: the rows that declare them, and their handlers.
+//! The commands, a folder or a file for each family: the rows that declare them, and their handlers.
 
 pub mod admin;
 mod blocking;

@@ -9,7 +9,7 @@
 //! changed. Nothing here acts: what a change asks for is named by [`Apply`], and the server does it.
 //!
 //! A directive whose feature does not exist yet takes only the value that means off, and says so otherwise. It is
-//! never accepted and then ignored. The parameters of such a feature (`appendfsync`, `cluster-node-timeout`) are
+//! never accepted and then ignored. The parameters of such a feature (`cluster-node-timeout`) are
 //! checked, kept and shown.
 
 mod compound;

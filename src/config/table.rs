@@ -1,5 +1,6 @@
 //! The directive table: every directive once, with its names, its field in [`Config`], its default, its bounds and
-//! what a change asks of the server. Names, defaults and bounds are those of Redis 7.2, where they are an interface.
+//! what a change asks of the server. Names, defaults and bounds are those of Redis 7.2, where they are an interface; those
+//! of newer servers and our own are listed in `tests.rs`.
 //!
 //! ```text
 //! "name" | "older name" => field: Type = default, row(who may change it, how it is read)

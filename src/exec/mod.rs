@@ -1,7 +1,8 @@
 //! What a command is: its row, its arguments, its context, its errors and its outcome.
 //!
 //! A handler *runs* and records what it did; `server/` *settles* it: dirty counts, WATCH, notifications, waking,
-//! the journal. A handler that returns an error has written no reply and changed nothing.
+//! the journal. A handler that returns an error has written no reply and changed no data. The texts of errors stand in
+//! `protocol::error`.
 
 mod args;
 mod command;

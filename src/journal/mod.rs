@@ -4,10 +4,11 @@
 //! rewritten form otherwise. What stands between commands is made in `framing` and nowhere else: SELECT, MULTI and EXEC
 //! around a unit, PING, the request for acknowledgements.
 //!
-//! Replicas, the running snapshot child and the append-only file are readers of the one [`Log`], by position. Whoever
-//! still needs old bytes holds a position; [`Journal::trim`] drops what lies before all of them and the backlog.
+//! Replicas and the append-only file are readers of the one [`Log`], by position; while a snapshot child writes a dump, its
+//! place in the stream is held for those who get that. Whoever still needs old bytes holds a position; [`Journal::trim`] drops
+//! what lies before all of them and the backlog, or leaves it to the spill file.
 //!
-//! While nobody reads and nobody may come to read (no replica ever attached), nothing is written and the offset
+//! While nobody reads and nobody may come to read (no replica ever attached, no append-only file), nothing is written and the offset
 //! stands still, as in Redis.
 
 mod framing;

@@ -1,7 +1,7 @@
 //! What a command did, recorded while it runs and settled once when it has.
 //!
 //! A handler says *changed this key, by this event*; whether somebody watches the key, is to be notified, waits for
-//! it, or a replica must hear of it, is decided by `server::settle` alone. The buffers are reused from command to
+//! it, or a replica must hear of it, is decided by `server::request::settle` alone. The buffers are reused from command to
 //! command: a plain SET that nobody observes allocates nothing here.
 
 use crate::config::KeyspaceEvents;

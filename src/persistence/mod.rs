@@ -1,4 +1,4 @@
-//! Dump files: the RDB encoder and decoder, and the child that writes one.
+//! Dumps and append-only files: how they are written, read, checked and kept.
 //!
 //! - `rdb`: the format, and nothing else.
 //! - `dump`: the databases on their way into a dump. `load`: and back, a slice at a time; `decode`: what it

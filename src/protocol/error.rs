@@ -1,4 +1,4 @@
-//! What can be wrong with a command: Redis's error texts, in one place.
+//! What can be wrong with a command: the error texts of Redis that many commands share. Others stand beside their handlers.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,5 @@
-//! RESP2 and RESP3: the request parser and the reply writer of the server, the reply parser of clients.
+//! RESP2 and RESP3: the request parser and the reply writer of the server, the reply parser of clients; numbers as they are
+//! written, and the texts of errors.
 
 mod batch;
 mod error;

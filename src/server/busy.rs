@@ -4,7 +4,7 @@
 //! What such a turn does: connections are accepted, requests read and answered, replies leave, who is to be closed is
 //! closed. Admission says BUSY to nearly all of them; what may run ends the script, or asks about it. What it does not do:
 //! - the client that called the script is left alone, whatever it sends and whatever happens to its connection;
-//! - our master's stream is not read, the link and children are not looked at, no key ends, nobody's blocked request runs
+//! - our master's stream is not read, the link is not looked at, nor children unless the server ends, no key ends, nobody's blocked request runs
 //!   again, nothing of the cron is done: all that changes data, or leads to it, waits for the end of the script;
 //! - time stands still for the script, however long it takes.
 //!

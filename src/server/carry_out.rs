@@ -1,5 +1,5 @@
 //! What services have decided is carried out: once a turn, before it sleeps, in one written order
-//! ([`Server::carry_out`]). Carrying a thing out may lead to the next one of the list, never to one before it: that
+//! ([`Server::carry_out`]); behind a change of roles at once. Replicas are fed here, and the log is trimmed. Carrying a thing out may lead to the next one of the list, never to one before it: that
 //! waits for the next turn.
 
 use super::Server;

@@ -1,4 +1,4 @@
-//! Replies leave, once per turn and connection; behind them, what a replica is due next.
+//! Replies leave, once per turn and connection, large ones at once; behind them, what a replica is due next.
 
 use super::Server;
 use crate::client::{ClientId, Role};

@@ -4,9 +4,7 @@
 //! boot         from a configuration to a running server
 //! event_loop   one turn: wait, read, run, before_sleep
 //! turn         its time, and how its commands look keys up
-//! input        bytes of a client become requests
-//! dispatch     a request finds its row and passes the checks
-//! call         a row is run, and what it did is settled
+//! request/     the way of a request: from bytes of a client to what it did, settled
 //! eviction     memory is kept within its limits: keys and clients are evicted
 //! output       what is owed to clients, and its limits
 //! flush        replies and the write stream leave
@@ -29,6 +27,9 @@
 //! busy         what others are served while a script takes too long
 //! reconfigure  CONFIG SET takes effect
 //! memory       where the memory goes
+//! net          the reactor, the listeners and the buffers that connections share
+//! lifecycle    what stands for the whole process: how it was started, how it ends
+//! stats        what is counted
 //! shutdown     the end
 //! ```
 //!

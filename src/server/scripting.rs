@@ -1,10 +1,9 @@
-//! Scripts and functions on this server: what a script may do now, how its commands run, and what others are told while
-//! one takes long.
+//! Scripts and functions on this server: what a script may do now, and how its commands run.
 //!
 //! The room `scripting/` runs Lua and knows no server; here stands its host. For the duration of a script it is taken out
 //! of the server, which lends itself to it ([`ScriptHost`]): nothing reaches the room a second time meanwhile.
 //!
-//! A command of a script goes the way of every other: admission, [`Server::call`], settling. It runs as the client that
+//! A command of a script goes the way of every other: admission (by rules of its own), [`Server::call`], settling. It runs as the client that
 //! called the script, with these differences, all of which end with the script:
 //! 1. its reply goes to the script, in the protocol that `redis.setresp` chose;
 //! 2. it does not block, as between MULTI and EXEC, and no time passes;

@@ -1,4 +1,5 @@
-//! The stream reaches those who follow it, straight from the log; and what is done for replicas once a second.
+//! The stream reaches those who follow it, straight from the log or the spill file; who has gone, what of the stream is
+//! still read, and what is done for replicas once a second.
 
 use std::io::IoSlice;
 

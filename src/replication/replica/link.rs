@@ -5,7 +5,8 @@
 //!           ▲            │              │  └─────────── partial resync ───────────────────▲           │
 //!           └────────────┴── any failure, and the end of the connection ──────────────────────────────┘
 //! ```
-//! `Stopped` stands beside it: what the stream says next cannot be applied, and only REPLICAOF leads on from there.
+//! `Stopped` stands beside it: what the stream says next cannot be applied, and only REPLICAOF (or
+//! `replica-on-unknown-command ignore`) leads on from there.
 //! A step consumes the state and returns the next. Those from Received on are made by the loop: it loads the dump when no
 //! child of ours is left, and makes a client of the connection.
 

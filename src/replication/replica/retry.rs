@@ -2,7 +2,7 @@
 //! once again when the stream has flowed for a while.
 //!
 //! A master that is not there is asked every 50 ms for a minute: to be refused costs nobody anything, and the link is
-//! back as soon as the network is. One that lets us in and throws us out is asked less and less often.
+//! back as soon as the network is. After a failure that cost much, the first attempt waits for a second too. One that lets us in and throws us out is asked less and less often.
 
 use super::shield::ASK_AGAIN_MS;
 

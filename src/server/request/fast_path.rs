@@ -1,8 +1,8 @@
 //! The fast path: data commands of a client in whose way nothing stands.
 //!
 //! Most requests come from a plain client of a server in its usual state. Whether that is so is found out once for a batch
-//! of requests ([`Server::admission`]); then each data command of the batch is run without asking again, by the same
-//! runner as all others. Only a command that works on the server can change the answer, and none is run here: such a one,
+//! of requests ([`Server::admission`]); then each data command of the batch is run without asking again (but for the limit of
+//! memory, and the rights of a restricted user), by the same runner as all others. Only a command that works on the server can change the answer, and none is run here: such a one,
 //! and whatever else is out of the common, takes the long way of `dispatch`, and the question is asked anew behind it.
 //! Between MULTI and EXEC the same answer says that commands can be queued; and EXEC asks it for what it runs.
 

@@ -1,7 +1,7 @@
 //! Bytes of a client become requests, and requests are run.
 //!
-//! Bytes are read into one buffer that all connections share, and parsed there; only an incomplete rest is copied to
-//! the client. A client may read a bounded amount in a turn: one that has more stands in `net.ready`, so that nobody
+//! Bytes are read into one buffer that all connections share, and parsed there; an incomplete rest is copied to the client,
+//! and what completes it, or a big argument, is read straight into its own. A client may read a bounded amount in a turn: one that has more stands in `net.ready`, so that nobody
 //! starves.
 
 use std::io;

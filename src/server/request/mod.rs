@@ -13,7 +13,8 @@
 //! unblock       or their wait ends without
 //! ```
 //!
-//! By calls each of them uses only what stands below it, and `admission` and `table`, which change nothing.
+//! `admission` and `table` change nothing, and all others use them. `retry` and `unblock` are steps of the loop that begin
+//! anew: requests that waited are dispatched again, and what ends them is settled.
 
 pub(in crate::server) mod admission;
 pub(in crate::server) mod call;

@@ -1,5 +1,5 @@
 //! Requests of blocked clients run again: a step of the loop, which takes it when a command is over and keys are ready
-//! that somebody waits for, and before it sleeps. No command calls it, nor does what settles one.
+//! that somebody waits for, behind an expired key, when a pause ends, and before it sleeps. No command calls it, nor does what settles one.
 //!
 //! The requests of those who wait for a key are run again, longest wait first; one that still cannot run blocks again and
 //! keeps its place and its deadline. That a key changed is no reason to run a request that cannot use it: one that pops

@@ -1,13 +1,13 @@
 //! What a command did is settled: the only place where effects become consequences.
 //!
-//! The order, written here and nowhere else; steps 1 and 2 are those of `call`:
-//! 1. the reply, or the error, stands in the client's output;
-//! 2. counts of the row;
+//! The order, written here and nowhere else; the reply and step 1 are those of `call`:
+//! 1. counts of the row;
+//! 2. an error stands in the client's output;
 //! 3. the journal: recorded commands, then the request itself if it changed something;
 //! 4. those who watch or track a key hear that it changed;
-//! 5. keyspace events;
-//! 6. keys that blocked clients wait for are noted as ready. Nobody's request runs again from here: the loop sees to that
-//!    when the command is over (`retry`).
+//! 5. keys that blocked clients wait for are noted as ready. Nobody's request runs again from here: the loop sees to that
+//!    when the command is over (`retry`);
+//! 6. keyspace events.
 
 use crate::client::{ClientId, ReplyMode, Role, RowId};
 use crate::config::PropagationErrorBehavior;

@@ -1,4 +1,5 @@
-//! WATCH, and the framing of EXEC, or of a script, in the write stream. The commands themselves stand in `commands/transactions.rs`.
+//! WATCH, and the framing of EXEC, or of a script, in the write stream. The commands themselves stand in
+//! `commands/connection/transactions.rs`.
 
 use std::collections::HashMap;
 
