@@ -176,12 +176,12 @@ fn a_replica_changes_sides_at_run_time() {
     let replica = Server::start(&[]);
     replica.query::<()>(&["SET", "own", "data"]);
     for master in [&one, &two, &one] {
-        let port = master.port().to_string();
-        assert_eq!(replica.query::<String>(&["REPLICAOF", "127.0.0.1", &port]), "OK");
-        assert_eq!(
-            replica.query::<String>(&["REPLICAOF", "127.0.0.1", &port]),
-            "OK Already connected to specified master"
-        );
+        // Both in one write: between two writes a dump could begin to be loaded, and REPLICAOF is refused meanwhile.
+        let once = format!("REPLICAOF 127.0.0.1 {}\r\n", master.port());
+        let mut raw = replica.raw();
+        raw.send(once.repeat(2));
+        assert_eq!(raw.reply(), b"+OK\r\n");
+        assert_eq!(raw.reply(), b"+OK Already connected to specified master\r\n");
         replica.same_as(master);
     }
     assert_eq!(replica.error_of(&["REPLICAOF", "127.0.0.1", "99999"]), "-ERR Invalid master port");
