@@ -51,6 +51,7 @@ pub const FAMILIES: &[&[Command<Server>]] = &[
     keyspace::scan::COMMANDS,
     keyspace::sort::COMMANDS,
     list::COMMANDS,
+    list::moving::COMMANDS,
     replication::COMMANDS,
     scripting::eval::COMMANDS,
     scripting::function::COMMANDS,
