@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
-use crate::support::{Raw, Real, Server};
+use crate::support::{INFO_OF_NEWER_SERVERS, Raw, Real, Server};
 
 /// The fields of each section that a real 7.2 prints on a master at rest, in their order.
 const FIELDS: &[(&str, &str)] = &[
@@ -101,24 +101,6 @@ fn config(server: &Server, name: &str) -> String {
     found.get(name).cloned().unwrap_or_default()
 }
 
-/// What 7.2 does not tell; those who read it do not look for it.
-const OF_NEWER_SERVERS: &[&str] = &[
-    "availability_zone",
-    "pubsub_clients",
-    "watching_clients",
-    "total_watched_keys",
-    "paused_reason",
-    "paused_actions",
-    "paused_timeout_milliseconds",
-    "used_memory_peak_time",
-    "expired_fields",
-    "expired_keys_active",
-    "expired_subkeys_active",
-    "client_query_buffer_limit_disconnections",
-    "client_output_buffer_limit_disconnections",
-    "used_active_time_main_thread",
-];
-
 #[test]
 fn info_has_the_fields_that_monitoring_reads() {
     let server = Server::start(&[]);
@@ -129,7 +111,7 @@ fn info_has_the_fields_that_monitoring_reads() {
             // Who this is beside what it is compatible with.
             got.retain(|name| name != "server_name" && name != "redis_rs_version");
         }
-        got.retain(|name| !OF_NEWER_SERVERS.contains(&name.as_str()));
+        got.retain(|name| !INFO_OF_NEWER_SERVERS.contains(&name.as_str()));
         assert_eq!(got, wanted, "section {section}");
     }
     let () = server.query(&["SET", "k", "v", "EX", "100"]);

@@ -4,6 +4,7 @@ pub mod admin;
 mod blocking;
 mod cluster;
 pub mod connection;
+mod expiration;
 pub mod geo;
 pub mod hash;
 mod help;

@@ -4,6 +4,7 @@
 use super::compare::shape;
 use super::play::Pair;
 use super::reply::{Reply, Wire};
+use crate::support::INFO_OF_NEWER_SERVERS;
 
 /// Fields of INFO that tell who we are, or of what came after 7.2; a real 7.2 has none of them.
 const OURS_ALONE: &[&str] = &[
@@ -14,21 +15,6 @@ const OURS_ALONE: &[&str] = &[
     "repl_backlog_seconds",
     "evicted_scripts",
     "rdb_saves_consecutive_failures",
-    // Those of newer servers.
-    "availability_zone",
-    "pubsub_clients",
-    "watching_clients",
-    "total_watched_keys",
-    "paused_reason",
-    "paused_actions",
-    "paused_timeout_milliseconds",
-    "used_memory_peak_time",
-    "expired_fields",
-    "expired_keys_active",
-    "expired_subkeys_active",
-    "client_query_buffer_limit_disconnections",
-    "client_output_buffer_limit_disconnections",
-    "used_active_time_main_thread",
 ];
 
 /// Fields and directives that 7.2 has and 7.0 has not.
@@ -91,7 +77,9 @@ fn text(reply: &Reply) -> String {
 /// Names, without ours and, where the peer is older, without what it cannot have.
 fn comparable(pair: &Pair, names: impl Iterator<Item = String>) -> Vec<String> {
     let left_out = |name: &String| {
-        OURS_ALONE.contains(&name.as_str()) || (!pair.same_version() && NEW_IN_7_2.contains(&name.as_str()))
+        OURS_ALONE.contains(&name.as_str())
+            || INFO_OF_NEWER_SERVERS.contains(&name.as_str())
+            || (!pair.same_version() && NEW_IN_7_2.contains(&name.as_str()))
     };
     names.filter(|name| !left_out(name)).collect()
 }

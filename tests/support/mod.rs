@@ -620,3 +620,21 @@ impl Raw {
 fn text(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
+
+/// Fields of INFO that newer servers have and 7.2 does not: those who read 7.2's do not look for them.
+pub const INFO_OF_NEWER_SERVERS: &[&str] = &[
+    "availability_zone",
+    "pubsub_clients",
+    "watching_clients",
+    "total_watched_keys",
+    "paused_reason",
+    "paused_actions",
+    "paused_timeout_milliseconds",
+    "used_memory_peak_time",
+    "expired_fields",
+    "expired_keys_active",
+    "expired_subkeys_active",
+    "client_query_buffer_limit_disconnections",
+    "client_output_buffer_limit_disconnections",
+    "used_active_time_main_thread",
+];

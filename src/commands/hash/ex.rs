@@ -6,6 +6,7 @@
 
 use super::expire::{BAD_COUNT, TIME_MAX, fields_at};
 use super::fields::{delete_emptied, edit, reply_element};
+use crate::commands::expiration::{EX, EXAT, PX, PXAT};
 use crate::exec::{
     Arg, ArgKind, Args, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, block, data,
     flags::*, key, key_flags as kf, one_of, token,
@@ -16,10 +17,6 @@ use crate::server::Server;
 use crate::types::{Hash, Timed};
 
 const FIELD: Arg = arg("field", ArgKind::String);
-const EX: Arg = arg("seconds", ArgKind::Integer).token("EX");
-const PX: Arg = arg("milliseconds", ArgKind::Integer).token("PX");
-const EXAT: Arg = arg("unix-time-seconds", ArgKind::UnixTime).token("EXAT");
-const PXAT: Arg = arg("unix-time-milliseconds", ArgKind::UnixTime).token("PXAT");
 const COST: &str = "O(N) where N is the number of specified fields";
 
 pub const COMMANDS: &[Command<Server>] = &[

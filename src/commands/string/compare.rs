@@ -6,6 +6,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::values::Expire;
+use crate::commands::expiration::{EX, EXAT, PX, PXAT};
 use crate::exec::{
     ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, block, data, flags, key,
     key_flags, one_of, token,
@@ -74,17 +75,7 @@ pub const COMMANDS: &[Command<Server>] = &[
             arg("numkeys", ArgKind::Integer),
             block("data", &[key("key", 0), arg("value", ArgKind::String)]).multiple(),
             one_of("condition", &[token("nx", "NX"), token("xx", "XX")]).optional(),
-            one_of(
-                "expiration",
-                &[
-                    arg("seconds", ArgKind::Integer).token("EX"),
-                    arg("milliseconds", ArgKind::Integer).token("PX"),
-                    arg("unix-time-seconds", ArgKind::UnixTime).token("EXAT"),
-                    arg("unix-time-milliseconds", ArgKind::UnixTime).token("PXAT"),
-                    token("keepttl", "KEEPTTL"),
-                ],
-            )
-            .optional(),
+            one_of("expiration", &[EX, PX, EXAT, PXAT, token("keepttl", "KEEPTTL")]).optional(),
         ]),
 ];
 

@@ -4,6 +4,7 @@
 
 use super::compare::propagate_set;
 use super::values::Expire;
+use crate::commands::expiration::{EX, EXAT, PX, PXAT};
 use crate::exec::{
     ArgKind, CmdError, CmdResult, Command, Ctx, Done, Group, KeySpec, acl, arg, data, flags, key, key_flags,
     one_of, token,
@@ -32,17 +33,7 @@ pub const COMMANDS: &[Command<Server>] = &[data("increx", increx, -2)
         token("saturate", "SATURATE").optional(),
         arg("lowerbound", ArgKind::String).token("LBOUND").optional(),
         arg("upperbound", ArgKind::String).token("UBOUND").optional(),
-        one_of(
-            "expiration",
-            &[
-                arg("seconds", ArgKind::Integer).token("EX"),
-                arg("milliseconds", ArgKind::Integer).token("PX"),
-                arg("unix-time-seconds", ArgKind::UnixTime).token("EXAT"),
-                arg("unix-time-milliseconds", ArgKind::UnixTime).token("PXAT"),
-                token("persist", "PERSIST"),
-            ],
-        )
-        .optional(),
+        one_of("expiration", &[EX, PX, EXAT, PXAT, token("persist", "PERSIST")]).optional(),
         token("enx", "ENX").optional(),
     ])];
 

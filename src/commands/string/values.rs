@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::compare::{Condition, propagate_set};
 use crate::client::Session;
+use crate::commands::expiration::{EX, EXAT, PX, PXAT};
 use crate::exec::{
     ArgKind, Args, CmdError, CmdResult, Command, Ctx, Cursor, Done, Group, KeySpec, acl, arg, block, data,
     flags, key, key_flags, one_of, token,
@@ -68,10 +69,10 @@ pub const COMMANDS: &[Command<Server>] = &[
             one_of(
                 "expiration",
                 &[
-                    arg("seconds", ArgKind::Integer).token("EX").since("2.6.12"),
-                    arg("milliseconds", ArgKind::Integer).token("PX").since("2.6.12"),
-                    arg("unix-time-seconds", ArgKind::UnixTime).token("EXAT").since("6.2.0"),
-                    arg("unix-time-milliseconds", ArgKind::UnixTime).token("PXAT").since("6.2.0"),
+                    EX.since("2.6.12"),
+                    PX.since("2.6.12"),
+                    EXAT.since("6.2.0"),
+                    PXAT.since("6.2.0"),
                     token("keepttl", "KEEPTTL").since("6.0.0"),
                 ],
             )
@@ -125,17 +126,7 @@ pub const COMMANDS: &[Command<Server>] = &[
         )
         .args(&[
             key("key", 0),
-            one_of(
-                "expiration",
-                &[
-                    arg("seconds", ArgKind::Integer).token("EX"),
-                    arg("milliseconds", ArgKind::Integer).token("PX"),
-                    arg("unix-time-seconds", ArgKind::UnixTime).token("EXAT"),
-                    arg("unix-time-milliseconds", ArgKind::UnixTime).token("PXAT"),
-                    token("persist", "PERSIST"),
-                ],
-            )
-            .optional(),
+            one_of("expiration", &[EX, PX, EXAT, PXAT, token("persist", "PERSIST")]).optional(),
         ]),
     data("getdel", getdel, 2)
         .flags(flags::WRITE | flags::FAST)
